@@ -1,0 +1,307 @@
+//! The capture record: what a device writes and signs at the moment of a punch.
+//!
+//! The device makes its bytes once and nobody ever re-serialises them; what is kept, hashed and
+//! verified is the text as signed. This module reads such bytes into a [`Capture`] that can't be wrong
+//! and makes them on the device. It never repairs: bytes that break a rule are refused with the field
+//! at fault, and whoever called keeps them.
+
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+use crate::{BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time, strict_json};
+
+/// The largest capture, in bytes.
+pub const CAPTURE_BYTES_MAX: usize = 4_096;
+/// The longest badge, in characters.
+pub const BADGE_CHARS_MAX: usize = 64;
+/// The longest program name and version, in characters.
+pub const APP_CHARS_MAX: usize = 64;
+/// The longest name of a time zone, in characters.
+pub const ZONE_CHARS_MAX: usize = 64;
+/// Numbers on the wire stay below this, 2^53, so that every JSON parser reads them alike (RFC 7493).
+pub const INTEGER_LIMIT: u64 = 1 << 53;
+/// The largest offset of a wall clock from UTC, in seconds either way.
+pub const UTC_OFFSET_S_MAX: i32 = 93_599;
+
+/// What a punch says: that work or a break starts or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PunchKind {
+    /// Work starts.
+    In,
+    /// Work ends.
+    Out,
+    /// A break starts.
+    BreakStart,
+    /// A break ends.
+    BreakEnd,
+}
+
+impl PunchKind {
+    /// The kind as the wire writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::BreakStart => "break_start",
+            Self::BreakEnd => "break_end",
+        }
+    }
+}
+
+impl std::fmt::Display for PunchKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for PunchKind {
+    type Err = UnknownKind;
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        [Self::In, Self::Out, Self::BreakStart, Self::BreakEnd]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(UnknownKind)
+    }
+}
+
+/// A text that names no kind of punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a kind is one of `in`, `out`, `break_start`, `break_end`")]
+pub struct UnknownKind;
+
+/// How the device knew who punched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IdentifiedBy {
+    /// A person was chosen, then confirmed by PIN.
+    Pin,
+    /// A badge was read.
+    Badge,
+    /// A QR code was read.
+    Qr,
+    /// A person was searched for and chosen.
+    Search,
+    /// A third-party terminal said so.
+    Terminal,
+}
+
+/// A capture, read and found to keep every rule of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Format version, 1.
+    pub v: u8,
+    /// The punch.
+    pub punch: PunchId,
+    /// The organisation, as given at enrolment.
+    pub org: OrgId,
+    /// The site, as given at enrolment.
+    pub site: SiteId,
+    /// The device that made the capture.
+    pub device: DeviceId,
+    /// Who, if the manifest knew; then `badge` is none.
+    #[serde(deserialize_with = "present")]
+    pub employee: Option<EmployeeId>,
+    /// An unknown credential as read.
+    #[serde(deserialize_with = "present")]
+    pub badge: Option<String>,
+    /// What the punch says.
+    pub kind: PunchKind,
+    /// The device's own clock, never corrected.
+    pub captured_at: Time,
+    /// The wall clock's offset from UTC, in seconds.
+    pub utc_offset_s: i32,
+    /// The wall clock's IANA time zone.
+    pub tz: String,
+    /// One more than this device's last capture.
+    pub seq: u64,
+    /// Digest of the previous capture's bytes; zeros for `seq` 1.
+    pub prev: Digest,
+    /// The device's boot.
+    pub boot: BootId,
+    /// Milliseconds on the monotonic clock since then.
+    pub uptime_ms: u64,
+    /// How the device knew who punched.
+    pub identified_by: IdentifiedBy,
+    /// Digest of the first frame's bytes.
+    #[serde(deserialize_with = "present")]
+    pub photo: Option<Digest>,
+    /// Whether the server was out of reach.
+    pub offline: bool,
+    /// Program and version.
+    pub app: String,
+}
+
+/// An optional field that must be written all the same: `null` is a value, absence is an error.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// Why bytes are not a capture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaptureError {
+    /// More than [`CAPTURE_BYTES_MAX`] bytes.
+    #[error("a capture has at most {CAPTURE_BYTES_MAX} bytes, this one has {0}")]
+    TooLarge(usize),
+    /// The JSON or a field breaks a rule.
+    #[error("{0}")]
+    Bad(String),
+    /// A format version that this server doesn't know.
+    #[error("capture format version {0} is not known here; version 1 is")]
+    UnknownVersion(i64),
+}
+
+impl Capture {
+    /// Reads the bytes that a device signed.
+    ///
+    /// # Errors
+    /// Names the rule or field at fault.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CaptureError> {
+        if bytes.len() > CAPTURE_BYTES_MAX {
+            return Err(CaptureError::TooLarge(bytes.len()));
+        }
+        strict_json::check(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
+        let capture: Self = serde_json::from_slice(bytes).map_err(|error| unreadable(bytes, &error))?;
+        capture.checked()
+    }
+
+    fn checked(self) -> Result<Self, CaptureError> {
+        if self.v != 1 {
+            return Err(CaptureError::UnknownVersion(i64::from(self.v)));
+        }
+        let fault = match &self {
+            c if !c.punch.is_v7() => Some("`punch` is not a UUID of version 7"),
+            c if c.employee.is_some() == c.badge.is_some() => {
+                Some("exactly one of `employee` and `badge` is null")
+            }
+            c if c.badge.as_ref().is_some_and(|b| b.is_empty() || b.chars().count() > BADGE_CHARS_MAX) => {
+                Some("`badge` has 1 to 64 characters")
+            }
+            c if c.utc_offset_s.abs() > UTC_OFFSET_S_MAX => Some("`utc_offset_s` is beyond ±93599"),
+            c if !zone_is_plausible(&c.tz) => Some("`tz` is not the name of a time zone"),
+            c if c.seq == 0 || c.seq >= INTEGER_LIMIT => Some("`seq` is an integer from 1, below 2^53"),
+            c if c.uptime_ms >= INTEGER_LIMIT => Some("`uptime_ms` is below 2^53"),
+            c if c.app.chars().count() > APP_CHARS_MAX => Some("`app` has at most 64 characters"),
+            c if c.seq == 1 && c.prev != Digest::ZERO => Some("`prev` is 64 zeros for `seq` 1"),
+            _ => None,
+        };
+        fault.map_or(Ok(self), |rule| Err(CaptureError::Bad(rule.to_owned())))
+    }
+
+    /// The bytes to sign, made once on the device.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+fn zone_is_plausible(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= ZONE_CHARS_MAX
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'+'))
+}
+
+/// Another version may have other fields, so the version is what is said to be wrong then.
+fn unreadable(bytes: &[u8], error: &serde_json::Error) -> CaptureError {
+    match lenient_field::<i64>(bytes, "v") {
+        Some(version) if version != 1 => CaptureError::UnknownVersion(version),
+        _ => CaptureError::Bad(error.to_string()),
+    }
+}
+
+/// What can still be read of bytes that are no capture: enough to answer the device and fill its
+/// sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fragment {
+    /// The punch id, if a UUID stands there.
+    pub punch: Option<PunchId>,
+    /// The sequence number, if a valid one stands there.
+    pub seq: Option<u64>,
+    /// The previous capture's digest, if one stands there.
+    pub prev: Option<Digest>,
+}
+
+impl Fragment {
+    /// Reads what can be read; never fails.
+    pub fn of(bytes: &[u8]) -> Self {
+        if bytes.len() > CAPTURE_BYTES_MAX || strict_json::check(bytes).is_err() {
+            return Self::default();
+        }
+        Self {
+            punch: lenient_field(bytes, "punch"),
+            seq: lenient_field(bytes, "seq").filter(|&seq| seq > 0 && seq < INTEGER_LIMIT),
+            prev: lenient_field(bytes, "prev"),
+        }
+    }
+}
+
+fn lenient_field<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Option<T> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    serde_json::from_value(value.get(name)?.clone()).ok()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const EXAMPLE: &str = concat!(
+        r#"{"v":1,"punch":"0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e","org":"5f0c7a52-0000-4000-8000-000000000001","#,
+        r#""site":"5f0c7a52-0000-4000-8000-000000000002","device":"5f0c7a52-0000-4000-8000-000000000003","#,
+        r#""employee":"5f0c7a52-0000-4000-8000-000000000004","badge":null,"kind":"in","#,
+        r#""captured_at":"2026-11-21T08:59:03.120Z","utc_offset_s":3600,"tz":"Europe/Berlin","seq":1,"#,
+        r#""prev":"0000000000000000000000000000000000000000000000000000000000000000","#,
+        r#""boot":"5f0c7a52-0000-4000-8000-000000000005","uptime_ms":61000,"identified_by":"badge","#,
+        r#""photo":null,"offline":true,"app":"kiosk/1.0"}"#
+    );
+
+    #[test]
+    fn an_example_is_read_and_made_byte_for_byte() {
+        let capture = Capture::parse(EXAMPLE.as_bytes()).unwrap();
+        assert_eq!(capture.seq, 1);
+        assert_eq!(String::from_utf8(capture.to_bytes()).unwrap(), EXAMPLE);
+    }
+
+    fn refused(from: &str, to: &str) -> CaptureError {
+        let text = EXAMPLE.replacen(from, to, 1);
+        assert_ne!(text, EXAMPLE, "{from}");
+        Capture::parse(text.as_bytes()).expect_err(to)
+    }
+
+    #[test]
+    fn every_broken_rule_is_named() {
+        for (from, to) in [
+            (r#""seq":1"#, r#""seq":0"#),
+            (r#""seq":1"#, r#""seq":-1"#),
+            (r#""seq":1"#, r#""seq":1.5"#),
+            (r#""seq":1"#, r#""seq":1e3"#),
+            (r#""seq":1"#, r#""seq":9007199254740992"#),
+            (r#""seq":1"#, r#""seq":99999999999999999999"#),
+            (r#""seq":1"#, r#""seq":"1""#),
+            (r#""seq":1,"#, r#""seq":1,"seq":2,"#),
+            (r#""kind":"in""#, r#""kind":"lunch""#),
+            (r#""badge":null,"#, ""),
+            (r#""badge":null"#, r#""badge":"X1""#),
+            (r#""badge":null"#, r#""badge":null,"note":"hi""#),
+            (r#""captured_at":"2026-11-21T08:59:03.120Z""#, r#""captured_at":"2016-12-31T23:59:60.000Z""#),
+            (r#""captured_at":"2026-11-21T08:59:03.120Z""#, r#""captured_at":"2026-11-21T08:59:03.120""#),
+            (r#""tz":"Europe/Berlin""#, r#""tz":"<b>""#),
+            ("7c1a", "4c1a"),
+            (r#""prev":"0000"#, r#""prev":"0001"#),
+            (r#""offline":true"#, r#""offline":1"#),
+            (r#"kiosk/1.0"}"#, r#"kiosk/1.0"} "x""#),
+        ] {
+            assert!(matches!(refused(from, to), CaptureError::Bad(_)), "{to}");
+        }
+        assert_eq!(refused(r#""v":1"#, r#""v":2,"extra":true"#), CaptureError::UnknownVersion(2));
+        assert!(matches!(refused("kiosk/1.0", &"k".repeat(5_000)), CaptureError::TooLarge(_)));
+    }
+
+    #[test]
+    fn a_fragment_gives_what_can_be_read() {
+        let text = EXAMPLE.replacen(r#""kind":"in""#, r#""kind":"lunch""#, 1);
+        assert_eq!(Fragment::of(text.as_bytes()).seq, Some(1));
+        assert_eq!(Fragment::of(b"not json"), Fragment::default());
+    }
+}

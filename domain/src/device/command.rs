@@ -1,0 +1,35 @@
+//! What may be asked of a device.
+
+use super::DeviceEvent;
+use crate::{OrgId, SiteId, Time, signing::PublicKey};
+
+/// A command to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceCommand {
+    /// Make it known, with a key whose possession was proven.
+    Enroll {
+        /// The organisation.
+        org: OrgId,
+        /// The first site.
+        site: SiteId,
+        /// The key.
+        key: PublicKey,
+        /// Program and version.
+        app: String,
+    },
+    /// Let it serve another site.
+    AssignSite {
+        /// The site.
+        site: SiteId,
+    },
+    /// Note what the adjudicator saw in its sequence.
+    Observe {
+        /// Gaps, broken links and forks, in the order they were seen.
+        events: Vec<DeviceEvent>,
+    },
+    /// End its access.
+    Revoke {
+        /// When.
+        at: Time,
+    },
+}

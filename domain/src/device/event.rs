@@ -1,0 +1,62 @@
+//! What can happen to a device.
+
+use serde::{Deserialize, Serialize};
+
+use super::Gap;
+use crate::{Digest, OrgId, PunchId, SiteId, Time, signing::PublicKey};
+
+/// An event of a device. Past tense, versioned, never edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum DeviceEvent {
+    /// The device became known; its name stands beside the ledger.
+    Registered {
+        /// The organisation it belongs to.
+        org: OrgId,
+    },
+    /// The device proved that it holds the private half of this key.
+    Enrolled {
+        /// The key that signs its captures.
+        key: PublicKey,
+        /// Program and version that enrolled.
+        app: String,
+    },
+    /// The device serves this site from now on, and still delivers for earlier ones.
+    SiteAssigned {
+        /// The site.
+        site: SiteId,
+    },
+    /// A capture came whose number is beyond the next: the ones between are missing.
+    SequenceGapOpened {
+        /// The missing numbers.
+        gap: Gap,
+    },
+    /// Missing numbers came after all.
+    SequenceGapClosed {
+        /// The numbers that came.
+        gap: Gap,
+    },
+    /// A capture names another predecessor than the one that is held.
+    LinkBroken {
+        /// The capture's number.
+        seq: u64,
+        /// The digest it names.
+        named: Digest,
+        /// The digest of the predecessor that is held.
+        held: Digest,
+    },
+    /// Two captures came under one number: a copied key, a restored image, or a lie.
+    ForkDetected {
+        /// The number.
+        seq: u64,
+        /// The punch that came first under it; none if that item was quarantined.
+        first: Option<PunchId>,
+        /// The punch that came later; none if that item was quarantined.
+        second: Option<PunchId>,
+    },
+    /// The device's access ended. What it still holds may be delivered, and is referred.
+    Revoked {
+        /// When.
+        at: Time,
+    },
+}

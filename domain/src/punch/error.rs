@@ -1,0 +1,18 @@
+//! Why a punch refuses a command.
+
+/// A command that a punch refuses. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PunchError {
+    /// There is no such punch.
+    #[error("there is no such punch")]
+    Unknown,
+    /// A voided punch is out of the count for good.
+    #[error("the punch was voided; a voided punch can't be ruled on again")]
+    Voided,
+    /// The ruling asked for is the one that stands.
+    #[error("the punch stands like that already; nothing was changed")]
+    Unchanged,
+    /// The id belongs to a punch that came another way.
+    #[error("a punch with this id exists already")]
+    Exists,
+}

@@ -1,0 +1,277 @@
+//! What can happen to a punch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Digest, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, signing::Signature};
+
+/// An event of a punch. Past tense, versioned, never edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum PunchEvent {
+    /// A device captured the punch; first event of every punch that came as one.
+    Captured {
+        /// The bytes that the device signed, as one string.
+        capture: String,
+        /// The device's signature over them.
+        signature: Signature,
+    },
+    /// The server received the capture.
+    Synced {
+        /// The device that delivered it.
+        device: DeviceId,
+        /// When the request that carried it was received, by the server's clock.
+        received_at: Time,
+        /// What was known of the device's clock then.
+        clock: Clock,
+    },
+    /// A person admitted a quarantined item as this punch; first event of every such punch.
+    Admitted {
+        /// The quarantined item.
+        quarantine: Digest,
+        /// Who worked.
+        employee: EmployeeId,
+        /// Where.
+        site: SiteId,
+        /// What the punch says.
+        kind: PunchKind,
+        /// When, as the person admitting it found.
+        captured_at: Time,
+        /// The device that delivered the item.
+        device: DeviceId,
+        /// Digest of the person's note, salted; the note stands beside the ledger.
+        note: Option<Digest>,
+    },
+    /// Other bytes came under this punch's id. The first stand; these are kept as evidence.
+    ConflictingCaptureReceived {
+        /// Digest of the other bytes.
+        digest: Digest,
+        /// The device that delivered them.
+        device: DeviceId,
+        /// When, by the server's clock.
+        received_at: Time,
+    },
+    /// The policy found something doubtful.
+    AnomalyFlagged {
+        /// What.
+        anomaly: Anomaly,
+    },
+    /// The punch waits for a person's ruling, and counts provisionally until then.
+    ReferredForReview {
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// The punch counts.
+    Accepted {
+        /// On what ground.
+        basis: Basis,
+        /// Digest of the person's note, salted, if a person accepted it with one.
+        note: Option<Digest>,
+    },
+    /// A person rejected the punch; it doesn't count.
+    Rejected {
+        /// Why, as a code.
+        reason: RejectionReason,
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// A person corrected what the punch counts as; the capture stands as it was.
+    Amended {
+        /// The time that counts from now on.
+        effective_at: Time,
+        /// The kind that counts from now on.
+        kind: PunchKind,
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// The punch was taken out of the count as one that should not exist, a double tap for one.
+    Voided {
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+}
+
+/// What the server knew of a device's clock when a capture came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// A heartbeat of the same boot gave the true time of the capture.
+    Known {
+        /// How far the device's clock was ahead of the true time, in milliseconds.
+        offset_ms: i64,
+    },
+    /// No heartbeat of that boot has been received.
+    Unknown,
+}
+
+impl Clock {
+    /// The clock's known lead over the true time, in milliseconds.
+    pub const fn offset_ms(self) -> Option<i64> {
+        match self {
+            Self::Known { offset_ms } => Some(offset_ms),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Something doubtful about a punch, with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "code")]
+pub enum Anomaly {
+    /// The same person made a punch of the same kind shortly before.
+    NearDuplicate {
+        /// The earlier captured one.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        of: PunchId,
+        /// How much earlier, in milliseconds.
+        apart_ms: i64,
+    },
+    /// The device's clock is known to have been off by more than the policy allows.
+    ClockSuspect {
+        /// How far it was ahead, in milliseconds; negative when behind.
+        offset_ms: i64,
+    },
+    /// The punch claims a time that had not come when it was received.
+    InFuture {
+        /// How far ahead, in milliseconds.
+        ahead_ms: i64,
+    },
+    /// The device had already used the sequence number for another punch.
+    Fork {
+        /// The sequence number.
+        seq: u64,
+        /// The punch that came first under it.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+        other: Option<PunchId>,
+    },
+    /// The badge read is nobody's that the device knew.
+    UnknownBadge,
+    /// The employee is not known to this ledger.
+    UnknownEmployee,
+    /// The worker had left before the punch.
+    DepartedWorker {
+        /// When the worker left.
+        departed_at: Time,
+    },
+    /// The device was revoked before the punch was received.
+    RevokedDevice,
+    /// The punch is older than the policy looks back.
+    BeyondLookback {
+        /// Its age on receipt, in milliseconds.
+        age_ms: i64,
+    },
+    /// The same person punched at another site too short a time before.
+    TwoSites {
+        /// The punch at the other site.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        other: PunchId,
+        /// The other site.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        site: SiteId,
+        /// How much earlier, in milliseconds.
+        apart_ms: i64,
+    },
+}
+
+/// The code of an [`Anomaly`]: why a punch was referred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is named as its anomaly, which says what it means")]
+pub enum Reason {
+    NearDuplicate,
+    ClockSuspect,
+    InFuture,
+    Fork,
+    UnknownBadge,
+    UnknownEmployee,
+    DepartedWorker,
+    RevokedDevice,
+    BeyondLookback,
+    TwoSites,
+}
+
+impl Reason {
+    /// The code as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NearDuplicate => "near_duplicate",
+            Self::ClockSuspect => "clock_suspect",
+            Self::InFuture => "in_future",
+            Self::Fork => "fork",
+            Self::UnknownBadge => "unknown_badge",
+            Self::UnknownEmployee => "unknown_employee",
+            Self::DepartedWorker => "departed_worker",
+            Self::RevokedDevice => "revoked_device",
+            Self::BeyondLookback => "beyond_lookback",
+            Self::TwoSites => "two_sites",
+        }
+    }
+}
+
+impl Anomaly {
+    /// Its code.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NearDuplicate { .. } => Reason::NearDuplicate,
+            Self::ClockSuspect { .. } => Reason::ClockSuspect,
+            Self::InFuture { .. } => Reason::InFuture,
+            Self::Fork { .. } => Reason::Fork,
+            Self::UnknownBadge => Reason::UnknownBadge,
+            Self::UnknownEmployee => Reason::UnknownEmployee,
+            Self::DepartedWorker { .. } => Reason::DepartedWorker,
+            Self::RevokedDevice => Reason::RevokedDevice,
+            Self::BeyondLookback { .. } => Reason::BeyondLookback,
+            Self::TwoSites { .. } => Reason::TwoSites,
+        }
+    }
+}
+
+/// On what ground a punch was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The site's policy found nothing doubtful.
+    Policy,
+    /// An identity check succeeded.
+    Verification,
+    /// A person ruled so.
+    Manager,
+}
+
+/// Why a person rejected a punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RejectionReason {
+    /// Somebody else made it.
+    WrongPerson,
+    /// It doubles another punch.
+    Duplicate,
+    /// Its time can't be right.
+    WrongTime,
+    /// The worker was not there.
+    NotPresent,
+    /// Another reason, in the note.
+    Other,
+}
+
+impl RejectionReason {
+    /// The code as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WrongPerson => "wrong_person",
+            Self::Duplicate => "duplicate",
+            Self::WrongTime => "wrong_time",
+            Self::NotPresent => "not_present",
+            Self::Other => "other",
+        }
+    }
+}

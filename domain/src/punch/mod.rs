@@ -1,0 +1,356 @@
+//! The punch: captured once, judged by policy, ruled on by people.
+//!
+//! Two times stand on every punch: `captured_at`, the business truth, which counts until a person
+//! amends it, and the ledger's position, which is the order. A doubt refers a punch and never stops it
+//! from counting; only a person's `Rejected` or `Voided` does.
+
+mod command;
+mod error;
+mod event;
+
+use serde::{Deserialize, Serialize};
+
+pub use command::PunchCommand;
+pub use error::PunchError;
+pub use event::{Anomaly, Basis, Clock, PunchEvent, Reason, RejectionReason};
+
+use crate::{
+    DeviceId, Digest, EmployeeId, SiteId, Time,
+    aggregate::aggregate,
+    capture::{Capture, PunchKind},
+};
+
+/// Where a punch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// In the ledger, not yet judged. Counts provisionally.
+    #[default]
+    Recorded,
+    /// Counts.
+    Accepted,
+    /// Waits for a person. Counts provisionally.
+    Referred,
+    /// Does not count.
+    Rejected,
+    /// Taken out of the count.
+    Voided,
+}
+
+impl Standing {
+    /// The standing as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Accepted => "accepted",
+            Self::Referred => "referred",
+            Self::Rejected => "rejected",
+            Self::Voided => "voided",
+        }
+    }
+
+    /// Whether the punch counts, at least provisionally.
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::Recorded | Self::Accepted | Self::Referred)
+    }
+}
+
+impl std::str::FromStr for Standing {
+    type Err = UnknownStanding;
+    fn from_str(text: &str) -> Result<Self, UnknownStanding> {
+        [Self::Recorded, Self::Accepted, Self::Referred, Self::Rejected, Self::Voided]
+            .into_iter()
+            .find(|standing| standing.as_str() == text)
+            .ok_or(UnknownStanding)
+    }
+}
+
+/// A text that names no standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a standing is one of `recorded`, `accepted`, `referred`, `rejected`, `voided`")]
+pub struct UnknownStanding;
+
+/// A punch as its events make it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Punch {
+    origin: Option<Origin>,
+    synced: Option<(DeviceId, Time, Clock)>,
+    effective: Option<(Time, PunchKind)>,
+    standing: Standing,
+    anomalies: Vec<Anomaly>,
+    conflicts: Vec<Digest>,
+}
+
+/// How a punch came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A device captured it.
+    Captured {
+        /// Digest of the signed bytes.
+        digest: Digest,
+        /// The capture.
+        capture: Box<Capture>,
+    },
+    /// A person admitted a quarantined item.
+    Admitted {
+        /// The item.
+        quarantine: Digest,
+        /// Who worked.
+        employee: EmployeeId,
+        /// Where.
+        site: SiteId,
+        /// The device that delivered it.
+        device: DeviceId,
+        /// When.
+        captured_at: Time,
+        /// What it says.
+        kind: PunchKind,
+    },
+}
+
+impl Punch {
+    /// How the punch came to be; none before its first event.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+    /// Digest of the bytes that stand, if it was captured.
+    pub fn digest(&self) -> Option<Digest> {
+        match &self.origin {
+            Some(Origin::Captured { digest, .. }) => Some(*digest),
+            _ => None,
+        }
+    }
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+    /// The time and kind that count.
+    pub fn effective(&self) -> Option<(Time, PunchKind)> {
+        self.effective
+    }
+    /// Who delivered it, when, and what was known of the device's clock then.
+    pub fn synced(&self) -> Option<(DeviceId, Time, Clock)> {
+        self.synced
+    }
+    /// Everything doubtful that was found.
+    pub fn anomalies(&self) -> &[Anomaly] {
+        &self.anomalies
+    }
+    /// Whether these other bytes are known already.
+    pub fn knows_conflict(&self, digest: &Digest) -> bool {
+        self.conflicts.contains(digest)
+    }
+
+    /// What follows from `command`; no events when nothing is left to do.
+    ///
+    /// # Errors
+    /// When the punch doesn't exist, or its standing allows no such ruling.
+    pub fn decide(&self, command: PunchCommand) -> Result<Vec<PunchEvent>, PunchError> {
+        match command {
+            PunchCommand::Record { capture, signature, device, received_at, clock } => {
+                self.record(capture, signature, device, received_at, clock)
+            }
+            PunchCommand::Admit { quarantine, employee, site, kind, captured_at, device, note } => {
+                if self.origin.is_some() {
+                    return Err(PunchError::Exists);
+                }
+                let admitted =
+                    PunchEvent::Admitted { quarantine, employee, site, kind, captured_at, device, note };
+                Ok(vec![admitted, PunchEvent::Accepted { basis: Basis::Manager, note: None }])
+            }
+            PunchCommand::Judge { anomalies } => self.judge(anomalies),
+            PunchCommand::Accept { note } => {
+                let settled = self.standing == Standing::Accepted;
+                self.rule(settled, PunchEvent::Accepted { basis: Basis::Manager, note })
+            }
+            PunchCommand::Reject { reason, note } => {
+                self.rule(self.standing == Standing::Rejected, PunchEvent::Rejected { reason, note })
+            }
+            PunchCommand::Void { note } => self.rule(false, PunchEvent::Voided { note }),
+            PunchCommand::Amend { effective_at, kind, note } => {
+                let (at, what) = self.effective.ok_or(PunchError::Unknown)?;
+                let to = (effective_at.unwrap_or(at), kind.unwrap_or(what));
+                self.rule(
+                    to == (at, what),
+                    PunchEvent::Amended { effective_at: to.0, kind: to.1, note },
+                )
+            }
+        }
+    }
+
+    /// A punch counts once: the same bytes again change nothing, other bytes are evidence, once.
+    fn record(
+        &self,
+        capture: String,
+        signature: crate::signing::Signature,
+        device: DeviceId,
+        received_at: Time,
+        clock: Clock,
+    ) -> Result<Vec<PunchEvent>, PunchError> {
+        if self.origin.is_none() {
+            return Ok(vec![
+                PunchEvent::Captured { capture, signature },
+                PunchEvent::Synced { device, received_at, clock },
+            ]);
+        }
+        let digest = Digest::of(capture.as_bytes());
+        if self.digest() == Some(digest) || self.knows_conflict(&digest) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![PunchEvent::ConflictingCaptureReceived { digest, device, received_at }])
+    }
+
+    fn judge(&self, anomalies: Vec<Anomaly>) -> Result<Vec<PunchEvent>, PunchError> {
+        if self.origin.is_none() {
+            return Err(PunchError::Unknown);
+        }
+        let mut new: Vec<Anomaly> = Vec::new();
+        for anomaly in anomalies {
+            if !self.anomalies.contains(&anomaly) && !new.contains(&anomaly) {
+                new.push(anomaly);
+            }
+        }
+        if new.is_empty() {
+            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
+            return Ok(if self.standing == Standing::Recorded { vec![accepted] } else { Vec::new() });
+        }
+        let mut reasons: Vec<Reason> = new.iter().map(Anomaly::reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let mut events: Vec<_> =
+            new.into_iter().map(|anomaly| PunchEvent::AnomalyFlagged { anomaly }).collect();
+        if self.standing.counts() {
+            events.push(PunchEvent::ReferredForReview { reasons });
+        }
+        Ok(events)
+    }
+
+    fn rule(&self, unchanged: bool, event: PunchEvent) -> Result<Vec<PunchEvent>, PunchError> {
+        match self.standing {
+            _ if self.origin.is_none() => Err(PunchError::Unknown),
+            Standing::Voided => Err(PunchError::Voided),
+            _ if unchanged => Err(PunchError::Unchanged),
+            _ => Ok(vec![event]),
+        }
+    }
+
+    fn evolve(&mut self, event: PunchEvent) {
+        match event {
+            PunchEvent::Captured { capture, .. } => {
+                // What is in the ledger was read before it was written; a text that can't be read
+                // leaves the punch without an origin, and every command on it is refused.
+                if let Ok(read) = Capture::parse(capture.as_bytes()) {
+                    self.effective = Some((read.captured_at, read.kind));
+                    let digest = Digest::of(capture.as_bytes());
+                    self.origin = Some(Origin::Captured { digest, capture: Box::new(read) });
+                }
+            }
+            PunchEvent::Synced { device, received_at, clock } => {
+                self.synced = Some((device, received_at, clock));
+            }
+            PunchEvent::Admitted { quarantine, employee, site, kind, captured_at, device, .. } => {
+                self.effective = Some((captured_at, kind));
+                self.origin =
+                    Some(Origin::Admitted { quarantine, employee, site, device, captured_at, kind });
+            }
+            PunchEvent::ConflictingCaptureReceived { digest, .. } => self.conflicts.push(digest),
+            PunchEvent::AnomalyFlagged { anomaly } => self.anomalies.push(anomaly),
+            PunchEvent::ReferredForReview { .. } => self.standing = Standing::Referred,
+            PunchEvent::Accepted { .. } => self.standing = Standing::Accepted,
+            PunchEvent::Rejected { .. } => self.standing = Standing::Rejected,
+            PunchEvent::Amended { effective_at, kind, .. } => {
+                self.effective = Some((effective_at, kind));
+            }
+            PunchEvent::Voided { .. } => self.standing = Standing::Voided,
+        }
+    }
+}
+
+aggregate!(Punch, "punch", PunchCommand, PunchEvent, PunchError, {
+    Captured, Synced, Admitted, ConflictingCaptureReceived, AnomalyFlagged, ReferredForReview,
+    Accepted, Rejected, Amended, Voided,
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{capture::tests::EXAMPLE, signing::Signature};
+
+    fn record(capture: &str) -> PunchCommand {
+        PunchCommand::Record {
+            capture: capture.to_owned(),
+            signature: Signature([0; 64]),
+            device: DeviceId::NIL,
+            received_at: Time::from_millis(0),
+            clock: Clock::Unknown,
+        }
+    }
+
+    fn after(commands: impl IntoIterator<Item = PunchCommand>) -> Punch {
+        let mut punch = Punch::default();
+        for command in commands {
+            for event in punch.decide(command).unwrap() {
+                punch.evolve(event);
+            }
+        }
+        punch
+    }
+
+    #[test]
+    fn a_capture_counts_once_and_other_bytes_are_kept_once() {
+        let punch = after([record(EXAMPLE)]);
+        assert_eq!(punch.decide(record(EXAMPLE)), Ok(vec![]));
+        let other = EXAMPLE.replacen("\"in\"", "\"out\"", 1);
+        let events = punch.decide(record(&other)).unwrap();
+        assert!(matches!(events[..], [PunchEvent::ConflictingCaptureReceived { .. }]));
+        assert_eq!(after([record(EXAMPLE), record(&other)]).decide(record(&other)), Ok(vec![]));
+    }
+
+    #[test]
+    fn without_a_doubt_it_is_accepted_and_only_once() {
+        let judge = PunchCommand::Judge { anomalies: vec![] };
+        let punch = after([record(EXAMPLE), judge.clone()]);
+        assert_eq!(punch.standing(), Standing::Accepted);
+        assert_eq!(punch.decide(judge), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_doubt_refers_even_after_acceptance_and_the_punch_still_counts() {
+        let doubt = PunchCommand::Judge { anomalies: vec![Anomaly::UnknownBadge] };
+        let punch =
+            after([record(EXAMPLE), PunchCommand::Judge { anomalies: vec![] }, doubt.clone()]);
+        assert_eq!(punch.standing(), Standing::Referred);
+        assert!(punch.standing().counts());
+        assert_eq!(punch.decide(doubt), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_rejected_punch_is_not_referred_again_but_the_doubt_is_kept() {
+        let reject = PunchCommand::Reject { reason: RejectionReason::Other, note: None };
+        let punch = after([record(EXAMPLE), reject]);
+        let events =
+            punch.decide(PunchCommand::Judge { anomalies: vec![Anomaly::RevokedDevice] }).unwrap();
+        assert!(matches!(events[..], [PunchEvent::AnomalyFlagged { .. }]));
+    }
+
+    #[test]
+    fn a_voided_punch_can_not_be_ruled_on() {
+        let punch = after([record(EXAMPLE), PunchCommand::Void { note: None }]);
+        assert_eq!(punch.decide(PunchCommand::Accept { note: None }), Err(PunchError::Voided));
+        assert_eq!(
+            Punch::default().decide(PunchCommand::Accept { note: None }),
+            Err(PunchError::Unknown)
+        );
+    }
+
+    #[test]
+    fn an_amendment_changes_what_counts_and_leaves_the_capture() {
+        let to: Time = "2026-11-21T09:00:00.000Z".parse().unwrap();
+        let amend = PunchCommand::Amend { effective_at: Some(to), kind: None, note: None };
+        let punch = after([record(EXAMPLE), amend.clone()]);
+        assert_eq!(punch.effective(), Some((to, PunchKind::In)));
+        assert_eq!(punch.decide(amend), Err(PunchError::Unchanged));
+        assert_eq!(punch.digest(), Some(Digest::of(EXAMPLE.as_bytes())));
+    }
+}

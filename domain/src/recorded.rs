@@ -1,0 +1,255 @@
+//! An event as the ledger keeps it: its place, its time, its exact text.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    DeviceId, Digest, EmployeeId, PunchId, SiteId, device::DeviceEvent, employee::EmployeeEvent,
+    punch::PunchEvent, quarantine::QuarantineEvent, site::SiteEvent,
+};
+
+/// A place in the ledger: dense from 1, the only order there is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Before the first event.
+    pub const START: Self = Self(0);
+
+    /// The position `count` further on.
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+
+    /// The position as Postgres keeps it. Positions stay far below 2^63.
+    pub const fn to_db(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    /// A position that Postgres kept.
+    pub const fn from_db(value: i64) -> Self {
+        Self(value.cast_unsigned())
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kinds of aggregate in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is documented where it is defined")]
+pub enum AggregateType {
+    Punch,
+    Device,
+    Site,
+    Employee,
+    Quarantine,
+}
+
+impl AggregateType {
+    /// The type as the ledger writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Punch => "punch",
+            Self::Device => "device",
+            Self::Site => "site",
+            Self::Employee => "employee",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
+impl FromStr for AggregateType {
+    type Err = Undecodable;
+    fn from_str(text: &str) -> Result<Self, Undecodable> {
+        [Self::Punch, Self::Device, Self::Site, Self::Employee, Self::Quarantine]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| Undecodable::new(Position::START, format!("unknown aggregate type `{text}`")))
+    }
+}
+
+/// An event as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place.
+    pub position: Position,
+    /// When it was committed, to the microsecond; never before that of a lower position.
+    pub recorded_at: jiff::Timestamp,
+    /// The kind of aggregate.
+    pub aggregate_type: AggregateType,
+    /// The aggregate.
+    pub aggregate_id: String,
+    /// The event's number in its aggregate, from 1.
+    pub sequence: u64,
+    /// The event's type.
+    pub event_type: String,
+    /// The version of its shape.
+    pub event_version: String,
+    /// The event, the exact text.
+    pub payload: String,
+    /// Who caused it and by what request: a flat JSON object of strings, the exact text.
+    pub metadata: String,
+}
+
+/// An event of any aggregate, with the aggregate's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is an aggregate's id and event")]
+pub enum Event {
+    Punch(PunchId, PunchEvent),
+    Device(DeviceId, DeviceEvent),
+    Site(SiteId, SiteEvent),
+    Employee(EmployeeId, EmployeeEvent),
+    Quarantine(Digest, QuarantineEvent),
+}
+
+/// An event that this version of the program can't read. Whoever follows the ledger stops there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the event at position {position} can't be read: {what}")]
+pub struct Undecodable {
+    /// Where it stands.
+    pub position: Position,
+    what: String,
+}
+
+impl Undecodable {
+    /// What is wrong at `position`.
+    pub fn new(position: Position, what: impl fmt::Display) -> Self {
+        Self { position, what: what.to_string() }
+    }
+}
+
+/// Who caused an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "type", content = "id")]
+pub enum Actor {
+    /// A device.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    Device(DeviceId),
+    /// The site's policy, through the adjudicator.
+    Policy,
+    /// An operator's key, by its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    Key(Uuid),
+    /// The command line on the server's machine.
+    CommandLine,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(id) => write!(f, "device:{id}"),
+            Self::Policy => f.write_str("policy"),
+            Self::Key(id) => write!(f, "key:{id}"),
+            Self::CommandLine => f.write_str("command_line"),
+        }
+    }
+}
+
+impl FromStr for Actor {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.split_once(':') {
+            None if text == "policy" => Ok(Self::Policy),
+            None if text == "command_line" => Ok(Self::CommandLine),
+            Some(("device", id)) => id.parse().map(Self::Device).map_err(|_| ()),
+            Some(("key", id)) => id.parse().map(Self::Key).map_err(|_| ()),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Recorded {
+    /// Reads the event.
+    ///
+    /// # Errors
+    /// When the type, the version or the payload isn't one that this program knows.
+    pub fn event(&self) -> Result<Event, Undecodable> {
+        let wrong = |what: &dyn fmt::Display| Undecodable::new(self.position, what);
+        if self.event_version != "1" {
+            return Err(wrong(&format_args!(
+                "version {} of {} is not known",
+                self.event_version, self.event_type
+            )));
+        }
+        fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        }
+        fn id<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+            text.parse().map_err(|error: T::Err| error.to_string())
+        }
+        let (key, payload) = (self.aggregate_id.as_str(), self.payload.as_str());
+        let event = || -> Result<Event, String> {
+            Ok(match self.aggregate_type {
+                AggregateType::Punch => Event::Punch(id(key)?, read(payload)?),
+                AggregateType::Device => Event::Device(id(key)?, read(payload)?),
+                AggregateType::Site => Event::Site(id(key)?, read(payload)?),
+                AggregateType::Employee => Event::Employee(id(key)?, read(payload)?),
+                AggregateType::Quarantine => Event::Quarantine(id(key)?, read(payload)?),
+            })
+        };
+        event().map_err(|what| wrong(&what))
+    }
+
+    /// Who caused the event, as its metadata says.
+    pub fn actor(&self) -> Option<Actor> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            actor: Option<String>,
+        }
+        serde_json::from_str::<Metadata>(&self.metadata).ok()?.actor?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(payload: &str) -> Recorded {
+        Recorded {
+            position: Position(7),
+            recorded_at: jiff::Timestamp::UNIX_EPOCH,
+            aggregate_type: AggregateType::Site,
+            aggregate_id: "5f0c7a52-0000-4000-8000-000000000001".into(),
+            sequence: 1,
+            event_type: "Registered".into(),
+            event_version: "1".into(),
+            payload: payload.into(),
+            metadata: r#"{"actor":"policy"}"#.into(),
+        }
+    }
+
+    #[test]
+    fn an_event_and_its_actor_are_read() {
+        let recorded = recorded(r#"{"Registered":{"tz":"Europe/Berlin"}}"#);
+        assert!(matches!(recorded.event(), Ok(Event::Site(_, SiteEvent::Registered { .. }))));
+        assert_eq!(recorded.actor(), Some(Actor::Policy));
+    }
+
+    #[test]
+    fn what_can_not_be_read_names_its_position() {
+        assert_eq!(recorded(r#"{"Gone":{}}"#).event().unwrap_err().position, Position(7));
+        let newer = Recorded { event_version: "2".into(), ..recorded("{}") };
+        assert!(newer.event().unwrap_err().to_string().contains("version 2"));
+    }
+
+    #[test]
+    fn actors_are_written_and_read_back() {
+        let device = Actor::Device(DeviceId(Uuid::from_u128(5)));
+        for actor in [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine] {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Signatures over captures: Ed25519 (RFC 8032) over DSSE's pre-authentication encoding, by the key a
+//! device enrolled.
+//!
+//! A single signature is checked strictly (no small-order points, no malleable encodings). Many at
+//! once are checked as a batch, which is several times cheaper; a batch that fails is halved until the
+//! bad ones are found, and what decides in the end about a single one is the strict check.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signature as Ed25519, Signer, SigningKey, VerifyingKey, verify_batch};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// DSSE type of a capture.
+pub const CAPTURE_TYPE: &str = "application/vnd.punchtrail.capture.v1+json";
+/// DSSE type of an enrolment's proof of possession.
+pub const ENROLMENT_TYPE: &str = "application/vnd.punchtrail.enrolment.v1";
+
+/// DSSE v1's pre-authentication encoding of `body` under `kind`; lengths in decimal, of bytes.
+pub fn pre_authentication_encoding(kind: &str, body: &[u8]) -> Vec<u8> {
+    let mut encoded = format!("DSSEv1 {} {kind} {} ", kind.len(), body.len()).into_bytes();
+    encoded.extend_from_slice(body);
+    encoded
+}
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+/// The public key of a device; never one of small order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+/// Why bytes are not a key that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 32 bytes in base64url without padding, or not a point on the curve.
+    #[error("not an Ed25519 public key in base64url without padding")]
+    Invalid,
+    /// A key under which many texts verify.
+    #[error("the public key is of small order and proves nothing; make a new key")]
+    SmallOrder,
+}
+
+/// A signature that doesn't verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify under the device's key")]
+pub struct BadSignature;
+
+impl PublicKey {
+    /// Takes a key's 32 bytes.
+    ///
+    /// # Errors
+    /// When they are no point on the curve, or one of small order.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Invalid)?;
+        if key.is_weak() {
+            return Err(KeyError::SmallOrder);
+        }
+        Ok(Self(key))
+    }
+
+    /// The key's 32 bytes.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// Checks strictly that `signature` signs `body` as `kind`.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn verify(&self, kind: &str, body: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+        let signed = pre_authentication_encoding(kind, body);
+        self.0.verify_strict(&signed, &Ed25519::from_bytes(&signature.0)).map_err(|_| BadSignature)
+    }
+
+    /// Checks many at once; `false` stands where a signature doesn't verify.
+    pub fn verify_all(&self, kind: &str, items: &[(&[u8], Signature)]) -> Vec<bool> {
+        let bodies: Vec<_> =
+            items.iter().map(|(body, _)| pre_authentication_encoding(kind, body)).collect();
+        let signed: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+        let signatures: Vec<_> = items.iter().map(|(_, s)| Ed25519::from_bytes(&s.0)).collect();
+        let keys = vec![self.0; items.len()];
+        let mut valid = vec![true; items.len()];
+        bisect(&signed, &signatures, &keys, &mut valid);
+        valid
+    }
+}
+
+/// Halves a failing batch; one alone is checked strictly.
+fn bisect(signed: &[&[u8]], signatures: &[Ed25519], keys: &[VerifyingKey], valid: &mut [bool]) {
+    match signed.len() {
+        0 => {}
+        1 => valid[0] = keys[0].verify_strict(signed[0], &signatures[0]).is_ok(),
+        _ if verify_batch(signed, signatures, keys).is_ok() => {}
+        n => {
+            let (left, right) = valid.split_at_mut(n / 2);
+            bisect(&signed[..n / 2], &signatures[..n / 2], &keys[..n / 2], left);
+            bisect(&signed[n / 2..], &signatures[n / 2..], &keys[n / 2..], right);
+        }
+    }
+}
+
+/// Signs `body` as `kind`.
+pub fn sign(key: &SigningKey, kind: &str, body: &[u8]) -> Signature {
+    Signature(key.sign(&pre_authentication_encoding(kind, body)).to_bytes())
+}
+
+impl From<&SigningKey> for PublicKey {
+    fn from(key: &SigningKey) -> Self {
+        Self(key.verifying_key())
+    }
+}
+
+/// Bytes from base64url without padding, in its one canonical spelling.
+pub fn from_base64url<const N: usize>(text: &str) -> Option<[u8; N]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+/// Bytes as base64url without padding.
+pub fn to_base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+macro_rules! as_base64url {
+    ($name:ident, $what:literal, $read:expr, $write:expr) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&to_base64url(&$write(self)))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                from_base64url(&text)
+                    .and_then($read)
+                    .ok_or_else(|| de::Error::custom(concat!("not ", $what, " in base64url without padding")))
+            }
+        }
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
+            }
+        }
+    };
+}
+
+as_base64url!(Signature, "an Ed25519 signature", |b| Some(Signature(b)), |s: &Signature| s.0);
+as_base64url!(
+    PublicKey,
+    "an Ed25519 public key",
+    |b: [u8; 32]| PublicKey::from_bytes(&b).ok(),
+    PublicKey::to_bytes
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    #[test]
+    fn the_encoding_is_dsse_version_1() {
+        assert_eq!(
+            pre_authentication_encoding("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
+    }
+
+    #[test]
+    fn a_signature_holds_for_one_text_one_type_and_one_key() {
+        let signature = sign(&key(1), CAPTURE_TYPE, b"body");
+        let public = PublicKey::from(&key(1));
+        assert_eq!(public.verify(CAPTURE_TYPE, b"body", &signature), Ok(()));
+        assert_eq!(public.verify(CAPTURE_TYPE, b"bodY", &signature), Err(BadSignature));
+        assert_eq!(public.verify(ENROLMENT_TYPE, b"body", &signature), Err(BadSignature));
+        assert_eq!(PublicKey::from(&key(2)).verify(CAPTURE_TYPE, b"body", &signature), Err(BadSignature));
+    }
+
+    #[test]
+    fn a_batch_names_exactly_the_bad_ones() {
+        let bodies: Vec<Vec<u8>> = (0..37u8).map(|n| vec![n; 20]).collect();
+        let mut items: Vec<(&[u8], Signature)> =
+            bodies.iter().map(|b| (b.as_slice(), sign(&key(1), CAPTURE_TYPE, b))).collect();
+        for bad in [0, 17, 36] {
+            items[bad].1.0[3] ^= 1;
+        }
+        let valid = PublicKey::from(&key(1)).verify_all(CAPTURE_TYPE, &items);
+        let found: Vec<_> = (0..37).filter(|&n| !valid[n]).collect();
+        assert_eq!(found, [0, 17, 36]);
+    }
+
+    #[test]
+    fn small_order_keys_are_refused() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(PublicKey::from_bytes(&identity), Err(KeyError::SmallOrder));
+        assert_eq!(PublicKey::from_bytes(&[0; 32]), Err(KeyError::SmallOrder));
+    }
+}

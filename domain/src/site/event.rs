@@ -1,0 +1,21 @@
+//! What can happen to a site.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
+
+/// An event of a site. Past tense, versioned, never edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SiteEvent {
+    /// The site became known; its name stands beside the ledger.
+    Registered {
+        /// Its IANA time zone.
+        tz: String,
+    },
+    /// Punches are judged by this policy from here on.
+    PolicyChanged {
+        /// The whole policy.
+        policy: Policy,
+    },
+}

@@ -1,0 +1,142 @@
+//! JSON as the wire takes it (RFC 8259, I-JSON in spirit): no duplicate keys, no NUL, no lone
+//! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a text
+//! would let one party see another punch than the other signed, so none of it is let in.
+
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserialize,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+
+/// How deep arrays and objects may nest.
+pub const DEPTH_MAX: usize = 32;
+
+/// Why a text is not JSON that is taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MalformedJson(String);
+
+/// Checks that `bytes` are one strict JSON text.
+///
+/// # Errors
+/// With what is wrong, and where, as far as the parser can tell.
+pub fn check(bytes: &[u8]) -> Result<(), MalformedJson> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    Strict { depth: 0 }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|error| MalformedJson(error.to_string()))
+}
+
+/// Parses `bytes` as a `T` after [`check`].
+///
+/// # Errors
+/// `Err(Ok(_))` when the JSON itself is malformed, `Err(Err(_))` when it is well formed but no `T`.
+pub fn parse<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<T, Result<MalformedJson, serde_json::Error>> {
+    check(bytes).map_err(Ok)?;
+    serde_json::from_slice(bytes).map_err(Err)
+}
+
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth == DEPTH_MAX {
+            return Err(E::custom(format_args!("nested deeper than {DEPTH_MAX}")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+}
+
+fn without_nul<E: de::Error>(text: &str) -> Result<(), E> {
+    if text.as_bytes().contains(&0) {
+        return Err(E::custom("a NUL character in a string"));
+    }
+    Ok(())
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        without_nul(text)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        while items.next_element_seed(inside)?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<std::borrow::Cow<'de, str>>()? {
+            without_nul(&key)?;
+            entries.next_value_seed(inside)?;
+            if let Some(key) = seen.replace(key) {
+                return Err(de::Error::custom(format_args!("duplicate key `{}`", key.escape_debug())));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_json_passes() {
+        assert_eq!(check(br#" {"a":[1,-2.5,true,null,{"b":"\ud83d\ude00"}],"c":"x"} "#), Ok(()));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
+        for text in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"\u0062":2}}"#,
+            r#"{"a":"\u0000"}"#,
+            r#"{"\u0000":1}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":1}{"#,
+            r#"{"a":NaN}"#,
+            deep.as_str(),
+            "",
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(check(b"\"\xff\"").is_err());
+        assert_eq!(check(("[".repeat(DEPTH_MAX) + &"]".repeat(DEPTH_MAX)).as_bytes()), Ok(()));
+    }
+}

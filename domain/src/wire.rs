@@ -1,0 +1,360 @@
+//! What a device and the server say to each other: the request and answer bodies of device protocol
+//! version 1 (docs/device-protocol.md), shared by both sides so that they can't drift apart.
+//!
+//! The server refuses unknown fields in a request; a device ignores unknown fields in an answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BootId, DeviceId, EmployeeId, OrgId, Position, PunchId, SiteId, Time,
+    capture::PunchKind,
+    policy::Policy,
+    punch::{Reason, Standing},
+    quarantine::QuarantineCode,
+};
+
+/// The letters of a pairing code: no vowels, so that no word is spelled.
+pub const PAIRING_ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+/// How many letters a pairing code has.
+pub const PAIRING_CODE_CHARS: usize = 8;
+/// How long a pairing code can be used, in seconds.
+pub const PAIRING_CODE_LIFE_S: u32 = 600;
+/// The most items in a batch.
+pub const BATCH_ITEMS_MAX: usize = 500;
+/// The largest body of a batch, in bytes.
+pub const BATCH_BYTES_MAX: usize = 3 << 20;
+/// The largest photo, in bytes.
+pub const PHOTO_BYTES_MAX: usize = 5 << 20;
+/// The largest body of any other request, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// A pairing code as a person types it: any case, with or without its hyphen. None if it can't be one.
+pub fn pairing_code(typed: &str) -> Option<String> {
+    let letters: String =
+        typed.chars().filter(|c| *c != '-').map(|c| c.to_ascii_uppercase()).collect();
+    let plausible = letters.len() == PAIRING_CODE_CHARS
+        && letters.bytes().all(|b| PAIRING_ALPHABET.contains(&b));
+    plausible.then_some(letters)
+}
+
+/// `POST /v1/devices/enroll`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EnrollRequest {
+    /// The pairing code, with or without hyphen, any case.
+    pub code: String,
+    /// The device's name, for people; 1 to 64 characters.
+    pub name: String,
+    /// The Ed25519 public key, base64url.
+    pub public_key: String,
+    /// Signature by that key over the code's eight upper-case letters.
+    pub proof: String,
+    /// Program and version.
+    pub app: String,
+}
+
+/// Answer to an enrolment. The token is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Enrolled {
+    /// The device's id.
+    pub device: DeviceId,
+    /// The organisation.
+    pub org: OrgId,
+    /// The site.
+    pub site: SiteId,
+    /// The bearer token, `ptd_…`.
+    pub token: String,
+    /// The server's clock.
+    pub server_time: Time,
+}
+
+/// `POST /v1/sites/{site}/punches/batch`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// 1 to 500 items, oldest first.
+    pub punches: Vec<BatchItem>,
+}
+
+/// A capture on the wire.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BatchItem {
+    /// The signed bytes, base64url.
+    pub capture: String,
+    /// The signature, base64url.
+    pub signature: String,
+}
+
+/// Answer to a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchAnswer {
+    /// One result an item, in the order of the items.
+    pub results: Vec<ItemResult>,
+    /// The highest number up to which every number is held.
+    pub acked_through: u64,
+    /// The ledger's head after the commit.
+    pub ledger: Position,
+    /// The server's clock.
+    pub server_time: Time,
+    /// How long to wait before the next batch, in milliseconds.
+    pub next_batch_after_ms: u64,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ItemResult {
+    /// The punch, if its id could be read.
+    pub punch: Option<PunchId>,
+    /// Its number, if it could be read.
+    pub seq: Option<u64>,
+    /// What became of it.
+    pub status: ItemStatus,
+    /// Position of its `Captured` event, or of its quarantine.
+    pub position: Position,
+    /// Why it was quarantined.
+    pub code: Option<QuarantineCode>,
+    /// The same in a sentence.
+    pub detail: Option<String>,
+}
+
+/// What became of an item. Each is an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ItemStatus {
+    /// First seen, now in the ledger.
+    Applied,
+    /// The same punch and bytes, seen before.
+    Duplicate,
+    /// The same punch id with other bytes: the first stands, these are evidence.
+    Conflict,
+    /// Can't be taken as a punch; kept where a manager sees it.
+    Quarantined,
+}
+
+/// `POST /v1/devices/self/heartbeat`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// How many punches wait.
+    pub outbox: u64,
+    /// How many photos wait.
+    pub photos: u64,
+    /// When the oldest waiting punch was captured.
+    pub oldest: Option<Time>,
+    /// The last number made.
+    pub seq: u64,
+    /// The device's clock now.
+    pub clock: Time,
+    /// Its boot.
+    pub boot: BootId,
+    /// Milliseconds since then.
+    pub uptime_ms: u64,
+    /// Program and version.
+    pub app: String,
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeartbeatAnswer {
+    /// The server's clock.
+    pub server_time: Time,
+    /// The highest number up to which every number is held.
+    pub acked_through: u64,
+    /// The roster's version at the device's site.
+    pub roster: String,
+    /// Whether commands wait.
+    pub commands: bool,
+}
+
+/// The part of the policy that a device is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[expect(missing_docs, reason = "each is documented on the policy")]
+pub struct DevicePolicy {
+    pub batch_max: u32,
+    pub punches_per_minute: u32,
+    pub reconnect_spread_s: u32,
+    pub heartbeat_s: u32,
+    pub restore_window_s: u32,
+    pub lookback_s: u32,
+    pub clock_suspect_s: u32,
+    pub near_duplicate_s: u32,
+    pub photos: bool,
+    pub languages: Vec<String>,
+}
+
+impl From<&Policy> for DevicePolicy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            batch_max: policy.batch_max,
+            punches_per_minute: policy.punches_per_minute,
+            reconnect_spread_s: policy.reconnect_spread_s,
+            heartbeat_s: policy.heartbeat_s,
+            restore_window_s: policy.restore_window_s,
+            lookback_s: policy.lookback_s,
+            clock_suspect_s: policy.clock_suspect_s,
+            near_duplicate_s: policy.near_duplicate_s,
+            photos: policy.photos,
+            languages: policy.languages.clone(),
+        }
+    }
+}
+
+/// `GET /v1/sites/{site}/manifest`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ManifestPage {
+    /// The people of the site.
+    pub data: Vec<ManifestRow>,
+    /// The site's policy.
+    pub policy: DevicePolicy,
+    /// The roster's version, the same on all pages of a walk.
+    pub roster: String,
+    /// Where the next page starts.
+    pub next_cursor: Option<String>,
+    /// Whether there is a next page.
+    pub has_more: bool,
+}
+
+/// A person on the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ManifestRow {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The badge's number.
+    pub badge: Option<String>,
+    /// The name to show.
+    pub name: String,
+    /// The PIN's hash, if there is one.
+    pub pin: Option<PinHash>,
+    /// Whether photos are taken of this worker.
+    pub face: bool,
+    /// The kind of the last punch not rejected or voided.
+    pub last_kind: Option<PunchKind>,
+}
+
+/// A PIN's Argon2id hash in PHC string format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PinHash {
+    /// `$argon2id$…`
+    pub phc: String,
+}
+
+/// `GET /v1/sites/{site}/employees?q=`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FoundEmployees {
+    /// At most 20, best first.
+    pub data: Vec<FoundEmployee>,
+}
+
+/// A person found; a manifest row without the PIN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FoundEmployee {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The badge's number.
+    pub badge: Option<String>,
+    /// The name to show.
+    pub name: String,
+    /// Whether photos are taken of this worker.
+    pub face: bool,
+    /// The kind of the last punch not rejected or voided.
+    pub last_kind: Option<PunchKind>,
+}
+
+/// `GET /v1/sites/{site}/punches`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SitePunches {
+    /// The site's punches, each at its latest change, in the order of those changes.
+    pub data: Vec<SitePunch>,
+    /// Where to go on; always there.
+    pub next_cursor: String,
+    /// Whether more is there now.
+    pub has_more: bool,
+}
+
+/// A punch of a site at its latest change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SitePunch {
+    /// The punch.
+    pub punch: PunchId,
+    /// Who; none for an unknown badge.
+    pub employee: Option<EmployeeId>,
+    /// The kind that counts.
+    pub kind: PunchKind,
+    /// When, by the device.
+    pub captured_at: Time,
+    /// The time that counts.
+    pub effective_at: Time,
+    /// The device.
+    pub device: DeviceId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Why it was referred.
+    pub reasons: Vec<Reason>,
+    /// Position of the latest change.
+    pub position: Position,
+}
+
+/// A refusal, as RFC 9457 says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// A URI reference that names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened here, what was kept, and what to do.
+    pub detail: String,
+    /// The stable code.
+    pub code: String,
+    /// The request, for the operator's log.
+    pub request_id: String,
+    /// The fields at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// A field at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FieldError {
+    /// JSON Pointer (RFC 6901) to the field, or the query parameter's name.
+    pub pointer: String,
+    /// The stable code.
+    pub code: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pairing_code_is_read_as_people_type_it() {
+        for typed in ["BCDF-GHJK", "bcdfghjk", "bcdf-ghjk"] {
+            assert_eq!(pairing_code(typed).as_deref(), Some("BCDFGHJK"));
+        }
+        for typed in ["ABCDFGHJ", "BCDF-GHJ", "BCDFGHJKL", "", "ÄBCDFGHJ"] {
+            assert_eq!(pairing_code(typed), None, "{typed}");
+        }
+    }
+}
