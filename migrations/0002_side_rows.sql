@@ -128,4 +128,6 @@ grant select, insert, update on device_progress, device_credentials, device_repo
     pairing_codes, operator_keys to punchtrail_writer;
 grant select, insert, update, delete on notes, employee_directory, site_directory, device_directory,
     device_sites to punchtrail_writer;
-grant select on all tables in schema public to punchtrail_reader;
+grant select on device_chain, device_progress, quarantine_items, conflicting_captures, notes,
+    employee_directory, site_directory, device_directory, device_sites, device_reports, device_boots
+    to punchtrail_reader;
