@@ -1,0 +1,274 @@
+//! What can go wrong between Punchtrail and its database. Each message says what happened, what
+//! was kept, and what to do; none holds a password.
+
+use std::path::PathBuf;
+
+/// Why a database could not be opened, prepared or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// No `initdb` and `postgres` anywhere.
+    #[error(
+        "no PostgreSQL server programs (initdb, postgres) were found on this machine: install \
+         them with `apt-get install postgresql`, or name their folder in PG_BIN_DIR, or set \
+         DATABASE_URL to a database of your own"
+    )]
+    NoBinaries,
+
+    /// `PG_BIN_DIR` is set and wrong.
+    #[error(
+        "PG_BIN_DIR is {}, but no working `initdb` and `postgres` are there: correct it, or unset \
+         it to have them searched for", dir.display()
+    )]
+    BinDirUnusable {
+        /// What `PG_BIN_DIR` says.
+        dir: PathBuf,
+    },
+
+    /// A cluster of another major version than every server installed.
+    #[error(
+        "the data in {} was written by PostgreSQL {needed}, and only {found} is installed; nothing \
+         was changed. Install the old one (`apt-get install postgresql-{needed}`), or move the \
+         data with pg_upgrade", cluster.display()
+    )]
+    NoMatchingVersion {
+        /// The cluster's directory.
+        cluster: PathBuf,
+        /// Its major version.
+        needed: u32,
+        /// The major versions found, for people.
+        found: String,
+    },
+
+    /// A program that should start did not.
+    #[error("`{}` could not be run as user {user}: {source}", program.display())]
+    NotRunnable {
+        /// The program.
+        program: PathBuf,
+        /// The user it should have run as.
+        user: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// Postgres refuses to run as root, and the user it runs as can't reach its directory.
+    #[error(
+        "started as root, PostgreSQL runs as user {user}, which may not pass through {} on the way \
+         to {}; nothing was changed. Either `chmod o+x {}`, or choose a data directory elsewhere, \
+         for example /var/lib/punchtrail", blocking.display(), wanted.display(), blocking.display()
+    )]
+    NotSearchable {
+        /// The unprivileged user.
+        user: String,
+        /// The directory that stops it.
+        blocking: PathBuf,
+        /// Where it has to get to.
+        wanted: PathBuf,
+    },
+
+    /// Started as root without any unprivileged user to drop to.
+    #[error(
+        "PostgreSQL refuses to run as root and this machine has neither a user `postgres` nor \
+         `nobody`: start Punchtrail as an ordinary user, or create one with \
+         `useradd --system postgres`"
+    )]
+    NoUnprivilegedUser,
+
+    /// The cluster belongs to somebody else and we are not root.
+    #[error(
+        "{} belongs to user id {owner}, and this process runs as user id {me}; nothing was \
+         changed. Run the command as that user, or as root", path.display()
+    )]
+    OwnedByOther {
+        /// What belongs to the other.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// Ours.
+        me: u32,
+    },
+
+    /// The short directory for the socket exists and isn't ours alone.
+    #[error(
+        "the path to {} is too long for a Unix socket, and the short replacement {} exists but \
+         isn't a private directory of the database's user: remove it, or choose a data directory \
+         with a shorter path", wanted.display(), taken.display()
+    )]
+    SocketDirTaken {
+        /// Where the socket would have gone.
+        wanted: PathBuf,
+        /// The replacement.
+        taken: PathBuf,
+    },
+
+    /// Another process has been starting or stopping this cluster for too long.
+    #[error(
+        "{holder} has been starting or stopping PostgreSQL in {} for more than {waited_s} s; \
+         nothing was changed. See postgres.log there, and try again", dir.display()
+    )]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// Who holds the lock, for people.
+        holder: String,
+        /// How long we waited, in seconds.
+        waited_s: u64,
+    },
+
+    /// A directory without our marker that nevertheless holds databases.
+    #[error(
+        "{} holds databases, but not the mark Punchtrail leaves in a cluster it finished creating; \
+         it was not touched. If it is a restored copy, `touch {}` and start again; otherwise move \
+         it away", cluster.display(), marker.display()
+    )]
+    UnmarkedCluster {
+        /// The cluster's directory.
+        cluster: PathBuf,
+        /// The missing mark.
+        marker: PathBuf,
+    },
+
+    /// `initdb` failed.
+    #[error("initdb could not create a cluster in {}: {output}", cluster.display())]
+    Initdb {
+        /// The cluster's directory.
+        cluster: PathBuf,
+        /// What it said.
+        output: String,
+    },
+
+    /// The server exits, or doesn't answer.
+    #[error(
+        "PostgreSQL did not start in {}; its data was left as it is. The end of {} says: {tail}",
+        cluster.display(), log.display()
+    )]
+    DidNotStart {
+        /// The cluster's directory.
+        cluster: PathBuf,
+        /// Its log file.
+        log: PathBuf,
+        /// The log's last lines of this attempt.
+        tail: String,
+    },
+
+    /// The server was asked to stop and is still there.
+    #[error(
+        "PostgreSQL (pid {pid}) was asked to stop and is still running after {waited_s} s; it was \
+         left running and its data is safe. See {}", log.display()
+    )]
+    DidNotStop {
+        /// The server's process id.
+        pid: i32,
+        /// How long we waited, in seconds.
+        waited_s: u64,
+        /// Its log file.
+        log: PathBuf,
+    },
+
+    /// A setting under which an acknowledged punch could be lost.
+    #[error(
+        "the database runs with {setting} = {value}, so a power cut could lose a punch that was \
+         already acknowledged; Punchtrail refuses to use it and wrote nothing. Remedy: {remedy}"
+    )]
+    NotDurable {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value, or `(unknown)`.
+        value: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+
+    /// The database's encoding can't hold every name.
+    #[error(
+        "the database's encoding is {encoding}, and Punchtrail needs UTF8; nothing was written. \
+         Create one with `create database punchtrail encoding 'UTF8' template template0`"
+    )]
+    NotUtf8 {
+        /// What it is.
+        encoding: String,
+    },
+
+    /// A replica.
+    #[error(
+        "the database is a read-only standby; nothing was written. Point DATABASE_URL at the \
+         primary"
+    )]
+    Standby,
+
+    /// `DATABASE_URL` can't be parsed.
+    #[error(
+        "DATABASE_URL can't be understood ({0}); it looks like \
+         postgres://user:password@host:5432/database"
+    )]
+    Url(String),
+
+    /// No connection.
+    #[error("no connection to the database {target}: {source}")]
+    Connect {
+        /// Host or socket, port and database; never a password.
+        target: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+
+    /// The roles are missing and the connecting user may not create or join them.
+    #[error(
+        "the database user {user} may not set up the roles Punchtrail works under ({reason}); \
+         nothing was changed. Have an administrator of the database run:\n{sql}"
+    )]
+    Roles {
+        /// The connecting user.
+        user: String,
+        /// What Postgres said.
+        reason: String,
+        /// The statements to run.
+        sql: String,
+    },
+
+    /// The schema was made by a newer Punchtrail, or its migrations were edited.
+    #[error(
+        "the database's schema was made by another version of Punchtrail ({0}); nothing was \
+         changed. Use that version, or a newer one"
+    )]
+    OtherSchema(String),
+
+    /// A migration failed; it was rolled back.
+    #[error("a schema migration failed and was rolled back: {0}")]
+    Migrate(sqlx::migrate::MigrateError),
+
+    /// A statement failed.
+    #[error("{doing}: {source}")]
+    Sql {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+
+    /// A file or directory could not be used.
+    #[error("can't {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl PostgresError {
+    /// For `map_err`: names the path an I/O error is about.
+    pub(super) fn io(
+        doing: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// For `map_err`: says what a failed statement was for.
+    pub(super) fn sql(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Sql { doing, source }
+    }
+}

@@ -1,0 +1,216 @@
+//! The database: one's own by `DATABASE_URL`, else a private, real Postgres in the data directory.
+//!
+//! Both are PostgreSQL, reached by one driver with one schema, so nothing else in the house knows
+//! which it is. A database that could lose an acknowledged commit is refused, whichever it is.
+//! What is opened here keeps no punch, knows no event, and never deletes anything that holds data.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), punchtrail_infra::postgres::PostgresError> {
+//! use punchtrail_infra::postgres::{PoolSizes, Postgres};
+//!
+//! let postgres = Postgres::open(None, "data".as_ref()).await?;
+//! postgres.migrate().await?;
+//! let pools = postgres.pools(PoolSizes::default()).await?;
+//! // … work …
+//! pools.close().await;
+//! postgres.close().await
+//! # }
+//! ```
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use sqlx::{
+    ConnectOptions, Connection,
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
+};
+
+mod account;
+mod binaries;
+mod cluster;
+mod durability;
+mod embedded;
+mod error;
+mod locks;
+mod pools;
+mod postmaster;
+pub mod roles;
+
+pub use error::PostgresError;
+pub use locks::{ServeLock, ServeLockError};
+pub use pools::{PoolSizes, Pools};
+
+use embedded::Embedded;
+
+/// The schema, in order.
+static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// An opened database.
+#[derive(Debug)]
+pub struct Postgres {
+    owner: PgConnectOptions,
+    embedded: Option<Embedded>,
+}
+
+impl Postgres {
+    /// Opens the database that `url` names, or without one the private cluster in
+    /// `data_dir/postgres`, which is created and started when missing. A private one is started
+    /// again within a second whenever it is gone, until [`Postgres::close`].
+    ///
+    /// # Errors
+    /// See [`PostgresError`]; among others it refuses a database that isn't durable.
+    pub async fn open(url: Option<&str>, data_dir: &Path) -> Result<Self, PostgresError> {
+        match url {
+            Some(url) => Self::open_url(url).await,
+            None => Self::checked(Embedded::open(data_dir, &[], true).await?).await,
+        }
+    }
+
+    async fn open_url(url: &str) -> Result<Self, PostgresError> {
+        // The parser's message doesn't quote the URL, which may hold a password.
+        let owner = PgConnectOptions::from_str(url)
+            .map_err(|error| PostgresError::Url(error.to_string()))?;
+        check(&owner).await?;
+        Ok(Self { owner, embedded: None })
+    }
+
+    async fn checked(embedded: Embedded) -> Result<Self, PostgresError> {
+        let owner = embedded.owner_options();
+        match check(&owner).await {
+            Ok(()) => Ok(Self { owner, embedded: Some(embedded) }),
+            Err(refusal) => {
+                // The refusal is the error to report.
+                drop(embedded.close().await);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// How to connect as the user that owns the schema: for migrations and other definitions.
+    pub fn owner_options(&self) -> &PgConnectOptions {
+        &self.owner
+    }
+
+    /// Whether it is the private one.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// For other programs, `psql` say: the URL of the private database. `None` for one's own,
+    /// whose URL the caller has.
+    pub fn embedded_url(&self) -> Option<String> {
+        let embedded = self.embedded.as_ref()?;
+        Some(embedded.url(self.owner.get_database().unwrap_or_default()))
+    }
+
+    /// The folder of the private server's programs (`pgbench`, `pg_dump`). `None` for one's own.
+    pub fn bin_dir(&self) -> Option<PathBuf> {
+        self.embedded.as_ref()?.bin_dir().ok()
+    }
+
+    /// Creates or updates roles and schema; any number of processes may call it at once.
+    ///
+    /// # Errors
+    /// [`PostgresError::Roles`] when the user may not, [`PostgresError::OtherSchema`] when the
+    /// schema is another version's, [`PostgresError::Migrate`] when a migration fails.
+    pub async fn migrate(&self) -> Result<(), PostgresError> {
+        migrate(&self.owner).await
+    }
+
+    /// Opens the pools. Needs the roles, so [`Postgres::migrate`] comes first.
+    ///
+    /// # Errors
+    /// When the database can't be reached, isn't durable, or the roles can't be taken.
+    pub async fn pools(&self, sizes: PoolSizes) -> Result<Pools, PostgresError> {
+        pools::open(&self.owner, sizes).await
+    }
+
+    /// Leaves the database. A private one is stopped when no other process uses it.
+    ///
+    /// # Errors
+    /// When it doesn't stop; it is left running then, its data safe.
+    pub async fn close(self) -> Result<(), PostgresError> {
+        match self.embedded {
+            Some(embedded) => embedded.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
+    let mut connection = pools::owner_connection(owner).await?;
+    roles::ensure(&mut connection).await?;
+    MIGRATOR.run(&mut connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(_)
+        | MigrateError::VersionMismatch(_)
+        | MigrateError::VersionTooNew(..)
+        | MigrateError::VersionTooOld(..) => PostgresError::OtherSchema(error.to_string()),
+        other => PostgresError::Migrate(other),
+    })?;
+    connection.close().await.map_err(PostgresError::sql("close a connection"))
+}
+
+async fn check(owner: &PgConnectOptions) -> Result<(), PostgresError> {
+    let mut connection = owner
+        .connect()
+        .await
+        .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
+    durability::check(&mut connection).await?;
+    connection.close().await.map_err(PostgresError::sql("close a connection"))
+}
+
+/// Where `options` lead, without user or password.
+fn describe(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or("(default)");
+    match options.get_socket() {
+        Some(socket) => format!("{database} at {}:{}", socket.display(), options.get_port()),
+        None => format!("{database} at {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod for_tests {
+    //! What [`crate::testing`] needs beyond the public parts.
+
+    use std::path::Path;
+
+    use sqlx::postgres::PgConnectOptions;
+
+    pub(crate) use super::locks::FileLock;
+    use super::{Embedded, PostgresError, cluster::Setting};
+
+    /// Many tests, each with pools of its own, share one server.
+    const SETTINGS: &[Setting] = &[("max_connections", "400"), ("shared_buffers", "128MB")];
+
+    /// The shared test server, unwatched: the task of one test's runtime must not hold a lock
+    /// that another test waits for.
+    pub(crate) struct TestServer(Embedded);
+
+    impl TestServer {
+        pub(crate) async fn open(data_dir: &Path) -> Result<Self, PostgresError> {
+            Embedded::open(data_dir, SETTINGS, false).await.map(Self)
+        }
+        pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
+            self.0.options(database)
+        }
+        pub(crate) fn url(&self, database: &str) -> String {
+            self.0.url(database)
+        }
+        /// Stops the server if this was the last user.
+        pub(crate) async fn close(self) -> Result<(), PostgresError> {
+            self.0.close().await
+        }
+    }
+
+    pub(crate) async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
+        super::migrate(owner).await
+    }
+
+    /// Version and checksum of every migration: names the schema they make.
+    pub(crate) fn migrations() -> impl Iterator<Item = (i64, &'static [u8])> {
+        super::MIGRATOR.iter().map(|migration| (migration.version, migration.checksum.as_ref()))
+    }
+}

@@ -1,0 +1,172 @@
+//! Bounded pools of connections, one a role.
+//!
+//! Each new connection is checked for durability and gets its role and time limits in one round
+//! trip, before anybody sees it. They are session settings: put a pooler that shares sessions
+//! between clients (PgBouncer in transaction mode) between us and Postgres, and they are lost.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions, Connection, Executor, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{durability, error::PostgresError, roles};
+
+/// How long a caller waits for a connection. Longer only hides an overload.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bounds what a connection's caches may grow to.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
+/// One unused for longer is tried before it is lent: the server may have been restarted. A busy
+/// one isn't, which saves a round trip a statement.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// How many connections each pool may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSizes {
+    /// For appending. The head's lock lets one append at a time, so more don't help.
+    pub writer: u32,
+    /// For read models and for reads.
+    pub reader: u32,
+    /// For the schema.
+    pub owner: u32,
+}
+
+impl Default for PoolSizes {
+    fn default() -> Self {
+        Self { writer: 8, reader: 12, owner: 2 }
+    }
+}
+
+/// Connections by what they may do. They open on demand and heal by themselves after the server
+/// was away.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// Works as [`roles::WRITER`]: inserts into the ledger and can't change it.
+    pub writer: PgPool,
+    /// Works as [`roles::READER`]: owns the read models, only selects from the ledger.
+    pub reader: PgPool,
+    /// Works as the connecting user, which owns the schema.
+    pub owner: PgPool,
+}
+
+impl Pools {
+    /// Closes all, waiting until what is lent has come back.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.reader.close().await;
+        self.owner.close().await;
+    }
+}
+
+/// What a kind of connection is set to.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    application: &'static str,
+    role: &'static str,
+    statement_timeout: &'static str,
+    lock_timeout: &'static str,
+}
+
+const WRITER: Session = Session {
+    application: "punchtrail-writer",
+    role: roles::WRITER,
+    statement_timeout: "30s",
+    lock_timeout: "10s",
+};
+const READER: Session = Session {
+    application: "punchtrail-reader",
+    role: roles::READER,
+    statement_timeout: "60s",
+    lock_timeout: "10s",
+};
+/// A migration may build an index for as long as it takes.
+const OWNER: Session = Session {
+    application: "punchtrail-owner",
+    role: "none",
+    statement_timeout: "0",
+    lock_timeout: "5min",
+};
+
+impl Session {
+    async fn begin(self, connection: &mut PgConnection) -> Result<(), PostgresError> {
+        let Self { role, statement_timeout, lock_timeout, .. } = self;
+        let settings = durability::SELECT_LIST;
+        // Without parameters it is one message and one answer.
+        let statement = format!(
+            "select {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
+             set_config('lock_timeout', '{lock_timeout}', false), \
+             set_config('idle_in_transaction_session_timeout', '60s', false), \
+             set_config('timezone', 'UTC', false), \
+             set_config('role', '{role}', false)"
+        );
+        let row = connection
+            .fetch_one(statement.as_str())
+            .await
+            .map_err(PostgresError::sql("prepare a database session"))?;
+        durability::verify(&row)
+    }
+
+    fn pool(self, options: &PgConnectOptions, size: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(LIFETIME_MAX)
+            .idle_timeout(IDLE_MAX)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    let trusted = meta.idle_for < TRUSTED_IDLE;
+                    Ok(trusted || connection.ping().await.is_ok())
+                })
+            })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    self.begin(connection)
+                        .await
+                        .map_err(|error| sqlx::Error::Configuration(Box::new(error)))
+                })
+            })
+            .connect_lazy_with(options.clone().application_name(self.application))
+    }
+}
+
+/// Opens the pools, after trying on one connection whether each kind of session can be had:
+/// inside a pool, a refusal would only look like a time-out.
+///
+/// # Errors
+/// When the database can't be reached, isn't durable, or the roles can't be taken.
+pub(super) async fn open(
+    options: &PgConnectOptions,
+    sizes: PoolSizes,
+) -> Result<Pools, PostgresError> {
+    let mut trial =
+        options.connect().await.map_err(PostgresError::sql("connect to the database"))?;
+    for session in [OWNER, WRITER, READER] {
+        session.begin(&mut trial).await?;
+    }
+    trial.close().await.map_err(PostgresError::sql("close a connection"))?;
+    Ok(Pools {
+        writer: WRITER.pool(options, sizes.writer),
+        reader: READER.pool(options, sizes.reader),
+        owner: OWNER.pool(options, sizes.owner),
+    })
+}
+
+/// One connection as the owner, for migrations.
+///
+/// # Errors
+/// When it can't be had.
+pub(super) async fn owner_connection(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, PostgresError> {
+    let mut connection = options
+        .clone()
+        .application_name("punchtrail-migrate")
+        .connect()
+        .await
+        .map_err(PostgresError::sql("connect to the database"))?;
+    OWNER.begin(&mut connection).await?;
+    Ok(connection)
+}
