@@ -49,7 +49,9 @@ pub struct Leaf<'a> {
 
 /// The event is larger than a leaf may be, and can't enter the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the event takes {length_bytes} bytes in the ledger, more than {LEAF_BYTES_MAX}; it was not written")]
+#[error(
+    "the event takes {length_bytes} bytes in the ledger, more than {LEAF_BYTES_MAX}; it was not written"
+)]
 pub struct LeafTooLong {
     /// How long the leaf would be, in bytes.
     pub length_bytes: usize,

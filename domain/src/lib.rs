@@ -12,6 +12,7 @@ pub mod employee;
 pub mod id;
 pub mod leaf;
 pub mod merkle;
+pub mod note;
 pub mod policy;
 pub mod punch;
 pub mod quarantine;
@@ -20,6 +21,7 @@ pub mod signing;
 pub mod site;
 pub mod strict_json;
 pub mod time;
+pub mod timecard;
 pub mod wire;
 
 pub use digest::Digest;

@@ -135,7 +135,8 @@ impl FromStr for Checkpoint {
 
 /// Digits only, and no leading zero but `0` itself: one spelling for each number.
 fn decimal(text: &str) -> Option<u64> {
-    let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let canonical =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     canonical.then(|| text.parse().ok()).flatten()
 }
 
@@ -197,7 +198,8 @@ impl NoteSigner {
     fn signed(&self, mut note: String) -> String {
         let signature = self.key.sign(note.as_bytes()).to_bytes();
         let stamped = [&self.verifier.key_id[..], &signature].concat();
-        let line = format!("\n{SIGNATURE_PREFIX}{} {}\n", self.verifier.name, BASE64.encode(stamped));
+        let line =
+            format!("\n{SIGNATURE_PREFIX}{} {}\n", self.verifier.name, BASE64.encode(stamped));
         note.push_str(&line);
         note
     }
@@ -268,12 +270,17 @@ impl FromStr for NoteVerifier {
         else {
             return Err(NoteError::VerifierKey);
         };
-        let [ED25519_TYPE, public_key @ ..]: [u8; 33] = decoded(key).ok_or(NoteError::VerifierKey)?
+        let [ED25519_TYPE, public_key @ ..]: [u8; 33] =
+            decoded(key).ok_or(NoteError::VerifierKey)?
         else {
             return Err(NoteError::VerifierKey);
         };
         let verifier = Self::new(name.parse()?, &public_key)?;
-        if hex::encode(verifier.key_id) == key_id { Ok(verifier) } else { Err(NoteError::VerifierKey) }
+        if hex::encode(verifier.key_id) == key_id {
+            Ok(verifier)
+        } else {
+            Err(NoteError::VerifierKey)
+        }
     }
 }
 
@@ -332,7 +339,8 @@ fn parts(note: &[u8]) -> Result<(&str, Vec<SignatureLine<'_>>), NoteError> {
     if lines.split('\n').count() > NOTE_SIGNATURES_MAX {
         return Err(NoteError::Note);
     }
-    let lines = lines.split('\n').map(signature_line).collect::<Option<_>>().ok_or(NoteError::Note)?;
+    let lines =
+        lines.split('\n').map(signature_line).collect::<Option<_>>().ok_or(NoteError::Note)?;
     Ok((text, lines))
 }
 

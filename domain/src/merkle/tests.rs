@@ -92,8 +92,7 @@ fn the_judge_finds_the_same_roots_and_inclusion_proofs() {
         for index in 0..size {
             let proof = inclusion_proof(&all[..size], index).unwrap();
             assert_eq!(joined(&proof), tree.prove_inclusion(index).as_bytes(), "{index} of {size}");
-            let verdict =
-                verify_inclusion(&all[index], index as u64, size as u64, &proof, &root);
+            let verdict = verify_inclusion(&all[index], index as u64, size as u64, &proof, &root);
             assert_eq!(verdict, Ok(()), "{index} of {size}");
             let judged = InclusionProof::from_bytes(joined(&proof));
             root_for_judge(&root, size)

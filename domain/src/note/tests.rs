@@ -45,7 +45,8 @@ fn the_vector_of_go_verifies() {
 
 #[test]
 fn the_checkpoint_of_the_specification_is_read_and_written() {
-    let text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+    let text =
+        "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
     let checkpoint: Checkpoint = text.parse().unwrap();
     assert_eq!(checkpoint.origin.as_str(), "example.com/behind-the-sofa");
     assert_eq!(checkpoint.size, 20_852_163);
