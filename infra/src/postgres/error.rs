@@ -259,7 +259,7 @@ pub enum PostgresError {
 
 impl PostgresError {
     /// For `map_err`: names the path an I/O error is about.
-    pub(super) fn io(
+    pub(crate) fn io(
         doing: &'static str,
         path: &std::path::Path,
     ) -> impl FnOnce(std::io::Error) -> Self {
@@ -268,7 +268,7 @@ impl PostgresError {
     }
 
     /// For `map_err`: says what a failed statement was for.
-    pub(super) fn sql(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+    pub(crate) fn sql(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Sql { doing, source }
     }
 }

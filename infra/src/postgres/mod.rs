@@ -187,6 +187,7 @@ pub(crate) mod for_tests {
 
     /// The shared test server, unwatched: the task of one test's runtime must not hold a lock
     /// that another test waits for.
+    #[derive(Debug)]
     pub(crate) struct TestServer(Embedded);
 
     impl TestServer {
