@@ -145,19 +145,19 @@ mod tests {
     use super::*;
 
     const EXAMPLE: Leaf<'static> = Leaf {
-        position: 42,
-        recorded_at_us: 1_795_251_600_123_456,
+        position: 3,
+        recorded_at_us: 1_795_251_661_123_456,
         aggregate_type: "punch",
-        aggregate_id: "0190a5b2-7c1e-7000-8000-000000000001",
+        aggregate_id: "0190a5b2-7c1e-7000-8000-0000000000c1",
         sequence: 1,
         event_type: "Captured",
         event_version: "1",
-        payload: r#"{"Captured":{"employee":"Zoë"}}"#,
+        payload: r#"{"Captured":{"badge":"Ö-17"}}"#,
         metadata: "{}",
     };
 
-    /// Computed with Python's hashlib by the script in `docs/ledger-format.md`.
-    const EXAMPLE_HASH: &str = "ef39942bd42886b2a4367d0c8f70236d00ad8896fb41dc10cd1ed8cfc4b43fa0";
+    /// The third event of the worked example in `docs/ledger-format.md`, whose Python computed this.
+    const EXAMPLE_HASH: &str = "1896e7ba9bfbc56ac7b190ab63b0776f417ca4a1bb588b32c376e9f79775c9f3";
 
     #[test]
     fn the_hash_is_the_one_python_computes() {

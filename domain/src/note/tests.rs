@@ -53,6 +53,24 @@ fn the_checkpoint_of_the_specification_is_read_and_written() {
     assert_eq!(checkpoint.to_string(), text);
 }
 
+/// Computed and signed by Python's hashlib and cryptography, not by this crate.
+#[test]
+fn the_worked_example_of_the_documentation_is_ours_to_the_letter() {
+    let page = include_str!("../../../docs/ledger-format.md");
+    let rows = page.split("```csv\n").nth(1).unwrap().split("```").next().unwrap();
+    let leaves: Vec<Digest> =
+        rows.lines().map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    let checkpoint = Checkpoint {
+        origin: "punchtrail.example.com/1".parse().unwrap(),
+        size: leaves.len() as u64,
+        root: crate::merkle::root_of(leaves),
+    };
+    assert_eq!(checkpoint.size, 3);
+    assert!(page.contains(&format!("`{}`", checkpoint.root)));
+    assert!(page.contains(&format!("```\n{}```\n", signer(1).sign_checkpoint(&checkpoint))));
+    assert!(page.contains(&format!("```\n{}\n```\n", signer(1).vkey())));
+}
+
 #[test]
 fn verifier_keys_are_read_as_they_are_written() {
     for vkey in [SPEC_VKEY, GO_VKEY, &signer(7).vkey()] {
