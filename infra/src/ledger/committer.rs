@@ -1,0 +1,282 @@
+//! The one committer of this node: settles all callers that wait in one transaction.
+
+use std::sync::Arc;
+
+use punchtrail_domain::{Position, Recorded, leaf::Leaf};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Append, AppendError, Appended, Delivery, DeliveryOutcome, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
+    Judging, Request,
+    copy::Rows,
+    entry::Recent,
+    feed,
+    known::Known,
+    settle::{Settled, Settlement, Verdict},
+};
+
+const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
+    event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
+
+pub(super) struct Committer {
+    pub pool: PgPool,
+    pub head: watch::Sender<Position>,
+    pub recent: Arc<Recent>,
+    pub stop: CancellationToken,
+}
+
+/// What one caller brought, kept until it is answered: a lost transaction is settled again from it.
+pub(super) enum Part<'a> {
+    Append(&'a Append),
+    Delivery(&'a Delivery),
+    Judging(&'a Judging),
+}
+
+impl Request {
+    fn part(&self) -> Part<'_> {
+        match self {
+            Self::Append(append, _) => Part::Append(append),
+            Self::Delivery(delivery, _) => Part::Delivery(delivery),
+            Self::Judging(judging, _) => Part::Judging(judging),
+        }
+    }
+
+    fn events(&self) -> usize {
+        match self {
+            Self::Append(append, _) => append.streams.iter().map(|s| s.events.len()).sum(),
+            Self::Delivery(delivery, _) => 2 * delivery.items.len(),
+            Self::Judging(judging, _) => judging.streams.iter().map(|s| s.events.len()).sum(),
+        }
+    }
+
+    fn answer(self, verdict: Result<Verdict, AppendError>) {
+        // A caller that no longer waits has been disconnected; what was committed stays.
+        match self {
+            Self::Append(_, answer) | Self::Judging(_, answer) => {
+                let _ = answer.send(verdict.and_then(Verdict::appended));
+            }
+            Self::Delivery(_, answer) => {
+                let _ = answer.send(verdict.and_then(Verdict::delivered));
+            }
+        }
+    }
+}
+
+impl Verdict {
+    fn appended(self) -> Result<Appended, AppendError> {
+        match self {
+            Self::Appended(appended) => Ok(appended),
+            Self::Delivered(_) => Err(AppendError::Stopping),
+        }
+    }
+    fn delivered(self) -> Result<DeliveryOutcome, AppendError> {
+        match self {
+            Self::Delivered(outcome) => Ok(outcome),
+            Self::Appended(_) => Err(AppendError::Stopping),
+        }
+    }
+}
+
+impl Committer {
+    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Request>) {
+        let mut group = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                next = waiting.recv() => match next {
+                    Some(request) => group.push(request),
+                    None => return,
+                },
+                () = self.stop.cancelled() => waiting.close(),
+            }
+            let mut events: usize = group.iter().map(Request::events).sum();
+            while group.len() < GROUP_REQUESTS_MAX && events < GROUP_EVENTS_MAX {
+                let Ok(request) = waiting.try_recv() else { break };
+                events += request.events();
+                group.push(request);
+            }
+            self.commit_all(std::mem::take(&mut group)).await;
+        }
+    }
+
+    /// Commits a group; if the database refuses a row of it, which would be a bug, each caller alone.
+    async fn commit_all(&self, group: Vec<Request>) {
+        if group.is_empty() {
+            return;
+        }
+        match self.commit(&group).await {
+            Ok(verdicts) => answer_each(group, verdicts),
+            Err(sqlx::Error::Database(error)) if group.len() > 1 => {
+                tracing::error!(%error, callers = group.len(), "a group was refused; each alone now");
+                for request in group {
+                    let alone = [request];
+                    let outcome = self.commit(&alone).await;
+                    let [request] = alone;
+                    match outcome {
+                        Ok(verdicts) => answer_each(vec![request], verdicts),
+                        Err(error) => request.answer(Err(unavailable(error))),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, callers = group.len(), "an append was not committed");
+                let error = Arc::new(error);
+                for request in group {
+                    request.answer(Err(AppendError::Unavailable(Arc::clone(&error))));
+                }
+            }
+        }
+    }
+
+    async fn commit(
+        &self,
+        group: &[Request],
+    ) -> Result<Vec<Result<Verdict, AppendError>>, sqlx::Error> {
+        let started = std::time::Instant::now();
+        let parts: Vec<Part<'_>> = group.iter().map(Request::part).collect();
+        let mut tx = self.pool.begin().await?;
+        let (head, recorded_us) = lock_head(&mut tx).await?;
+        let mut known = Known::read(&mut tx, &parts).await?;
+        let recorded_us = recorded_us.max(known.clock_us);
+        let mut settlement = Settlement::new(head);
+        let mut verdicts = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let refused = match settlement.check(part, &known) {
+                Ok(()) => write_side(&mut tx, part).await?,
+                Err(error) => Some(error),
+            };
+            verdicts.push(match refused {
+                Some(error) => Err(error),
+                None => Ok(settlement.settle(part, &mut known)),
+            });
+        }
+        let Settled { events, side } = settlement.finish(&known);
+        let new_head = head.plus(events.len() as u64);
+        let recorded = self.write(&mut tx, events, recorded_us).await?;
+        side.write(&mut tx).await?;
+        if new_head > head {
+            move_head(&mut tx, new_head, recorded_us).await?;
+        }
+        tx.commit().await?;
+        let count = recorded.len();
+        self.recent.push(recorded);
+        feed::advance(&self.head, new_head);
+        metrics::counter!("punchtrail_ledger_events_total").increment(count as u64);
+        metrics::histogram!("punchtrail_ledger_commit_seconds").record(started.elapsed());
+        metrics::gauge!("punchtrail_ledger_head").set(new_head.0 as f64);
+        for verdict in verdicts.iter_mut().flatten() {
+            if let Verdict::Delivered(outcome) = verdict {
+                outcome.head = new_head;
+            }
+        }
+        Ok(verdicts)
+    }
+
+    async fn write(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        events: Vec<Recorded>,
+        recorded_us: i64,
+    ) -> Result<Vec<Recorded>, sqlx::Error> {
+        if events.is_empty() {
+            return Ok(events);
+        }
+        let recorded_at = jiff::Timestamp::from_microsecond(recorded_us)
+            .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let mut rows = Rows::new(10);
+        let mut recorded = events;
+        for event in &mut recorded {
+            event.recorded_at = recorded_at;
+            let leaf_hash = leaf(event, recorded_us)
+                .hash()
+                .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+            rows.row()
+                .text(event.aggregate_type.as_str())
+                .text(&event.aggregate_id)
+                .bigint(event.sequence.cast_signed())
+                .text(&event.event_type)
+                .text(&event.event_version)
+                .text(&event.payload)
+                .text(&event.metadata)
+                .position(event.position)
+                .timestamp_us(recorded_us)
+                .digest(&leaf_hash);
+        }
+        rows.copy_into(tx, COPY_EVENTS).await?;
+        Ok(recorded)
+    }
+}
+
+/// The leaf of an event that will be recorded at that time, in microseconds since 1970.
+pub(super) fn leaf(event: &Recorded, recorded_us: i64) -> Leaf<'_> {
+    Leaf {
+        position: event.position.0,
+        recorded_at_us: recorded_us,
+        aggregate_type: event.aggregate_type.as_str(),
+        aggregate_id: &event.aggregate_id,
+        sequence: event.sequence,
+        event_type: &event.event_type,
+        event_version: &event.event_version,
+        payload: &event.payload,
+        metadata: &event.metadata,
+    }
+}
+
+fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>) {
+    for (request, verdict) in group.into_iter().zip(verdicts) {
+        request.answer(verdict);
+    }
+}
+
+fn unavailable(error: sqlx::Error) -> AppendError {
+    AppendError::Unavailable(Arc::new(error))
+}
+
+/// Nobody else appends from here to the commit.
+async fn lock_head(connection: &mut PgConnection) -> Result<(Position, i64), sqlx::Error> {
+    let (position, recorded_us): (i64, i64) = sqlx::query_as(
+        "select position, (extract(epoch from recorded_at) * 1000000)::bigint \
+         from ledger_head for update",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((Position::from_db(position), recorded_us))
+}
+
+async fn move_head(
+    connection: &mut PgConnection,
+    to: Position,
+    recorded_us: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update ledger_head set position = $1, \
+         recorded_at = timestamptz 'epoch' + $2 * interval '1 microsecond'",
+    )
+    .bind(to.to_db())
+    .bind(recorded_us)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Runs a caller's own write behind a savepoint: a refused row turns that caller away alone.
+async fn write_side(
+    tx: &mut Transaction<'_, Postgres>,
+    part: &Part<'_>,
+) -> Result<Option<AppendError>, sqlx::Error> {
+    let Part::Append(Append { side: Some(side), .. }) = part else { return Ok(None) };
+    let mut savepoint = sqlx::Acquire::begin(&mut *tx).await?;
+    match side.run(&mut savepoint).await {
+        Ok(()) => {
+            savepoint.commit().await?;
+            Ok(None)
+        }
+        Err(error @ sqlx::Error::Database(_)) => {
+            savepoint.rollback().await?;
+            Ok(Some(AppendError::Side(error)))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,131 @@
+//! What a device delivers, prepared for the committer.
+
+use punchtrail_domain::{
+    DeviceId, Digest, Position, PunchId, Time,
+    punch::{Clock, PunchEvent},
+    quarantine::{QuarantineCode, QuarantineEvent, item_digest},
+    signing::Signature,
+    wire::{BatchItem, ItemStatus},
+};
+
+use super::{Metadata, NewEvent};
+
+/// A device's batch: each item read, its signature checked, nothing decided yet.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The device that is authenticated.
+    pub device: DeviceId,
+    /// When the request was received.
+    pub received_at: Time,
+    /// Who caused the events.
+    pub metadata: Metadata,
+    /// The items, in the order of the request.
+    pub items: Vec<DeliveryItem>,
+}
+
+/// One item of a delivery.
+#[derive(Debug)]
+pub struct DeliveryItem {
+    /// The two texts as sent.
+    pub(super) raw: BatchItem,
+    pub(super) kind: ItemKind,
+}
+
+#[derive(Debug)]
+pub(super) enum ItemKind {
+    Capture(Box<PreparedCapture>),
+    Quarantine { code: QuarantineCode, punch: Option<PunchId>, link: Option<Link> },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedCapture {
+    pub punch: PunchId,
+    pub link: Link,
+    pub captured: NewEvent,
+    pub synced: NewEvent,
+}
+
+/// A place in a device's chain, held under its valid signature.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub seq: u64,
+    pub digest: Digest,
+    pub prev: Digest,
+}
+
+impl DeliveryItem {
+    /// A capture found good: `text` are the signed bytes, `raw` the item as sent.
+    #[expect(clippy::too_many_arguments, reason = "what one capture consists of")]
+    pub fn capture(
+        raw: BatchItem,
+        text: String,
+        signature: Signature,
+        punch: PunchId,
+        seq: u64,
+        prev: Digest,
+        device: DeviceId,
+        received_at: Time,
+        clock: Clock,
+    ) -> Self {
+        let link = Link { seq, digest: Digest::of(text.as_bytes()), prev };
+        let captured = NewEvent::of(&PunchEvent::Captured { capture: text, signature });
+        let synced = NewEvent::of(&PunchEvent::Synced { device, received_at, clock });
+        let prepared = PreparedCapture { punch, link, captured, synced };
+        Self { raw, kind: ItemKind::Capture(Box::new(prepared)) }
+    }
+
+    /// An item that can't be taken as a punch. `held` is its number, its bytes' digest and its named
+    /// predecessor, when it was signed by the device and they could be read.
+    pub fn quarantine(
+        raw: BatchItem,
+        code: QuarantineCode,
+        punch: Option<PunchId>,
+        held: Option<(u64, Digest, Digest)>,
+    ) -> Self {
+        let link = held.map(|(seq, digest, prev)| Link { seq, digest, prev });
+        Self { raw, kind: ItemKind::Quarantine { code, punch, link } }
+    }
+
+    pub(super) fn link(&self) -> Option<Link> {
+        match &self.kind {
+            ItemKind::Capture(capture) => Some(capture.link),
+            ItemKind::Quarantine { link, .. } => *link,
+        }
+    }
+
+    pub(super) fn item_digest(&self, device: DeviceId) -> Digest {
+        item_digest(device, self.raw.capture.as_bytes(), self.raw.signature.as_bytes())
+    }
+}
+
+pub(super) fn quarantined(
+    code: QuarantineCode,
+    device: DeviceId,
+    punch: Option<PunchId>,
+    seq: Option<u64>,
+    received_at: Time,
+) -> NewEvent {
+    NewEvent::of(&QuarantineEvent::Quarantined { code, device, punch, seq, received_at })
+}
+
+/// What became of a delivery. Everything in it is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryOutcome {
+    /// One outcome an item, in order.
+    pub items: Vec<ItemOutcome>,
+    /// The highest number up to which every number of the device is held.
+    pub acked_through: u64,
+    /// The head after the commit.
+    pub head: Position,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemOutcome {
+    /// What became of it.
+    pub status: ItemStatus,
+    /// Position of the punch's first event, or of the quarantine.
+    pub position: Position,
+    /// Why it was quarantined, as decided when it first came.
+    pub code: Option<QuarantineCode>,
+}

@@ -1,0 +1,154 @@
+//! An event on its way to the followers of this node: decoded at most once, shared by all of them.
+//!
+//! The newest stay in memory ([`Recent`]), as they were committed, so that eight followers of one burst
+//! don't read and decode it eight times. What is there is always a dense run of positions; a commit of
+//! another node between two of ours empties it, and followers read from the database again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use punchtrail_domain::{
+    Event, Position, Recorded, capture::Capture, punch::PunchEvent, recorded::Undecodable,
+};
+
+/// How much text the newest events may hold in memory, in bytes.
+pub const RECENT_BYTES_MAX: usize = 48 << 20;
+
+/// A recorded event, decoded at most once.
+#[derive(Debug)]
+pub struct Entry {
+    /// The event as the ledger keeps it.
+    pub recorded: Recorded,
+    event: OnceLock<Result<Event, Undecodable>>,
+    capture: OnceLock<Option<Box<Capture>>>,
+}
+
+impl From<Recorded> for Entry {
+    fn from(recorded: Recorded) -> Self {
+        Self { recorded, event: OnceLock::new(), capture: OnceLock::new() }
+    }
+}
+
+impl Entry {
+    /// The event.
+    ///
+    /// # Errors
+    /// When this program can't read it; a follower stops there.
+    pub fn event(&self) -> Result<&Event, Undecodable> {
+        self.event.get_or_init(|| self.recorded.event()).as_ref().map_err(Clone::clone)
+    }
+
+    /// The capture, when this is a punch's `Captured`.
+    pub fn capture(&self) -> Option<&Capture> {
+        let read = || match self.event() {
+            Ok(Event::Punch(_, PunchEvent::Captured { capture, .. })) => {
+                Capture::parse(capture.as_bytes()).ok().map(Box::new)
+            }
+            _ => None,
+        };
+        self.capture.get_or_init(read).as_deref()
+    }
+
+    /// The event's place.
+    pub fn position(&self) -> Position {
+        self.recorded.position
+    }
+
+    fn weight_bytes(&self) -> usize {
+        // The decoded forms hold about as much again.
+        2 * (self.recorded.payload.len() + self.recorded.metadata.len()) + 512
+    }
+}
+
+/// The newest events of the ledger, a dense run.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Run>);
+
+#[derive(Debug, Default)]
+struct Run {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Adds what was just committed; forgets the oldest beyond the limit.
+    pub(super) fn push(&self, committed: Vec<Recorded>) {
+        let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for recorded in committed {
+            let follows = run
+                .entries
+                .back()
+                .is_none_or(|last| last.position().plus(1) == recorded.position);
+            if !follows {
+                run.entries.clear();
+                run.bytes = 0;
+            }
+            let entry = Arc::new(Entry::from(recorded));
+            run.bytes += entry.weight_bytes();
+            run.entries.push_back(entry);
+        }
+        while run.bytes > RECENT_BYTES_MAX {
+            let Some(oldest) = run.entries.pop_front() else { break };
+            run.bytes -= oldest.weight_bytes();
+        }
+    }
+
+    /// At most `limit` events after `after`; none unless the very next one is here.
+    pub(super) fn after(&self, after: Position, limit: usize) -> Vec<Arc<Entry>> {
+        let run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = run.entries.front().map(|entry| entry.position()) else {
+            return Vec::new();
+        };
+        let Some(skip) = (after.0 + 1).checked_sub(first.0) else { return Vec::new() };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        run.entries.iter().skip(skip).take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use punchtrail_domain::AggregateType;
+
+    fn recorded(position: u64) -> Recorded {
+        Recorded {
+            position: Position(position),
+            recorded_at: jiff::Timestamp::UNIX_EPOCH,
+            aggregate_type: AggregateType::Site,
+            aggregate_id: String::new(),
+            sequence: 1,
+            event_type: String::new(),
+            event_version: "1".into(),
+            payload: "x".repeat(1 << 20),
+            metadata: String::new(),
+        }
+    }
+
+    fn positions(recent: &Recent, after: u64) -> Vec<u64> {
+        recent.after(Position(after), 100).iter().map(|e| e.position().0).collect()
+    }
+
+    #[test]
+    fn it_gives_a_dense_run_or_nothing() {
+        let recent = Recent::default();
+        recent.push(vec![recorded(5), recorded(6)]);
+        assert_eq!(positions(&recent, 4), [5, 6]);
+        assert_eq!(positions(&recent, 5), [6]);
+        assert!(positions(&recent, 6).is_empty());
+        assert!(positions(&recent, 3).is_empty(), "position 4 is not here");
+        recent.push(vec![recorded(9)]);
+        assert!(positions(&recent, 5).is_empty());
+        assert_eq!(positions(&recent, 8), [9]);
+    }
+
+    #[test]
+    fn it_stays_within_its_bytes() {
+        let recent = Recent::default();
+        recent.push((1..=100).map(recorded).collect());
+        assert!(positions(&recent, 0).is_empty());
+        assert_eq!(positions(&recent, 99), [100]);
+        assert!(recent.0.lock().unwrap().bytes <= RECENT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,129 @@
+//! Following the ledger: everything after a position, in order, at least once.
+//!
+//! A follower reads a batch, does its work, stores its place, and asks again. It is woken by this node's
+//! commits at once and by other nodes' through a poll every [`POLL_MS`]. It must never move beyond what
+//! it read: positions are dense, so what it read is all there is.
+
+use std::{sync::Arc, time::Duration};
+
+use punchtrail_domain::{AggregateType, Position, Recorded};
+use sqlx::PgPool;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Entry, entry::Recent, read};
+
+/// How often the head is read for appends of other nodes, in milliseconds.
+pub const POLL_MS: u64 = 200;
+/// The most events one read gives.
+pub const READ_EVENTS_MAX: u32 = 10_000;
+
+/// The events after a position, as they come. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    pool: PgPool,
+    head: watch::Receiver<Position>,
+    recent: Arc<Recent>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        pool: PgPool,
+        head: watch::Receiver<Position>,
+        recent: Arc<Recent>,
+    ) -> Self {
+        Self { pool, head, recent }
+    }
+
+    /// At most `limit` events after `after`, in order, without a hole; none at the head. From memory
+    /// when they are recent, else from the database.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or an event's row can't be read.
+    pub async fn read(
+        &self,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
+        let limit = limit.min(READ_EVENTS_MAX);
+        let recent = self.recent.after(after, limit as usize);
+        if !recent.is_empty() {
+            return Ok(recent);
+        }
+        let events = read::after(&self.pool, after, limit).await?;
+        match events.iter().zip(after.0 + 1..).find(|(event, place)| event.position.0 != *place) {
+            Some((event, place)) => Err(sqlx::Error::Protocol(format!(
+                "the ledger has a hole: position {place} is missing before {}",
+                event.position
+            ))),
+            None => Ok(events.into_iter().map(|event| Arc::new(Entry::from(event))).collect()),
+        }
+    }
+
+    /// The events of all streams of these types, after one position and up to another, in order.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or an event's row can't be read.
+    pub async fn of_types(
+        &self,
+        types: &[AggregateType],
+        after: Position,
+        to: Position,
+    ) -> Result<Vec<Recorded>, sqlx::Error> {
+        read::of_types(&self.pool, types, after, to).await
+    }
+
+    /// The events of many streams of one type, ordered by stream and sequence.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or an event's row can't be read.
+    pub async fn streams(
+        &self,
+        aggregate_type: AggregateType,
+        aggregate_ids: &[String],
+    ) -> Result<Vec<Recorded>, sqlx::Error> {
+        read::streams(&self.pool, aggregate_type, aggregate_ids).await
+    }
+
+    /// The newest position this node has seen committed.
+    pub fn seen(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    /// Waits until something after `position` is there, at most until `deadline`. Whether it is.
+    pub async fn wait_beyond(&mut self, position: Position, deadline: Instant) -> bool {
+        let beyond = self.head.wait_for(|head| *head > position);
+        matches!(tokio::time::timeout_at(deadline, beyond).await, Ok(Ok(_)))
+    }
+}
+
+/// Reads the head now and then, for what other nodes append.
+pub(super) async fn poll_head(
+    pool: PgPool,
+    publish: watch::Sender<Position>,
+    stop: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        match read::head(&pool).await {
+            Ok(head) => advance(&publish, head),
+            Err(error) => tracing::debug!(%error, "the head can't be read now"),
+        }
+    }
+}
+
+/// Moves what this node has seen forward, never back.
+pub(super) fn advance(publish: &watch::Sender<Position>, head: Position) {
+    publish.send_if_modified(|seen| {
+        let moves = head > *seen;
+        if moves {
+            *seen = head;
+        }
+        moves
+    });
+}

@@ -1,0 +1,53 @@
+//! What the adjudicator hands to the committer: judgements, what it must remember, and its own place.
+
+use punchtrail_domain::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+};
+
+use super::StreamAppend;
+
+/// The follower's name in the table of followers.
+pub(super) const ADJUDICATOR: &str = "adjudicator";
+
+/// A stretch of the ledger, judged.
+#[derive(Debug, Default)]
+pub struct Judging {
+    /// Where the adjudicator stood; another place in the table makes this stale.
+    pub from: Position,
+    /// Where it stands afterwards.
+    pub to: Position,
+    /// What it appends.
+    pub streams: Vec<StreamAppend>,
+    /// The punches it walked, to be found as neighbours later.
+    pub punches: Vec<JudgedPunch>,
+    /// Punches voided meanwhile.
+    pub voided: Vec<PunchId>,
+    /// How far it walked each device's chain.
+    pub devices: Vec<DeviceMark>,
+}
+
+/// A punch as the adjudicator remembers it.
+#[derive(Debug, Clone, Copy)]
+pub struct JudgedPunch {
+    /// The punch.
+    pub punch: PunchId,
+    /// Who.
+    pub employee: EmployeeId,
+    /// When, by its device.
+    pub captured_at: Time,
+    /// Where.
+    pub site: SiteId,
+    /// What it says.
+    pub kind: PunchKind,
+}
+
+/// How far a device's chain was walked.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceMark {
+    /// The device.
+    pub device: DeviceId,
+    /// The highest number.
+    pub highest: u64,
+    /// Digest of the capture that holds it.
+    pub digest: Digest,
+}

@@ -1,0 +1,285 @@
+//! What a group's parts rest on, read for all callers at once under the head's lock.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use punchtrail_domain::{
+    AggregateType, DeviceId, Digest, Position, PunchId,
+    punch::PunchEvent,
+    quarantine::{QuarantineCode, QuarantineEvent},
+};
+use sqlx::{PgConnection, Row};
+
+use super::{
+    committer::Part,
+    delivery::{Delivery, ItemKind},
+    judging::ADJUDICATOR,
+};
+
+/// The most numbers beyond a gap that are read to see how far the gap's closing reaches.
+const BEYOND_GAP_MAX: i64 = 100_000;
+
+/// A stream's key.
+pub(super) type StreamKey = (AggregateType, String);
+
+/// What stands in the ledger, kept up to date in memory while the group is settled.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The database's clock, in microseconds since 1970.
+    pub clock_us: i64,
+    /// Last sequences of streams that parts append to.
+    pub sequences: HashMap<StreamKey, u64>,
+    /// Punches that are there already.
+    pub punches: HashMap<PunchId, KnownPunch>,
+    /// Items in quarantine.
+    pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
+    /// How far the devices' numbers are held.
+    pub devices: HashMap<DeviceId, Progress>,
+    /// Where the adjudicator stands.
+    pub adjudicator: Position,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct KnownPunch {
+    /// Digest of the bytes that stand; none for a punch that was admitted.
+    pub digest: Option<Digest>,
+    pub first: Position,
+    pub last_sequence: u64,
+    pub conflicts: Vec<Digest>,
+}
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Progress {
+    pub acked_through: u64,
+    pub highest: u64,
+    pub quarantined: u64,
+    /// Numbers held beyond `acked_through`, as far as they can matter here.
+    pub beyond: BTreeSet<u64>,
+}
+
+impl Known {
+    pub(super) async fn read(
+        connection: &mut PgConnection,
+        parts: &[Part<'_>],
+    ) -> Result<Self, sqlx::Error> {
+        let mut known = Self::default();
+        let deliveries: Vec<&Delivery> = parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Delivery(delivery) => Some(*delivery),
+                _ => None,
+            })
+            .collect();
+        known.read_devices(connection, &deliveries).await?;
+        if !deliveries.is_empty() {
+            known.read_punches(connection, &deliveries).await?;
+            known.read_quarantined(connection, &deliveries).await?;
+            known.read_beyond(connection, &deliveries).await?;
+        }
+        known.read_sequences(connection, parts).await?;
+        if parts.iter().any(|part| matches!(part, Part::Judging(_))) {
+            let position: i64 = sqlx::query_scalar("select position from followers where name = $1")
+                .bind(ADJUDICATOR)
+                .fetch_one(&mut *connection)
+                .await?;
+            known.adjudicator = Position::from_db(position);
+        }
+        Ok(known)
+    }
+
+    /// The clock comes with the devices' progress: a statement of its own, after the lock was got.
+    async fn read_devices(
+        &mut self,
+        connection: &mut PgConnection,
+        deliveries: &[&Delivery],
+    ) -> Result<(), sqlx::Error> {
+        let devices: Vec<uuid::Uuid> = deliveries.iter().map(|d| d.device.uuid()).collect();
+        let rows = sqlx::query(
+            "select (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us, \
+             device, acked_through, highest, quarantined \
+             from (select 1) as one left join device_progress on device = any($1)",
+        )
+        .bind(&devices)
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            self.clock_us = row.try_get("clock_us")?;
+            let Some(device) = row.try_get::<Option<uuid::Uuid>, _>("device")? else { continue };
+            let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+            let progress = Progress {
+                acked_through: number("acked_through")?,
+                highest: number("highest")?,
+                quarantined: number("quarantined")?,
+                beyond: BTreeSet::new(),
+            };
+            self.devices.insert(device.into(), progress);
+        }
+        Ok(())
+    }
+
+    async fn read_punches(
+        &mut self,
+        connection: &mut PgConnection,
+        deliveries: &[&Delivery],
+    ) -> Result<(), sqlx::Error> {
+        let ids: Vec<String> = deliveries
+            .iter()
+            .flat_map(|delivery| &delivery.items)
+            .filter_map(|item| match &item.kind {
+                ItemKind::Capture(capture) => Some(capture.punch.to_string()),
+                ItemKind::Quarantine { .. } => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(
+            "select aggregate_id, sequence, position, \
+             case when event_type in ('Captured', 'ConflictingCaptureReceived') \
+             then payload::text end as payload \
+             from events where aggregate_type = 'punch' and aggregate_id = any($1) \
+             order by aggregate_id, sequence",
+        )
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let id: PunchId =
+                row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
+            let position = Position::from_db(row.try_get("position")?);
+            let punch = self
+                .punches
+                .entry(id)
+                .or_insert_with(|| KnownPunch { first: position, ..KnownPunch::default() });
+            punch.last_sequence = row.try_get::<i64, _>("sequence")?.cast_unsigned();
+            let Some(payload) = row.try_get::<Option<&str>, _>("payload")? else { continue };
+            match serde_json::from_str(payload).map_err(decode)? {
+                PunchEvent::Captured { capture, .. } => {
+                    punch.digest = Some(Digest::of(capture.as_bytes()));
+                }
+                PunchEvent::ConflictingCaptureReceived { digest, .. } => {
+                    punch.conflicts.push(digest);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an item of this kind must be looked for in quarantine first: what was quarantined once
+    /// gets the same answer for ever, even if it could be taken as a punch by now.
+    pub(super) fn looks_in_quarantine(&self, device: DeviceId, kind: &ItemKind) -> bool {
+        matches!(kind, ItemKind::Quarantine { .. })
+            || self.devices.get(&device).is_some_and(|progress| progress.quarantined > 0)
+    }
+
+    async fn read_quarantined(
+        &mut self,
+        connection: &mut PgConnection,
+        deliveries: &[&Delivery],
+    ) -> Result<(), sqlx::Error> {
+        let ids: Vec<String> = deliveries
+            .iter()
+            .flat_map(|delivery| delivery.items.iter().map(|item| (delivery.device, item)))
+            .filter(|(device, item)| self.looks_in_quarantine(*device, &item.kind))
+            .map(|(device, item)| item.item_digest(device).to_string())
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(
+            "select aggregate_id, position, payload::text as payload from events \
+             where aggregate_type = 'quarantine' and aggregate_id = any($1) and sequence = 1",
+        )
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let id: Digest = row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
+            let event: QuarantineEvent =
+                serde_json::from_str(row.try_get("payload")?).map_err(decode)?;
+            if let QuarantineEvent::Quarantined { code, .. } = event {
+                let position = Position::from_db(row.try_get("position")?);
+                self.quarantined.insert(id, (code, position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers beyond a gap matter only when the number that closes it comes.
+    async fn read_beyond(
+        &mut self,
+        connection: &mut PgConnection,
+        deliveries: &[&Delivery],
+    ) -> Result<(), sqlx::Error> {
+        let closing: HashSet<DeviceId> = deliveries
+            .iter()
+            .filter(|delivery| {
+                self.devices.get(&delivery.device).is_some_and(|progress| {
+                    let next = progress.acked_through + 1;
+                    progress.highest > next
+                        && delivery.items.iter().any(|i| i.link().is_some_and(|l| l.seq == next))
+                })
+            })
+            .map(|delivery| delivery.device)
+            .collect();
+        for device in closing {
+            let Some(progress) = self.devices.get_mut(&device) else { continue };
+            let held: Vec<i64> = sqlx::query_scalar(
+                "select seq from device_chain where device = $1 and seq > $2 order by seq limit $3",
+            )
+            .bind(device.uuid())
+            .bind(progress.acked_through.cast_signed())
+            .bind(BEYOND_GAP_MAX)
+            .fetch_all(&mut *connection)
+            .await?;
+            progress.beyond = held.into_iter().map(i64::cast_unsigned).collect();
+        }
+        Ok(())
+    }
+
+    async fn read_sequences(
+        &mut self,
+        connection: &mut PgConnection,
+        parts: &[Part<'_>],
+    ) -> Result<(), sqlx::Error> {
+        let (mut types, mut ids) = (Vec::new(), Vec::new());
+        for part in parts {
+            let streams = match part {
+                Part::Append(append) => &append.streams,
+                Part::Judging(judging) => &judging.streams,
+                Part::Delivery(_) => continue,
+            };
+            for stream in streams {
+                types.push(stream.aggregate_type.as_str());
+                ids.push(stream.aggregate_id.as_str());
+            }
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(
+            "select kind, id, (select max(sequence) from events \
+             where aggregate_type = kind and aggregate_id = id) as last \
+             from unnest($1::text[], $2::text[]) as stream (kind, id)",
+        )
+        .bind(&types)
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let kind: AggregateType = row.try_get::<&str, _>("kind")?.parse().map_err(decode)?;
+            let last = row.try_get::<Option<i64>, _>("last")?.unwrap_or(0).cast_unsigned();
+            self.sequences.insert((kind, row.try_get("id")?), last);
+        }
+        Ok(())
+    }
+
+    /// The last sequence of a stream, as of here in the group.
+    pub(super) fn last_sequence(&self, key: &StreamKey) -> u64 {
+        self.sequences.get(key).copied().unwrap_or(0)
+    }
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}

@@ -1,0 +1,274 @@
+//! The ledger on Postgres: append-only, one dense order, every event hashed.
+//!
+//! # How an append goes
+//! Callers prepare outside: they parse, verify signatures, decide. Then they hand their part to the one
+//! committer of this node ([`committer`]), which takes all that wait and settles them together:
+//!
+//! 1. begin, and lock the one row of `ledger_head`; nobody else appends until the commit;
+//! 2. in new statements (an advisory or row wait does not refresh a running statement's snapshot), read
+//!    for all callers at once what their parts rest on: last sequences, captures held, followers;
+//! 3. settle every caller in memory ([`settle`]): a stale one alone is turned away, and tries again;
+//! 4. number and hash the events, write them in one COPY, write the side rows in key order, move the
+//!    head, commit, answer.
+//!
+//! What bounds a group: [`GROUP_REQUESTS_MAX`] callers and [`GROUP_EVENTS_MAX`] events. Every writer of
+//! every node goes this way, so a unique violation is a bug; should one happen all the same, the group
+//! is taken apart and each caller is committed alone, so that callers can't fail one another.
+//!
+//! The ledger must never number an event before the lock, never answer before the commit, and never
+//! write an event by another way.
+
+mod committer;
+mod copy;
+mod delivery;
+mod entry;
+mod event_store;
+mod execute;
+mod feed;
+mod judging;
+mod known;
+mod metadata;
+mod read;
+mod rows;
+mod settle;
+mod side;
+
+use std::sync::Arc;
+
+use punchtrail_domain::{AggregateType, Position};
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
+pub use entry::Entry;
+pub use event_store::LedgerStore;
+pub use execute::{ExecuteError, Executed, Loaded};
+pub use feed::Feed;
+pub use judging::{DeviceMark, JudgedPunch, Judging};
+pub use metadata::Metadata;
+pub use side::SideWrite;
+
+/// The most callers settled in one transaction.
+pub const GROUP_REQUESTS_MAX: usize = 64;
+/// How many events a group gathers before it is committed; one caller alone may bring more.
+pub const GROUP_EVENTS_MAX: usize = 6_000;
+/// How many callers may wait for the committer; one more is refused as busy.
+pub const WAITING_REQUESTS_MAX: usize = 512;
+
+/// Why an append was not made. Nothing of it was written, but for [`AppendError::Unavailable`], where
+/// the answer to the commit may have been lost.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another append came first: what this one rests on has changed. Load again and decide anew.
+    #[error("what this append rests on has changed meanwhile")]
+    Stale,
+    /// Too many callers wait already.
+    #[error("too many appends wait already")]
+    Busy,
+    /// The database was out of reach, or lost during the commit. Sending again is always safe.
+    #[error("the database is out of reach")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// A side row was refused by the database.
+    #[error("a row beside the ledger was refused")]
+    Side(#[source] sqlx::Error),
+    /// An event is longer than a leaf may be, 65,535 bytes with its metadata.
+    #[error("the event has {0} bytes; the ledger takes at most 65,535")]
+    TooLong(usize),
+    /// The committer has stopped: the server is going down.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// Events for one stream, at the place where they must follow.
+#[derive(Debug, Clone)]
+pub struct StreamAppend {
+    /// The kind of aggregate.
+    pub aggregate_type: AggregateType,
+    /// The aggregate.
+    pub aggregate_id: String,
+    /// The sequence of its last event; 0 when it has none.
+    pub expected: u64,
+    /// The events that follow.
+    pub events: Vec<NewEvent>,
+}
+
+/// An event that is not yet in the ledger.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its type.
+    pub event_type: std::borrow::Cow<'static, str>,
+    /// The version of its shape.
+    pub event_version: std::borrow::Cow<'static, str>,
+    /// The exact text that is kept and hashed.
+    pub payload: String,
+}
+
+impl NewEvent {
+    /// Writes an event of this house.
+    pub fn of<E>(event: &E) -> Self
+    where
+        E: serde::Serialize + NamedEvent,
+    {
+        let payload = serde_json::to_string(event).unwrap_or_default();
+        Self {
+            event_type: event.event_name().into(),
+            event_version: event.event_version().into(),
+            payload,
+        }
+    }
+}
+
+/// An event that knows its type and version without allocating.
+pub trait NamedEvent {
+    /// The type.
+    fn event_name(&self) -> &'static str;
+    /// The version.
+    fn event_version(&self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($event:path),+) => {$(
+        impl NamedEvent for $event {
+            fn event_name(&self) -> &'static str { self.name() }
+            fn event_version(&self) -> &'static str { self.version() }
+        }
+    )+};
+}
+named!(
+    punchtrail_domain::punch::PunchEvent,
+    punchtrail_domain::device::DeviceEvent,
+    punchtrail_domain::site::SiteEvent,
+    punchtrail_domain::employee::EmployeeEvent,
+    punchtrail_domain::quarantine::QuarantineEvent
+);
+
+/// An append over any number of streams, all or nothing.
+#[derive(Default)]
+pub struct Append {
+    /// The events.
+    pub streams: Vec<StreamAppend>,
+    /// Who caused them.
+    pub metadata: Metadata,
+    /// Rows beside the ledger, written in the same transaction.
+    pub side: Option<SideWrite>,
+}
+
+/// Where an append went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Position of the first event; of the head when there were none.
+    pub first: Position,
+    /// Position of the last event; of the head when there were none.
+    pub last: Position,
+}
+
+enum Request {
+    Append(Append, oneshot::Sender<Result<Appended, AppendError>>),
+    Delivery(Delivery, oneshot::Sender<Result<DeliveryOutcome, AppendError>>),
+    Judging(Judging, oneshot::Sender<Result<Appended, AppendError>>),
+}
+
+/// The ledger of this deployment, as this node reaches it. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    writer: PgPool,
+    requests: mpsc::Sender<Request>,
+    head: watch::Receiver<Position>,
+    recent: Arc<entry::Recent>,
+    committer: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Ledger {
+    /// Opens the ledger and starts this node's committer.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn open(writer: PgPool) -> Result<Self, sqlx::Error> {
+        let head = read::head(&writer).await?;
+        let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
+        let (publish, head) = watch::channel(head);
+        let stop = tokio_util::sync::CancellationToken::new();
+        let recent = Arc::new(entry::Recent::default());
+        let committer = committer::Committer {
+            pool: writer.clone(),
+            head: publish.clone(),
+            recent: Arc::clone(&recent),
+            stop: stop.clone(),
+        };
+        let committing = tokio::spawn(committer.run(waiting));
+        tokio::spawn(feed::poll_head(writer.clone(), publish, stop.clone()));
+        let committer = Arc::new(tokio::sync::Mutex::new(Some(committing)));
+        Ok(Self { writer, requests, head, recent, committer, stop })
+    }
+
+    /// Stops taking appends and waits until those in flight are answered.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        if let Some(committing) = self.committer.lock().await.take() {
+            let _ = committing.await;
+        }
+    }
+
+    /// Appends events to streams, all or nothing.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.ask(|answer| Request::Append(append, answer)).await
+    }
+
+    /// Takes a device's delivery: every item is applied, known, in conflict or quarantined.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; never [`AppendError::Stale`].
+    pub async fn deliver(&self, delivery: Delivery) -> Result<DeliveryOutcome, AppendError> {
+        self.ask(|answer| Request::Delivery(delivery, answer)).await
+    }
+
+    /// Appends what the adjudicator found and moves it on, in one transaction.
+    ///
+    /// # Errors
+    /// [`AppendError::Stale`] when another node moved the adjudicator, or a stream has grown.
+    pub async fn judge(&self, judging: Judging) -> Result<Appended, AppendError> {
+        self.ask(|answer| Request::Judging(judging, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, AppendError>>) -> Request,
+    ) -> Result<T, AppendError> {
+        if self.stop.is_cancelled() {
+            return Err(AppendError::Stopping);
+        }
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(request(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AppendError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
+        })?;
+        answered.await.unwrap_or(Err(AppendError::Stopping))
+    }
+
+    /// The events after a position, as they come.
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.writer.clone(), self.head.clone(), Arc::clone(&self.recent))
+    }
+
+    /// The newest position that this node has seen committed.
+    pub fn seen(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    /// The head, read from the database.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn head(&self) -> Result<Position, sqlx::Error> {
+        read::head(&self.writer).await
+    }
+
+    /// The pool of the writing role, for rows beside the ledger that no event goes with.
+    pub fn pool(&self) -> &PgPool {
+        &self.writer
+    }
+}

@@ -1,0 +1,191 @@
+//! The typed rows beside the ledger that deliveries and judgements bring, written set-wise, in key
+//! order.
+
+use std::collections::{BTreeSet, HashMap};
+
+use punchtrail_domain::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
+use sqlx::PgConnection;
+
+use super::{Judging, copy::Rows, delivery::Link, judging::ADJUDICATOR, known::Progress};
+
+#[derive(Debug)]
+pub(super) struct ChainRow {
+    pub device: DeviceId,
+    pub link: Link,
+    pub punch: Option<PunchId>,
+    pub position: Position,
+}
+
+/// Everything beside the ledger that a group brings.
+#[derive(Debug, Default)]
+pub(super) struct SideRows<'a> {
+    pub chain: Vec<ChainRow>,
+    pub touched: BTreeSet<DeviceId>,
+    progress: Vec<(DeviceId, Progress)>,
+    pub quarantined: Vec<(Digest, DeviceId, &'a BatchItem)>,
+    pub conflicts: Vec<(Digest, PunchId, &'a BatchItem)>,
+    pub judgings: Vec<&'a Judging>,
+}
+
+impl SideRows<'_> {
+    /// Takes over how far the devices that were touched have come.
+    pub(super) fn take_progress(&mut self, devices: &HashMap<DeviceId, Progress>) {
+        self.progress = self
+            .touched
+            .iter()
+            .filter_map(|device| devices.get(device).map(|progress| (*device, progress.clone())))
+            .collect();
+    }
+
+    pub(super) async fn write(mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.chain.sort_unstable_by_key(|row| (row.device, row.link.seq, row.link.digest));
+        write_chain(connection, &self.chain).await?;
+        write_progress(connection, &self.progress).await?;
+        write_raw_items(connection, &self.quarantined, &self.conflicts).await?;
+        for judging in self.judgings {
+            write_judging(connection, judging).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The same bytes may be held already, from a time when they could not be taken as a punch.
+async fn write_chain(
+    connection: &mut PgConnection,
+    rows: &[ChainRow],
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let devices: Vec<_> = rows.iter().map(|row| row.device.uuid()).collect();
+    let seqs: Vec<_> = rows.iter().map(|row| row.link.seq.cast_signed()).collect();
+    let digests: Vec<&[u8]> = rows.iter().map(|row| row.link.digest.0.as_slice()).collect();
+    let prevs: Vec<&[u8]> = rows.iter().map(|row| row.link.prev.0.as_slice()).collect();
+    let punches: Vec<_> = rows.iter().map(|row| row.punch.map(PunchId::uuid)).collect();
+    let positions: Vec<_> = rows.iter().map(|row| row.position.to_db()).collect();
+    sqlx::query(
+        "insert into device_chain (device, seq, digest, prev, punch, position) \
+         select * from unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[], $5::uuid[], \
+         $6::bigint[]) on conflict do nothing",
+    )
+    .bind(devices)
+    .bind(seqs)
+    .bind(digests)
+    .bind(prevs)
+    .bind(punches)
+    .bind(positions)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_progress(
+    connection: &mut PgConnection,
+    rows: &[(DeviceId, Progress)],
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let devices: Vec<_> = rows.iter().map(|(device, _)| device.uuid()).collect();
+    let column = |read: fn(&Progress) -> u64| -> Vec<i64> {
+        rows.iter().map(|(_, progress)| read(progress).cast_signed()).collect()
+    };
+    sqlx::query(
+        "insert into device_progress (device, acked_through, highest, quarantined) \
+         select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) \
+         on conflict (device) do update set acked_through = excluded.acked_through, \
+         highest = excluded.highest, quarantined = excluded.quarantined",
+    )
+    .bind(devices)
+    .bind(column(|p| p.acked_through))
+    .bind(column(|p| p.highest))
+    .bind(column(|p| p.quarantined))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_raw_items(
+    connection: &mut PgConnection,
+    quarantined: &[(Digest, DeviceId, &BatchItem)],
+    conflicts: &[(Digest, PunchId, &BatchItem)],
+) -> Result<(), sqlx::Error> {
+    for (digest, device, raw) in quarantined {
+        sqlx::query(
+            "insert into quarantine_items (id, device, capture, signature) values ($1, $2, $3, $4) \
+             on conflict do nothing",
+        )
+        .bind(digest.0.as_slice())
+        .bind(device.uuid())
+        .bind(&raw.capture)
+        .bind(&raw.signature)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (digest, punch, raw) in conflicts {
+        sqlx::query(
+            "insert into conflicting_captures (digest, punch, capture, signature) \
+             values ($1, $2, $3, $4) on conflict do nothing",
+        )
+        .bind(digest.0.as_slice())
+        .bind(punch.uuid())
+        .bind(&raw.capture)
+        .bind(&raw.signature)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_judging(
+    connection: &mut PgConnection,
+    judging: &Judging,
+) -> Result<(), sqlx::Error> {
+    let mut rows = Rows::new(6);
+    for punch in &judging.punches {
+        rows.row()
+            .uuid(punch.punch.uuid())
+            .uuid(punch.employee.uuid())
+            .timestamp_us(punch.captured_at.millis() * 1_000)
+            .uuid(punch.site.uuid())
+            .text(punch.kind.as_str())
+            .boolean(false);
+    }
+    rows.copy_into(
+        connection,
+        "copy judged_punches (punch, employee, captured_at, site, kind, voided) \
+         from stdin (format binary)",
+    )
+    .await?;
+    if !judging.voided.is_empty() {
+        let voided: Vec<_> = judging.voided.iter().map(|punch| punch.uuid()).collect();
+        sqlx::query("update judged_punches set voided = true where punch = any($1)")
+            .bind(voided)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !judging.devices.is_empty() {
+        let devices: Vec<_> = judging.devices.iter().map(|mark| mark.device.uuid()).collect();
+        let highest: Vec<_> =
+            judging.devices.iter().map(|mark| mark.highest.cast_signed()).collect();
+        let digests: Vec<&[u8]> =
+            judging.devices.iter().map(|mark| mark.digest.0.as_slice()).collect();
+        sqlx::query(
+            "insert into judged_devices (device, highest, digest) \
+             select * from unnest($1::uuid[], $2::bigint[], $3::bytea[]) \
+             on conflict (device) do update set highest = excluded.highest, \
+             digest = excluded.digest",
+        )
+        .bind(devices)
+        .bind(highest)
+        .bind(digests)
+        .execute(&mut *connection)
+        .await?;
+    }
+    sqlx::query("update followers set position = $2 where name = $1")
+        .bind(ADJUDICATOR)
+        .bind(judging.to.to_db())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

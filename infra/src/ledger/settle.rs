@@ -1,0 +1,334 @@
+//! Settling a group in memory: each caller against what is known, in the order they came.
+//!
+//! Everything here is arithmetic on what [`Known`] read; nothing waits, nothing fails half-way. A
+//! caller that is turned away leaves no trace in what the next one sees.
+
+use punchtrail_domain::{
+    AggregateType, DeviceId, Position, PunchId, Recorded, Time,
+    leaf::LEAF_BYTES_MAX,
+    punch::PunchEvent,
+    quarantine::QuarantineCode,
+    wire::{BatchItem, ItemStatus},
+};
+
+use super::{
+    Append, AppendError, Appended, Delivery, DeliveryOutcome, ItemOutcome, Judging, Metadata,
+    NewEvent, StreamAppend,
+    committer::{Part, leaf},
+    delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, quarantined},
+    known::{Known, KnownPunch, Progress},
+    rows::{ChainRow, SideRows},
+};
+
+/// What became of one caller.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Appended(Appended),
+    Delivered(DeliveryOutcome),
+}
+
+/// A group being settled.
+pub(super) struct Settlement<'a> {
+    next: Position,
+    events: Vec<Recorded>,
+    side: SideRows<'a>,
+}
+
+/// A group, settled: what to write.
+pub(super) struct Settled<'a> {
+    pub events: Vec<Recorded>,
+    pub side: SideRows<'a>,
+}
+
+impl<'a> Settlement<'a> {
+    pub(super) fn new(head: Position) -> Self {
+        Self { next: head.plus(1), events: Vec::new(), side: SideRows::default() }
+    }
+
+    /// Whether a caller's part still fits what is known. A delivery always does.
+    pub(super) fn check(&self, part: &Part<'_>, known: &Known) -> Result<(), AppendError> {
+        let (streams, metadata) = match part {
+            Part::Delivery(_) => return Ok(()),
+            Part::Append(append) => (&append.streams, append.metadata.to_text()),
+            Part::Judging(judging) if judging.from != known.adjudicator => {
+                return Err(AppendError::Stale);
+            }
+            Part::Judging(judging) => (&judging.streams, policy().to_text()),
+        };
+        for stream in streams {
+            let key = (stream.aggregate_type, stream.aggregate_id.clone());
+            if known.last_sequence(&key) != stream.expected {
+                return Err(AppendError::Stale);
+            }
+            for event in &stream.events {
+                let recorded = recorded(self.next, stream, event, &metadata, u64::MAX);
+                let length_bytes = leaf(&recorded, 0).length_bytes();
+                if length_bytes > LEAF_BYTES_MAX {
+                    return Err(AppendError::TooLong(length_bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a caller's part in. It has passed [`Self::check`] against the same knowledge.
+    pub(super) fn settle(&mut self, part: &Part<'a>, known: &mut Known) -> Verdict {
+        match part {
+            Part::Append(append) => self.append(append, known),
+            Part::Delivery(delivery) => self.delivery(delivery, known),
+            Part::Judging(judging) => self.judging(judging, known),
+        }
+    }
+
+    pub(super) fn finish(mut self, known: &Known) -> Settled<'a> {
+        self.side.take_progress(&known.devices);
+        Settled { events: self.events, side: self.side }
+    }
+
+    fn append(&mut self, append: &Append, known: &mut Known) -> Verdict {
+        let metadata = append.metadata.to_text();
+        Verdict::Appended(self.streams(&append.streams, &metadata, known))
+    }
+
+    fn judging(&mut self, judging: &'a Judging, known: &mut Known) -> Verdict {
+        let appended = self.streams(&judging.streams, &policy().to_text(), known);
+        known.adjudicator = judging.to;
+        self.side.judgings.push(judging);
+        Verdict::Appended(appended)
+    }
+
+    fn streams(
+        &mut self,
+        streams: &[StreamAppend],
+        metadata: &str,
+        known: &mut Known,
+    ) -> Appended {
+        let before = self.next;
+        for stream in streams {
+            let key = (stream.aggregate_type, stream.aggregate_id.clone());
+            if let (AggregateType::Punch, Ok(punch)) = (stream.aggregate_type, key.1.parse()) {
+                let first = self.next;
+                let entry = known
+                    .punches
+                    .entry(punch)
+                    .or_insert_with(|| KnownPunch { first, ..KnownPunch::default() });
+                entry.last_sequence = stream.expected + stream.events.len() as u64;
+            }
+            for (event, sequence) in stream.events.iter().zip(stream.expected + 1..) {
+                self.events.push(recorded(self.next, stream, event, metadata, sequence));
+                self.next = self.next.plus(1);
+            }
+            known.sequences.insert(key, stream.expected + stream.events.len() as u64);
+        }
+        let last = Position(self.next.0 - 1);
+        let first = if before < self.next { before } else { last };
+        Appended { first, last }
+    }
+
+    fn delivery(&mut self, delivery: &'a Delivery, known: &mut Known) -> Verdict {
+        let metadata = delivery.metadata.to_text();
+        let items = delivery
+            .items
+            .iter()
+            .map(|item| self.item(delivery, item, &metadata, known))
+            .collect();
+        let progress = known.devices.entry(delivery.device).or_default();
+        Verdict::Delivered(DeliveryOutcome {
+            items,
+            acked_through: progress.acked_through,
+            head: Position(self.next.0 - 1),
+        })
+    }
+
+    fn item(
+        &mut self,
+        delivery: &Delivery,
+        item: &'a DeliveryItem,
+        metadata: &str,
+        known: &mut Known,
+    ) -> ItemOutcome {
+        if known.looks_in_quarantine(delivery.device, &item.kind) {
+            let held = known.quarantined.get(&item.item_digest(delivery.device));
+            if let Some((code, position)) = held {
+                return ItemOutcome {
+                    status: ItemStatus::Quarantined,
+                    position: *position,
+                    code: Some(*code),
+                };
+            }
+        }
+        match &item.kind {
+            ItemKind::Capture(capture) => {
+                self.capture(delivery, &item.raw, capture, metadata, known)
+            }
+            ItemKind::Quarantine { code, punch, link } => {
+                self.quarantine(delivery, item, (*code, *punch, *link), metadata, known)
+            }
+        }
+    }
+
+    fn capture(
+        &mut self,
+        delivery: &Delivery,
+        raw: &'a BatchItem,
+        capture: &PreparedCapture,
+        metadata: &str,
+        known: &mut Known,
+    ) -> ItemOutcome {
+        let outcome = |status, position| ItemOutcome { status, position, code: None };
+        let Some(punch) = known.punches.get_mut(&capture.punch) else {
+            let first = self.next;
+            let id = capture.punch.to_string();
+            self.push(AggregateType::Punch, id.clone(), 1, &capture.captured, metadata);
+            self.push(AggregateType::Punch, id, 2, &capture.synced, metadata);
+            let punch = KnownPunch {
+                digest: Some(capture.link.digest),
+                first,
+                last_sequence: 2,
+                conflicts: Vec::new(),
+            };
+            known.punches.insert(capture.punch, punch);
+            self.hold(delivery.device, capture.link, Some(capture.punch), first, known);
+            return outcome(ItemStatus::Applied, first);
+        };
+        let first = punch.first;
+        if punch.digest == Some(capture.link.digest) {
+            return outcome(ItemStatus::Duplicate, first);
+        }
+        if !punch.conflicts.contains(&capture.link.digest) {
+            punch.conflicts.push(capture.link.digest);
+            punch.last_sequence += 1;
+            let sequence = punch.last_sequence;
+            let event = NewEvent::of(&PunchEvent::ConflictingCaptureReceived {
+                digest: capture.link.digest,
+                device: delivery.device,
+                received_at: delivery.received_at,
+            });
+            let position = self.next;
+            self.push(AggregateType::Punch, capture.punch.to_string(), sequence, &event, metadata);
+            self.side.conflicts.push((capture.link.digest, capture.punch, raw));
+            self.hold(delivery.device, capture.link, Some(capture.punch), position, known);
+        }
+        outcome(ItemStatus::Conflict, first)
+    }
+
+    fn quarantine(
+        &mut self,
+        delivery: &Delivery,
+        item: &'a DeliveryItem,
+        (code, punch, link): (QuarantineCode, Option<PunchId>, Option<Link>),
+        metadata: &str,
+        known: &mut Known,
+    ) -> ItemOutcome {
+        let id = item.item_digest(delivery.device);
+        let position = self.next;
+        let event = quarantined(
+            code,
+            delivery.device,
+            punch,
+            link.map(|link| link.seq),
+            delivery.received_at,
+        );
+        self.push(AggregateType::Quarantine, id.to_string(), 1, &event, metadata);
+        self.side.quarantined.push((id, delivery.device, &item.raw));
+        known.quarantined.insert(id, (code, position));
+        known.devices.entry(delivery.device).or_default().quarantined += 1;
+        self.side.touched.insert(delivery.device);
+        if let Some(link) = link {
+            self.hold(delivery.device, link, None, position, known);
+        }
+        ItemOutcome { status: ItemStatus::Quarantined, position, code: Some(code) }
+    }
+
+    /// Notes that a number of the device is held, and how far they are held without a hole.
+    fn hold(
+        &mut self,
+        device: DeviceId,
+        link: Link,
+        punch: Option<PunchId>,
+        position: Position,
+        known: &mut Known,
+    ) {
+        self.side.chain.push(ChainRow { device, link, punch, position });
+        self.side.touched.insert(device);
+        known.devices.entry(device).or_default().hold(link.seq);
+    }
+
+    fn push(
+        &mut self,
+        aggregate_type: AggregateType,
+        aggregate_id: String,
+        sequence: u64,
+        event: &NewEvent,
+        metadata: &str,
+    ) {
+        self.events.push(Recorded {
+            position: self.next,
+            recorded_at: jiff::Timestamp::UNIX_EPOCH,
+            aggregate_type,
+            aggregate_id,
+            sequence,
+            event_type: event.event_type.clone().into_owned(),
+            event_version: event.event_version.clone().into_owned(),
+            payload: event.payload.clone(),
+            metadata: metadata.to_owned(),
+        });
+        self.next = self.next.plus(1);
+    }
+}
+
+impl Progress {
+    fn hold(&mut self, seq: u64) {
+        self.highest = self.highest.max(seq);
+        if seq > self.acked_through {
+            self.beyond.insert(seq);
+        }
+        while self.beyond.remove(&(self.acked_through + 1)) {
+            self.acked_through += 1;
+        }
+    }
+}
+
+fn policy() -> Metadata {
+    Metadata::new(punchtrail_domain::recorded::Actor::Policy)
+}
+
+/// The event as it will stand; its time is set when the group is written.
+fn recorded(
+    position: Position,
+    stream: &StreamAppend,
+    event: &NewEvent,
+    metadata: &str,
+    sequence: u64,
+) -> Recorded {
+    Recorded {
+        position,
+        recorded_at: Time::default().timestamp(),
+        aggregate_type: stream.aggregate_type,
+        aggregate_id: stream.aggregate_id.clone(),
+        sequence,
+        event_type: event.event_type.clone().into_owned(),
+        event_version: event.event_version.clone().into_owned(),
+        payload: event.payload.clone(),
+        metadata: metadata.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_acknowledged_is_held_without_a_hole(seqs in proptest::collection::vec(1u64..40, 0..60)) {
+            let mut progress = Progress::default();
+            for &seq in &seqs {
+                progress.hold(seq);
+            }
+            let expected = (1..).take_while(|n| seqs.contains(n)).count() as u64;
+            prop_assert_eq!(progress.acked_through, expected);
+            prop_assert_eq!(progress.highest, seqs.iter().copied().max().unwrap_or(0));
+        }
+    }
+}

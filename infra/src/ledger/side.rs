@@ -1,0 +1,31 @@
+//! Rows beside the ledger that a caller writes in the transaction of its events.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use sqlx::PgConnection;
+
+type Written<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
+
+/// A write beside the ledger: runs inside the append's transaction, behind a savepoint, so that a
+/// refused row turns its own caller away and nobody else's.
+pub struct SideWrite(Box<dyn for<'c> Fn(&'c mut PgConnection) -> Written<'c> + Send + Sync>);
+
+impl SideWrite {
+    /// A write that may be run more than once: again, when the transaction it ran in was lost.
+    pub fn new<F>(write: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> Written<'c> + Send + Sync + 'static,
+    {
+        Self(Box::new(write))
+    }
+
+    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        (self.0)(connection).await
+    }
+}
+
+impl fmt::Debug for SideWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SideWrite")
+    }
+}
