@@ -1,6 +1,15 @@
 //! How a punch is kept and reached: the database it lies in, and what is built on it.
 
+pub mod credentials;
+pub mod deployment;
+pub mod directory;
+pub mod enrolment;
 pub mod ledger;
+pub mod notes;
+pub mod photos;
 pub mod postgres;
+pub mod quarantine;
+pub mod reports;
+pub mod rulings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

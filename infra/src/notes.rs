@@ -1,0 +1,70 @@
+//! People's notes: free text beside the ledger, bound to it by a salted digest. The event says which
+//! note was there; the note can be erased, and the salt with it, and then the digest says nothing.
+
+use std::fmt;
+
+use punchtrail_domain::{Digest, recorded::Actor};
+use sqlx::PgConnection;
+
+const SALT_BYTES: usize = 16;
+
+/// A note that is to be kept with an event.
+#[derive(Clone)]
+pub struct Note {
+    salt: [u8; SALT_BYTES],
+    body: String,
+}
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Note")
+    }
+}
+
+impl Note {
+    /// A note of that text, with a new salt.
+    pub fn new(body: String) -> Self {
+        Self { salt: rand::random(), body }
+    }
+
+    /// What the event holds of it.
+    pub fn digest(&self) -> Digest {
+        digest(&self.salt, &self.body)
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        author: &Actor,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into notes (digest, salt, author, body) values ($1, $2, $3, $4)")
+            .bind(self.digest().0.as_slice())
+            .bind(self.salt.as_slice())
+            .bind(author.to_string())
+            .bind(&self.body)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+}
+
+/// The digest that binds a note to its event.
+pub fn digest(salt: &[u8], body: &str) -> Digest {
+    Digest::of_parts(&[b"punchtrail.note.v1", salt, body.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_notes_of_one_text_can_not_be_told_to_be_alike() {
+        let [a, b] = [Note::new("late bus".to_owned()), Note::new("late bus".to_owned())];
+        assert_ne!(a.digest(), b.digest());
+        assert!(!format!("{a:?}").contains("bus"));
+    }
+}
