@@ -13,17 +13,19 @@ create table judged_punches (
 -- Serves: the neighbours of a punch, the same person's within a time of it.
 create index judged_punches_neighbours on judged_punches (employee, captured_at);
 
--- The highest number walked of each device, and the digest of the capture that holds it.
+-- How far each device's chain was walked: its highest number, the digest of the capture that holds it,
+-- and the numbers below that never came, as from and to in turn.
 create table judged_devices (
     device  uuid primary key,
     highest bigint not null,
-    digest  bytea not null
+    digest  bytea not null,
+    gaps    bigint[] not null
 ) with (fillfactor = 50);
 
 grant select, insert, update on judged_punches, judged_devices to punchtrail_writer;
 grant select on judged_punches, judged_devices to punchtrail_reader;
 
-insert into followers (name, position) values ('adjudicator', 0), ('checkpoints', 0);
+insert into followers (name, position) values ('adjudicator', 0);
 
 -- Read models live in a schema of their own, owned by the role that only selects from the ledger.
 create schema read authorization punchtrail_reader;

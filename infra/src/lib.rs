@@ -1,5 +1,7 @@
 //! How a punch is kept and reached: the database it lies in, and what is built on it.
 
+pub mod adjudicator;
+pub mod checkpoint;
 pub mod credentials;
 pub mod deployment;
 pub mod directory;
@@ -8,6 +10,7 @@ pub mod ledger;
 pub mod notes;
 pub mod photos;
 pub mod postgres;
+pub mod roster;
 pub mod quarantine;
 pub mod reports;
 pub mod rulings;

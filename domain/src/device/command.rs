@@ -4,6 +4,7 @@ use super::DeviceEvent;
 use crate::{OrgId, SiteId, Time, signing::PublicKey};
 
 /// A command to a device.
+#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceCommand {
     /// Make it known, with a key whose possession was proven.

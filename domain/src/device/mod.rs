@@ -3,12 +3,14 @@
 //! What a device reports of itself (how many punches wait) is current state in a table of its own, not
 //! an event; what its captures prove about it (a missing number, a number used twice) is.
 
+mod chain;
 mod command;
 mod error;
 mod event;
 
 use serde::{Deserialize, Serialize};
 
+pub use chain::{Chain, Seen};
 pub use command::DeviceCommand;
 pub use error::DeviceError;
 pub use event::DeviceEvent;
@@ -83,20 +85,8 @@ impl Device {
             DeviceCommand::AssignSite { site } => vec![DeviceEvent::SiteAssigned { site }],
             DeviceCommand::Revoke { .. } if self.revoked_at.is_some() => Vec::new(),
             DeviceCommand::Revoke { at } => vec![DeviceEvent::Revoked { at }],
-            DeviceCommand::Observe { events } => {
-                events.into_iter().filter(|event| !self.has_seen(event)).collect()
-            }
+            DeviceCommand::Observe { events } => events,
         })
-    }
-
-    fn has_seen(&self, event: &DeviceEvent) -> bool {
-        match event {
-            DeviceEvent::SequenceGapOpened { gap } => self.gaps.contains(gap),
-            DeviceEvent::SequenceGapClosed { gap } => {
-                !self.gaps.iter().any(|open| open.from <= gap.from && gap.to <= open.to)
-            }
-            _ => false,
-        }
     }
 
     fn evolve(&mut self, event: DeviceEvent) {
@@ -120,7 +110,7 @@ impl Device {
 }
 
 /// The open gaps once the numbers of `closed` have come.
-fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
+pub(crate) fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
     let mut left = Vec::with_capacity(open.len() + 1);
     for gap in open {
         if closed.to < gap.from || gap.to < closed.from {

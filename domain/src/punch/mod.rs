@@ -205,25 +205,37 @@ impl Punch {
         if self.origin.is_none() {
             return Err(PunchError::Unknown);
         }
-        let mut new: Vec<Anomaly> = Vec::new();
-        for anomaly in anomalies {
-            if !self.anomalies.contains(&anomaly) && !new.contains(&anomaly) {
-                new.push(anomaly);
-            }
-        }
-        if new.is_empty() {
-            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
-            return Ok(if self.standing == Standing::Recorded { vec![accepted] } else { Vec::new() });
-        }
-        let mut reasons: Vec<Reason> = new.iter().map(Anomaly::reason).collect();
-        reasons.sort_unstable();
-        reasons.dedup();
-        let mut events: Vec<_> =
-            new.into_iter().map(|anomaly| PunchEvent::AnomalyFlagged { anomaly }).collect();
-        if self.standing.counts() {
-            events.push(PunchEvent::ReferredForReview { reasons });
+        let new: Vec<Anomaly> =
+            anomalies.into_iter().filter(|anomaly| !self.anomalies.contains(anomaly)).collect();
+        let mut events = match (new.is_empty(), self.standing) {
+            (true, Standing::Recorded) | (false, _) => Self::first_judgement(new),
+            (true, _) => Vec::new(),
+        };
+        if !self.standing.counts() {
+            events.retain(|event| matches!(event, PunchEvent::AnomalyFlagged { .. }));
         }
         Ok(events)
+    }
+
+    /// What the first judgement of a recorded punch leads to: without a doubt it is accepted.
+    pub fn first_judgement(anomalies: Vec<Anomaly>) -> Vec<PunchEvent> {
+        if anomalies.is_empty() {
+            return vec![PunchEvent::Accepted { basis: Basis::Policy, note: None }];
+        }
+        let mut flagged: Vec<Anomaly> = Vec::with_capacity(anomalies.len());
+        for anomaly in anomalies {
+            if !flagged.contains(&anomaly) {
+                flagged.push(anomaly);
+            }
+        }
+        let mut reasons: Vec<Reason> = flagged.iter().map(Anomaly::reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        flagged
+            .into_iter()
+            .map(|anomaly| PunchEvent::AnomalyFlagged { anomaly })
+            .chain([PunchEvent::ReferredForReview { reasons }])
+            .collect()
     }
 
     fn rule(&self, unchanged: bool, event: PunchEvent) -> Result<Vec<PunchEvent>, PunchError> {

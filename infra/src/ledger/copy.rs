@@ -90,20 +90,7 @@ impl Row<'_> {
     pub(super) fn digest(&mut self, value: &Digest) -> &mut Self {
         self.field(&value.0)
     }
-    pub(super) fn bytes(&mut self, value: &[u8]) -> &mut Self {
-        self.field(value)
-    }
     pub(super) fn uuid(&mut self, value: uuid::Uuid) -> &mut Self {
         self.field(value.as_bytes())
-    }
-    pub(super) fn uuid_or_null(&mut self, value: Option<uuid::Uuid>) -> &mut Self {
-        match value {
-            Some(value) => self.uuid(value),
-            None => {
-                self.left -= 1;
-                self.bytes.extend_from_slice(&(-1i32).to_be_bytes());
-                self
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the adjudicator hands to the committer: judgements, what it must remember, and its own place.
 
 use punchtrail_domain::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, device::Chain,
 };
 
 use super::StreamAppend;
@@ -42,12 +42,10 @@ pub struct JudgedPunch {
 }
 
 /// How far a device's chain was walked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DeviceMark {
     /// The device.
     pub device: DeviceId,
-    /// The highest number.
-    pub highest: u64,
-    /// Digest of the capture that holds it.
-    pub digest: Digest,
+    /// Its chain.
+    pub chain: Chain,
 }

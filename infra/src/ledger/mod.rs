@@ -168,6 +168,14 @@ enum Request {
     Judging(Judging, oneshot::Sender<Result<Appended, AppendError>>),
 }
 
+/// The head's position, read from the database.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn head(pool: &PgPool) -> Result<Position, sqlx::Error> {
+    read::head(pool).await
+}
+
 /// The ledger of this deployment, as this node reaches it. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {

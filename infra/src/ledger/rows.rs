@@ -164,21 +164,22 @@ async fn write_judging(
             .execute(&mut *connection)
             .await?;
     }
-    if !judging.devices.is_empty() {
-        let devices: Vec<_> = judging.devices.iter().map(|mark| mark.device.uuid()).collect();
-        let highest: Vec<_> =
-            judging.devices.iter().map(|mark| mark.highest.cast_signed()).collect();
-        let digests: Vec<&[u8]> =
-            judging.devices.iter().map(|mark| mark.digest.0.as_slice()).collect();
+    for mark in &judging.devices {
+        let gaps: Vec<i64> = mark
+            .chain
+            .gaps
+            .iter()
+            .flat_map(|gap| [gap.from.cast_signed(), gap.to.cast_signed()])
+            .collect();
         sqlx::query(
-            "insert into judged_devices (device, highest, digest) \
-             select * from unnest($1::uuid[], $2::bigint[], $3::bytea[]) \
+            "insert into judged_devices (device, highest, digest, gaps) values ($1, $2, $3, $4) \
              on conflict (device) do update set highest = excluded.highest, \
-             digest = excluded.digest",
+             digest = excluded.digest, gaps = excluded.gaps",
         )
-        .bind(devices)
-        .bind(highest)
-        .bind(digests)
+        .bind(mark.device.uuid())
+        .bind(mark.chain.highest.cast_signed())
+        .bind(mark.chain.digest.0.as_slice())
+        .bind(gaps)
         .execute(&mut *connection)
         .await?;
     }

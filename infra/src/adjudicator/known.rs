@@ -1,0 +1,228 @@
+//! What the adjudicator knows besides the punches: devices, sites and employees as of its place. They
+//! are few, so they are kept in memory, folded from the ledger; after a failure they are folded anew.
+
+use std::collections::HashMap;
+
+use punchtrail_domain::{
+    AggregateType, DeviceId, Digest, EmployeeId, Event, Position, PunchId, SiteId, Time,
+    device::{Chain, DeviceEvent, Gap},
+    employee::EmployeeEvent,
+    policy::{Neighbour, Person, Policy},
+    site::SiteEvent,
+};
+use sqlx::{PgPool, Row};
+
+use crate::ledger::Feed;
+
+use super::AdjudicatorError;
+
+/// Devices, sites and employees as of a place in the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    at: Position,
+    revoked: HashMap<DeviceId, Time>,
+    policies: HashMap<SiteId, Policy>,
+    default_policy: Policy,
+    employees: HashMap<EmployeeId, Option<Time>>,
+}
+
+impl Standing {
+    /// Folds what lies between here and `place`.
+    pub(super) async fn catch_up(
+        &mut self,
+        feed: &Feed,
+        place: Position,
+    ) -> Result<(), AdjudicatorError> {
+        if self.at == place {
+            return Ok(());
+        }
+        if self.at > place {
+            *self = Self::default();
+        }
+        let types = [AggregateType::Device, AggregateType::Site, AggregateType::Employee];
+        for recorded in feed.of_types(&types, self.at, place).await? {
+            self.take(&recorded.event()?);
+        }
+        self.at = place;
+        Ok(())
+    }
+
+    /// Moves on to `place`; everything up to it was given to [`Self::take`].
+    pub(super) fn moved_to(&mut self, place: Position) {
+        self.at = place;
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::Device(device, DeviceEvent::Revoked { at }) => {
+                self.revoked.insert(*device, *at);
+            }
+            Event::Site(site, SiteEvent::PolicyChanged { policy }) => {
+                self.policies.insert(*site, policy.clone());
+            }
+            Event::Employee(employee, EmployeeEvent::Registered {}) => {
+                self.employees.insert(*employee, None);
+            }
+            Event::Employee(employee, EmployeeEvent::Departed { at }) => {
+                self.employees.insert(*employee, Some(*at));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn policy(&self, site: SiteId) -> &Policy {
+        self.policies.get(&site).unwrap_or(&self.default_policy)
+    }
+
+    /// How far around any punch neighbours can matter, in milliseconds.
+    pub(super) fn neighbourhood_ms(&self) -> i64 {
+        let largest = self.policies.values().map(Policy::neighbourhood_ms).max();
+        largest.unwrap_or(0).max(self.default_policy.neighbourhood_ms())
+    }
+
+    pub(super) fn is_revoked(&self, device: DeviceId) -> bool {
+        self.revoked.contains_key(&device)
+    }
+
+    pub(super) fn person(&self, employee: Option<EmployeeId>) -> Person {
+        match employee.map(|employee| self.employees.get(&employee)) {
+            None => Person::BadgeOnly,
+            Some(None) => Person::Unknown,
+            Some(Some(None)) => Person::Known,
+            Some(Some(Some(departed_at))) => Person::Departed(*departed_at),
+        }
+    }
+}
+
+/// Where the adjudicator stands.
+pub(super) async fn place(pool: &PgPool) -> Result<Position, sqlx::Error> {
+    let position: i64 =
+        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
+            .fetch_one(pool)
+            .await?;
+    Ok(Position::from_db(position))
+}
+
+/// The punches walked before, of these people within these times.
+pub(super) async fn neighbours(
+    pool: &PgPool,
+    wanted: &[(EmployeeId, Time)],
+    around_ms: i64,
+) -> Result<HashMap<EmployeeId, Vec<Neighbour>>, AdjudicatorError> {
+    let mut found: HashMap<EmployeeId, Vec<Neighbour>> = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let people: Vec<_> = wanted.iter().map(|(employee, _)| employee.uuid()).collect();
+    let from: Vec<i64> = wanted.iter().map(|(_, at)| at.millis() - around_ms).collect();
+    let to: Vec<i64> = wanted.iter().map(|(_, at)| at.millis() + around_ms).collect();
+    let rows = sqlx::query(
+        "select distinct punch, judged.employee, \
+         (extract(epoch from captured_at) * 1000)::bigint as captured_ms, site, kind, voided \
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as want (employee, from_ms, to_ms) \
+         join judged_punches judged on judged.employee = want.employee \
+         and captured_at >= timestamptz 'epoch' + from_ms * interval '1 millisecond' \
+         and captured_at <= timestamptz 'epoch' + to_ms * interval '1 millisecond'",
+    )
+    .bind(people)
+    .bind(from)
+    .bind(to)
+    .fetch_all(pool)
+    .await?;
+    for row in rows {
+        let employee = EmployeeId(row.try_get("employee")?);
+        let kind = row.try_get::<&str, _>("kind")?.parse();
+        found.entry(employee).or_default().push(Neighbour {
+            punch: PunchId(row.try_get("punch")?),
+            site: SiteId(row.try_get("site")?),
+            kind: kind.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            captured_at: Time::from_millis(row.try_get("captured_ms")?),
+            voided: row.try_get("voided")?,
+        });
+    }
+    Ok(found)
+}
+
+/// How far these devices' chains were walked.
+pub(super) async fn chains(
+    pool: &PgPool,
+    devices: &[DeviceId],
+) -> Result<HashMap<DeviceId, Chain>, sqlx::Error> {
+    let ids: Vec<_> = devices.iter().map(|device| device.uuid()).collect();
+    let rows = sqlx::query(
+        "select device, highest, digest, gaps from judged_devices where device = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let gaps: Vec<i64> = row.try_get("gaps")?;
+            let gaps = gaps
+                .chunks_exact(2)
+                .map(|ends| Gap { from: ends[0].cast_unsigned(), to: ends[1].cast_unsigned() })
+                .collect();
+            let highest = row.try_get::<i64, _>("highest")?.cast_unsigned();
+            let chain = Chain { highest, digest: digest(row.try_get("digest")?)?, gaps };
+            Ok((DeviceId(row.try_get("device")?), chain))
+        })
+        .collect()
+}
+
+/// A capture held in a device's chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub seq: u64,
+    pub digest: Digest,
+    pub prev: Digest,
+    pub punch: Option<PunchId>,
+}
+
+/// The captures of a device that came before a position, under numbers from one to another.
+pub(super) async fn held(
+    pool: &PgPool,
+    device: DeviceId,
+    (from, to): (u64, u64),
+    before: Position,
+) -> Result<Vec<Held>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select seq, digest, prev, punch from device_chain \
+         where device = $1 and seq between $2 and $3 and position < $4 order by position",
+    )
+    .bind(device.uuid())
+    .bind(from.cast_signed())
+    .bind(to.cast_signed())
+    .bind(before.to_db())
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(held_row).collect()
+}
+
+/// The capture whose event stands at that position.
+pub(super) async fn held_at(
+    pool: &PgPool,
+    device: DeviceId,
+    position: Position,
+) -> Result<Option<Held>, sqlx::Error> {
+    let row = sqlx::query(
+        "select seq, digest, prev, punch from device_chain where device = $1 and position = $2",
+    )
+    .bind(device.uuid())
+    .bind(position.to_db())
+    .fetch_optional(pool)
+    .await?;
+    row.as_ref().map(held_row).transpose()
+}
+
+fn held_row(row: &sqlx::postgres::PgRow) -> Result<Held, sqlx::Error> {
+    Ok(Held {
+        seq: row.try_get::<i64, _>("seq")?.cast_unsigned(),
+        digest: digest(row.try_get("digest")?)?,
+        prev: digest(row.try_get("prev")?)?,
+        punch: row.try_get::<Option<uuid::Uuid>, _>("punch")?.map(PunchId),
+    })
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
+    bytes.try_into().map(Digest).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,402 @@
+//! One walk: a stretch of the ledger, judged event by event in its order.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use punchtrail_domain::{
+    AggregateType, DeviceId, Digest, EmployeeId, Event, Position, PunchId, SiteId, Time,
+    capture::{Capture, PunchKind},
+    device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
+    policy::{self, Facts, Neighbour, Person},
+    punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
+    quarantine::QuarantineEvent,
+};
+use sqlx::PgPool;
+
+use super::{
+    AdjudicatorError, Entries,
+    known::{self, Held, Standing},
+};
+use crate::ledger::{
+    DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend,
+};
+
+/// A walk must not end between a capture and its receipt, which always stand side by side.
+pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
+    let ends_in_capture =
+        entries.last().is_some_and(|entry| entry.recorded.event_type == "Captured");
+    if ends_in_capture && entries.len() > 1 {
+        entries.pop();
+    }
+}
+
+/// What a walk found.
+pub(super) struct Walked {
+    pub from: Position,
+    to: Position,
+    /// Doubts by punch; none for a punch that is to be accepted. Fresh ones were recorded in this
+    /// stretch, so that capture and receipt are probably all they have.
+    doubts: BTreeMap<PunchId, (Vec<Anomaly>, Fresh)>,
+    observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
+    punches: Vec<JudgedPunch>,
+    voided: Vec<PunchId>,
+    chains: HashMap<DeviceId, Chain>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    Yes,
+    No,
+}
+
+struct Walk<'a> {
+    pool: &'a PgPool,
+    standing: &'a mut Standing,
+    neighbours: HashMap<EmployeeId, Vec<Neighbour>>,
+    voided: HashSet<PunchId>,
+    found: Walked,
+}
+
+/// Walks the entries that follow `from`.
+pub(super) async fn walk(
+    pool: &PgPool,
+    standing: &mut Standing,
+    entries: &Entries,
+    from: Position,
+) -> Result<Walked, AdjudicatorError> {
+    let to = entries.last().map_or(from, |entry| entry.position());
+    let (devices, people) = concerned(entries)?;
+    let neighbours = known::neighbours(pool, &people, standing.neighbourhood_ms()).await?;
+    let found = Walked {
+        from,
+        to,
+        doubts: BTreeMap::new(),
+        observed: BTreeMap::new(),
+        punches: Vec::with_capacity(people.len()),
+        voided: Vec::new(),
+        chains: known::chains(pool, &devices).await?,
+    };
+    let mut walk = Walk { pool, standing, neighbours, voided: HashSet::new(), found };
+    let mut captured: Option<&Entry> = None;
+    for entry in entries {
+        match entry.event()? {
+            Event::Punch(_, PunchEvent::Captured { .. }) => captured = Some(entry),
+            event => walk.take(entry, event, captured.take()).await?,
+        }
+    }
+    walk.standing.moved_to(to);
+    Ok(walk.found)
+}
+
+/// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
+fn concerned(
+    entries: &Entries,
+) -> Result<(Vec<DeviceId>, Vec<(EmployeeId, Time)>), AdjudicatorError> {
+    let (mut devices, mut people) = (HashSet::new(), Vec::new());
+    for entry in entries {
+        match entry.event()? {
+            Event::Punch(_, PunchEvent::Captured { .. }) => {
+                let Some(capture) = entry.capture() else { continue };
+                devices.insert(capture.device);
+                people.extend(capture.employee.map(|who| (who, capture.captured_at)));
+            }
+            Event::Punch(_, PunchEvent::Admitted { employee, captured_at, .. }) => {
+                people.push((*employee, *captured_at));
+            }
+            Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
+            | Event::Quarantine(_, QuarantineEvent::Quarantined { device, .. }) => {
+                devices.insert(*device);
+            }
+            _ => {}
+        }
+    }
+    Ok((devices.into_iter().collect(), people))
+}
+
+impl Walk<'_> {
+    async fn take(
+        &mut self,
+        entry: &Entry,
+        event: &Event,
+        captured: Option<&Entry>,
+    ) -> Result<(), AdjudicatorError> {
+        match event {
+            Event::Punch(punch, PunchEvent::Synced { received_at, clock, .. }) => {
+                if let Some((text, capture)) = captured.and_then(text_and_capture) {
+                    self.recorded(*punch, text, capture, (*received_at, *clock), entry).await?;
+                }
+            }
+            Event::Punch(punch, PunchEvent::Admitted { employee, site, kind, captured_at, .. }) => {
+                self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
+            }
+            Event::Punch(punch, PunchEvent::Voided { .. }) => {
+                self.voided.insert(*punch);
+                self.found.voided.push(*punch);
+            }
+            Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
+            | Event::Quarantine(_, QuarantineEvent::Quarantined { device, seq: Some(_), .. }) => {
+                self.held_otherwise(*device, entry.position()).await?;
+            }
+            Event::Punch(..) | Event::Quarantine(..) => {}
+            Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.standing.take(event),
+        }
+        Ok(())
+    }
+
+    async fn recorded(
+        &mut self,
+        punch: PunchId,
+        text: &str,
+        capture: &Capture,
+        (received_at, clock): (Time, Clock),
+        entry: &Entry,
+    ) -> Result<(), AdjudicatorError> {
+        let held = Held {
+            seq: capture.seq,
+            digest: Digest::of(text.as_bytes()),
+            prev: capture.prev,
+            punch: Some(punch),
+        };
+        let before = Position(entry.position().0.saturating_sub(1));
+        let fork = self.chain(capture.device, held, before).await?;
+        let facts = Facts {
+            punch,
+            site: capture.site,
+            kind: capture.kind,
+            captured_at: capture.captured_at,
+            received_at,
+            clock_offset_ms: clock.offset_ms(),
+            person: self.standing.person(capture.employee),
+            device_revoked: self.standing.is_revoked(capture.device),
+            fork: fork.map(|first| (capture.seq, first)),
+        };
+        let doubts = self.judge(&facts, capture.employee);
+        self.found.doubts.insert(punch, (doubts, Fresh::Yes));
+        Ok(())
+    }
+
+    /// A person has ruled on it by admitting it; it may still cast doubt on what was captured after.
+    fn admitted(
+        &mut self,
+        punch: PunchId,
+        employee: EmployeeId,
+        (site, kind, captured_at): (SiteId, PunchKind, Time),
+        entry: &Entry,
+    ) {
+        let facts = Facts {
+            punch,
+            site,
+            kind,
+            captured_at,
+            received_at: Time::from(entry.recorded.recorded_at),
+            clock_offset_ms: None,
+            person: Person::Known,
+            device_revoked: false,
+            fork: None,
+        };
+        self.judge(&facts, Some(employee));
+    }
+
+    fn judge(&mut self, facts: &Facts, employee: Option<EmployeeId>) -> Vec<Anomaly> {
+        let Some(employee) = employee else {
+            return policy::judge(self.standing.policy(facts.site), facts, &[]).own;
+        };
+        let known = self.neighbours.entry(employee).or_default();
+        for neighbour in known.iter_mut() {
+            neighbour.voided |= self.voided.contains(&neighbour.punch);
+        }
+        let judgement = policy::judge(self.standing.policy(facts.site), facts, known);
+        let (punch, site, kind, captured_at) =
+            (facts.punch, facts.site, facts.kind, facts.captured_at);
+        known.push(Neighbour { punch, site, kind, captured_at, voided: false });
+        self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind });
+        for (other, anomaly) in judgement.others {
+            let entry = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
+            entry.0.push(anomaly);
+        }
+        judgement.own
+    }
+
+    /// Conflicting bytes and quarantined items that a device signed hold their numbers, too.
+    async fn held_otherwise(
+        &mut self,
+        device: DeviceId,
+        position: Position,
+    ) -> Result<(), AdjudicatorError> {
+        if let Some(held) = known::held_at(self.pool, device, position).await? {
+            let chain = self.found.chains.entry(device).or_default();
+            let conflicts = held.punch.is_some() && held.seq <= chain.highest;
+            if !conflicts {
+                self.chain(device, held, position).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the device's chain over one more capture; the punch that had its number, if one had.
+    async fn chain(
+        &mut self,
+        device: DeviceId,
+        held: Held,
+        before: Position,
+    ) -> Result<Option<Option<PunchId>>, AdjudicatorError> {
+        let chain = self.found.chains.entry(device).or_default();
+        let seen = chain.walk(held.seq, held.digest, held.prev);
+        let (noted, fork) = match seen {
+            Seen::Ahead(noted) => (noted, None),
+            Seen::Filled(closed) => {
+                let around = (held.seq.saturating_sub(1), held.seq + 1);
+                let beside = known::held(self.pool, device, around, before).await?;
+                let mut noted = vec![closed];
+                noted.extend(broken_links(held, &beside));
+                (noted, None)
+            }
+            Seen::Fork => {
+                let holders =
+                    known::held(self.pool, device, (held.seq, held.seq), before).await?;
+                let first = holders.first().and_then(|holder| holder.punch);
+                let fork =
+                    DeviceEvent::ForkDetected { seq: held.seq, first, second: held.punch };
+                (vec![fork], Some(first))
+            }
+        };
+        if !noted.is_empty() {
+            self.found.observed.entry(device).or_default().extend(noted);
+        }
+        Ok(fork)
+    }
+}
+
+fn text_and_capture(entry: &Entry) -> Option<(&str, &Capture)> {
+    match entry.event() {
+        Ok(Event::Punch(_, PunchEvent::Captured { capture, .. })) => {
+            Some((capture, entry.capture()?))
+        }
+        _ => None,
+    }
+}
+
+/// The links that a late capture doesn't fit, to the one before it and the one after.
+fn broken_links(late: Held, beside: &[Held]) -> Vec<DeviceEvent> {
+    let before = beside.iter().find(|held| held.seq + 1 == late.seq);
+    let after = beside.iter().find(|held| held.seq == late.seq + 1);
+    let mut broken = Vec::new();
+    if let Some(before) = before.filter(|before| before.digest != late.prev) {
+        broken.push(DeviceEvent::LinkBroken {
+            seq: late.seq,
+            named: late.prev,
+            held: before.digest,
+        });
+    }
+    if let Some(after) = after.filter(|after| after.prev != late.digest) {
+        broken.push(DeviceEvent::LinkBroken {
+            seq: after.seq,
+            named: after.prev,
+            held: late.digest,
+        });
+    }
+    broken
+}
+
+impl Walked {
+    /// What to append if nothing but capture and receipt happened to the punches of this stretch; none
+    /// when it is known already that other streams must be loaded.
+    pub(super) fn judging_of_fresh(&self) -> Option<Judging> {
+        let fresh = self.observed.is_empty()
+            && self.doubts.values().all(|(_, fresh)| *fresh == Fresh::Yes);
+        if !fresh {
+            return None;
+        }
+        let streams = self
+            .doubts
+            .iter()
+            .map(|(punch, (anomalies, _))| {
+                let events = Punch::first_judgement(anomalies.clone());
+                stream(AggregateType::Punch, punch.to_string(), 2, &events)
+            })
+            .collect();
+        Some(self.judging(streams))
+    }
+
+    /// What to append given what the streams hold by now.
+    pub(super) async fn judging_of_loaded(
+        &self,
+        feed: &Feed,
+    ) -> Result<Judging, AdjudicatorError> {
+        let mut streams = Vec::with_capacity(self.doubts.len());
+        let punches =
+            load::<Punch>(feed, AggregateType::Punch, self.doubts.keys().map(ToString::to_string))
+                .await?;
+        for (id, (punch, sequence)) in &punches {
+            let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));
+            let Some((anomalies, _)) = doubts else { continue };
+            // Refused only for a punch that doesn't exist, and this one was just loaded.
+            let events = punch
+                .decide(PunchCommand::Judge { anomalies: anomalies.clone() })
+                .unwrap_or_default();
+            if !events.is_empty() {
+                streams.push(stream(AggregateType::Punch, id.clone(), *sequence, &events));
+            }
+        }
+        let devices = load::<Device>(
+            feed,
+            AggregateType::Device,
+            self.observed.keys().map(ToString::to_string),
+        )
+        .await?;
+        for (id, (device, sequence)) in &devices {
+            let observed = id.parse().ok().and_then(|id: DeviceId| self.observed.get(&id));
+            let Some(events) = observed.cloned() else { continue };
+            let events = device.decide(DeviceCommand::Observe { events }).unwrap_or_default();
+            if !events.is_empty() {
+                streams.push(stream(AggregateType::Device, id.clone(), *sequence, &events));
+            }
+        }
+        Ok(self.judging(streams))
+    }
+
+    fn judging(&self, streams: Vec<StreamAppend>) -> Judging {
+        let devices = self
+            .chains
+            .iter()
+            .map(|(device, chain)| DeviceMark { device: *device, chain: chain.clone() })
+            .collect();
+        Judging {
+            from: self.from,
+            to: self.to,
+            streams,
+            punches: self.punches.clone(),
+            voided: self.voided.clone(),
+            devices,
+        }
+    }
+}
+
+fn stream<E>(kind: AggregateType, id: String, expected: u64, events: &[E]) -> StreamAppend
+where
+    E: serde::Serialize + crate::ledger::NamedEvent,
+{
+    let events = events.iter().map(NewEvent::of).collect();
+    StreamAppend { aggregate_type: kind, aggregate_id: id, expected, events }
+}
+
+/// The aggregates as they stand by now, with their last sequences.
+async fn load<A: cqrs_es::Aggregate>(
+    feed: &Feed,
+    kind: AggregateType,
+    ids: impl Iterator<Item = String>,
+) -> Result<BTreeMap<String, (A, u64)>, AdjudicatorError> {
+    let mut loaded: BTreeMap<String, (A, u64)> = BTreeMap::new();
+    let ids: Vec<String> = ids.collect();
+    for recorded in feed.streams(kind, &ids).await? {
+        let event = serde_json::from_str(&recorded.payload).map_err(|error| {
+            punchtrail_domain::recorded::Undecodable::new(recorded.position, error)
+        })?;
+        let (aggregate, sequence) = loaded.entry(recorded.aggregate_id).or_default();
+        aggregate.apply(event);
+        *sequence = recorded.sequence;
+    }
+    Ok(loaded)
+}

@@ -1,0 +1,410 @@
+//! The folder of checkpoints: the key that signs them, and one folder an epoch.
+//!
+//! ```text
+//! checkpoints/key              the Ed25519 seed, 64 hexadecimal digits, mode 0600
+//! checkpoints/vkey             the verifier key of the newest epoch, to hand to auditors
+//! checkpoints/0001/latest      the newest checkpoint, a signed note
+//! checkpoints/0001/frontier    the right edge of the tree it was signed over, and its last leaf
+//! checkpoints/0001/kept/SIZE   earlier checkpoints: the newest [`KEPT_MAX`], and one a day before
+//! checkpoints/0002/reason      why a new epoch was opened
+//! ```
+//! Files are replaced by writing beside them, syncing and renaming, so that a crash leaves the old or
+//! the new one, never half of either.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::SigningKey;
+use punchtrail_domain::{
+    Digest, OrgId,
+    merkle::Frontier,
+    note::{self, Checkpoint, NoteSigner, NoteVerifier},
+};
+
+use super::origin;
+
+/// How many of the newest checkpoints are kept; of older ones, the last of each day.
+pub const KEPT_MAX: usize = 200;
+const DAY_S: u64 = 86_400;
+
+/// Why the folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds something else than this program wrote.
+    #[error("{path} is damaged: {what}. Nothing was signed. Put the file back from a copy")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The work was interrupted.
+    #[error("signing was interrupted: {0}")]
+    Interrupted(String),
+}
+
+/// An epoch: one unbroken tree under one origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its origin.
+    pub origin: String,
+    /// Why it was opened; none for the first.
+    pub reason: Option<String>,
+}
+
+/// A checkpoint as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// What it says, its signature verified.
+    pub checkpoint: Checkpoint,
+    /// The signed note.
+    pub note: String,
+}
+
+/// The folder of checkpoints of one deployment on this machine.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    org: OrgId,
+    key: SigningKey,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
+    move |source| FolderError::Io { path: path.to_owned(), source }
+}
+
+fn damaged(path: &Path, what: impl std::fmt::Display) -> FolderError {
+    FolderError::Damaged { path: path.to_owned(), what: what.to_string() }
+}
+
+impl Folder {
+    /// Opens `data_dir/checkpoints`, and makes key and first epoch when there are none.
+    ///
+    /// # Errors
+    /// When a file can't be read or written.
+    pub fn open(data_dir: &Path, org: OrgId) -> Result<Self, FolderError> {
+        let root = data_dir.join("checkpoints");
+        fs::create_dir_all(&root).map_err(at(&root))?;
+        let key = key(&root)?;
+        let folder = Self { root, org, key };
+        if folder.numbers()?.is_empty() {
+            folder.make_epoch(1)?;
+        }
+        Ok(folder)
+    }
+
+    /// All epochs, oldest first.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn epochs(&self) -> Result<Vec<Epoch>, FolderError> {
+        self.numbers()?
+            .into_iter()
+            .map(|number| {
+                let path = self.epoch(number).join("reason");
+                let reason = match fs::read_to_string(&path) {
+                    Ok(reason) => Some(reason.trim_end().to_owned()),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(at(&path)(error)),
+                };
+                Ok(Epoch { number, origin: origin(self.org, number), reason })
+            })
+            .collect()
+    }
+
+    /// Opens a new epoch: a new tree from the ledger's first event on, under a new origin. What was
+    /// signed before stays as it is.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn open_epoch(&self, reason: &str) -> Result<Epoch, FolderError> {
+        let number = self.current()? + 1;
+        // The reason stands first: an epoch without one is the first.
+        let path = self.root.join(format!("{number:04}.reason"));
+        replace(&path, format!("{reason}\n").as_bytes())?;
+        self.make_epoch(number)?;
+        let within = self.epoch(number).join("reason");
+        fs::rename(&path, &within).map_err(at(&within))?;
+        sync_dir(&self.epoch(number))?;
+        Ok(Epoch {
+            number,
+            origin: origin(self.org, number),
+            reason: Some(reason.to_owned()),
+        })
+    }
+
+    /// The verifier key of an epoch in its text form, for auditors.
+    ///
+    /// # Errors
+    /// Never for an epoch of this folder.
+    pub fn vkey(&self, epoch: u32) -> Result<String, FolderError> {
+        Ok(self.signer(epoch)?.vkey())
+    }
+
+    /// The newest checkpoint of the newest epoch, if one was made.
+    ///
+    /// # Errors
+    /// When it can't be read or its signature doesn't verify.
+    pub fn latest(&self) -> Result<Option<Kept>, FolderError> {
+        let epoch = self.current()?;
+        let path = self.epoch(epoch).join("latest");
+        if !path.exists() {
+            return Ok(None);
+        }
+        self.read(epoch, &path).map(Some)
+    }
+
+    /// All kept checkpoints of an epoch, smallest first.
+    ///
+    /// # Errors
+    /// When one can't be read or its signature doesn't verify.
+    pub fn kept(&self, epoch: u32) -> Result<Vec<Kept>, FolderError> {
+        let folder = self.epoch(epoch);
+        let mut paths = files(&folder.join("kept"))?;
+        let latest = folder.join("latest");
+        if latest.exists() {
+            paths.push(latest);
+        }
+        let mut kept: Vec<Kept> =
+            paths.iter().map(|path| self.read(epoch, path)).collect::<Result<_, _>>()?;
+        kept.sort_by_key(|kept| kept.checkpoint.size);
+        kept.dedup();
+        Ok(kept)
+    }
+
+    /// The right edge of the tree under the newest checkpoint, and the last leaf; checked against the
+    /// checkpoint's signature.
+    pub(super) fn frontier(&self) -> Result<(Frontier, Digest), FolderError> {
+        let epoch = self.current()?;
+        let path = self.epoch(epoch).join("frontier");
+        let Some(latest) = self.latest()? else { return Ok((Frontier::new(), Digest::ZERO)) };
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        let (last, frontier) = bytes
+            .split_first_chunk::<32>()
+            .ok_or_else(|| damaged(&path, "it is too short"))?;
+        let frontier = Frontier::from_bytes(frontier).map_err(|error| damaged(&path, error))?;
+        if super::covers(&latest.checkpoint, &frontier) {
+            return Ok((frontier, Digest(*last)));
+        }
+        // The frontier is written first; a crash before the checkpoint leaves it one ahead.
+        if frontier.size() > latest.checkpoint.size {
+            let previous = self.epoch(epoch).join("frontier.previous");
+            let bytes = fs::read(&previous).map_err(at(&previous))?;
+            if let Some((last, older)) = bytes.split_first_chunk::<32>()
+                && let Ok(older) = Frontier::from_bytes(older)
+                && super::covers(&latest.checkpoint, &older)
+            {
+                return Ok((older, Digest(*last)));
+            }
+        }
+        Err(damaged(&path, "it doesn't lead to the root of the newest checkpoint"))
+    }
+
+    /// Signs a tree and keeps the checkpoint.
+    pub(super) fn keep(&self, frontier: &Frontier, last: Digest) -> Result<Kept, FolderError> {
+        let epoch = self.current()?;
+        let folder = self.epoch(epoch);
+        let signer = self.signer(epoch)?;
+        let checkpoint = Checkpoint {
+            origin: name(&folder, &origin(self.org, epoch))?,
+            size: frontier.size(),
+            root: frontier.root(),
+        };
+        let note = signer.sign_checkpoint(&checkpoint);
+        let path = folder.join("frontier");
+        if path.exists() {
+            let previous = folder.join("frontier.previous");
+            fs::copy(&path, &previous).map_err(at(&previous))?;
+            File::open(&previous).and_then(|file| file.sync_all()).map_err(at(&previous))?;
+        }
+        let mut bytes = last.0.to_vec();
+        bytes.extend_from_slice(&frontier.to_bytes());
+        replace(&path, &bytes)?;
+        replace(&folder.join("kept").join(format!("{:020}", checkpoint.size)), note.as_bytes())?;
+        replace(&folder.join("latest"), note.as_bytes())?;
+        self.thin(&folder.join("kept"))?;
+        Ok(Kept { checkpoint, note })
+    }
+
+    fn thin(&self, kept: &Path) -> Result<(), FolderError> {
+        let mut paths = files(kept)?;
+        paths.sort();
+        let old = paths.len().saturating_sub(KEPT_MAX);
+        let day = |path: &Path| -> Result<u64, FolderError> {
+            let written = fs::metadata(path).and_then(|m| m.modified()).map_err(at(path))?;
+            let age = written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Ok(age.as_secs() / DAY_S)
+        };
+        for pair in paths[..old].windows(2) {
+            if day(&pair[0])? == day(&pair[1])? {
+                fs::remove_file(&pair[0]).map_err(at(&pair[0]))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, epoch: u32, path: &Path) -> Result<Kept, FolderError> {
+        let note = fs::read_to_string(path).map_err(at(path))?;
+        let origin = name(path, &origin(self.org, epoch))?;
+        let verifier: NoteVerifier = self.signer(epoch)?.verifier().clone();
+        let checkpoint = note::open_checkpoint(note.as_bytes(), &origin, &[verifier])
+            .map_err(|error| damaged(path, error))?;
+        Ok(Kept { checkpoint, note })
+    }
+
+    fn signer(&self, epoch: u32) -> Result<NoteSigner, FolderError> {
+        let name = name(&self.root, &origin(self.org, epoch))?;
+        Ok(NoteSigner::new(name, self.key.clone()))
+    }
+
+    fn epoch(&self, number: u32) -> PathBuf {
+        self.root.join(format!("{number:04}"))
+    }
+
+    fn current(&self) -> Result<u32, FolderError> {
+        Ok(self.numbers()?.last().copied().unwrap_or(1))
+    }
+
+    fn numbers(&self) -> Result<Vec<u32>, FolderError> {
+        let mut numbers: Vec<u32> = fs::read_dir(&self.root)
+            .map_err(at(&self.root))?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn make_epoch(&self, number: u32) -> Result<(), FolderError> {
+        let kept = self.epoch(number).join("kept");
+        fs::create_dir_all(&kept).map_err(at(&kept))?;
+        replace(&self.root.join("vkey"), format!("{}\n", self.vkey(number)?).as_bytes())?;
+        sync_dir(&self.root)
+    }
+}
+
+fn name(path: &Path, text: &str) -> Result<note::Name, FolderError> {
+    text.parse().map_err(|error| damaged(path, error))
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let entries = fs::read_dir(folder).map_err(at(folder))?;
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_none())
+        .collect())
+}
+
+/// Reads the signing key, and makes one when there is none.
+fn key(root: &Path) -> Result<SigningKey, FolderError> {
+    let path = root.join("key");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut seed = [0; 32];
+            hex::decode_to_slice(text.trim_end(), &mut seed)
+                .map_err(|error| damaged(&path, error))?;
+            Ok(SigningKey::from_bytes(&seed))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = SigningKey::from_bytes(&rand::random());
+            replace(&path, format!("{}\n", hex::encode(key.to_bytes())).as_bytes())?;
+            Ok(key)
+        }
+        Err(error) => Err(at(&path)(error)),
+    }
+}
+
+/// Replaces a file by one with these bytes, durably; readable by its owner alone.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let beside = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(at(path))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn sync_dir(path: &Path) -> Result<(), FolderError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown(frontier: &Frontier, leaves: std::ops::Range<u8>) -> (Frontier, Digest) {
+        let mut frontier = frontier.clone();
+        let mut last = Digest::ZERO;
+        for leaf in leaves {
+            last = Digest::of(&[leaf]);
+            frontier.push(last);
+        }
+        (frontier, last)
+    }
+
+    #[test]
+    fn what_was_kept_is_read_back_and_a_crash_between_the_files_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        assert_eq!(folder.latest().unwrap(), None);
+        let (first, last) = grown(&Frontier::new(), 0..5);
+        folder.keep(&first, last).unwrap();
+        let (second, newer) = grown(&first, 5..9);
+        let note = fs::read(dir.path().join("checkpoints/0001/latest")).unwrap();
+        folder.keep(&second, newer).unwrap();
+        assert_eq!(folder.frontier().unwrap().0.size(), 9);
+        fs::write(dir.path().join("checkpoints/0001/latest"), note).unwrap();
+        let again = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let (frontier, leaf) = again.frontier().unwrap();
+        assert_eq!((frontier.size(), leaf), (5, last));
+    }
+
+    #[test]
+    fn an_altered_checkpoint_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let (frontier, last) = grown(&Frontier::new(), 0..5);
+        folder.keep(&frontier, last).unwrap();
+        let path = dir.path().join("checkpoints/0001/latest");
+        let altered = fs::read_to_string(&path).unwrap().replacen("\n5\n", "\n4\n", 1);
+        fs::write(&path, altered).unwrap();
+        assert!(matches!(folder.latest(), Err(FolderError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_new_epoch_has_a_new_origin_and_keeps_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let (frontier, last) = grown(&Frontier::new(), 0..5);
+        folder.keep(&frontier, last).unwrap();
+        folder.open_epoch("restored from Monday's copy").unwrap();
+        assert_eq!(folder.latest().unwrap(), None);
+        let epochs = folder.epochs().unwrap();
+        assert_eq!(epochs.len(), 2);
+        assert_eq!(epochs[1].reason.as_deref(), Some("restored from Monday's copy"));
+        assert_eq!(folder.kept(1).unwrap().len(), 1);
+        assert_ne!(folder.vkey(1).unwrap(), folder.vkey(2).unwrap());
+    }
+}
