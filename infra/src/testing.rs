@@ -200,7 +200,7 @@ pub async fn stop_cluster() -> Result<(), PostgresError> {
 }
 
 /// A directory of a test's own, removed when dropped, in which a Postgres that runs as another
-/// user than root finds its way: a plain temporary directory is closed to it.
+/// user than root finds its way, whatever the umask.
 ///
 /// # Panics
 /// When it can't be made.

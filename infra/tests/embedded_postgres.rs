@@ -209,6 +209,19 @@ async fn an_interrupted_creation_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_process_killed_while_it_creates_the_cluster_is_followed_by_another() {
+    let data = data_dir();
+    let mut first = Other::spawn(data.path());
+    until("the creation is under way", async || cluster(data.path()).join("base").exists()).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Its initdb may still be at work: it must neither be disturbed nor disturb.
+    let postgres = Postgres::open(None, data.path()).await.unwrap();
+    write_row(&postgres).await;
+    postgres.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_cluster_with_databases_is_never_removed() {
     let data = data_dir();
     let postgres = Postgres::open(None, data.path()).await.unwrap();
@@ -402,14 +415,18 @@ struct Other {
 }
 
 impl Other {
-    fn start(data: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    fn spawn(data: &Path) -> Child {
+        Command::new(std::env::current_exe().unwrap())
             .args(["as_another_process", "--exact", "--nocapture"])
             .env(CHILD_DIR, data)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    fn start(data: &Path) -> Self {
+        let mut child = Self::spawn(data);
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = stdout.by_ref().map_while(Result::ok).any(|line| line.contains("opened"));
         assert!(ready, "the other process opened the database");

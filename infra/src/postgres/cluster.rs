@@ -43,6 +43,7 @@ const PRIVATE_MODE: u32 = 0o700;
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const LOG_TAIL_BYTES_MAX: u64 = 2_000;
 const INITDB_WAIT: Duration = Duration::from_secs(300);
+const REMOVE_ATTEMPTS_MAX: u32 = 50;
 /// Object ids below this belong to Postgres itself (`FirstNormalObjectId` in its access/transam.h).
 const FIRST_USER_OID: u32 = 16_384;
 
@@ -177,7 +178,20 @@ impl Cluster {
                 marker: self.marker(),
             });
         }
-        match fs::remove_dir_all(&self.dir) {
+        let mut attempt = 1;
+        let removed = loop {
+            match fs::remove_dir_all(&self.dir) {
+                // A killed initdb's own child may write a last file.
+                Err(error)
+                    if error.kind() == ErrorKind::DirectoryNotEmpty
+                        && attempt < REMOVE_ATTEMPTS_MAX =>
+                {
+                    attempt += 1;
+                }
+                settled => break settled,
+            }
+        };
+        match removed {
             Ok(()) => {
                 tracing::warn!(cluster = %self.dir.display(), "removed a cluster whose creation had been interrupted");
                 Ok(())

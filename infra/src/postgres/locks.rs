@@ -34,7 +34,7 @@ pub(crate) struct FileLock {
 }
 
 impl FileLock {
-    /// Opens or creates the file, without locking it.
+    /// Opens or creates the file, without locking it. Dropping it gives the lock back.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -97,9 +97,19 @@ impl FileLock {
         }
     }
 
-    /// A second handle on the same lock: it stays held until both are closed.
+    /// A second handle on the same lock, for a child: should we be killed, it stays held until the
+    /// child ends.
     pub(crate) fn share(&self) -> std::io::Result<File> {
         self.file.try_clone()
+    }
+}
+
+impl Drop for FileLock {
+    /// Closing alone could be too late: a child that was forked this instant still has the file.
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(lock = %self.path.display(), %error, "a lock could not be given back");
+        }
     }
 }
 

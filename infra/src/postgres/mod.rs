@@ -182,8 +182,14 @@ pub(crate) mod for_tests {
     pub(crate) use super::locks::FileLock;
     use super::{Embedded, PostgresError, cluster::Setting};
 
-    /// Many tests, each with pools of its own, share one server.
-    const SETTINGS: &[Setting] = &[("max_connections", "400"), ("shared_buffers", "128MB")];
+    /// Many tests, each with pools of its own, share one server. Little WAL, so that its files are
+    /// used again: each copy of the template writes 8 MB of it, and new files cost twice that.
+    const SETTINGS: &[Setting] = &[
+        ("max_connections", "400"),
+        ("shared_buffers", "128MB"),
+        ("max_wal_size", "192MB"),
+        ("min_wal_size", "192MB"),
+    ];
 
     /// The shared test server, unwatched: the task of one test's runtime must not hold a lock
     /// that another test waits for.

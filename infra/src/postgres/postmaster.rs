@@ -80,6 +80,11 @@ pub(super) fn running(cluster: &Path) -> Option<Pid> {
     (alive(pid) && !works_elsewhere(pid, cluster)).then_some(pid)
 }
 
+fn still_there(pid: Pid) -> bool {
+    reap();
+    alive(pid)
+}
+
 /// The first line of `postmaster.pid`.
 fn pid_in(cluster: &Path) -> Option<Pid> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
@@ -210,7 +215,8 @@ pub(super) async fn stop(cluster: &Cluster) -> Result<(), PostgresError> {
         }
     }
     let began = Instant::now();
-    while running(&cluster.dir) == Some(pid) {
+    // Not until its pid file is gone: it removes that a moment before it ends.
+    while still_there(pid) {
         if began.elapsed() > STOP_WAIT {
             return Err(PostgresError::DidNotStop {
                 pid: pid.as_raw_nonzero().get(),
