@@ -1,1 +1,34 @@
-//! p
+//! What runs at the door: a device that records punches on its own disk and delivers them when it can.
+//!
+//! - [`capture`]: the moment of a punch. Never waits for a network.
+//! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
+//!   restore would reach back.
+//! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
+//!
+//! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the folder's
+//! lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock for the length
+//! of one transaction: workers can punch while the agent runs, any number of them at once, and since a
+//! sequence number is read and taken under that lock, no two captures share one. `status` only reads.
+//!
+//! It must never: send what isn't committed, forget what wasn't acknowledged for the restore window,
+//! use a sequence number twice, correct a capture's time, or try twice without a pause.
+
+pub mod backoff;
+pub mod capture;
+pub mod client;
+pub mod clock;
+pub mod device;
+pub mod drain;
+pub mod folder;
+pub mod manifest;
+pub mod pin;
+pub mod status;
+pub mod store;
+
+pub use capture::{Confirmation, Press, PunchError};
+pub use device::{Device, EnrollError, Options};
+pub use drain::{Drain, SyncReport};
+pub use pin::Pin;
+
+/// Program and version, as captures and requests carry them.
+pub const APP: &str = concat!("punchtrail-device/", env!("CARGO_PKG_VERSION"));

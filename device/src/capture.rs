@@ -1,0 +1,317 @@
+//! The moment of a punch.
+//!
+//! The photo's bytes are synced first; then capture, chain head and outbox row are committed in one
+//! transaction that syncs; only then does the caller hear of it, and the screen may confirm. Whatever
+//! fails before leaves nothing, and the worker is told so. No network has a part in this.
+
+use punchtrail_domain::{
+    Digest, EmployeeId, PunchId, Time,
+    capture::{BADGE_CHARS_MAX, Capture, IdentifiedBy, PunchKind},
+    signing::{CAPTURE_TYPE, sign},
+    wire::PHOTO_BYTES_MAX,
+};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    APP,
+    clock::Moment,
+    device::{Device, is_offline},
+    manifest,
+    pin::{self, GUESS_WINDOW_MS, Look, Pin},
+    store::{
+        StoreError, Write, contact,
+        identity::{self, Identity},
+        outbox, photos,
+        roster::{self, Person},
+    },
+};
+
+/// What a worker did at the door.
+#[derive(Debug, Clone)]
+pub struct Press {
+    /// The badge as read.
+    pub badge: String,
+    /// What starts or ends.
+    pub kind: PunchKind,
+    /// The PIN, if one was typed.
+    pub pin: Option<Pin>,
+    /// The first frame, JPEG or PNG, if one was taken.
+    pub photo: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// What the screen says about the PIN when the punch stands without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// Nobody on the manifest has this badge, or several do: a person will look at it.
+    UnknownBadge,
+    /// A PIN was typed, but the manifest has none that this device can check.
+    PinNotChecked,
+}
+
+/// A punch that is on disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Confirmation {
+    /// The punch.
+    pub punch: PunchId,
+    /// Its number on this device.
+    pub seq: u64,
+    /// What starts or ends.
+    pub kind: PunchKind,
+    /// When, by this device's clock.
+    pub captured_at: Time,
+    /// The same as people here read it: wall clock, to the second.
+    pub local_time: String,
+    /// Who, if the manifest knows.
+    pub employee: Option<EmployeeId>,
+    /// The name to show.
+    pub name: Option<String>,
+    /// The badge, if the manifest doesn't know it.
+    pub badge: Option<String>,
+    /// How the device knew.
+    pub identified_by: IdentifiedBy,
+    /// The photo.
+    pub photo: Option<Digest>,
+    /// Whether the server was out of reach.
+    pub offline: bool,
+    /// What else to say.
+    pub notice: Option<Notice>,
+}
+
+/// Why a punch wasn't recorded. Nothing is kept in any of these cases, and the text says so.
+#[derive(Debug, thiserror::Error)]
+pub enum PunchError {
+    /// No identity.
+    #[error(
+        "this device is not enrolled, so nothing was recorded. Run `punchtrail-device enroll` with a \
+         pairing code, then punch again"
+    )]
+    NotEnrolled,
+    /// A badge that can't be one.
+    #[error("a badge has 1 to {BADGE_CHARS_MAX} characters. Nothing was recorded; read the badge again")]
+    BadBadge,
+    /// Not that person's PIN.
+    #[error(
+        "the PIN is not right. Nothing was recorded: try again, or punch by badge without the PIN"
+    )]
+    WrongPin,
+    /// Too many wrong PINs.
+    #[error(
+        "too many wrong PINs. Nothing was recorded. Punch by badge without the PIN now, or try the PIN \
+         again in {} minutes", GUESS_WINDOW_MS / 60_000
+    )]
+    PinThrottled,
+    /// A photo that isn't taken.
+    #[error("the photo {0}. Nothing was recorded; take another, or punch without a photo")]
+    BadPhoto(&'static str),
+    /// The device was enrolled anew between two looks.
+    #[error("this device was enrolled anew at this very moment. Nothing was recorded; punch again")]
+    EnrolledMeanwhile,
+    /// No room.
+    #[error(
+        "NOT RECORDED: this device's disk is full. Nothing of this punch was kept; all earlier ones are \
+         safe. Punch on another device or tell your manager; whoever looks after this device frees space \
+         on its disk"
+    )]
+    DiskFull,
+    /// The store refused otherwise.
+    #[error("NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, and \
+             if that fails, on another device")]
+    Store(StoreError),
+}
+
+impl From<StoreError> for PunchError {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() { Self::DiskFull } else { Self::Store(error) }
+    }
+}
+
+impl PunchError {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "not_enrolled",
+            Self::BadBadge => "bad_badge",
+            Self::WrongPin => "wrong_pin",
+            Self::PinThrottled => "pin_throttled",
+            Self::BadPhoto(_) => "bad_photo",
+            Self::EnrolledMeanwhile => "enrolled_meanwhile",
+            Self::DiskFull => "disk_full",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+/// A photo that may be kept.
+struct Frame {
+    digest: Digest,
+    media: &'static str,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Who punched, as far as the device can tell.
+struct Who {
+    person: Option<Person>,
+    identified_by: IdentifiedBy,
+    notice: Option<Notice>,
+}
+
+impl Device {
+    /// Records a punch. When this returns a confirmation, the punch is on disk.
+    ///
+    /// # Errors
+    /// With nothing kept.
+    pub async fn punch(&self, press: Press) -> Result<Confirmation, PunchError> {
+        let moment = self.now();
+        let badge = press.badge.trim().to_owned();
+        if badge.is_empty() || badge.chars().count() > BADGE_CHARS_MAX || badge.contains('\0') {
+            return Err(PunchError::BadBadge);
+        }
+        let frame = press.photo.map(frame).transpose()?;
+        let identity = self.identity().await?.ok_or(PunchError::NotEnrolled)?;
+        let who = self.who(&identity, &badge, press.pin, &moment).await?;
+
+        let mut write = self.store.write().await?;
+        // Read anew: the number before this one may have been taken since.
+        let now = identity::current(&mut write).await?.ok_or(PunchError::NotEnrolled)?;
+        if now.id != identity.id {
+            return Err(PunchError::EnrolledMeanwhile);
+        }
+        let unknown = who.person.is_none().then_some(badge);
+        let capture =
+            self.capture(&mut write, &now, &moment, press.kind, &who, unknown, frame.as_ref()).await?;
+        if let Some(frame) = frame {
+            self.keep(&mut write, &now, frame).await?;
+        }
+        record(&mut write, &now, &capture).await?;
+        write.commit().await.map_err(StoreError::from)?;
+        tracing::info!(punch = %capture.punch, device = %capture.device, seq = capture.seq, "captured");
+        Ok(confirmation(capture, who))
+    }
+
+    async fn who(
+        &self,
+        identity: &Identity,
+        badge: &str,
+        pin: Option<Pin>,
+        moment: &Moment,
+    ) -> Result<Who, PunchError> {
+        let person =
+            roster::by_badge(&mut *self.store.read().await?, identity.id, badge).await?;
+        let by_badge = |person, notice| Who { person, identified_by: IdentifiedBy::Badge, notice };
+        let Some(known) = person else { return Ok(by_badge(None, Some(Notice::UnknownBadge))) };
+        let Some(pin) = pin else { return Ok(by_badge(Some(known), None)) };
+        let Some(phc) = known.pin_phc.clone() else {
+            return Ok(by_badge(Some(known), Some(Notice::PinNotChecked)));
+        };
+        match pin::look(&self.store, known.employee, pin, phc, moment).await? {
+            Look::Right => Ok(Who {
+                person: Some(known),
+                identified_by: IdentifiedBy::Pin,
+                notice: None,
+            }),
+            Look::Unreadable => Ok(by_badge(Some(known), Some(Notice::PinNotChecked))),
+            Look::Wrong => Err(PunchError::WrongPin),
+            Look::Throttled => Err(PunchError::PinThrottled),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field's source; a struct would only rename them")]
+    async fn capture(
+        &self,
+        write: &mut Write,
+        identity: &Identity,
+        moment: &Moment,
+        kind: PunchKind,
+        who: &Who,
+        badge: Option<String>,
+        frame: Option<&Frame>,
+    ) -> Result<Capture, StoreError> {
+        let contact = contact::of(write, identity.id).await?;
+        let heartbeat_s = contact
+            .policy
+            .as_ref()
+            .map_or_else(|| manifest::default_policy().heartbeat_s, |policy| policy.heartbeat_s);
+        Ok(Capture {
+            v: 1,
+            punch: self.punch_id(moment.time),
+            org: identity.org,
+            site: identity.site,
+            device: identity.device,
+            employee: who.person.as_ref().map(|person| person.employee),
+            badge,
+            kind,
+            captured_at: moment.time,
+            utc_offset_s: moment.utc_offset_s,
+            tz: moment.tz.clone(),
+            seq: identity.seq + 1,
+            prev: identity.head,
+            boot: moment.boot,
+            uptime_ms: moment.uptime_ms,
+            identified_by: who.identified_by,
+            photo: frame.map(|frame| frame.digest),
+            offline: is_offline(&contact, heartbeat_s, moment),
+            app: APP.to_owned(),
+        })
+    }
+
+    fn punch_id(&self, at: Time) -> PunchId {
+        // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
+        let millis = u64::try_from(at.millis()).unwrap_or(0);
+        PunchId(
+            uuid::Builder::from_unix_timestamp_millis(millis, &self.random_bytes::<10>()).into_uuid(),
+        )
+    }
+
+    async fn keep(&self, write: &mut Write, identity: &Identity, frame: Frame) -> Result<(), StoreError> {
+        photos::add(write, identity.id, frame.digest, frame.bytes.len() as u64, frame.media).await?;
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || folder.keep_photo(frame.digest, &frame.bytes))
+            .await
+            .map_err(|error| StoreError::unreadable(format_args!("keeping a photo: {error}")))??;
+        Ok(())
+    }
+}
+
+async fn record(write: &mut Write, identity: &Identity, capture: &Capture) -> Result<(), StoreError> {
+    let bytes = capture.to_bytes();
+    // What this device makes, every server must be able to read; a bug here must not reach the chain.
+    if Capture::parse(&bytes).as_ref() != Ok(capture) {
+        return Err(StoreError::unreadable("the capture just made"));
+    }
+    let signature = sign(&identity.key, CAPTURE_TYPE, &bytes);
+    outbox::add(write, identity.id, capture, &bytes, &signature).await?;
+    identity::advance(write, identity.id, capture.seq, Digest::of(&bytes)).await
+}
+
+fn frame(bytes: Zeroizing<Vec<u8>>) -> Result<Frame, PunchError> {
+    let media = match bytes.as_slice() {
+        [] => return Err(PunchError::BadPhoto("is empty")),
+        photo if photo.len() > PHOTO_BYTES_MAX => {
+            return Err(PunchError::BadPhoto("is larger than 5 MiB"));
+        }
+        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+        photo if photo.starts_with(b"\x89PNG\r\n\x1a\n") => "image/png",
+        _ => return Err(PunchError::BadPhoto("is neither JPEG nor PNG")),
+    };
+    Ok(Frame { digest: Digest::of(&bytes), media, bytes })
+}
+
+fn confirmation(capture: Capture, who: Who) -> Confirmation {
+    let local = capture.captured_at.plus_millis(i64::from(capture.utc_offset_s) * 1_000);
+    Confirmation {
+        punch: capture.punch,
+        seq: capture.seq,
+        kind: capture.kind,
+        captured_at: capture.captured_at,
+        local_time: local.to_string().get(11..19).unwrap_or_default().to_owned(),
+        employee: capture.employee,
+        name: who.person.map(|person| person.name),
+        badge: capture.badge,
+        identified_by: capture.identified_by,
+        photo: capture.photo,
+        offline: capture.offline,
+        notice: who.notice,
+    }
+}

@@ -1,0 +1,408 @@
+//! The command line.
+
+use std::{
+    io::{self, BufRead, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use punchtrail_device::{
+    Confirmation, Device, Drain, Options, Pin, Press, PunchError, SyncReport,
+    backoff::BACKOFF_CAP_MS,
+    capture::Notice,
+    clock::MachineClock,
+    device::NAME_CHARS_MAX,
+    status::{IdentityStatus, Status},
+};
+use punchtrail_domain::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
+use serde::Serialize;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+/// Records punches at the door and delivers them to a Punchtrail server.
+#[derive(Debug, Parser)]
+#[command(name = "punchtrail-device", version)]
+pub struct Arguments {
+    /// The device's folder: identity, key and everything not yet safely delivered.
+    #[arg(long, global = true, env = "PUNCHTRAIL_DEVICE_DIR", default_value = "punchtrail-device")]
+    dir: PathBuf,
+    #[command(flatten)]
+    rehearsal: Rehearsal,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// For tests and demonstrations.
+#[derive(Debug, Args)]
+struct Rehearsal {
+    /// Seconds by which this device's wall clock is ahead.
+    #[arg(long, global = true, hide = true, allow_hyphen_values = true, default_value_t = 0,
+          env = "PUNCHTRAIL_DEVICE_CLOCK_OFFSET_S")]
+    clock_offset_s: i64,
+    /// Another boot than the machine's.
+    #[arg(long, global = true, hide = true, env = "PUNCHTRAIL_DEVICE_BOOT")]
+    boot: Option<BootId>,
+    /// Bound on the database, in pages of 4 KiB.
+    #[arg(long, global = true, hide = true, env = "PUNCHTRAIL_DEVICE_PAGES_MAX")]
+    pages_max: Option<u32>,
+    /// Bound on the waits between tries, in milliseconds.
+    #[arg(long, global = true, hide = true, default_value_t = BACKOFF_CAP_MS,
+          env = "PUNCHTRAIL_DEVICE_RETRY_CAP_MS")]
+    retry_cap_ms: u64,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Become a device of a site, by a pairing code.
+    Enroll {
+        /// The server's address, like https://punchtrail.example.
+        #[arg(long)]
+        server: String,
+        /// The pairing code, like BCDF-GHJK.
+        #[arg(long)]
+        code: String,
+        /// The device's name, for people; the machine's if none is given.
+        #[arg(long)]
+        name: Option<String>,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record a punch. It is on disk when this says so.
+    Punch {
+        /// The badge as read.
+        #[arg(long)]
+        badge: String,
+        /// in, out, break_start or break_end.
+        #[arg(long)]
+        kind: PunchKind,
+        /// The PIN that confirms the badge's holder; `-` reads it from stdin, where other users of this
+        /// machine can't see it.
+        #[arg(long)]
+        pin: Option<Pin>,
+        /// The first frame, a JPEG or PNG file.
+        #[arg(long)]
+        photo: Option<PathBuf>,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deliver everything now. Fails if something still waits.
+    Sync {
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is here and what waits.
+    Status {
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deliver until stopped: heartbeats, manifest, punches, photos.
+    Run,
+}
+
+impl Arguments {
+    /// What is logged unless RUST_LOG says otherwise.
+    pub fn default_filter(&self) -> &'static str {
+        match self.command {
+            Command::Run => "warn,punchtrail_device=info",
+            _ => "error,punchtrail_device=warn",
+        }
+    }
+
+    fn json(&self) -> bool {
+        match self.command {
+            Command::Enroll { json, .. }
+            | Command::Punch { json, .. }
+            | Command::Sync { json }
+            | Command::Status { json } => json,
+            Command::Run => false,
+        }
+    }
+}
+
+/// Runs the command; what went wrong is said on stderr, and with `--json` on stdout too.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let json = arguments.json();
+    match carry_out(arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            if json {
+                let code = error.downcast_ref::<PunchError>().map_or("failed", PunchError::code);
+                say(&json!({"error": {"code": code, "detail": format!("{error:#}")}}).to_string());
+            }
+            eprintln!("punchtrail-device: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        clock: Arc::new(MachineClock {
+            offset_s: arguments.rehearsal.clock_offset_s,
+            boot: arguments.rehearsal.boot,
+        }),
+        seed: None,
+        pages_max: arguments.rehearsal.pages_max,
+        retry_cap_ms: arguments.rehearsal.retry_cap_ms,
+    };
+    let dir = arguments.dir;
+    match arguments.command {
+        Command::Enroll { server, code, name, json } => {
+            let device = Device::create(dir, options).await?;
+            let name = name.unwrap_or_else(machine_name);
+            enroll(&device, &server, &code, &name, json).await
+        }
+        Command::Punch { badge, kind, pin, photo, json } => {
+            let photo = photo.as_deref().map(read_photo).transpose()?;
+            let pin = pin.map(|pin| if pin.is("-") { typed_pin() } else { Ok(pin) }).transpose()?;
+            let device = Device::open(dir, options).await.map_err(PunchError::from)?;
+            let confirmation = device.punch(Press { badge, kind, pin, photo }).await?;
+            show(json, &confirmation, &confirmed(&confirmation))?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sync { json } => {
+            let device = Device::open(dir, options).await?;
+            sync(&device, json).await
+        }
+        Command::Status { json } => {
+            let device = Device::open(dir, options).await?;
+            let status = device.status().await?;
+            show(json, &status, &described(&status))?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run => work(&Device::open(dir, options).await?).await,
+    }
+}
+
+async fn enroll(
+    device: &Device,
+    server: &str,
+    code: &str,
+    name: &str,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let agent = device.lock_agent()?;
+    let identity = device.enroll(&agent, server, code, name).await?;
+    // A device should know people and rules before its line fails for the first time; if it can't be
+    // now, the agent does it later.
+    let report = Drain::new(device, &agent).sync().await?;
+    let people = device.status().await?.employees;
+    let enrolled = json!({
+        "device": identity.device, "org": identity.org, "site": identity.site,
+        "server": identity.server, "name": identity.name, "employees": people,
+    });
+    let manifest = match &report.error {
+        None => format!("{people} people can punch here."),
+        Some(error) => format!("The manifest isn't here yet: {}.", error.detail),
+    };
+    let text = format!("Enrolled as device {} of site {}. {manifest}", identity.device, identity.site);
+    show(json, &enrolled, &text)?;
+    device.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn sync(device: &Device, json: bool) -> anyhow::Result<ExitCode> {
+    let agent = device.lock_agent()?;
+    enrolled(device).await?;
+    let report = Drain::new(device, &agent).sync().await?;
+    device.close().await;
+    show(json, &report, &synced(&report))?;
+    if report.complete {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if json {
+        eprintln!("punchtrail-device: {}", synced(&report));
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+async fn work(device: &Device) -> anyhow::Result<ExitCode> {
+    let agent = device.lock_agent()?;
+    let identity = enrolled(device).await?;
+    device.sweep_photos(&agent).await?;
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let asked = stop.clone();
+    let listener = tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        asked.cancel();
+    });
+    say(&format!("running as device {} for {}", identity.device, identity.server));
+    Drain::new(device, &agent).run(&stop).await;
+    listener.abort();
+    device.close().await;
+    say("stopped; what waits is on disk");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn enrolled(
+    device: &Device,
+) -> anyhow::Result<punchtrail_device::store::identity::Identity> {
+    device.identity().await?.with_context(|| {
+        format!(
+            "this folder ({}) is not enrolled. Run `punchtrail-device enroll` with a pairing code first",
+            device.folder().path().display()
+        )
+    })
+}
+
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().take(NAME_CHARS_MAX).collect();
+    if name.is_empty() { "device".to_owned() } else { name }
+}
+
+fn read_photo(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let refused = || {
+        format!(
+            "can't read the photo {}. Nothing was recorded; take another, or punch without a photo",
+            path.display()
+        )
+    };
+    let size = std::fs::metadata(path).with_context(refused)?.len();
+    if size > PHOTO_BYTES_MAX as u64 {
+        return Err(PunchError::BadPhoto("is larger than 5 MiB").into());
+    }
+    Ok(Zeroizing::new(std::fs::read(path).with_context(refused)?))
+}
+
+fn typed_pin() -> anyhow::Result<Pin> {
+    let mut line = Zeroizing::new(String::new());
+    io::stdin().lock().read_line(&mut line).context("can't read the PIN. Nothing was recorded")?;
+    Ok(Pin::typed(line.trim_end_matches(['\r', '\n'])))
+}
+
+/// What is said on stdout. A reader that has gone changes nothing about what was done.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn show(json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    if json {
+        say(&serde_json::to_string(object)?);
+    } else {
+        say(text);
+    }
+    Ok(())
+}
+
+fn confirmed(punch: &Confirmation) -> String {
+    let what = match punch.kind {
+        PunchKind::In => "work started",
+        PunchKind::Out => "work ended",
+        PunchKind::BreakStart => "break started",
+        PunchKind::BreakEnd => "break ended",
+    };
+    let who = match (&punch.name, &punch.badge) {
+        (Some(name), _) => name.clone(),
+        (None, Some(badge)) => format!("badge {badge}"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let notice = match punch.notice {
+        Some(Notice::UnknownBadge) => " This badge isn't known here: a manager will look at it.",
+        Some(Notice::PinNotChecked) => " The PIN couldn't be checked here; the badge counts.",
+        None => "",
+    };
+    let sent = if punch.offline { "It will be sent when the server is in reach." } else { "" };
+    format!(
+        "Recorded: {what} at {} by {who} (number {}, {}).{notice} {sent}",
+        punch.local_time, punch.seq, punch.punch
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn synced(report: &SyncReport) -> String {
+    let done = format!(
+        "{} punches and {} photos delivered.",
+        report.delivered, report.photos_delivered
+    );
+    let waiting = format!(
+        "{} punches and {} photos still wait, safe on this device",
+        report.waiting, report.photos_waiting
+    );
+    match (&report.error, report.complete) {
+        (None, true) => format!("{done} Nothing waits."),
+        (Some(error), true) => format!("{done} Nothing waits. Not everything went well: {}", error.detail),
+        (Some(error), false) => format!("{done} {waiting}: {}. Try again later.", error.detail),
+        (None, false) => format!("{done} {waiting}. Try again."),
+    }
+}
+
+fn described(status: &Status) -> String {
+    let Some(current) = &status.current else {
+        return "Not enrolled. Run `punchtrail-device enroll` with a pairing code.".to_owned();
+    };
+    let mut lines = identity_lines(current);
+    lines.push(format!(
+        "  manifest       {} people, {}",
+        status.employees,
+        status.roster_version.as_deref().map_or("never walked".to_owned(), |v| format!("version {v}"))
+    ));
+    lines.push(match status.clock.ahead_of_server_ms {
+        Some(ms) => format!("  clock          {} ({ms} ms ahead of the server's)", status.clock.now),
+        None => format!("  clock          {}", status.clock.now),
+    });
+    lines.push(match status.agent_pid {
+        Some(pid) => format!("  agent          process {pid}"),
+        None => "  agent          not running: nothing is delivered until `run` or `sync`".to_owned(),
+    });
+    for earlier in &status.earlier {
+        lines.push("earlier, until it is empty:".to_owned());
+        lines.extend(identity_lines(earlier));
+    }
+    lines.join("\n")
+}
+
+fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
+    let oldest = identity.oldest.map_or(String::new(), |at| format!(", the oldest from {at}"));
+    let mut lines = vec![
+        format!("device {} ({})", identity.device, identity.name),
+        format!("  server         {}, site {}", identity.server, identity.site),
+        format!("  waiting        {} punches{oldest}; {} photos", identity.outbox, identity.photos),
+        format!(
+            "  made           {}; the server holds all through {}; {} kept in case it is restored",
+            identity.last_seq, identity.acked_through, identity.kept
+        ),
+        format!(
+            "  last contact   {}",
+            identity.last_contact.map_or("never".to_owned(), |at| at.to_string())
+        ),
+    ];
+    if let Some(error) = &identity.last_error {
+        lines.push(format!("  last error     {} {}: {}", error.at, error.code, error.detail));
+    }
+    if identity.refused + identity.photos_refused > 0 {
+        lines.push(format!(
+            "  refused        {} punches and {} photos, kept and tried again",
+            identity.refused, identity.photos_refused
+        ));
+    }
+    if identity.photos_lost > 0 {
+        lines.push(format!("  photos lost    {}: their files are gone", identity.photos_lost));
+    }
+    if identity.behind_server {
+        lines.push(
+            "  WARNING        the server knows later numbers than this folder: it is an old copy of \
+             itself, or another device uses a copy. Enrol it anew"
+                .to_owned(),
+        );
+    }
+    lines
+}

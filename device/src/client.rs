@@ -1,0 +1,461 @@
+//! The server as this device calls it: device protocol version 1 over HTTP.
+//!
+//! Every call has a time limit for connecting and for the whole, and reads a bounded answer. Redirects
+//! aren't followed, since a punch goes where the device was enrolled and nowhere else. Outside loopback
+//! only TLS is spoken. Nothing is retried here; that is `drain`'s to decide.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use punchtrail_domain::{
+    Digest, PunchId, SiteId, Time,
+    wire::{
+        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus, ManifestPage,
+        Problem,
+    },
+};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Limit on making a connection, in milliseconds.
+const CONNECT_MS: u64 = 10_000;
+/// Limit on a call from its start to the end of its answer, in milliseconds.
+const CALL_MS: u64 = 30_000;
+/// The same for a photo, which may be 5 MiB over a slow line.
+const PHOTO_CALL_MS: u64 = 180_000;
+/// The largest answer that is read, in bytes: a manifest page of 1,000 rows has a fifth of it.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Rows asked for on a page of the manifest.
+const MANIFEST_LIMIT: u32 = 500;
+/// How much of a server's sentence is kept, in characters.
+const DETAIL_CHARS_MAX: usize = 400;
+
+/// An address that isn't used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not a URL of the kind.
+    #[error("`{0}` is not a server's address; it looks like https://punchtrail.example")]
+    Malformed(String),
+    /// Clear text to another machine.
+    #[error(
+        "`{0}` would send punches and the device's token in clear text to another machine. Use \
+         https://; plain http:// is for a server on this machine only"
+    )]
+    ClearText(String),
+    /// TLS can't be set up here.
+    #[error(
+        "TLS can't be set up on this machine ({0}). It needs the system's root certificates (on \
+         Debian: apt-get install ca-certificates), or SSL_CERT_FILE naming a file with them"
+    )]
+    Tls(String),
+}
+
+/// A call that didn't give what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No answer, or a broken-off one. What was sent may have arrived.
+    #[error("the server can't be reached: {0}")]
+    Unreachable(String),
+    /// An answer that doesn't come from a Punchtrail server, or not from a sound one.
+    #[error("no sense in the answer (HTTP {status}): {detail}")]
+    Senseless {
+        /// HTTP status.
+        status: u16,
+        /// What was wrong.
+        detail: String,
+    },
+    /// 503 or 429: the server takes nothing right now.
+    #[error("the server is busy: {detail}")]
+    Busy {
+        /// The stable code.
+        code: String,
+        /// The server's sentence.
+        detail: String,
+        /// How long it asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Any other refusal.
+    #[error("the server refused ({status} {code}): {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The stable code.
+        code: String,
+        /// The server's sentence.
+        detail: String,
+    },
+}
+
+impl CallError {
+    /// Whether a Punchtrail server answered, with whatever.
+    pub fn reached(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Refused { .. })
+    }
+
+    /// A stable word for what went wrong.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Senseless { .. } => "senseless_answer",
+            Self::Busy { code, .. } | Self::Refused { code, .. } => code,
+        }
+    }
+
+    /// How long the server asked to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The HTTP status of a refusal.
+    pub fn refused_with(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// Answer to a batch, read with tolerance: a code that this version doesn't know must not keep it from
+/// understanding that its punches arrived.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BatchOutcome {
+    /// One result an item, in the order of the items.
+    pub results: Vec<ItemOutcome>,
+    /// The highest number up to which every number is held.
+    pub acked_through: u64,
+    /// The ledger's head after the commit.
+    pub ledger: u64,
+    /// The server's clock.
+    pub server_time: Time,
+    /// How long to wait before the next batch, in milliseconds.
+    pub next_batch_after_ms: u64,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ItemOutcome {
+    /// The punch, if its id could be read.
+    pub punch: Option<PunchId>,
+    /// What became of it.
+    pub status: ItemStatus,
+    /// Why it was quarantined.
+    pub code: Option<String>,
+}
+
+/// A server at an address, called as one device.
+#[derive(Clone)]
+pub struct Server {
+    http: reqwest::Client,
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for Server {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Server").field(&self.base).finish()
+    }
+}
+
+impl Server {
+    /// The server at `address`.
+    ///
+    /// # Errors
+    /// When the address can't be used.
+    pub fn at(address: &str) -> Result<Self, AddressError> {
+        let (base, local) = checked(address)?;
+        let mut http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_millis(CONNECT_MS))
+            .timeout(Duration::from_millis(CALL_MS))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(crate::APP);
+        if local {
+            // Nothing between a device and its own machine: no proxy, and no roots to be found.
+            http = http.no_proxy();
+            if base.starts_with("http:") {
+                http = http.tls_certs_only([]);
+            }
+        }
+        let http = http.build().map_err(|error| AddressError::Tls(chain(&error)))?;
+        Ok(Self { http, base, authorization: None })
+    }
+
+    /// The same server, called with this device's token.
+    ///
+    /// # Errors
+    /// When the token can't stand in a header.
+    pub fn with_token(mut self, token: &str) -> Result<Self, AddressError> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| AddressError::Malformed("the device's token".to_owned()))?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
+    }
+
+    /// The address, without a slash at the end.
+    pub fn address(&self) -> &str {
+        &self.base
+    }
+
+    fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value),
+            None => request,
+        }
+    }
+
+    async fn post<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A, CallError> {
+        answer(self.call(Method::POST, path).json(body).send().await).await
+    }
+
+    /// Becomes a device.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn enroll(&self, request: &EnrollRequest) -> Result<Enrolled, CallError> {
+        self.post("/v1/devices/enroll", request).await
+    }
+
+    /// Tells what waits here, and learns what the server holds.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, CallError> {
+        self.post("/v1/devices/self/heartbeat", heartbeat).await
+    }
+
+    /// Delivers captures.
+    ///
+    /// # Errors
+    /// As the call went; whatever it is, sending again is safe.
+    pub async fn deliver(&self, site: SiteId, batch: &BatchRequest) -> Result<BatchOutcome, CallError> {
+        let outcome: BatchOutcome =
+            self.post(&format!("/v1/sites/{site}/punches/batch"), batch).await?;
+        if outcome.results.len() == batch.punches.len() {
+            return Ok(outcome);
+        }
+        Err(CallError::Senseless {
+            status: 200,
+            detail: format!("{} results for {} items", outcome.results.len(), batch.punches.len()),
+        })
+    }
+
+    /// A page of who works at `site`; the first without `cursor`.
+    ///
+    /// # Errors
+    /// As the call went; 409 `roster_changed` when the walk has to start over.
+    pub async fn manifest(
+        &self,
+        site: SiteId,
+        cursor: Option<&str>,
+    ) -> Result<ManifestPage, CallError> {
+        let mut path = format!("/v1/sites/{site}/manifest?limit={MANIFEST_LIMIT}");
+        if let Some(cursor) = cursor {
+            path.push_str("&cursor=");
+            path.push_str(&percent_encoded(cursor));
+        }
+        answer(self.call(Method::GET, &path).send().await).await
+    }
+
+    /// Delivers a photo, streamed from its file.
+    ///
+    /// # Errors
+    /// As the call went; [`std::io::Error`] when the file can't be opened.
+    pub async fn deliver_photo(
+        &self,
+        digest: Digest,
+        media: &str,
+        file: &Path,
+    ) -> Result<Result<(), CallError>, std::io::Error> {
+        let file = tokio::fs::File::open(file).await?;
+        let size_bytes = file.metadata().await?.len();
+        let sent = self
+            .call(Method::PUT, &format!("/v1/photos/{digest}"))
+            .timeout(Duration::from_millis(PHOTO_CALL_MS))
+            .header(CONTENT_TYPE, media)
+            .header(CONTENT_LENGTH, size_bytes)
+            .body(file)
+            .send()
+            .await;
+        Ok(match sent {
+            Ok(response) if response.status().is_success() => Ok(()),
+            Ok(response) => Err(refusal(response).await),
+            Err(error) => Err(CallError::Unreachable(chain(&error))),
+        })
+    }
+}
+
+/// The address without its last slash, and whether it is this machine.
+fn checked(address: &str) -> Result<(String, bool), AddressError> {
+    let malformed = || AddressError::Malformed(address.to_owned());
+    let url = Url::parse(address).map_err(|_| malformed())?;
+    let host = url.host_str().ok_or_else(malformed)?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !plain || !matches!(url.scheme(), "http" | "https") {
+        return Err(malformed());
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let local = host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if url.scheme() == "http" && !local {
+        return Err(AddressError::ClearText(address.to_owned()));
+    }
+    Ok((url.as_str().trim_end_matches('/').to_owned(), local))
+}
+
+async fn answer<A: DeserializeOwned>(
+    sent: Result<Response, reqwest::Error>,
+) -> Result<A, CallError> {
+    let response = sent.map_err(|error| CallError::Unreachable(chain(&error)))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refusal(response).await);
+    }
+    let body = bounded(response).await?;
+    serde_json::from_slice(&body).map_err(|error| CallError::Senseless {
+        status: status.as_u16(),
+        detail: error.to_string(),
+    })
+}
+
+async fn refusal(response: Response) -> CallError {
+    let status = response.status();
+    let retry_after = retry_after(response.headers());
+    let problem = match bounded(response).await {
+        Ok(body) => serde_json::from_slice::<Problem>(&body).ok(),
+        Err(error) => return error,
+    };
+    let Some(problem) = problem else {
+        // 503 and 429 mean the same from a gateway; any other page of a stranger's means nothing.
+        let detail = format!("no problem document came with it ({status})");
+        return match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                CallError::Busy { code: "busy".to_owned(), detail, retry_after }
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => CallError::Refused {
+                status: status.as_u16(),
+                code: "payload_too_large".to_owned(),
+                detail,
+            },
+            _ => CallError::Senseless { status: status.as_u16(), detail },
+        };
+    };
+    let detail: String = problem.detail.chars().take(DETAIL_CHARS_MAX).collect();
+    let code: String = problem.code.chars().take(64).collect();
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            CallError::Busy { code, detail, retry_after }
+        }
+        status if status.is_client_error() => {
+            CallError::Refused { status: status.as_u16(), code, detail }
+        }
+        status => CallError::Senseless { status: status.as_u16(), detail },
+    }
+}
+
+async fn bounded(mut response: Response) -> Result<Vec<u8>, CallError> {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Some(_)) => {
+                let detail = format!("it has more than {ANSWER_BYTES_MAX} bytes");
+                return Err(CallError::Senseless { status, detail });
+            }
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(CallError::Unreachable(chain(&error))),
+        }
+    }
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is taken against the answer's own `Date`
+/// because this device's clock may be wrong.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = asked.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+    let until = date(asked)?.duration_since(date(text(DATE)?)?);
+    Duration::try_from(until).ok()
+}
+
+/// An error with its causes; reqwest's own text stops at the first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text.chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clear_text_goes_to_this_machine_only() {
+        for local in ["http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:80", "http://127.9.9.9"] {
+            assert!(Server::at(local).is_ok(), "{local}");
+        }
+        for far in ["http://192.168.1.10:8080", "http://punchtrail.example", "http://localhost.example"] {
+            let refusal = Server::at(far).unwrap_err();
+            assert_eq!(refusal, AddressError::ClearText(far.to_owned()));
+        }
+        for odd in ["punchtrail.example", "ftp://localhost", "https://u:p@h.example", "https://h/?a=b", ""] {
+            assert!(matches!(Server::at(odd), Err(AddressError::Malformed(_))), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_its_path_and_loses_its_last_slash() {
+        assert_eq!(checked("http://localhost:9/time/").unwrap().0, "http://localhost:9/time");
+        assert_eq!(checked("http://localhost:9").unwrap().0, "http://localhost:9");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("17"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(17)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("Sat, 21 Nov 2026 09:00:30 GMT"));
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(DATE, HeaderValue::from_static("Sat, 21 Nov 2026 09:00:00 GMT"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(30)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("soon"));
+        assert_eq!(retry_after(&headers), None);
+    }
+
+    #[test]
+    fn cursors_are_encoded() {
+        assert_eq!(percent_encoded("a+b/c=="), "a%2Bb%2Fc%3D%3D");
+    }
+}

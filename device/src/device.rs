@@ -1,0 +1,240 @@
+//! A device on a folder: opening it, becoming one, and what others ask of it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ed25519_dalek::SigningKey;
+use punchtrail_domain::{
+    Digest,
+    signing::{ENROLMENT_TYPE, PublicKey, sign},
+    wire::{EnrollRequest, pairing_code},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use zeroize::Zeroizing;
+
+use crate::{
+    APP,
+    backoff::BACKOFF_CAP_MS,
+    client::{AddressError, CallError, Server},
+    clock::{Clock, MachineClock, Moment},
+    folder::{AgentLock, Folder, FolderError},
+    store::{
+        Store, StoreError,
+        contact::Contact,
+        identity::{self, Identity},
+        photos,
+    },
+};
+
+/// The longest name of a device, in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+/// What is added to the heartbeat's interval before silence counts as being offline, in seconds: time
+/// for the heartbeat itself.
+pub const CONTACT_GRACE_S: u64 = 60;
+
+/// How a device is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids, keys and jitter repeatable; for tests and the simulator only.
+    pub seed: Option<u64>,
+    /// Bounds the database, in pages of 4 KiB.
+    pub pages_max: Option<u32>,
+    /// Bounds the waits between tries that this device chooses itself, in milliseconds.
+    pub retry_cap_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(MachineClock::default()),
+            seed: None,
+            pages_max: None,
+            retry_cap_ms: BACKOFF_CAP_MS,
+        }
+    }
+}
+
+/// A device on its folder. Cheap to share; all work through one connection.
+#[derive(Clone)]
+pub struct Device {
+    pub(crate) folder: Folder,
+    pub(crate) store: Store,
+    pub(crate) options: Options,
+    dice: Arc<Mutex<StdRng>>,
+}
+
+/// Why a device couldn't enrol.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// A code that can't be one.
+    #[error(
+        "`{0}` is not a pairing code: eight letters of BCDFGHJKLMNPQRSTVWXZ, like BCDF-GHJK. Nothing \
+         was changed; check the code and try again"
+    )]
+    BadCode(String),
+    /// A name that isn't taken.
+    #[error("a device's name has 1 to {NAME_CHARS_MAX} characters. Nothing was changed")]
+    BadName,
+    /// The address isn't used.
+    #[error("{0}. Nothing was changed")]
+    Address(#[from] AddressError),
+    /// The server didn't take it.
+    #[error(
+        "not enrolled: {0}. What this folder held is untouched. A code works once and for ten minutes; \
+         if it was used or its answer got lost, ask for another"
+    )]
+    Call(#[from] CallError),
+    /// The store refused.
+    #[error("{0}. The server knows a new device now, but this folder doesn't: enrol again with another code")]
+    Store(#[from] StoreError),
+}
+
+impl Device {
+    /// Opens the device in `dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] where none was ever enrolled.
+    pub async fn open(dir: impl Into<PathBuf>, options: Options) -> Result<Self, StoreError> {
+        Self::open_folder(Folder::at(dir), false, options).await
+    }
+
+    /// Opens the device in `dir`, or makes a folder for one.
+    ///
+    /// # Errors
+    /// When the folder can't be made or read.
+    pub async fn create(dir: impl Into<PathBuf>, options: Options) -> Result<Self, StoreError> {
+        let folder = Folder::at(dir);
+        folder.create()?;
+        Self::open_folder(folder, true, options).await
+    }
+
+    async fn open_folder(folder: Folder, create: bool, options: Options) -> Result<Self, StoreError> {
+        let store = Store::open(&folder, create, options.pages_max).await?;
+        let dice = options.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
+        Ok(Self { folder, store, options, dice: Arc::new(Mutex::new(dice)) })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// All clocks, now.
+    pub fn now(&self) -> Moment {
+        self.options.clock.read()
+    }
+
+    /// Becomes the folder's agent, which alone enrols, drains and walks.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] when another process is.
+    pub fn lock_agent(&self) -> Result<AgentLock, FolderError> {
+        self.folder.lock_agent()
+    }
+
+    /// Ends the connection, so that the folder can be copied as it is.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// A roll from 0 to 1.
+    pub(crate) fn roll(&self) -> f64 {
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    pub(crate) fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut bytes[..]);
+        bytes
+    }
+
+    /// The identity that captures now.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        identity::current(&mut *self.store.read().await?).await
+    }
+
+    /// Becomes a new device at `server` by a pairing code. An earlier identity of this folder keeps
+    /// delivering what it captured.
+    ///
+    /// # Errors
+    /// With what was kept and what to do.
+    pub async fn enroll(
+        &self,
+        _agent: &AgentLock,
+        server: &str,
+        code: &str,
+        name: &str,
+    ) -> Result<Identity, EnrollError> {
+        let letters = pairing_code(code).ok_or_else(|| EnrollError::BadCode(code.to_owned()))?;
+        let name = name.trim();
+        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+            return Err(EnrollError::BadName);
+        }
+        let server = Server::at(server)?;
+        let seed = Zeroizing::new(self.random_bytes::<32>());
+        let key = SigningKey::from_bytes(&seed);
+        let enrolled = server
+            .enroll(&EnrollRequest {
+                proof: sign(&key, ENROLMENT_TYPE, letters.as_bytes()).to_string(),
+                code: letters,
+                name: name.to_owned(),
+                public_key: PublicKey::from(&key).to_string(),
+                app: APP.to_owned(),
+            })
+            .await?;
+        let mut identity = Identity {
+            id: 0,
+            device: enrolled.device,
+            org: enrolled.org,
+            site: enrolled.site,
+            server: server.address().to_owned(),
+            name: name.to_owned(),
+            token: Zeroizing::new(enrolled.token),
+            key,
+            seq: 0,
+            head: Digest::ZERO,
+        };
+        let mut write = self.store.write().await?;
+        identity.id = identity::add(&mut write, &identity, self.now().time).await?;
+        write.commit().await.map_err(StoreError::from)?;
+        tracing::info!(device = %identity.device, site = %identity.site, "enrolled");
+        Ok(identity)
+    }
+
+    /// Deletes photo files that a crash left without a capture.
+    ///
+    /// # Errors
+    /// When the store or the folder refuses.
+    pub async fn sweep_photos(&self, _agent: &AgentLock) -> Result<(), StoreError> {
+        let mut write = self.store.write().await?;
+        let named = photos::all(&mut write).await?;
+        let swept = self.folder.sweep_photos(|digest| named.contains(digest))?;
+        if swept > 0 {
+            tracing::info!(swept, "photos without a capture removed");
+        }
+        Ok(write.rollback().await?)
+    }
+}
+
+/// Whether the server counts as out of reach at `now`: the last try failed, or nobody has reached it
+/// since this boot within a heartbeat's interval and [`CONTACT_GRACE_S`]. What an agent isn't running to
+/// find out is out of reach.
+pub fn is_offline(contact: &Contact, heartbeat_s: u32, now: &Moment) -> bool {
+    let patience_ms = (u64::from(heartbeat_s) + CONTACT_GRACE_S) * 1_000;
+    !contact.reached
+        || contact.reached_at.is_none_or(|(_, boot, uptime_ms)| {
+            boot != now.boot || now.uptime_ms.saturating_sub(uptime_ms) > patience_ms
+        })
+}

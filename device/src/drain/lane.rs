@@ -1,0 +1,420 @@
+//! When to do what for one identity: a decision from the outbox's state, the policy and a few instants,
+//! so that it can be tested without a network or a wait.
+//!
+//! It looks at what waits, never at what just happened, so a punch that slipped in between two looks is
+//! seen at the next and nothing waits for another punch to come.
+
+use std::time::Duration;
+
+use punchtrail_domain::{DeviceId, wire::DevicePolicy};
+use tokio::time::Instant;
+
+use crate::{
+    backoff::{Backoff, TRY_FLOOR_MS, TokenBucket, reconnect_spread_ms},
+    client::CallError,
+};
+
+/// How many slices a minute's punches are delivered in while a backlog drains: one every five seconds,
+/// rather than a call for each punch as its token comes.
+const SLICES_PER_MINUTE: u32 = 12;
+/// The least time between two heartbeats, in milliseconds, whatever else changes.
+const HEARTBEAT_FLOOR_MS: u64 = 1_000;
+/// The longest wait between batches that a server can ask for, in milliseconds.
+const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
+
+/// What an identity has to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Need {
+    /// Punches that wait.
+    pub waiting: u64,
+    /// Photos that wait.
+    pub photos: u64,
+}
+
+impl Need {
+    fn any(self) -> bool {
+        self.waiting > 0 || self.photos > 0
+    }
+}
+
+/// Something to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Tell and learn.
+    Heartbeat,
+    /// Fetch the manifest.
+    Walk,
+    /// Deliver up to so many punches.
+    Batch(usize),
+    /// Deliver a photo.
+    Photo,
+}
+
+/// The next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Do this now.
+    Do(Errand),
+    /// Look again then.
+    Wait(Instant),
+}
+
+/// Who drains: the loop, which paces itself, or a person who asked and watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// At the policy's rate, spread after a reconnect.
+    Steady,
+    /// At once. Pauses that the server asked for, and those after failures, still hold.
+    Asked,
+}
+
+/// Where one identity stands with its server.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    device: DeviceId,
+    /// Whether the last try was answered by a Punchtrail server.
+    in_contact: bool,
+    /// No call before this.
+    ready_at: Instant,
+    /// No delivery at a steady pace before this: the spread after a reconnect.
+    spread_until: Instant,
+    /// No batch before this: the server asked.
+    batch_at: Instant,
+    heartbeat_at: Instant,
+    heartbeat_floor: Instant,
+    walk_due: bool,
+    walk_at: Instant,
+    photo_at: Instant,
+    batch_limit: usize,
+    calls: Backoff,
+    photo_tries: Backoff,
+    bucket: TokenBucket,
+    /// Whether the last heartbeat said that something waits.
+    reported: bool,
+}
+
+impl Lane {
+    /// A lane that has made no call yet and makes none before `ready_at`.
+    pub fn new(device: DeviceId, policy: &DevicePolicy, cap_ms: u64, ready_at: Instant, now: Instant) -> Self {
+        Self {
+            device,
+            in_contact: false,
+            ready_at,
+            spread_until: now,
+            batch_at: now,
+            heartbeat_at: now,
+            heartbeat_floor: now,
+            walk_due: false,
+            walk_at: now,
+            photo_at: now,
+            batch_limit: policy.batch_max as usize,
+            calls: Backoff::new(cap_ms, now),
+            photo_tries: Backoff::new(cap_ms, now),
+            bucket: TokenBucket::full(policy.punches_per_minute, policy.punches_per_minute, now),
+            reported: false,
+        }
+    }
+
+    /// What to do at `now`.
+    pub fn next(&mut self, need: Need, policy: &DevicePolicy, pace: Pace, now: Instant) -> Next {
+        if now < self.ready_at {
+            return Next::Wait(self.ready_at);
+        }
+        if !self.in_contact || now >= self.heartbeat_at {
+            return Next::Do(Errand::Heartbeat);
+        }
+        if self.walk_due && now >= self.walk_at {
+            return Next::Do(Errand::Walk);
+        }
+        let mut look_at = self.heartbeat_at;
+        if self.walk_due {
+            look_at = look_at.min(self.walk_at);
+        }
+        if self.reported && !need.any() {
+            // Tells the server that it has everything now, rather than at the next interval.
+            if pace == Pace::Asked || now >= self.heartbeat_floor {
+                return Next::Do(Errand::Heartbeat);
+            }
+            look_at = look_at.min(self.heartbeat_floor);
+        }
+        match self.delivery(need, policy, pace, now) {
+            Some(Next::Wait(at)) => Next::Wait(at.min(look_at)),
+            Some(errand) => errand,
+            None => Next::Wait(look_at),
+        }
+    }
+
+    /// Punches, then photos; none when nothing waits.
+    fn delivery(&mut self, need: Need, policy: &DevicePolicy, pace: Pace, now: Instant) -> Option<Next> {
+        if !need.any() {
+            return None;
+        }
+        let steady = pace == Pace::Steady;
+        if steady && now < self.spread_until {
+            return Some(Next::Wait(self.spread_until));
+        }
+        let (errand_at, wanted) = if need.waiting > 0 {
+            let slice = policy.punches_per_minute.div_ceil(SLICES_PER_MINUTE);
+            let waiting = u32::try_from(need.waiting).unwrap_or(u32::MAX);
+            (self.batch_at, slice.min(waiting).min(policy.batch_max))
+        } else {
+            (self.photo_at, 1)
+        };
+        if now < errand_at {
+            return Some(Next::Wait(errand_at));
+        }
+        let mut items = self.batch_limit.min(policy.batch_max as usize);
+        if steady {
+            self.bucket.retune(policy.punches_per_minute, policy.punches_per_minute, now);
+            let tokens_at = self.bucket.ready_at(wanted, now);
+            if tokens_at > now {
+                return Some(Next::Wait(tokens_at));
+            }
+            items = items.min(self.bucket.available(now) as usize);
+        }
+        Some(Next::Do(match need.waiting {
+            0 => Errand::Photo,
+            _ => Errand::Batch(items.max(1)),
+        }))
+    }
+
+    /// A heartbeat was answered. `roster_differs` when the manifest has to be walked again; `roll` from
+    /// 0 to 1 keeps devices that started together from staying together.
+    pub fn heartbeat_answered(
+        &mut self,
+        reported: bool,
+        roster_differs: bool,
+        policy: &DevicePolicy,
+        roll: f64,
+        now: Instant,
+    ) {
+        self.answered();
+        if !self.in_contact {
+            self.in_contact = true;
+            let spread_ms = reconnect_spread_ms(self.device, policy.reconnect_spread_s);
+            self.spread_until = now + Duration::from_millis(spread_ms);
+        }
+        self.reported = reported;
+        self.walk_due = roster_differs;
+        let interval_ms = u64::from(policy.heartbeat_s) * 1_000;
+        let early_ms = (roll * (interval_ms / 10) as f64) as u64;
+        self.heartbeat_at = now + Duration::from_millis((interval_ms - early_ms).max(HEARTBEAT_FLOOR_MS));
+        self.heartbeat_floor = now + Duration::from_millis(HEARTBEAT_FLOOR_MS);
+    }
+
+    /// A batch of `items` was answered; the server wants no other within `next_after_ms`.
+    pub fn batch_answered(&mut self, items: usize, next_after_ms: u64, policy: &DevicePolicy, now: Instant) {
+        self.answered();
+        self.bucket.take(items as u32, now);
+        self.batch_at = now + Duration::from_millis(next_after_ms.min(NEXT_BATCH_MAX_MS));
+        self.batch_limit = (self.batch_limit.saturating_mul(2)).min(policy.batch_max as usize).max(1);
+    }
+
+    /// A photo arrived.
+    pub fn photo_answered(&mut self, now: Instant) {
+        self.answered();
+        self.photo_tries.succeeded();
+        self.bucket.take(1, now);
+    }
+
+    /// The manifest was walked.
+    pub fn walked(&mut self) {
+        self.answered();
+        self.walk_due = false;
+    }
+
+    fn answered(&mut self) {
+        self.calls.succeeded();
+    }
+
+    /// A call failed in a way that concerns every call: when the next may start.
+    pub fn failed(&mut self, error: &CallError, roll: f64, now: Instant) -> Instant {
+        self.in_contact &= error.reached();
+        self.ready_at = self.calls.failed(error.retry_after(), roll, now);
+        self.ready_at
+    }
+
+    /// A batch of `items` was refused for what it is: halves are tried next. False when it was one item
+    /// alone and can't be halved.
+    pub fn split(&mut self, items: usize, now: Instant) -> bool {
+        if items <= 1 {
+            return false;
+        }
+        self.batch_limit = items / 2;
+        self.ready_at = now + Duration::from_millis(TRY_FLOOR_MS);
+        true
+    }
+
+    /// The server refused this one photo; another may go later.
+    pub fn photo_refused(&mut self, roll: f64, now: Instant) -> Instant {
+        self.photo_at = self.photo_tries.failed(None, roll, now);
+        self.photo_at
+    }
+
+    /// The manifest isn't to be had now, though the server answers: again at `later`.
+    pub fn walk_refused(&mut self, later: Instant) {
+        self.walk_due = true;
+        self.walk_at = later;
+    }
+
+    /// Whether the server was last told that something waits.
+    pub fn reports_backlog(&self) -> bool {
+        self.reported
+    }
+
+    /// The next look has to begin with a heartbeat.
+    pub fn heartbeat_now(&mut self, now: Instant) {
+        self.heartbeat_at = now;
+    }
+
+    /// Whether the last try was answered.
+    pub fn in_contact(&self) -> bool {
+        self.in_contact
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::manifest::default_policy;
+
+    const ROLL: f64 = 0.5;
+
+    fn unreachable() -> CallError {
+        CallError::Unreachable("refused".to_owned())
+    }
+
+    fn later(at: Instant, ms: u64) -> Instant {
+        at + Duration::from_millis(ms)
+    }
+
+    /// A lane that has just reconnected.
+    fn connected(policy: &DevicePolicy, now: Instant) -> Lane {
+        let mut lane = Lane::new(DeviceId(Uuid::from_u128(7)), policy, 60_000, now, now);
+        let none = Need::default();
+        assert_eq!(lane.next(none, policy, Pace::Steady, now), Next::Do(Errand::Heartbeat));
+        lane.heartbeat_answered(true, false, policy, 0.0, now);
+        lane
+    }
+
+    #[test]
+    fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
+        let (policy, now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        let need = Need { waiting: 5, photos: 1 };
+        let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+        assert_eq!(lane.next(need, &policy, Pace::Steady, now), Next::Wait(start));
+        assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
+        assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(120)));
+
+        let retry = lane.failed(&unreachable(), ROLL, start);
+        assert!(retry >= later(start, TRY_FLOOR_MS));
+        for pace in [Pace::Steady, Pace::Asked] {
+            assert_eq!(lane.next(need, &policy, pace, start), Next::Wait(retry));
+            assert_eq!(lane.next(need, &policy, pace, retry), Next::Do(Errand::Heartbeat));
+        }
+    }
+
+    #[test]
+    fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
+        let policy = DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..default_policy() };
+        let start = Instant::now();
+        let mut lane = connected(&policy, start);
+        let (mut waiting, mut now, mut calls) = (1_000u64, start, 0);
+        while waiting > 0 {
+            match lane.next(Need { waiting, photos: 3 }, &policy, Pace::Steady, now) {
+                Next::Do(Errand::Batch(items)) => {
+                    let sent = (items as u64).min(waiting);
+                    waiting -= sent;
+                    calls += 1;
+                    lane.batch_answered(sent as usize, 0, &policy, now);
+                }
+                Next::Do(other) => panic!("{other:?} while punches wait"),
+                Next::Wait(at) => {
+                    assert!(at > now);
+                    now = at;
+                }
+            }
+        }
+        // 120 at once, 880 at 120 a minute: 440 s, in slices of ten.
+        let took_s = (now - start).as_secs();
+        assert!((439..=442).contains(&took_s), "{took_s} s");
+        assert!(calls <= 90, "{calls} calls");
+        let photos = lane.next(Need { waiting: 0, photos: 3 }, &policy, Pace::Asked, now);
+        assert_eq!(photos, Next::Do(Errand::Photo));
+    }
+
+    #[test]
+    fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
+        let (policy, now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        let busy = CallError::Busy {
+            code: "busy".to_owned(),
+            detail: String::new(),
+            retry_after: Some(Duration::from_secs(20)),
+        };
+        let retry = lane.failed(&busy, ROLL, now);
+        assert!(lane.in_contact());
+        assert!(retry >= later(now, 20_000));
+        let need = Need { waiting: 1, photos: 0 };
+        assert_eq!(lane.next(need, &policy, Pace::Asked, later(now, 19_999)), Next::Wait(retry));
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
+        let (policy, mut now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        let need = Need { waiting: 1_000, photos: 0 };
+        let mut sizes = Vec::new();
+        loop {
+            let Next::Do(Errand::Batch(items)) = lane.next(need, &policy, Pace::Asked, now) else {
+                panic!("no batch")
+            };
+            sizes.push(items);
+            if !lane.split(items, now) {
+                break;
+            }
+            assert!(matches!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(_)));
+            now = later(now, TRY_FLOOR_MS);
+        }
+        assert_eq!(sizes, [200, 100, 50, 25, 12, 6, 3, 1]);
+        lane.batch_answered(1, 0, &policy, now);
+        assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(2)));
+    }
+
+    #[test]
+    fn the_servers_pause_between_batches_holds() {
+        let (policy, now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        lane.batch_answered(1, 5_000, &policy, now);
+        let need = Need { waiting: 1, photos: 0 };
+        assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(later(now, 5_000)));
+    }
+
+    #[test]
+    fn when_all_is_delivered_the_server_hears_so_once() {
+        let (policy, now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        let none = Need::default();
+        let floor = later(now, HEARTBEAT_FLOOR_MS);
+        assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(floor));
+        assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Do(Errand::Heartbeat));
+        lane.heartbeat_answered(false, false, &policy, 0.0, floor);
+        assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Wait(later(floor, 300_000)));
+    }
+
+    #[test]
+    fn a_new_roster_is_walked_before_anything_is_delivered() {
+        let (policy, now) = (default_policy(), Instant::now());
+        let mut lane = connected(&policy, now);
+        lane.heartbeat_answered(true, true, &policy, 0.0, now);
+        let need = Need { waiting: 1, photos: 0 };
+        assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
+        lane.walk_refused(later(now, 9_000));
+        assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
+        lane.walked();
+        assert_eq!(lane.next(need, &policy, Pace::Asked, later(now, 9_000)), Next::Do(Errand::Batch(200)));
+    }
+}

@@ -1,0 +1,323 @@
+//! The device's folder: who may work in it, and the photo files.
+//!
+//! ```text
+//! DIR/              0700
+//!   device.db       0600  identity, chain, outbox, manifest (SQLite, WAL; with -wal and -shm beside it)
+//!   agent.lock      0600  held by the one agent (run, sync, enroll); its pid inside, for the message
+//!   photos/<sha256> 0600  first frames, named by their digest
+//! ```
+//!
+//! One agent at a time drains a folder: the lock is an advisory `flock` that the kernel drops with the
+//! process, so a killed agent never leaves it behind. Captures don't take it, because a worker must be
+//! able to punch while the agent runs; they are serialised by SQLite's own write lock (see `store`).
+//! Photo files are written and deleted only under that write lock, so that a sweep never meets a photo
+//! whose capture is about to be committed.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use punchtrail_domain::Digest;
+use rustix::fs::FlockOperation;
+
+/// How often a lock that is held is tried again before it counts as taken: `status` looks at the lock
+/// by taking it for an instant, and must not make an agent's start fail.
+const LOCK_TRIES_MAX: u32 = 10;
+/// Pause between those tries, in milliseconds.
+const LOCK_TRY_PAUSE_MS: u64 = 20;
+const PARTIAL_PREFIX: &str = ".partial-";
+
+/// What can be wrong with the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another agent works in it.
+    #[error(
+        "another punchtrail-device{} is already working in {dir}. Nothing was changed. Stop that one \
+         first, or use another --dir. (Punching and `status` need no stop.)",
+        .pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+    )]
+    Taken {
+        /// The folder.
+        dir: String,
+        /// The other agent's process, if it said.
+        pid: Option<u32>,
+    },
+    /// The file system refused.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl FolderError {
+    fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::Io { what, path, source }
+    }
+
+    /// Whether the disk, or this user's share of it, is full.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+}
+
+/// A device's folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    dir: PathBuf,
+}
+
+/// The right to be the agent of a folder; given back when dropped, and by the kernel when the process
+/// ends in any way.
+#[derive(Debug)]
+pub struct AgentLock {
+    _file: File,
+}
+
+impl Folder {
+    /// The folder at `dir`; nothing is looked at yet.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Makes the folder, for its owner alone; one that is there is closed to others.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn create(&self) -> Result<(), FolderError> {
+        for dir in [self.dir.clone(), self.photos()] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(FolderError::at("can't make the folder", &dir))?;
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
+                .map_err(FolderError::at("can't close to other users the folder", &dir))?;
+        }
+        sync_dir(&self.dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("device.db")
+    }
+
+    fn photos(&self) -> PathBuf {
+        self.dir.join("photos")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.dir.join("agent.lock")
+    }
+
+    /// The file of a photo.
+    pub fn photo(&self, digest: Digest) -> PathBuf {
+        self.photos().join(digest.to_string())
+    }
+
+    /// Becomes the folder's agent.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] at once when another process is.
+    pub fn lock_agent(&self) -> Result<AgentLock, FolderError> {
+        let path = self.lock_file();
+        let mut file = private_options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(FolderError::at("can't open", &path))?;
+        if !take(&file, &path)? {
+            return Err(FolderError::Taken {
+                dir: self.dir.display().to_string(),
+                pid: pid_in(&mut file),
+            });
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(FolderError::at("can't write", &path))?;
+        Ok(AgentLock { _file: file })
+    }
+
+    /// The process that is this folder's agent now; none if nobody is.
+    pub fn agent(&self) -> Option<u32> {
+        let mut file = File::open(self.lock_file()).ok()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => None,
+            Err(_) => pid_in(&mut file),
+        }
+    }
+
+    /// Keeps a photo: its bytes and its name are on disk when this returns. Call under the store's write
+    /// lock, before the capture that names it is committed.
+    ///
+    /// # Errors
+    /// When the file system refuses; no half-written file stays then.
+    pub fn keep_photo(&self, digest: Digest, bytes: &[u8]) -> Result<(), FolderError> {
+        let partial = self.photos().join(format!("{PARTIAL_PREFIX}{digest}"));
+        let written = write_synced(&partial, bytes)
+            .and_then(|()| fs::rename(&partial, self.photo(digest)))
+            .map_err(FolderError::at("can't keep the photo", &partial))
+            .and_then(|()| sync_dir(&self.photos()));
+        if written.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        written
+    }
+
+    /// Deletes a photo's file; one that is gone already is fine. Under the store's write lock.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn forget_photo(&self, digest: Digest) -> Result<(), FolderError> {
+        let path = self.photo(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError::at("can't delete", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes what a crash left in the photo folder: files that no capture names. Under the store's
+    /// write lock. Gives how many.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn sweep_photos(&self, named: impl Fn(&Digest) -> bool) -> Result<u64, FolderError> {
+        let photos = self.photos();
+        let mut swept = 0;
+        for entry in fs::read_dir(&photos).map_err(FolderError::at("can't list", &photos))? {
+            let entry = entry.map_err(FolderError::at("can't list", &photos))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let orphan = match name.parse::<Digest>() {
+                Ok(digest) => !named(&digest),
+                Err(_) => name.starts_with(PARTIAL_PREFIX),
+            };
+            if orphan {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(FolderError::at("can't delete", &path))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// Makes an empty file that only its owner can read, if there is none. SQLite gives its other files
+/// the same mode.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn create_private(path: &Path) -> Result<(), FolderError> {
+    private_options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map(drop)
+        .map_err(FolderError::at("can't make", path))
+}
+
+fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn take(file: &File, path: &Path) -> Result<bool, FolderError> {
+    for attempt in 1..=LOCK_TRIES_MAX {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_TRIES_MAX => {
+                std::thread::sleep(Duration::from_millis(LOCK_TRY_PAUSE_MS));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(FolderError::at("can't lock", path)(errno.into())),
+        }
+    }
+    Ok(false)
+}
+
+fn pid_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = private_options().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_dir(dir: &Path) -> Result<(), FolderError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(FolderError::at("can't sync", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::at(dir.path().join("device"));
+        folder.create().unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_with_the_first_ones_pid() {
+        let (_dir, folder) = folder();
+        let lock = folder.lock_agent().unwrap();
+        assert_eq!(folder.agent(), Some(std::process::id()));
+        let refusal = folder.lock_agent().unwrap_err().to_string();
+        assert!(refusal.contains(&format!("process {}", std::process::id())), "{refusal}");
+        drop(lock);
+        assert_eq!(folder.agent(), None);
+        folder.lock_agent().unwrap();
+    }
+
+    #[test]
+    fn the_folder_and_its_photos_are_for_the_owner_alone() {
+        let (_dir, folder) = folder();
+        let digest = Digest::of(b"frame");
+        folder.keep_photo(digest, b"frame").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path()), 0o700);
+        assert_eq!(mode(&folder.photo(digest)), 0o600);
+        assert_eq!(fs::read(folder.photo(digest)).unwrap(), b"frame");
+    }
+
+    #[test]
+    fn a_sweep_takes_what_no_capture_names_and_leaves_the_rest() {
+        let (_dir, folder) = folder();
+        let (kept, orphan) = (Digest::of(b"kept"), Digest::of(b"orphan"));
+        folder.keep_photo(kept, b"kept").unwrap();
+        folder.keep_photo(orphan, b"orphan").unwrap();
+        fs::write(folder.photos().join(format!("{PARTIAL_PREFIX}x")), b"half").unwrap();
+        fs::write(folder.photos().join("README"), b"somebody's").unwrap();
+        assert_eq!(folder.sweep_photos(|digest| *digest == kept).unwrap(), 2);
+        assert!(folder.photo(kept).exists() && !folder.photo(orphan).exists());
+        assert!(folder.photos().join("README").exists());
+    }
+}

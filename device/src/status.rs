@@ -1,0 +1,187 @@
+//! What a device says about itself.
+
+use punchtrail_domain::{BootId, DeviceId, OrgId, SiteId, Time};
+use serde::Serialize;
+
+use crate::{
+    APP,
+    device::{Device, is_offline},
+    manifest,
+    store::{
+        StoreError,
+        contact::{self, Contact, Failure},
+        identity::{self, Identity},
+        outbox, photos, roster,
+    },
+};
+
+/// A device's own account of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The device; none before enrolment.
+    #[serde(flatten)]
+    pub current: Option<IdentityStatus>,
+    /// People on the manifest.
+    pub employees: u64,
+    /// The manifest's version; none before the first walk.
+    pub roster_version: Option<String>,
+    /// Whether the server counts as out of reach.
+    pub offline: bool,
+    /// The device's clocks.
+    pub clock: ClockStatus,
+    /// The agent that works on this folder now.
+    pub agent_pid: Option<u32>,
+    /// Earlier identities of which something is left here.
+    pub earlier: Vec<IdentityStatus>,
+    /// Program and version.
+    pub app: &'static str,
+}
+
+/// One identity's account.
+#[derive(Debug, Clone, Serialize)]
+pub struct IdentityStatus {
+    /// The device.
+    pub device: DeviceId,
+    /// The organisation.
+    pub org: OrgId,
+    /// The site.
+    pub site: SiteId,
+    /// The device's name.
+    pub name: String,
+    /// The server.
+    pub server: String,
+    /// Punches that wait.
+    pub outbox: u64,
+    /// Photos that wait.
+    pub photos: u64,
+    /// When the first of the waiting punches was captured.
+    pub oldest: Option<Time>,
+    /// Punches that wait and that the server refused when sent alone.
+    pub refused: u64,
+    /// Photos that wait and that the server refused.
+    pub photos_refused: u64,
+    /// Photos whose file is gone or damaged.
+    pub photos_lost: u64,
+    /// Punches acknowledged and kept still, in case the server is restored.
+    pub kept: u64,
+    /// The last number made.
+    pub last_seq: u64,
+    /// The number up to which the server holds everything.
+    pub acked_through: u64,
+    /// The server knows later numbers than this folder: it is an old copy of itself, or has a twin.
+    pub behind_server: bool,
+    /// When the server last answered, by this device's clock.
+    pub last_contact: Option<Time>,
+    /// What went wrong since the last success.
+    pub last_error: Option<ErrorStatus>,
+}
+
+/// Something that went wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorStatus {
+    /// When, by this device's clock.
+    pub at: Time,
+    /// A stable word.
+    pub code: String,
+    /// What happened.
+    pub detail: String,
+}
+
+/// A device's clocks.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClockStatus {
+    /// The wall clock now.
+    pub now: Time,
+    /// Its offset from UTC, in seconds.
+    pub utc_offset_s: i32,
+    /// Its zone.
+    pub tz: String,
+    /// This boot.
+    pub boot: BootId,
+    /// Milliseconds since then.
+    pub uptime_ms: u64,
+    /// How far it was ahead of the server's at the last contact, in milliseconds; negative: behind.
+    pub ahead_of_server_ms: Option<i64>,
+}
+
+impl From<Failure> for ErrorStatus {
+    fn from(failure: Failure) -> Self {
+        Self { at: failure.at, code: failure.code, detail: failure.text }
+    }
+}
+
+impl Device {
+    /// Looks at everything, changes nothing; also while an agent works.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn status(&self) -> Result<Status, StoreError> {
+        let now = self.now();
+        let mut db = self.store.read().await?;
+        let mut identities = identity::all(&mut db).await?;
+        let current = identities.pop();
+        let mut earlier = Vec::with_capacity(identities.len());
+        for identity in identities {
+            let contact = contact::of(&mut db, identity.id).await?;
+            earlier.push(identity_status(&mut db, &identity, &contact).await?);
+        }
+        let mut status = Status {
+            current: None,
+            employees: 0,
+            roster_version: None,
+            offline: true,
+            clock: ClockStatus {
+                now: now.time,
+                utc_offset_s: now.utc_offset_s,
+                tz: now.tz.clone(),
+                boot: now.boot,
+                uptime_ms: now.uptime_ms,
+                ahead_of_server_ms: None,
+            },
+            agent_pid: self.folder.agent(),
+            earlier,
+            app: APP,
+        };
+        if let Some(identity) = current {
+            let contact = contact::of(&mut db, identity.id).await?;
+            let heartbeat_s = contact
+                .policy
+                .as_ref()
+                .map_or_else(|| manifest::default_policy().heartbeat_s, |p| p.heartbeat_s);
+            status.current = Some(identity_status(&mut db, &identity, &contact).await?);
+            status.employees = roster::count(&mut db, identity.id).await?;
+            status.offline = is_offline(&contact, heartbeat_s, &now);
+            status.clock.ahead_of_server_ms = contact.clock_ahead_ms;
+            status.roster_version = contact.roster;
+        }
+        Ok(status)
+    }
+}
+
+async fn identity_status(
+    db: &mut sqlx::SqliteConnection,
+    identity: &Identity,
+    contact: &Contact,
+) -> Result<IdentityStatus, StoreError> {
+    let punches = outbox::backlog(db, identity.id).await?;
+    let photos = photos::backlog(db, identity.id).await?;
+    Ok(IdentityStatus {
+        device: identity.device,
+        org: identity.org,
+        site: identity.site,
+        name: identity.name.clone(),
+        server: identity.server.clone(),
+        outbox: punches.waiting,
+        photos: photos.waiting,
+        oldest: punches.oldest,
+        refused: punches.refused,
+        photos_refused: photos.refused,
+        photos_lost: photos.lost,
+        kept: punches.kept,
+        last_seq: identity.seq,
+        acked_through: contact.acked_through,
+        behind_server: contact.acked_through > identity.seq,
+        last_contact: contact.reached_at.map(|(at, _, _)| at),
+        last_error: contact.failure.clone().map(ErrorStatus::from),
+    })
+}

@@ -1,0 +1,226 @@
+//! What a device keeps, in SQLite.
+//!
+//! WAL with `synchronous=FULL`: a commit has returned only after its frames were synced, so what a
+//! screen confirmed survives a power cut. One connection a process. Every write runs in a transaction
+//! that takes SQLite's write lock when it begins (`BEGIN IMMEDIATE`), so the agent and any number of
+//! `punch` processes work side by side on one folder, and a sequence number is read and taken under one
+//! lock: two captures can't get the same. A number is taken only by a commit.
+//!
+//! SQL lives in one module a table: `identity`, `contact`, `outbox`, `photos`, `roster`, `guesses`.
+
+pub mod contact;
+pub mod guesses;
+pub mod identity;
+pub mod outbox;
+pub mod photos;
+pub mod roster;
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::folder::{self, Folder, FolderError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a write waits for another process's, in milliseconds.
+pub const WRITE_WAIT_MS: u64 = 10_000;
+
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_IOERR: i32 = 10;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_FULL: i32 = 13;
+const SQLITE_NOTADB: i32 = 26;
+
+/// A transaction that holds the folder's write lock.
+pub type Write = Transaction<'static, Sqlite>;
+
+/// Why the store refused. In every case the transaction left nothing behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room for another row.
+    #[error("the disk is full")]
+    Full,
+    /// Another process wrote for longer than [`WRITE_WAIT_MS`].
+    #[error("another process has been writing to this device's folder for over ten seconds")]
+    Busy,
+    /// The disk failed to read or write.
+    #[error("the disk failed: {0}")]
+    DiskFailed(String),
+    /// The file is damaged.
+    #[error(
+        "the device's database is damaged ({0}). Keep the folder as it is, it may hold punches, and \
+         call whoever looks after this device"
+    )]
+    Damaged(String),
+    /// The folder was never enrolled.
+    #[error("{0} is not a device's folder yet. Run `punchtrail-device --dir {0} enroll …` first")]
+    Empty(String),
+    /// A later program wrote this folder.
+    #[error("this folder was written by a later version of punchtrail-device; use that version")]
+    Newer,
+    /// This program's schema is newer, and an agent of the earlier one still runs.
+    #[error("this folder needs an upgrade while an agent runs. Restart the agent, then try again")]
+    UpgradeWaits,
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// What this program wrote can't be read back.
+    #[error("the device's database holds something that can't be read: {0}")]
+    Unreadable(String),
+    /// Anything else SQLite says.
+    #[error("the device's database: {0}")]
+    Sqlite(sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether there is no room left.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Folder(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
+    /// A stored text that this program can't read.
+    pub(crate) fn unreadable(what: impl std::fmt::Display) -> Self {
+        Self::Unreadable(what.to_string())
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(database) => database.code().and_then(|c| c.parse::<i32>().ok()),
+            _ => None,
+        };
+        // The low byte is the primary code; the rest says more about it.
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_FULL) => Self::Full,
+            Some(SQLITE_BUSY) => Self::Busy,
+            Some(SQLITE_IOERR) => Self::DiskFailed(error.to_string()),
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Damaged(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// A device's database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the folder's database; `create` makes one where there is none. `pages_max` bounds its size
+    /// in pages of 4 KiB.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] where there is none and none may be made.
+    pub async fn open(
+        folder: &Folder,
+        create: bool,
+        pages_max: Option<u32>,
+    ) -> Result<Self, StoreError> {
+        let path = folder.database();
+        if create {
+            folder::create_private(&path)?;
+        } else if !path.exists() {
+            return Err(StoreError::Empty(folder.path().display().to_string()));
+        }
+        let mut options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_millis(WRITE_WAIT_MS))
+            .disable_statement_logging();
+        if let Some(pages) = pages_max {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
+        let store = Self { pool };
+        store.migrate(folder).await?;
+        Ok(store)
+    }
+
+    /// Brings the schema up to this program's, as the folder's agent, since nobody else may look at it
+    /// halfway; does nothing when it is there already.
+    async fn migrate(&self, folder: &Folder) -> Result<(), StoreError> {
+        let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+        let found = self.schema_version().await?;
+        match found {
+            found if found == newest => return Ok(()),
+            found if found > newest => return Err(StoreError::Newer),
+            _ => {}
+        }
+        let _lock = match folder.lock_agent() {
+            Ok(lock) => lock,
+            Err(FolderError::Taken { .. }) => return Err(StoreError::UpgradeWaits),
+            Err(error) => return Err(error.into()),
+        };
+        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error)
+            | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => StoreError::unreadable(other),
+        })
+    }
+
+    async fn schema_version(&self) -> Result<i64, StoreError> {
+        let there: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if there == 0 {
+            return Ok(0);
+        }
+        Ok(sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+            .fetch_one(&self.pool)
+            .await?)
+    }
+
+    /// Begins a transaction that holds the folder's write lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when another process keeps it too long.
+    pub async fn write(&self) -> Result<Write, StoreError> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// The connection, for reading.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// Ends the connection, so that SQLite folds its log into the database.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A number that SQLite keeps signed.
+pub(crate) fn to_stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number that was never negative.
+pub(crate) fn from_stored(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// The one connection that SQL modules work on.
+pub(crate) type Db<'a> = &'a mut SqliteConnection;

@@ -1,0 +1,69 @@
+//! PIN guesses, so that they can be counted across processes and restarts.
+
+use punchtrail_domain::EmployeeId;
+
+use super::{Db, StoreError, from_stored, to_stored};
+use crate::clock::Moment;
+
+/// Guesses within the window that ends now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recent {
+    /// For this person.
+    pub of_person: u64,
+    /// On this device.
+    pub of_device: u64,
+}
+
+/// Counts guesses of the last `window_ms` milliseconds, forgetting earlier ones. Uptime measures, since
+/// the wall clock can be set; guesses of an earlier boot count as made when this boot began.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn recent(
+    db: Db<'_>,
+    employee: EmployeeId,
+    now: &Moment,
+    window_ms: u64,
+) -> Result<Recent, StoreError> {
+    sqlx::query(
+        "DELETE FROM pin_guess WHERE CASE WHEN boot = ? THEN uptime_ms ELSE 0 END <= ? - ?",
+    )
+    .bind(now.boot.to_string())
+    .bind(to_stored(now.uptime_ms))
+    .bind(to_stored(window_ms))
+    .execute(&mut *db)
+    .await?;
+    let (of_device, of_person): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(CASE WHEN employee = ? THEN 1 END) FROM pin_guess",
+    )
+    .bind(employee.to_string())
+    .fetch_one(db)
+    .await?;
+    Ok(Recent { of_person: from_stored(of_person), of_device: from_stored(of_device) })
+}
+
+/// Writes down a guess before it is looked at.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn add(db: Db<'_>, employee: EmployeeId, now: &Moment) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO pin_guess (employee, boot, uptime_ms) VALUES (?, ?, ?)")
+        .bind(employee.to_string())
+        .bind(now.boot.to_string())
+        .bind(to_stored(now.uptime_ms))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The PIN was right: that person's guesses are forgotten.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn clear(db: Db<'_>, employee: EmployeeId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM pin_guess WHERE employee = ?")
+        .bind(employee.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}

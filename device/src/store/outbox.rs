@@ -1,0 +1,261 @@
+//! The outbox: captures, from the commit that confirmed them to the day they may be forgotten.
+
+use punchtrail_domain::{
+    Digest, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
+};
+use sqlx::Row;
+
+use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
+
+/// How many captures one answer may forget: the rest goes with the next.
+const FORGET_MAX: i64 = 1_000;
+
+/// A capture that waits.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its number.
+    pub seq: u64,
+    /// Its punch.
+    pub punch: PunchId,
+    /// The signed bytes.
+    pub bytes: Vec<u8>,
+    /// The signature.
+    pub signature: Vec<u8>,
+}
+
+/// What the server said of one capture.
+#[derive(Debug, Clone)]
+pub struct Acknowledgement {
+    /// The capture's number.
+    pub seq: u64,
+    /// What became of it.
+    pub status: ItemStatus,
+    /// Why, if quarantined.
+    pub code: Option<String>,
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Captures that wait.
+    pub waiting: u64,
+    /// When the first of them was captured, by the device's clock.
+    pub oldest: Option<Time>,
+    /// Captures that are acknowledged and kept still, in case the server is restored.
+    pub kept: u64,
+    /// Captures that wait and were refused when sent alone.
+    pub refused: u64,
+}
+
+/// Keeps a capture, waiting.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn add(
+    db: Db<'_>,
+    identity: IdentityId,
+    capture: &Capture,
+    bytes: &[u8],
+    signature: &Signature,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO capture (identity, seq, punch, bytes, signature, captured_at_ms, photo)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(identity)
+    .bind(to_stored(capture.seq))
+    .bind(capture.punch.to_string())
+    .bind(bytes)
+    .bind(signature.0.to_vec())
+    .bind(capture.captured_at.millis())
+    .bind(capture.photo.map(|digest| digest.to_string()))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How much of `identity`'s waits.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<Backlog, StoreError> {
+    let row = sqlx::query(
+        "SELECT count(*) AS waiting, count(nullif(refused, 0)) AS refused,
+             (SELECT captured_at_ms FROM capture WHERE identity = ?1 AND acked_ms IS NULL
+              ORDER BY seq LIMIT 1) AS oldest,
+             (SELECT count(*) FROM capture WHERE identity = ?1 AND acked_ms IS NOT NULL) AS kept
+         FROM capture WHERE identity = ?1 AND acked_ms IS NULL",
+    )
+    .bind(identity)
+    .fetch_one(db)
+    .await?;
+    Ok(Backlog {
+        waiting: from_stored(row.try_get("waiting")?),
+        oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Time::from_millis),
+        kept: from_stored(row.try_get("kept")?),
+        refused: from_stored(row.try_get("refused")?),
+    })
+}
+
+/// The next captures to send, the oldest first, at most `items_max`. One that was refused when it was
+/// sent alone comes after all others, so that it never holds them up; it is never left out.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn next(
+    db: Db<'_>,
+    identity: IdentityId,
+    items_max: usize,
+) -> Result<Vec<Waiting>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT seq, punch, bytes, signature FROM capture
+         WHERE identity = ? AND acked_ms IS NULL ORDER BY refused, seq LIMIT ?",
+    )
+    .bind(identity)
+    .bind(to_stored(items_max as u64))
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                seq: from_stored(row.try_get("seq")?),
+                punch: row
+                    .try_get::<String, _>("punch")?
+                    .parse()
+                    .map_err(StoreError::unreadable)?,
+                bytes: row.try_get("bytes")?,
+                signature: row.try_get("signature")?,
+            })
+        })
+        .collect()
+}
+
+/// The server answered for these at `server_time`.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn acknowledge(
+    db: Db<'_>,
+    identity: IdentityId,
+    items: &[Acknowledgement],
+    server_time: Time,
+) -> Result<(), StoreError> {
+    for item in items {
+        let status = match item.status {
+            ItemStatus::Applied => "applied",
+            ItemStatus::Duplicate => "duplicate",
+            ItemStatus::Conflict => "conflict",
+            ItemStatus::Quarantined => "quarantined",
+        };
+        sqlx::query(
+            "UPDATE capture SET acked_ms = ?, status = ?, code = ? WHERE identity = ? AND seq = ?",
+        )
+        .bind(server_time.millis())
+        .bind(status)
+        .bind(item.code.as_deref())
+        .bind(identity)
+        .bind(to_stored(item.seq))
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The server was restored to a state that holds nothing above `acked_through` for sure: all of that
+/// waits again. Gives how many.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn wait_again(
+    db: Db<'_>,
+    identity: IdentityId,
+    acked_through: u64,
+) -> Result<u64, StoreError> {
+    let again = sqlx::query(
+        "UPDATE capture SET acked_ms = NULL, status = NULL, code = NULL, refused = 0
+         WHERE identity = ? AND seq > ? AND acked_ms IS NOT NULL",
+    )
+    .bind(identity)
+    .bind(to_stored(acked_through))
+    .execute(db)
+    .await?;
+    Ok(again.rows_affected())
+}
+
+/// A capture was refused when it was sent alone; it keeps waiting, behind the others.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn refused_alone(db: Db<'_>, identity: IdentityId, seq: u64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE capture SET refused = refused + 1 WHERE identity = ? AND seq = ?")
+        .bind(identity)
+        .bind(to_stored(seq))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Forgets what the server has had for at least `restore_window_s` seconds of its own time, as of
+/// `server_time`. Gives how many.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn forget(
+    db: Db<'_>,
+    identity: IdentityId,
+    server_time: Time,
+    restore_window_s: u32,
+) -> Result<u64, StoreError> {
+    let until = server_time.plus_millis(-i64::from(restore_window_s) * 1_000);
+    let forgotten = sqlx::query(
+        "DELETE FROM capture WHERE rowid IN (SELECT rowid FROM capture
+             WHERE identity = ? AND acked_ms IS NOT NULL AND acked_ms <= ? LIMIT ?)",
+    )
+    .bind(identity)
+    .bind(until.millis())
+    .bind(FORGET_MAX)
+    .execute(db)
+    .await?;
+    Ok(forgotten.rows_affected())
+}
+
+/// A capture as it is kept: for whoever compares this device's file with the ledger.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its number.
+    pub seq: u64,
+    /// The signed bytes' digest.
+    pub digest: Digest,
+    /// The signed bytes.
+    pub bytes: Vec<u8>,
+    /// The signature.
+    pub signature: Vec<u8>,
+    /// Whether the server has acknowledged it.
+    pub acknowledged: bool,
+}
+
+/// Everything that `identity` still holds, in its order.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn held(db: Db<'_>, identity: IdentityId) -> Result<Vec<Kept>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT seq, bytes, signature, acked_ms IS NOT NULL AS acknowledged FROM capture
+         WHERE identity = ? ORDER BY seq",
+    )
+    .bind(identity)
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let bytes: Vec<u8> = row.try_get("bytes")?;
+            Ok(Kept {
+                seq: from_stored(row.try_get("seq")?),
+                digest: Digest::of(&bytes),
+                bytes,
+                signature: row.try_get("signature")?,
+                acknowledged: row.try_get("acknowledged")?,
+            })
+        })
+        .collect()
+}

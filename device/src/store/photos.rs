@@ -1,0 +1,217 @@
+//! Photos that captures name: which wait, which the server has. The bytes are files in the folder.
+
+use punchtrail_domain::{Digest, Time};
+use sqlx::Row;
+
+use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
+
+/// A photo that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingPhoto {
+    /// What it is called.
+    pub digest: Digest,
+    /// How large, in bytes.
+    pub size_bytes: u64,
+    /// `image/jpeg` or `image/png`.
+    pub media: String,
+}
+
+/// How many photos wait, and how many can't be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PhotoBacklog {
+    /// Photos that wait, those refused before included.
+    pub waiting: u64,
+    /// Photos that wait and were refused by the server.
+    pub refused: u64,
+    /// Photos whose file is gone or damaged.
+    pub lost: u64,
+}
+
+/// Keeps a photo's row, waiting; one that is there already stays as it is.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn add(
+    db: Db<'_>,
+    identity: IdentityId,
+    digest: Digest,
+    size_bytes: u64,
+    media: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO photo (identity, sha256, size_bytes, media) VALUES (?, ?, ?, ?)
+         ON CONFLICT (identity, sha256) DO UPDATE SET
+             lost = 0, stored = CASE WHEN lost THEN 0 ELSE stored END",
+    )
+    .bind(identity)
+    .bind(digest.to_string())
+    .bind(to_stored(size_bytes))
+    .bind(media)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many of `identity`'s photos wait.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<PhotoBacklog, StoreError> {
+    let row = sqlx::query(
+        "SELECT count(*) AS waiting, count(nullif(tries, 0)) AS refused,
+             (SELECT count(*) FROM photo WHERE identity = ?1 AND lost) AS lost
+         FROM photo WHERE identity = ?1 AND stored = 0 AND lost = 0",
+    )
+    .bind(identity)
+    .fetch_one(db)
+    .await?;
+    Ok(PhotoBacklog {
+        waiting: from_stored(row.try_get("waiting")?),
+        refused: from_stored(row.try_get("refused")?),
+        lost: from_stored(row.try_get("lost")?),
+    })
+}
+
+/// The next photo to send: the least refused, the oldest of those.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingPhoto>, StoreError> {
+    let row = sqlx::query(
+        "SELECT sha256, size_bytes, media FROM photo
+         WHERE identity = ? AND stored = 0 AND lost = 0 ORDER BY tries, rowid LIMIT 1",
+    )
+    .bind(identity)
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(WaitingPhoto {
+            digest: row.try_get::<String, _>("sha256")?.parse().map_err(StoreError::unreadable)?,
+            size_bytes: from_stored(row.try_get("size_bytes")?),
+            media: row.try_get("media")?,
+        })
+    })
+    .transpose()
+}
+
+/// The server has the photo.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn stored(db: Db<'_>, identity: IdentityId, digest: Digest) -> Result<(), StoreError> {
+    set(db, "UPDATE photo SET stored = 1, error_text = NULL WHERE identity = ? AND sha256 = ?", identity, digest)
+        .await
+}
+
+/// The server refused the photo; it keeps waiting, behind the others.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn refused(
+    db: Db<'_>,
+    identity: IdentityId,
+    digest: Digest,
+    why: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE photo SET tries = tries + 1, error_text = ? WHERE identity = ? AND sha256 = ?",
+    )
+    .bind(why)
+    .bind(identity)
+    .bind(digest.to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The photo's file is gone or damaged; its capture stands without it.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn lost(db: Db<'_>, identity: IdentityId, digest: Digest) -> Result<(), StoreError> {
+    set(db, "UPDATE photo SET lost = 1 WHERE identity = ? AND sha256 = ?", identity, digest).await
+}
+
+async fn set(
+    db: Db<'_>,
+    sql: &'static str,
+    identity: IdentityId,
+    digest: Digest,
+) -> Result<(), StoreError> {
+    sqlx::query(sql).bind(identity).bind(digest.to_string()).execute(db).await?;
+    Ok(())
+}
+
+/// An answer carried `server_time`: photos stored before it count as acknowledged from then.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn acknowledge(db: Db<'_>, identity: IdentityId, server_time: Time) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE photo SET acked_ms = ? WHERE identity = ? AND stored = 1 AND acked_ms IS NULL",
+    )
+    .bind(server_time.millis())
+    .bind(identity)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Photos of captures that wait again wait again too.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn wait_again(db: Db<'_>, identity: IdentityId) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE photo SET stored = 0, acked_ms = NULL, tries = 0 WHERE identity = ?1 AND sha256 IN
+             (SELECT photo FROM capture WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT NULL)",
+    )
+    .bind(identity)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Forgets photos that the server has had for the restore window and that no capture here names; a
+/// lost one as soon as none does. Gives the digests whose files nobody needs any more.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn forget(
+    db: Db<'_>,
+    identity: IdentityId,
+    server_time: Time,
+    restore_window_s: u32,
+) -> Result<Vec<Digest>, StoreError> {
+    let until = server_time.plus_millis(-i64::from(restore_window_s) * 1_000);
+    let gone: Vec<String> = sqlx::query_scalar(
+        "DELETE FROM photo WHERE identity = ?1 AND (lost OR acked_ms <= ?2) AND NOT EXISTS
+             (SELECT 1 FROM capture WHERE capture.identity = ?1 AND capture.photo = photo.sha256)
+         RETURNING sha256",
+    )
+    .bind(identity)
+    .bind(until.millis())
+    .fetch_all(&mut *db)
+    .await?;
+    let mut unneeded = Vec::new();
+    for text in gone {
+        let named: i64 = sqlx::query_scalar("SELECT count(*) FROM photo WHERE sha256 = ?")
+            .bind(&text)
+            .fetch_one(&mut *db)
+            .await?;
+        if named == 0 {
+            unneeded.push(text.parse().map_err(StoreError::unreadable)?);
+        }
+    }
+    Ok(unneeded)
+}
+
+/// Every photo that a row names.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn all(db: Db<'_>) -> Result<std::collections::HashSet<Digest>, StoreError> {
+    let texts: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT sha256 FROM photo").fetch_all(db).await?;
+    texts.iter().map(|text| text.parse().map_err(StoreError::unreadable)).collect()
+}

@@ -1,0 +1,101 @@
+//! The manifest as it is held: who works at the current site.
+
+use punchtrail_domain::{
+    EmployeeId,
+    wire::{DevicePolicy, ManifestRow},
+};
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::{Db, StoreError, from_stored, identity::IdentityId};
+
+/// Rows in one insert: seven values each, well below SQLite's limit of 32,766 a statement.
+const INSERT_ROWS_MAX: usize = 500;
+
+/// A person whose badge was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The name to show.
+    pub name: String,
+    /// The PIN's Argon2id hash, in PHC string format, if there is one.
+    pub pin_phc: Option<String>,
+}
+
+/// The one person with this badge. None when nobody has it, and when several do: then nobody can say
+/// who it was, and the punch goes to a person with the badge as read.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn by_badge(
+    db: Db<'_>,
+    identity: IdentityId,
+    badge: &str,
+) -> Result<Option<Person>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT employee, name, pin_phc FROM manifest WHERE identity = ? AND badge = ? LIMIT 2",
+    )
+    .bind(identity)
+    .bind(badge)
+    .fetch_all(db)
+    .await?;
+    let [row] = rows.as_slice() else { return Ok(None) };
+    Ok(Some(Person {
+        employee: row
+            .try_get::<String, _>("employee")?
+            .parse()
+            .map_err(StoreError::unreadable)?,
+        name: row.try_get("name")?,
+        pin_phc: row.try_get("pin_phc")?,
+    }))
+}
+
+/// Takes a finished walk: these people, this policy, this version; whoever is absent is forgotten.
+///
+/// # Errors
+/// When the store refuses; then the earlier manifest stands.
+pub async fn replace(
+    db: Db<'_>,
+    identity: IdentityId,
+    rows: &[ManifestRow],
+    policy: &DevicePolicy,
+    roster: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM manifest WHERE identity = ?").bind(identity).execute(&mut *db).await?;
+    for chunk in rows.chunks(INSERT_ROWS_MAX) {
+        let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
+            "INSERT OR REPLACE INTO manifest (identity, employee, badge, name, pin_phc, face, last_kind) ",
+        );
+        insert.push_values(chunk, |mut values, row| {
+            values
+                .push_bind(identity)
+                .push_bind(row.employee.to_string())
+                .push_bind(row.badge.as_deref())
+                .push_bind(&row.name)
+                .push_bind(row.pin.as_ref().map(|pin| pin.phc.as_str()))
+                .push_bind(row.face)
+                .push_bind(row.last_kind.map(|kind| kind.as_str()));
+        });
+        insert.build().execute(&mut *db).await?;
+    }
+    let policy = serde_json::to_string(policy).map_err(StoreError::unreadable)?;
+    sqlx::query("UPDATE contact SET policy = ?, roster = ? WHERE identity = ?")
+        .bind(policy)
+        .bind(roster)
+        .bind(identity)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// How many people the manifest has.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn count(db: Db<'_>, identity: IdentityId) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM manifest WHERE identity = ?")
+        .bind(identity)
+        .fetch_one(db)
+        .await?;
+    Ok(from_stored(count))
+}
