@@ -68,7 +68,6 @@ impl TestDatabase {
     ///
     /// # Panics
     /// When it can't be had; the message says why.
-    #[expect(clippy::new_without_default, reason = "it is asynchronous")]
     pub async fn new() -> Self {
         match Self::create().await {
             Ok(database) => database,

@@ -1,5 +1,7 @@
 //! The embedded Postgres with real processes: started, shared, killed, adopted, refused.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},

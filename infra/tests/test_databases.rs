@@ -1,5 +1,7 @@
 //! The databases that tests get: each its own, all migrated, none left behind.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use punchtrail_infra::testing::TestDatabase;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 

@@ -160,8 +160,9 @@ async fn create_database(maintenance: &PgConnectOptions) -> Result<(), PostgresE
             .execute(&mut connection)
             .await;
         match created {
+            Ok(_) => {}
             Err(sqlx::Error::Database(error)) if is_duplicate(error.as_ref()) => {}
-            other => drop(other.map_err(PostgresError::sql(doing))?),
+            Err(error) => return Err(PostgresError::sql(doing)(error)),
         }
     }
     connection.close().await.map_err(PostgresError::sql(doing))
