@@ -1,0 +1,211 @@
+//! What a verification found.
+
+use std::collections::BTreeMap;
+
+use punchtrail_domain::{DeviceId, Digest, PunchId, device::Gap};
+use serde::Serialize;
+
+/// How many findings are described; more are counted. The lowest positions are kept.
+pub const FINDINGS_MAX: usize = 100;
+/// How many gaps and forks of devices are listed; more are counted.
+pub const DEVICE_NOTES_MAX: usize = 1_000;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingCode {
+    /// Positions at which no event stands.
+    Missing,
+    /// A position at which two events stand, or an event beyond the head.
+    Misplaced,
+    /// An event's row doesn't have the hash that was stored with it.
+    LeafMismatch,
+    /// Events don't have the root that a signed checkpoint gives them.
+    RootMismatch,
+    /// A signed checkpoint knows of events beyond the head: the newest rows were removed.
+    BeyondHead,
+    /// A checkpoint's signature is wrong, or it can't be read.
+    BadCheckpoint,
+    /// An event was recorded before the one in front of it.
+    TimeReversed,
+    /// The events of an aggregate aren't numbered one by one.
+    SequenceBroken,
+    /// A capture isn't signed by the key of its device.
+    BadSignature,
+    /// Bytes kept beside the ledger are gone, or aren't the ones that the event names.
+    BytesAltered,
+    /// A row of a device's chain is gone, altered, or belongs to no event.
+    ChainAltered,
+    /// The key that a device's requests are checked against isn't the one it enrolled with.
+    KeyAltered,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The first position it concerns; none when it concerns no event.
+    pub position: Option<u64>,
+    /// The last position, when it lies somewhere in a range or concerns several.
+    pub through: Option<u64>,
+    /// What is wrong, as a code.
+    pub code: FindingCode,
+    /// The same in a sentence.
+    pub what: String,
+}
+
+impl Finding {
+    /// At one event.
+    pub(super) fn at(position: u64, code: FindingCode, what: impl Into<String>) -> Self {
+        Self { position: Some(position), through: None, code, what: what.into() }
+    }
+
+    /// From one event to another.
+    pub(super) fn within(
+        (from, through): (u64, u64),
+        code: FindingCode,
+        what: impl Into<String>,
+    ) -> Self {
+        let through = (through > from).then_some(through);
+        Self { position: Some(from), through, code, what: what.into() }
+    }
+
+    /// At no event.
+    pub(super) fn aside(code: FindingCode, what: impl Into<String>) -> Self {
+        Self { position: None, through: None, code, what: what.into() }
+    }
+}
+
+/// The findings with the lowest positions, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    // By position, then in the order they were found.
+    kept: BTreeMap<(u64, u64), Finding>,
+    found: u64,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, finding: Finding) {
+        self.found += 1;
+        self.kept.insert((finding.position.unwrap_or(u64::MAX), self.found), finding);
+        if self.kept.len() > FINDINGS_MAX {
+            self.kept.pop_last();
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<Finding>, u64) {
+        let found = self.found;
+        let kept: Vec<Finding> = self.kept.into_values().collect();
+        let more = found - kept.len() as u64;
+        (kept, more)
+    }
+}
+
+/// The signed checkpoints, as far as they were compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckpointsRead {
+    /// How many have the root of the events they cover.
+    pub agreeing: u64,
+    /// How many events the newest of these covers; 0 without one.
+    pub through: u64,
+    /// How many events came after it, and stand under no checkpoint yet.
+    pub uncovered: u64,
+}
+
+/// A number that a device used and that never came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceGap {
+    /// The device.
+    pub device: DeviceId,
+    /// The missing numbers.
+    #[serde(flatten)]
+    pub gap: Gap,
+}
+
+/// A number under which a device sent two captures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceFork {
+    /// The device.
+    pub device: DeviceId,
+    /// The number.
+    pub seq: u64,
+    /// The punch that came first; none if that item was quarantined.
+    pub first: Option<PunchId>,
+    /// The punch that came later; none if that item was quarantined.
+    pub second: Option<PunchId>,
+    /// Position of the event that says so.
+    pub position: u64,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether nothing is wrong.
+    pub intact: bool,
+    /// The first position at which something is wrong.
+    pub first_bad: Option<u64>,
+    /// What is wrong, lowest position first, at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// How many more findings there are.
+    pub findings_more: u64,
+    /// How many events were read.
+    pub events: u64,
+    /// The head that was verified up to.
+    pub head: u64,
+    /// Root over the stored leaf hashes up to the head.
+    pub root: Digest,
+    /// How many signatures of captures were checked.
+    pub signatures: u64,
+    /// The checkpoints.
+    pub checkpoints: CheckpointsRead,
+    /// Numbers of devices that never came: facts about the devices, not signs of tampering.
+    pub gaps: Vec<DeviceGap>,
+    /// Numbers that devices used twice: facts about the devices, not signs of tampering here.
+    pub forks: Vec<DeviceFork>,
+    /// How many more gaps and forks there are.
+    pub devices_more: u64,
+    /// What the reader should know and what is no sign of tampering.
+    pub notes: Vec<String>,
+}
+
+/// The first bad position: that of the lowest finding, or of one that lies exactly somewhere in the
+/// range that the lowest one gives.
+pub(super) fn first_bad(findings: &[Finding]) -> Option<u64> {
+    let lowest = findings.iter().find(|finding| finding.position.is_some())?;
+    let somewhere = lowest.code == FindingCode::RootMismatch;
+    let exact = findings.iter().find(|finding| {
+        finding.code != FindingCode::RootMismatch
+            && finding.position.is_some_and(|at| at <= lowest.through.unwrap_or(at))
+    });
+    if somewhere { exact.unwrap_or(lowest).position } else { lowest.position }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_positions_are_kept_and_the_rest_counted() {
+        let mut findings = Findings::default();
+        for position in (1..=300).rev() {
+            findings.add(Finding::at(position, FindingCode::LeafMismatch, ""));
+        }
+        findings.add(Finding::aside(FindingCode::BadCheckpoint, ""));
+        let (kept, more) = findings.into_parts();
+        assert_eq!((kept.len(), more), (FINDINGS_MAX, 201));
+        assert_eq!(kept.last().unwrap().position, Some(100));
+    }
+
+    #[test]
+    fn an_exact_finding_within_the_first_range_names_the_position() {
+        let range = Finding::within((11, 40), FindingCode::RootMismatch, "");
+        let exact = Finding::at(17, FindingCode::BadSignature, "");
+        let later = Finding::at(50, FindingCode::BadSignature, "");
+        assert_eq!(first_bad(&[range.clone(), exact, later.clone()]), Some(17));
+        assert_eq!(first_bad(&[range, later]), Some(11));
+        assert_eq!(first_bad(&[]), None);
+    }
+}

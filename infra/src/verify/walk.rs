@@ -1,0 +1,238 @@
+//! The walk over the ledger, event by event in the order of positions.
+
+use std::sync::Arc;
+
+use punchtrail_domain::{
+    DeviceId, Digest, Event, PunchId,
+    capture::Capture,
+    device::{Device, DeviceEvent},
+    merkle::Frontier,
+    punch::PunchEvent,
+    quarantine::QuarantineEvent,
+    signing::Signature,
+};
+use sqlx::PgPool;
+
+use super::{
+    VerifyError,
+    beside::{Named, NamedConflict, NamedItem, NamedLink},
+    claims::Comparison,
+    report::{DeviceFork, Finding, FindingCode, Findings},
+    rows::Row,
+    signatures::{self, Keys, Signed, WAITING_SIGNATURES_MAX},
+};
+
+/// A row, hashed and read off the threads that serve.
+struct Checked {
+    hash: Option<Digest>,
+    read: Read,
+}
+
+/// What the walk needs of an event.
+enum Read {
+    Nothing,
+    Unreadable,
+    Captured { of: PunchId, capture: Option<Box<Capture>>, body: String, signature: Signature },
+    Conflict { punch: PunchId, digest: Digest },
+    Quarantined { item: Digest, device: DeviceId, seq: Option<u64> },
+    Device(DeviceId, DeviceEvent),
+}
+
+/// What the walk has seen. Grows with the number of devices, not of events.
+pub(super) struct Walk {
+    pub findings: Findings,
+    pub comparison: Comparison,
+    pub computed: Frontier,
+    pub stored: Frontier,
+    pub keys: Keys,
+    pub devices: std::collections::BTreeMap<DeviceId, Device>,
+    pub forks: Vec<DeviceFork>,
+    pub forks_more: u64,
+    pub events: u64,
+    pub unreadable: u64,
+    pub signatures: u64,
+    pub links: u64,
+    last: u64,
+    last_recorded_us: i64,
+    waiting: Vec<Signed>,
+}
+
+impl Walk {
+    pub(super) fn new(findings: Findings, comparison: Comparison) -> Self {
+        Self {
+            findings,
+            comparison,
+            computed: Frontier::new(),
+            stored: Frontier::new(),
+            keys: Keys::new(),
+            devices: std::collections::BTreeMap::new(),
+            forks: Vec::new(),
+            forks_more: 0,
+            events: 0,
+            unreadable: 0,
+            signatures: 0,
+            links: 0,
+            last: 0,
+            last_recorded_us: i64::MIN,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Takes the next page in.
+    pub(super) async fn page(&mut self, pool: &PgPool, rows: Vec<Row>) -> Result<(), VerifyError> {
+        let rows = Arc::new(rows);
+        let checked = check(&rows).await?;
+        let mut named = Named::default();
+        for (row, checked) in rows.iter().zip(checked) {
+            self.place(row);
+            self.leaf(row, checked.hash);
+            self.event(row.position, checked.read, &mut named);
+        }
+        self.links += named.check(pool, &mut self.findings, &mut self.waiting).await?;
+        if self.waiting.len() >= WAITING_SIGNATURES_MAX {
+            self.check_signatures().await?;
+        }
+        Ok(())
+    }
+
+    /// After the last page: positions up to the head that hold nothing, signatures that still wait.
+    pub(super) async fn end(&mut self, head: u64) -> Result<(), VerifyError> {
+        self.expect(head + 1);
+        self.check_signatures().await
+    }
+
+    async fn check_signatures(&mut self) -> Result<(), VerifyError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.signatures += waiting.len() as u64;
+        signatures::check(waiting, &self.keys, &mut self.findings).await
+    }
+
+    fn expect(&mut self, position: u64) {
+        let next = self.last + 1;
+        if position > next {
+            let through = position - 1;
+            let what = match through - next {
+                0 => format!("no event stands at position {next}: it was removed"),
+                _ => format!("no events stand at positions {next} to {through}: they were removed"),
+            };
+            self.findings.add(Finding::within((next, through), FindingCode::Missing, what));
+            self.comparison.hole();
+        }
+    }
+
+    fn place(&mut self, row: &Row) {
+        self.events += 1;
+        if row.position == self.last {
+            let what = "two events stand at this position";
+            self.findings.add(Finding::at(row.position, FindingCode::Misplaced, what));
+            self.comparison.hole();
+        }
+        self.expect(row.position);
+        self.last = row.position;
+        if row.recorded_at_us < self.last_recorded_us {
+            let what = "it says it was recorded before the event in front of it";
+            self.findings.add(Finding::at(row.position, FindingCode::TimeReversed, what));
+        }
+        self.last_recorded_us = self.last_recorded_us.max(row.recorded_at_us);
+    }
+
+    fn leaf(&mut self, row: &Row, hash: Option<Digest>) {
+        let stored = row.stored_hash();
+        if hash.is_none() || hash != stored {
+            let what = format!(
+                "its row ({} {} of {} {}) isn't the one its hash was made of: the row was changed",
+                row.event_type, row.sequence, row.aggregate_type, row.aggregate_id
+            );
+            self.findings.add(Finding::at(row.position, FindingCode::LeafMismatch, what));
+        }
+        self.computed.push(hash.unwrap_or_default());
+        self.stored.push(stored.unwrap_or_default());
+        self.comparison.at(&self.computed, &self.stored);
+    }
+
+    fn event(&mut self, position: u64, read: Read, named: &mut Named) {
+        match read {
+            Read::Nothing => {}
+            Read::Unreadable => self.unreadable += 1,
+            Read::Conflict { punch, digest } => {
+                named.conflicts.push(NamedConflict { position, punch, digest });
+            }
+            Read::Quarantined { item, device, seq } => {
+                named.items.push(NamedItem { position, item, device, seq });
+            }
+            Read::Device(device, event) => self.device(position, device, event),
+            Read::Captured { of, capture: Some(capture), body, signature }
+                if capture.punch == of =>
+            {
+                let device = capture.device;
+                named.links.push(NamedLink::of(position, &capture, Digest::of(body.as_bytes())));
+                self.waiting.push(Signed { position, device, body: body.into_bytes(), signature });
+            }
+            Read::Captured { .. } => {
+                let what = "the capture can't be read, or is another punch's";
+                self.findings.add(Finding::at(position, FindingCode::BadSignature, what));
+            }
+        }
+    }
+
+    fn device(&mut self, position: u64, device: DeviceId, event: DeviceEvent) {
+        match &event {
+            DeviceEvent::Enrolled { key, .. } => {
+                self.keys.entry(device).or_insert((position, *key));
+            }
+            DeviceEvent::ForkDetected { seq, first, second } => {
+                let (seq, first, second) = (*seq, *first, *second);
+                if self.forks.len() < super::DEVICE_NOTES_MAX {
+                    self.forks.push(DeviceFork { device, seq, first, second, position });
+                } else {
+                    self.forks_more += 1;
+                }
+            }
+            _ => {}
+        }
+        cqrs_es::Aggregate::apply(self.devices.entry(device).or_default(), event);
+    }
+}
+
+/// Hashes and reads a page's rows, spread over the cores.
+async fn check(rows: &Arc<Vec<Row>>) -> Result<Vec<Checked>, VerifyError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = rows.len().div_ceil(cores).max(1);
+    let shares: Vec<_> = (0..rows.len())
+        .step_by(share)
+        .map(|start| {
+            let rows = Arc::clone(rows);
+            tokio::task::spawn_blocking(move || {
+                let end = rows.len().min(start + share);
+                rows[start..end].iter().map(check_row).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut checked = Vec::with_capacity(rows.len());
+    for share in shares {
+        checked.extend(share.await.map_err(|_| VerifyError::Stopped)?);
+    }
+    Ok(checked)
+}
+
+fn check_row(row: &Row) -> Checked {
+    Checked { hash: row.hash(), read: read(row) }
+}
+
+fn read(row: &Row) -> Read {
+    match row.event() {
+        Some(Event::Punch(of, PunchEvent::Captured { capture: body, signature })) => {
+            let capture = Capture::parse(body.as_bytes()).ok().map(Box::new);
+            Read::Captured { of, capture, body, signature }
+        }
+        Some(Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { digest, .. })) => {
+            Read::Conflict { punch, digest }
+        }
+        Some(Event::Quarantine(item, QuarantineEvent::Quarantined { device, seq, .. })) => {
+            Read::Quarantined { item, device, seq }
+        }
+        Some(Event::Device(device, event)) => Read::Device(device, event),
+        Some(_) => Read::Nothing,
+        None => Read::Unreadable,
+    }
+}
