@@ -1,0 +1,178 @@
+//! A small world for tests of the ledger: a site, people, devices that make captures.
+
+#![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
+
+use std::collections::HashMap;
+
+use ed25519_dalek::SigningKey;
+use punchtrail_domain::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    device::{Device, DeviceCommand},
+    employee::{Employee, EmployeeCommand},
+    punch::Clock,
+    quarantine::QuarantineCode,
+    recorded::Actor,
+    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    site::{Site, SiteCommand},
+    wire::BatchItem,
+};
+use punchtrail_infra::{
+    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    postgres::Pools,
+    testing::TestDatabase,
+};
+use uuid::Uuid;
+
+pub const NOON_MS: i64 = 1_790_000_000_000;
+
+pub struct World {
+    pub database: TestDatabase,
+    pub pools: Pools,
+    pub ledger: Ledger,
+    pub site: SiteId,
+    pub employee: EmployeeId,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let pools = database.pools().await;
+        let ledger = Ledger::open(pools.writer.clone()).await.unwrap();
+        let site = SiteId(Uuid::new_v4());
+        let tz = "Europe/Berlin".to_owned();
+        ledger
+            .execute::<Site>(&site.to_string(), SiteCommand::Register { tz }, &Metadata::default())
+            .await
+            .unwrap();
+        let mut world =
+            Self { database, pools, ledger, site, employee: EmployeeId(Uuid::new_v4()) };
+        world.employee = world.hire().await;
+        world
+    }
+
+    pub async fn hire(&self) -> EmployeeId {
+        let employee = EmployeeId(Uuid::new_v4());
+        let command = EmployeeCommand::Register { site: self.site, fields: vec![] };
+        self.ledger
+            .execute::<Employee>(&employee.to_string(), command, &Metadata::default())
+            .await
+            .unwrap();
+        employee
+    }
+
+    pub async fn device(&self) -> Kiosk {
+        let kiosk = Kiosk::new(self.site, self.employee);
+        let command = DeviceCommand::Enroll {
+            org: OrgId::NIL,
+            site: self.site,
+            key: PublicKey::from(&kiosk.key),
+            app: "test/1".into(),
+        };
+        self.ledger
+            .execute::<Device>(&kiosk.id.to_string(), command, &Metadata::default())
+            .await
+            .unwrap();
+        kiosk
+    }
+
+    pub async fn close(self) {
+        self.ledger.close().await;
+        self.pools.close().await;
+        self.database.close().await;
+    }
+}
+
+/// A device's capture side.
+#[derive(Clone)]
+pub struct Kiosk {
+    pub id: DeviceId,
+    pub key: SigningKey,
+    pub site: SiteId,
+    pub employee: EmployeeId,
+    pub seq: u64,
+    pub prev: Digest,
+    pub texts: HashMap<u64, String>,
+}
+
+impl Kiosk {
+    pub fn new(site: SiteId, employee: EmployeeId) -> Self {
+        Self {
+            id: DeviceId(Uuid::new_v4()),
+            key: SigningKey::from_bytes(&rand::random()),
+            site,
+            employee,
+            seq: 0,
+            prev: Digest::ZERO,
+            texts: HashMap::new(),
+        }
+    }
+
+    pub fn capture(&mut self, kind: PunchKind, at_ms: i64) -> Capture {
+        self.capture_with(|capture| {
+            capture.kind = kind;
+            capture.captured_at = Time::from_millis(at_ms);
+        })
+    }
+
+    /// The next capture of the chain, after `change`.
+    pub fn capture_with(&mut self, change: impl FnOnce(&mut Capture)) -> Capture {
+        self.seq += 1;
+        let mut capture = Capture {
+            v: 1,
+            punch: PunchId(Uuid::now_v7()),
+            org: OrgId::NIL,
+            site: self.site,
+            device: self.id,
+            employee: Some(self.employee),
+            badge: None,
+            kind: PunchKind::In,
+            captured_at: Time::from_millis(NOON_MS),
+            utc_offset_s: 3_600,
+            tz: "Europe/Berlin".into(),
+            seq: self.seq,
+            prev: self.prev,
+            boot: BootId::NIL,
+            uptime_ms: 1,
+            identified_by: IdentifiedBy::Badge,
+            photo: None,
+            offline: true,
+            app: "test/1".into(),
+        };
+        change(&mut capture);
+        self.seq = capture.seq;
+        self.prev = Digest::of(&capture.to_bytes());
+        capture
+    }
+
+    pub fn item(&self, capture: &Capture) -> DeliveryItem {
+        let bytes = capture.to_bytes();
+        let signature = sign(&self.key, CAPTURE_TYPE, &bytes);
+        let raw = BatchItem { capture: to_base64url(&bytes), signature: signature.to_string() };
+        DeliveryItem::capture(
+            raw,
+            String::from_utf8(bytes).unwrap(),
+            signature,
+            capture.punch,
+            capture.seq,
+            capture.prev,
+            self.id,
+            Time::from_millis(NOON_MS + 1_000),
+            Clock::Unknown,
+        )
+    }
+
+    pub fn garbage(&self, text: &str) -> DeliveryItem {
+        let raw = BatchItem { capture: text.into(), signature: "x".into() };
+        DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, None)
+    }
+
+    pub fn delivery(&self, items: Vec<DeliveryItem>) -> Delivery {
+        Delivery {
+            device: self.id,
+            received_at: Time::from_millis(NOON_MS + 1_000),
+            metadata: Metadata::new(Actor::Device(self.id)),
+            items,
+        }
+    }
+}
