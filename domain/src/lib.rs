@@ -9,6 +9,7 @@ pub mod capture;
 pub mod device;
 pub mod digest;
 pub mod employee;
+pub mod explanation;
 pub mod id;
 pub mod leaf;
 pub mod merkle;

@@ -1,0 +1,128 @@
+//! Explanations in English: every word that a person reads, and nothing else. Another language is
+//! another module like this one, over the same steps.
+//!
+//! Written for people at a shop: short, without jargon, and without blame. A device is never said to
+//! lie, nor a worker to cheat; a sentence says what is known, how, and what follows.
+
+pub(super) mod absence;
+mod doubt;
+pub(super) mod punch;
+pub(super) mod report;
+mod words;
+
+use jiff::{
+    civil::Date,
+    tz::{Offset, TimeZone},
+};
+
+use super::{Context, Names, absence::AbsenceFacts, story::Story};
+use crate::{DeviceId, EmployeeId, SiteId, Time, punch::Basis, recorded::Actor};
+
+/// Whoever tells: knows the names, the zone in which times are told, and the day that is spoken of.
+pub(super) struct Speaker<'a> {
+    names: &'a Names,
+    zone: TimeZone,
+    /// The day on which a time needs no date.
+    day: Option<Date>,
+    employee: Option<EmployeeId>,
+}
+
+impl<'a> Speaker<'a> {
+    /// Tells of a punch, in the site's zone, or by the offset that the device's wall clock had.
+    pub fn of_punch(story: &Story, context: &Context, names: &'a Names) -> Self {
+        let offset = Offset::from_seconds(story.utc_offset_s.unwrap_or_default());
+        let zone =
+            context.zone.clone().unwrap_or_else(|| offset.unwrap_or(Offset::UTC).to_time_zone());
+        let day = story.captured_at.timestamp().to_zoned(zone.clone()).date();
+        Self { names, zone, day: Some(day), employee: story.employee }
+    }
+
+    /// Tells of a worker's day.
+    pub fn of_day(facts: &AbsenceFacts, names: &'a Names) -> Self {
+        let (zone, day) = (facts.zone.clone(), Some(facts.day));
+        Self { names, zone, day, employee: Some(facts.employee) }
+    }
+
+    /// The worker, at the start of a sentence.
+    fn worker(&self) -> &str {
+        let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
+        known.map_or("The worker", String::as_str)
+    }
+
+    /// The worker, within a sentence.
+    fn worker_within(&self) -> &str {
+        let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
+        known.map_or("the worker", String::as_str)
+    }
+
+    /// The device, at the start of a sentence.
+    fn device(&self, device: DeviceId) -> String {
+        self.names.devices.get(&device).map_or_else(|| "The device".to_owned(), |name| quoted(name))
+    }
+
+    /// The device, within a sentence.
+    fn device_within(&self, device: DeviceId) -> String {
+        self.names.devices.get(&device).map_or_else(|| "the device".to_owned(), |name| quoted(name))
+    }
+
+    fn site(&self, site: SiteId) -> Option<&str> {
+        self.names.sites.get(&site).map(String::as_str)
+    }
+
+    /// Who caused something, at the start of a sentence.
+    fn actor(&self, actor: Option<&Actor>) -> String {
+        match actor {
+            Some(Actor::Key(id)) => match self.names.keys.get(id) {
+                Some(name) => quoted(name),
+                None => format!("An operator (key {id})"),
+            },
+            Some(Actor::CommandLine) => "The operator of the server".to_owned(),
+            Some(Actor::Policy) => "The site's rules".to_owned(),
+            Some(Actor::Device(device)) => self.device(*device),
+            None => "Somebody".to_owned(),
+        }
+    }
+
+    /// `at 09:10:05`, with the day if it is another one.
+    fn when(&self, time: Time) -> String {
+        self.told(time, "at %H:%M:%S", "on %A, %-d %B %Y, at %H:%M:%S")
+    }
+
+    /// `at 09:10`, with the day if it is another one.
+    fn when_about(&self, time: Time) -> String {
+        self.told(time, "at %H:%M", "on %A, %-d %B %Y, at %H:%M")
+    }
+
+    /// `09:10`, with the day if it is another one.
+    fn clock(&self, time: Time) -> String {
+        self.told(time, "%H:%M", "%-d %B %Y %H:%M")
+    }
+
+    /// `09:10:05`, with the day if it is another one.
+    fn exact_clock(&self, time: Time) -> String {
+        self.told(time, "%H:%M:%S", "%-d %B %Y %H:%M:%S")
+    }
+
+    /// `on Saturday, 21 November 2026, at 08:59:03`, whatever the day.
+    fn when_in_full(&self, time: Time) -> String {
+        self.told(time, "on %A, %-d %B %Y, at %H:%M:%S", "on %A, %-d %B %Y, at %H:%M:%S")
+    }
+
+    fn told(&self, time: Time, same_day: &str, other_day: &str) -> String {
+        let zoned = time.timestamp().to_zoned(self.zone.clone());
+        let format = if Some(zoned.date()) == self.day { same_day } else { other_day };
+        zoned.strftime(format).to_string()
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("“{name}”")
+}
+
+const fn basis(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Policy => "The site's rules found nothing doubtful",
+        Basis::Verification => "The identity check succeeded",
+        Basis::Manager => "A manager found it right",
+    }
+}

@@ -1,0 +1,294 @@
+//! A punch's steps, told.
+
+use jiff::tz::Offset;
+
+use super::{Speaker, basis, doubt, words};
+use crate::{
+    capture::PunchKind,
+    explanation::{
+        step::{
+            Amendment, ChainFact, Decision, NotChecked, Origin, Step, Sync, Verification, What,
+        },
+        story::Story,
+    },
+    punch::{Anomaly, Clock, RejectionReason, Standing},
+    quarantine::QuarantineCode,
+};
+
+/// Up to this, a clock is called right, in milliseconds.
+const CLOCK_RIGHT_MS: i64 = 1_000;
+/// Up to this, a punch is said to have arrived at once, in milliseconds.
+const AT_ONCE_MS: i64 = 5_000;
+
+/// The steps in sentences, in their order; the last one says whether the punch counts.
+pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) -> Vec<String> {
+    let decisions = |step: &Step| matches!(step.what, What::Decided(_));
+    let last_decision = story.steps.iter().rposition(decisions);
+    let mut told = Vec::with_capacity(story.steps.len() + 1);
+    let mut kind = story.effective.1;
+    for (index, step) in story.steps.iter().enumerate() {
+        let stands = last_decision == Some(index);
+        match &step.what {
+            What::Captured(origin) => {
+                kind = said(origin);
+                told.push(captured(speaker, story, step, origin));
+                told.extend(other_wall_clock(speaker, story));
+            }
+            What::Synced(sync) => {
+                // A clock that was off comes first, or the times around it make no sense.
+                let is_off = off_ms(sync.clock).is_some();
+                let clock = clock(speaker, story, sync);
+                told.extend(clock.clone().filter(|_| is_off));
+                told.push(synced(speaker, sync));
+                told.extend(clock.filter(|_| !is_off));
+            }
+            What::Chain(fact) => told.extend(chain(speaker, story, fact)),
+            What::Verified(Verification::NotChecked { reason: NotChecked::NoneSetUp }) => {
+                told.push("No identity check was made: none is set up.".to_owned());
+            }
+            What::Decided(decision) => told.push(decided(speaker, step, decision, kind, stands)),
+            What::Doubted(doubt) => told.push(format!(
+                "Later something more came up. {} That changed nothing, because a person had ruled \
+                 already.",
+                statements(speaker, kind, &doubt.anomalies)
+            )),
+            What::Amended(amendment) => told.push(amended(speaker, step, amendment)),
+            What::Conflict(conflict) => told.push(format!(
+                "Other data came under the same punch {}. The first stands; the other is kept as \
+                 evidence.",
+                speaker.when(conflict.received_at)
+            )),
+        }
+    }
+    told.push(conclusion(story.standing).to_owned());
+    told
+}
+
+const fn said(origin: &Origin) -> PunchKind {
+    match origin {
+        Origin::Device { kind, .. } | Origin::Quarantine { kind, .. } => *kind,
+    }
+}
+
+const fn conclusion(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Recorded | Standing::Referred => "It counts until then.",
+        Standing::Accepted => "It counts.",
+        Standing::Rejected | Standing::Voided => "It does not count.",
+    }
+}
+
+fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) -> String {
+    let at = speaker.when_in_full(story.captured_at);
+    let site = speaker.site(story.site).map_or_else(String::new, |site| format!(", at {site}"));
+    match origin {
+        Origin::Device { kind, seq, identified_by, badge_unknown, .. } => {
+            let who =
+                if *badge_unknown { "Somebody with an unknown badge" } else { speaker.worker() };
+            let how = words::identified(*identified_by);
+            let how = if *badge_unknown { String::new() } else { format!(", {how}") };
+            let device = speaker.device_within(story.device);
+            format!(
+                "{who} {} {at}{site}, on {device}{how} (its punch number {seq}).",
+                words::did(*kind)
+            )
+        }
+        Origin::Quarantine { kind, note, .. } => format!(
+            "{} entered this punch {} from an item that a device had sent: {} {} {at}{site}.{}",
+            speaker.actor(step.actor.as_ref()),
+            step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
+            speaker.worker(),
+            words::did(*kind),
+            noted(*note),
+        ),
+    }
+}
+
+/// What the device's wall clock showed, where that isn't the site's time.
+fn other_wall_clock(speaker: &Speaker<'_>, story: &Story) -> Option<String> {
+    let offset = Offset::from_seconds(story.utc_offset_s?).ok()?;
+    let at = story.captured_at.timestamp();
+    if speaker.zone.to_offset(at) == offset {
+        return None;
+    }
+    let shown = at.to_zoned(offset.to_time_zone()).strftime("%H:%M:%S (UTC%:z)").to_string();
+    Some(format!("The clock on the device showed {shown}."))
+}
+
+fn synced(speaker: &Speaker<'_>, sync: &Sync) -> String {
+    let when = speaker.when(sync.received_at);
+    if let Some(code) = sync.quarantined {
+        return format!(
+            "The item had reached the server {when}. It could not be taken as it came, because {}.",
+            quarantined(code)
+        );
+    }
+    let delay_ms = sync.delay_ms + sync.clock.offset_ms().unwrap_or_default();
+    let delay = if delay_ms.abs() <= AT_ONCE_MS {
+        "at once".to_owned()
+    } else if delay_ms < 0 {
+        format!("{} before the time it bears", words::duration(delay_ms))
+    } else {
+        format!("{} later", words::duration(delay_ms))
+    };
+    let kept = match sync.offline {
+        Some(true) => "The server was out of reach then, so the device kept it. ",
+        _ => "",
+    };
+    format!("{kept}It reached the server {when}, {delay}.")
+}
+
+/// By how much a clock was off, if it is known to have been.
+const fn off_ms(clock: Clock) -> Option<i64> {
+    match clock {
+        Clock::Known { offset_ms } if offset_ms.abs() >= CLOCK_RIGHT_MS => Some(offset_ms),
+        Clock::Known { .. } | Clock::Unknown => None,
+    }
+}
+
+fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Sync) -> Option<String> {
+    if sync.quarantined.is_some() {
+        return None;
+    }
+    Some(match (sync.clock, off_ms(sync.clock)) {
+        (Clock::Unknown, _) => "The device's clock could not be checked.".to_owned(),
+        (Clock::Known { .. }, None) => "The device's clock was right.".to_owned(),
+        (Clock::Known { .. }, Some(offset_ms)) => format!(
+            "The device's clock was {} {}; by the server's clock the punch was made {}.",
+            words::duration(offset_ms),
+            if offset_ms < 0 { "behind" } else { "ahead" },
+            speaker.when(story.captured_at.plus_millis(-offset_ms)),
+        ),
+    })
+}
+
+const fn quarantined(code: QuarantineCode) -> &'static str {
+    match code {
+        QuarantineCode::TooLarge => "it was larger than a punch may be",
+        QuarantineCode::BadEncoding => "it was garbled",
+        QuarantineCode::BadSignature => "its signature did not fit the device that sent it",
+        QuarantineCode::BadCapture => "what it said could not be read as a punch",
+        QuarantineCode::UnknownVersion => "it came in a form that the server did not know",
+        QuarantineCode::WrongDevice => "it named another device than the one that sent it",
+        QuarantineCode::WrongSite => "it named a site that the device does not serve",
+    }
+}
+
+fn chain(speaker: &Speaker<'_>, story: &Story, fact: &ChainFact) -> Option<String> {
+    let seq = story.seq?;
+    match fact {
+        ChainFact::Missing { gap, came_at } if (gap.from..=gap.to).contains(&seq) => Some(format!(
+            "Its number was missing for a while: later punches of the device came first{}.",
+            came_at
+                .map_or_else(String::new, |at| format!(", and it was filled {}", speaker.when(at)))
+        )),
+        ChainFact::Missing { gap, came_at } => {
+            let which = words::sentence_case(&words::numbers(gap.from, gap.to));
+            let side = if gap.from > seq { "after" } else { "before" };
+            let one = gap.from == gap.to;
+            Some(match came_at {
+                Some(at) => format!(
+                    "{which} of the device, from just {side} this punch, came late, {}.",
+                    speaker.when(*at)
+                ),
+                None => format!(
+                    "{which} of the device, from just {side} this punch, {} not arrived.",
+                    if one { "has" } else { "have" }
+                ),
+            })
+        }
+        ChainFact::LinkBroken { .. } => Some(
+            "It does not follow on the punch before it as the server has that one; the device may \
+             have been restored or repaired. That alone never counts against a punch."
+                .to_owned(),
+        ),
+        ChainFact::Fork { second, .. } if *second == Some(story.punch) => None,
+        ChainFact::Fork { second: Some(second), .. } => Some(format!(
+            "Later the device used the same number for another punch (punch {second}); this one \
+             came first."
+        )),
+        ChainFact::Fork { second: None, .. } => Some(
+            "Later the device used the same number for something that is in quarantine; this one \
+             came first."
+                .to_owned(),
+        ),
+    }
+}
+
+fn statements(speaker: &Speaker<'_>, kind: PunchKind, anomalies: &[Anomaly]) -> String {
+    let statement = |anomaly| format!("{}.", doubt::statement(speaker, kind, anomaly));
+    anomalies.iter().map(statement).collect::<Vec<_>>().join(" ")
+}
+
+fn decided(
+    speaker: &Speaker<'_>,
+    step: &Step,
+    decision: &Decision,
+    kind: PunchKind,
+    stands: bool,
+) -> String {
+    let when = step.ledger_time.map_or_else(String::new, |time| speaker.when(time));
+    let who = speaker.actor(step.actor.as_ref());
+    match decision {
+        Decision::Pending {} => "It has not been judged yet.".to_owned(),
+        Decision::Accepted { basis: crate::punch::Basis::Manager, note } => {
+            format!("{who} accepted it {when}.{}", noted(*note))
+        }
+        Decision::Accepted { basis: ground, note } => {
+            format!("{}, so it was accepted {when}.{}", basis(*ground), noted(*note))
+        }
+        Decision::Referred { anomalies } => referred(speaker, kind, anomalies, stands),
+        Decision::Rejected { reason, note } => {
+            format!("{who} rejected it {when}: {}.{}", rejected(*reason), noted(*note))
+        }
+        Decision::Voided { note } => format!(
+            "{who} took it out of the count {when}, as a punch that should not be there.{}",
+            noted(*note)
+        ),
+    }
+}
+
+fn referred(speaker: &Speaker<'_>, kind: PunchKind, anomalies: &[Anomaly], stands: bool) -> String {
+    let waits = if stands { "waits" } else { "was put" };
+    let what = if stands { " for a manager" } else { " before a manager" };
+    match anomalies {
+        [] => format!("The site's rules found something doubtful, so this one {waits}{what}."),
+        [only] => {
+            format!("{}, so this one {waits}{what}.", doubt::statement(speaker, kind, only))
+        }
+        several => {
+            format!("{} So this one {waits}{what}.", statements(speaker, kind, several))
+        }
+    }
+}
+
+const fn rejected(reason: RejectionReason) -> &'static str {
+    match reason {
+        RejectionReason::WrongPerson => "somebody else made it",
+        RejectionReason::Duplicate => "it repeats another punch",
+        RejectionReason::WrongTime => "its time can't be right",
+        RejectionReason::NotPresent => "the worker was not there",
+        RejectionReason::Other => "for another reason",
+    }
+}
+
+fn amended(speaker: &Speaker<'_>, step: &Step, amendment: &Amendment) -> String {
+    let Amendment { from_at, from_kind, to_at, to_kind, note } = amendment;
+    let kinds = (from_kind != to_kind)
+        .then(|| format!("{} instead of {}", words::doing(*to_kind), words::doing(*from_kind)));
+    let times = (from_at != to_at).then(|| {
+        format!("{} instead of {}", speaker.exact_clock(*to_at), speaker.exact_clock(*from_at))
+    });
+    let changes: Vec<String> = kinds.into_iter().chain(times).collect();
+    format!(
+        "{} corrected it {}, to {}. What the device captured stays as it was.{}",
+        speaker.actor(step.actor.as_ref()),
+        step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
+        changes.join(", and to "),
+        noted(*note),
+    )
+}
+
+const fn noted(note: bool) -> &'static str {
+    if note { " There is a note on it." } else { "" }
+}

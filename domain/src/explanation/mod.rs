@@ -1,0 +1,270 @@
+//! Explanations: *captured? synced? verified? accepted or rejected? by whom, and why?*
+//!
+//! An explanation is made from a punch's own events and from what the ledger says of its surroundings
+//! (the device's numbers, its site's zone), and from nothing else: no clock is read, nothing is looked
+//! up, so the same events always give the same explanation. It is data first, a [`Step`] for each thing
+//! that happened, with who, when, the evidence and its places in the ledger; the sentences are made from
+//! the steps, in [`english`], and a name goes in only then, so that no name is ever kept here.
+//!
+//! What rests on a device's last report instead of on events stands apart, in
+//! [`Explanation::device_report`], with a sentence that says so. It must never slip into the rest.
+
+pub mod absence;
+mod english;
+mod step;
+mod story;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    DeviceId, EmployeeId, Position, PunchId, Recorded, SiteId, Time,
+    capture::PunchKind,
+    device::{DeviceEvent, Gap},
+    punch::Standing,
+    quarantine::QuarantineCode,
+    recorded::Undecodable,
+};
+
+pub use step::{
+    Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Step, Sync, Verification,
+    What,
+};
+
+/// A punch, explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explanation {
+    /// The punch.
+    pub punch: PunchId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Whether it counts, at least until a person has ruled.
+    pub counts: bool,
+    /// Who punched; null when only a badge was read that the device didn't know.
+    pub employee: Option<EmployeeId>,
+    /// Where.
+    pub site: SiteId,
+    /// The device that delivered it.
+    pub device: DeviceId,
+    /// The time that counts: as captured, or as a person amended it.
+    pub effective_at: Time,
+    /// The kind that counts.
+    pub kind: PunchKind,
+    /// What happened: captured, synced, what the device's numbers say, verified, then the rest in the
+    /// ledger's order. Always has a step each for captured, verified and decided.
+    pub steps: Vec<Step>,
+    /// The same in plain sentences, made from events alone.
+    pub sentences: Vec<String>,
+    /// What the device last said of itself: a report, not history.
+    pub device_report: Option<DeviceReport>,
+    /// The newest event that this rests on.
+    pub position: Position,
+}
+
+/// What surrounds a punch: facts from the ledger about its device and site, and the device's last report.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// The site's zone, in which sentences tell times; without it, the punch's own offset is used.
+    pub zone: Option<TimeZone>,
+    /// Missing numbers of the device next to the punch's, open or filled since.
+    pub gaps: Vec<MissingNumbers>,
+    /// What the device's events say of the punch's own number: forks and broken links.
+    pub marks: Vec<ChainMark>,
+    /// Where an admitted punch came from.
+    pub quarantined: Option<Quarantined>,
+    /// The device's last report.
+    pub report: Option<LastReport>,
+}
+
+/// Where and when something entered the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Place {
+    /// Its position.
+    pub position: Position,
+    /// When it was recorded, by the server's clock.
+    pub recorded_at: Time,
+}
+
+/// Numbers of a device that were missing when a later one came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingNumbers {
+    /// The numbers.
+    pub gap: Gap,
+    /// Where the ledger notes that they are missing.
+    pub noticed: Place,
+    /// Where it notes that they came after all.
+    pub came: Option<Place>,
+}
+
+/// An event of a device about one of its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainMark {
+    /// Its place.
+    pub place: Place,
+    /// The event.
+    pub event: DeviceEvent,
+}
+
+/// The quarantined item that a punch was admitted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its place.
+    pub place: Place,
+    /// Why it could not be taken as it came.
+    pub code: QuarantineCode,
+    /// When it was received, by the server's clock.
+    pub received_at: Time,
+}
+
+/// What a device last said of itself, and how far its numbers have come since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastReport {
+    /// When, by the server's clock.
+    pub reported_at: Time,
+    /// How many punches waited on it.
+    pub waiting: u64,
+    /// The time of the oldest of them, by the device's clock.
+    pub oldest: Option<Time>,
+    /// The last number it had made.
+    pub made_through: u64,
+    /// Up to which number the ledger holds every one now.
+    pub held_through: u64,
+}
+
+impl LastReport {
+    /// Whether everything that waited then has come since.
+    pub const fn has_come_since(&self) -> bool {
+        self.held_through >= self.made_through
+    }
+
+    /// How many of its punches the ledger may still be waiting for.
+    pub const fn still_waiting(&self) -> u64 {
+        if self.has_come_since() { 0 } else { self.waiting }
+    }
+}
+
+/// What a device last said of itself. It rests on the device's word, not on events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceReport {
+    /// The device.
+    pub device: DeviceId,
+    /// When it said so, by the server's clock.
+    pub reported_at: Time,
+    /// How many punches waited on it then.
+    pub waiting: u64,
+    /// The time of the oldest of them, by the device's clock.
+    pub oldest: Option<Time>,
+    /// The last number it had made.
+    pub made_through: u64,
+    /// Up to which number the ledger holds every one now.
+    pub held_through: u64,
+    /// The same in words.
+    pub sentence: String,
+}
+
+/// Names for the sentences, read beside the ledger at the moment of telling. Whoever has none is spoken
+/// of without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Of people.
+    pub employees: BTreeMap<EmployeeId, String>,
+    /// Of devices.
+    pub devices: BTreeMap<DeviceId, String>,
+    /// Of sites.
+    pub sites: BTreeMap<SiteId, String>,
+    /// Of operators' keys.
+    pub keys: BTreeMap<Uuid, String>,
+}
+
+/// Explains the punch whose stream is `events`; none if there are no events.
+///
+/// # Errors
+/// When an event isn't one of a punch, can't be read by this program, or the stream starts with another
+/// event than a punch's first.
+pub fn explain(
+    events: &[Recorded],
+    context: &Context,
+    names: &Names,
+) -> Result<Option<Explanation>, Undecodable> {
+    match Account::of(events)? {
+        Some(account) => Ok(Some(account.told(context, names))),
+        None => Ok(None),
+    }
+}
+
+/// A punch's events, read: what to ask its surroundings for, before it is told.
+#[derive(Debug, Clone)]
+pub struct Account(story::Story);
+
+impl Account {
+    /// Reads a punch's stream; none if there are no events.
+    ///
+    /// # Errors
+    /// As [`explain`].
+    pub fn of(events: &[Recorded]) -> Result<Option<Self>, Undecodable> {
+        Ok(story::Story::of(events)?.map(Self))
+    }
+
+    /// The device.
+    pub fn device(&self) -> DeviceId {
+        self.0.device
+    }
+    /// The device's number for the punch; none if it was admitted.
+    pub fn seq(&self) -> Option<u64> {
+        self.0.seq
+    }
+    /// The worker, if known.
+    pub fn employee(&self) -> Option<EmployeeId> {
+        self.0.employee
+    }
+    /// The site, and others that the explanation speaks of.
+    pub fn sites(&self) -> Vec<SiteId> {
+        self.0.sites()
+    }
+    /// The quarantined item that the punch was admitted from.
+    pub fn quarantine(&self) -> Option<crate::Digest> {
+        self.0.quarantine
+    }
+    /// The operators' keys that had a part in it.
+    pub fn keys(&self) -> Vec<Uuid> {
+        self.0.keys()
+    }
+
+    /// The explanation, amid its surroundings and with names where they are known.
+    pub fn told(self, context: &Context, names: &Names) -> Explanation {
+        let story = self.0.amid(context);
+        let speaker = english::Speaker::of_punch(&story, context, names);
+        let sentences = english::punch::sentences(&speaker, &story);
+        let device_report = context.report.map(|report| DeviceReport {
+            device: story.device,
+            reported_at: report.reported_at,
+            waiting: report.waiting,
+            oldest: report.oldest,
+            made_through: report.made_through,
+            held_through: report.held_through,
+            sentence: english::report::sentence(&speaker, story.device, &report),
+        });
+        Explanation {
+            punch: story.punch,
+            standing: story.standing,
+            counts: story.standing.counts(),
+            employee: story.employee,
+            site: story.site,
+            device: story.device,
+            effective_at: story.effective.0,
+            kind: story.effective.1,
+            steps: story.steps,
+            sentences,
+            device_report,
+            position: story.position,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The steps of an explanation as data: codes, numbers, ids and digests. Never names or free text.
+
+use serde::Serialize;
+
+use crate::{
+    DeviceId, Digest, Position, PunchId, Time,
+    capture::{IdentifiedBy, PunchKind},
+    device::Gap,
+    punch::{Anomaly, Basis, Clock, RejectionReason},
+    quarantine::QuarantineCode,
+    recorded::Actor,
+};
+
+/// One thing that happened to a punch, or that has not happened and is worth saying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Step {
+    /// What, with its evidence.
+    #[serde(flatten)]
+    pub what: What,
+    /// When, by the device's own clock.
+    pub device_time: Option<Time>,
+    /// When it entered the ledger; null for what has not happened.
+    pub ledger_time: Option<Time>,
+    /// Who caused it.
+    pub actor: Option<Actor>,
+    /// Where it stands in the ledger; empty for what has not happened.
+    pub positions: Vec<Position>,
+}
+
+/// What a step says, with its evidence: codes, numbers, ids and digests; never names or free text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "step", content = "evidence")]
+pub enum What {
+    /// How the punch came to be.
+    Captured(Origin),
+    /// How it reached the server.
+    Synced(Sync),
+    /// Whether somebody's identity was checked.
+    Verified(Verification),
+    /// What was decided, and on what ground.
+    Decided(Decision),
+    /// Doubts that came up and changed nothing, because a person had ruled already.
+    Doubted(Doubt),
+    /// A person corrected what counts.
+    Amended(Amendment),
+    /// Other data came under the same punch.
+    Conflict(Conflict),
+    /// What the device's numbers say around this punch. It never counts against the punch.
+    Chain(ChainFact),
+}
+
+/// How a punch came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "source")]
+pub enum Origin {
+    /// A device captured and signed it.
+    Device {
+        /// What it says.
+        kind: PunchKind,
+        /// The device's number for it.
+        seq: u64,
+        /// How the device knew who punched.
+        identified_by: IdentifiedBy,
+        /// Whether the badge was one that the device didn't know.
+        badge_unknown: bool,
+        /// Whether a photo was taken.
+        photo: bool,
+        /// The wall clock's offset from UTC, in seconds.
+        utc_offset_s: i32,
+        /// Digest of the bytes that the device signed.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        digest: Digest,
+    },
+    /// A person admitted a quarantined item.
+    Quarantine {
+        /// What it says, as that person found.
+        kind: PunchKind,
+        /// The item.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        item: Digest,
+        /// Whether the person left a note.
+        note: bool,
+    },
+}
+
+/// How a punch reached the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Sync {
+    /// The device that delivered it.
+    pub device: DeviceId,
+    /// When, by the server's clock.
+    pub received_at: Time,
+    /// Whether the server was out of reach at the press; null if that isn't known.
+    pub offline: Option<bool>,
+    /// What was known of the device's clock.
+    pub clock: Clock,
+    /// How much later than the time on the punch, in milliseconds; negative when the device's clock was
+    /// ahead by more.
+    pub delay_ms: i64,
+    /// Why the item could not be taken as it came, for an admitted one.
+    pub quarantined: Option<QuarantineCode>,
+}
+
+/// Whether somebody's identity was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Verification {
+    /// It wasn't.
+    NotChecked {
+        /// Why.
+        reason: NotChecked,
+    },
+}
+
+/// Why no identity was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NotChecked {
+    /// No identity check is set up.
+    NoneSetUp,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Decision {
+    /// Not judged yet.
+    Pending {},
+    /// It counts.
+    Accepted {
+        /// On what ground.
+        basis: Basis,
+        /// Whether a person left a note.
+        note: bool,
+    },
+    /// It waits for a person, and counts until then.
+    Referred {
+        /// Why.
+        anomalies: Vec<Anomaly>,
+    },
+    /// A person rejected it.
+    Rejected {
+        /// Why.
+        reason: RejectionReason,
+        /// Whether the person left a note.
+        note: bool,
+    },
+    /// A person took it out of the count.
+    Voided {
+        /// Whether the person left a note.
+        note: bool,
+    },
+}
+
+/// Doubts that came up and changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Doubt {
+    /// What.
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// A correction by a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Amendment {
+    /// The time that counted before.
+    pub from_at: Time,
+    /// The kind that counted before.
+    pub from_kind: PunchKind,
+    /// The time that counts since.
+    pub to_at: Time,
+    /// The kind that counts since.
+    pub to_kind: PunchKind,
+    /// Whether the person left a note.
+    pub note: bool,
+}
+
+/// Other bytes under one punch's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Conflict {
+    /// Digest of the bytes that were kept as evidence.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub digest: Digest,
+    /// The device that delivered them.
+    pub device: DeviceId,
+    /// When, by the server's clock.
+    pub received_at: Time,
+}
+
+/// What a device's numbers say around a punch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "fact")]
+pub enum ChainFact {
+    /// Numbers next to the punch's, or its own, were missing when a later one came.
+    Missing {
+        /// The numbers.
+        gap: Gap,
+        /// When they came after all, by the server's clock.
+        came_at: Option<Time>,
+    },
+    /// The punch names another predecessor than the one that is held.
+    LinkBroken {
+        /// The predecessor it names.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        named: Digest,
+        /// The predecessor that is held.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        held: Digest,
+    },
+    /// Two captures came under the punch's number.
+    Fork {
+        /// The number.
+        seq: u64,
+        /// The punch that came first; null if that item was quarantined.
+        first: Option<PunchId>,
+        /// The punch that came later; null if that item was quarantined.
+        second: Option<PunchId>,
+    },
+}

@@ -1,0 +1,330 @@
+//! From events to steps. No words here, and no names.
+
+use cqrs_es::Aggregate;
+use uuid::Uuid;
+
+use super::{
+    ChainMark, Context, MissingNumbers, Place,
+    step::{
+        Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Step, Sync,
+        Verification, What,
+    },
+};
+use crate::{
+    DeviceId, Digest, EmployeeId, Event, Position, PunchId, Recorded, SiteId, Time,
+    capture::{Capture, PunchKind},
+    device::{DeviceEvent, Gap},
+    punch::{self, Anomaly, Clock, Punch, PunchEvent, Standing},
+    recorded::{Actor, Undecodable},
+};
+
+/// A punch as its steps tell it.
+#[derive(Debug, Clone)]
+pub(super) struct Story {
+    pub punch: PunchId,
+    pub employee: Option<EmployeeId>,
+    pub site: SiteId,
+    pub device: DeviceId,
+    pub seq: Option<u64>,
+    pub quarantine: Option<Digest>,
+    pub captured_at: Time,
+    /// The wall clock's offset at capture, in seconds; none if a person admitted the punch.
+    pub utc_offset_s: Option<i32>,
+    pub standing: Standing,
+    pub effective: (Time, PunchKind),
+    pub steps: Vec<Step>,
+    pub position: Position,
+}
+
+/// A step under way: its place and who caused it.
+struct Mark {
+    place: Place,
+    actor: Option<Actor>,
+}
+
+impl Mark {
+    fn of(recorded: &Recorded) -> Self {
+        let recorded_at = recorded.recorded_at.into();
+        Self { place: Place { position: recorded.position, recorded_at }, actor: recorded.actor() }
+    }
+
+    fn step(self, what: What) -> Step {
+        Step {
+            what,
+            device_time: None,
+            ledger_time: Some(self.place.recorded_at),
+            actor: self.actor,
+            positions: vec![self.place.position],
+        }
+    }
+}
+
+fn not_happened(what: What) -> Step {
+    Step { what, device_time: None, ledger_time: None, actor: None, positions: Vec::new() }
+}
+
+/// Doubts flagged one after another, until what follows from them.
+#[derive(Default)]
+struct Flagged {
+    anomalies: Vec<Anomaly>,
+    positions: Vec<Position>,
+    first: Option<(Time, Option<Actor>)>,
+}
+
+impl Flagged {
+    fn add(&mut self, mark: Mark, anomaly: Anomaly) {
+        self.anomalies.push(anomaly);
+        self.positions.push(mark.place.position);
+        self.first.get_or_insert((mark.place.recorded_at, mark.actor));
+    }
+
+    fn referred(self, mark: Mark) -> Step {
+        let mut step = mark.step(What::Decided(Decision::Referred { anomalies: self.anomalies }));
+        step.positions.splice(0..0, self.positions);
+        step
+    }
+
+    fn without_effect(self) -> Option<Step> {
+        let (at, actor) = self.first?;
+        Some(Step {
+            what: What::Doubted(Doubt { anomalies: self.anomalies }),
+            device_time: None,
+            ledger_time: Some(at),
+            actor,
+            positions: self.positions,
+        })
+    }
+}
+
+impl Story {
+    pub fn of(events: &[Recorded]) -> Result<Option<Self>, Undecodable> {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
+        let mut punch = Punch::default();
+        let mut steps = Vec::with_capacity(events.len() + 2);
+        let mut flagged = Flagged::default();
+        let mut id = None;
+        for recorded in events {
+            let wrong = |what| Undecodable::new(recorded.position, what);
+            let Event::Punch(of, event) = recorded.event()? else {
+                return Err(wrong("it is no event of a punch"));
+            };
+            id = Some(of);
+            let before = punch.effective();
+            punch.apply(event.clone());
+            let mark = Mark::of(recorded);
+            match event {
+                PunchEvent::AnomalyFlagged { anomaly } => flagged.add(mark, anomaly),
+                PunchEvent::ReferredForReview { .. } => {
+                    steps.push(std::mem::take(&mut flagged).referred(mark));
+                }
+                other => {
+                    steps.extend(std::mem::take(&mut flagged).without_effect());
+                    let step = step(other, mark, before, &punch);
+                    steps.push(step.ok_or_else(|| wrong("the punch's first event is missing"))?);
+                }
+            }
+        }
+        steps.extend(flagged.without_effect());
+        let unreadable =
+            || Undecodable::new(first.position, "the punch's first event can't be read");
+        let (id, effective) = id.zip(punch.effective()).ok_or_else(unreadable)?;
+        let origin = punch.origin().ok_or_else(unreadable)?;
+        let mut story = match origin {
+            punch::Origin::Captured { capture, .. } => Self::captured(id, capture),
+            punch::Origin::Admitted { quarantine, employee, site, device, captured_at, .. } => {
+                Self {
+                    employee: Some(*employee),
+                    site: *site,
+                    device: *device,
+                    quarantine: Some(*quarantine),
+                    ..Self::begun(id, *captured_at)
+                }
+            }
+        };
+        if punch.standing() == Standing::Recorded {
+            steps.push(not_happened(What::Decided(Decision::Pending {})));
+        }
+        let verified = What::Verified(Verification::NotChecked { reason: NotChecked::NoneSetUp });
+        let at = steps.iter().take_while(|step| is_arrival(&step.what)).count();
+        steps.insert(at, not_happened(verified));
+        story.steps = steps;
+        story.standing = punch.standing();
+        story.effective = effective;
+        story.position = last.position;
+        Ok(Some(story))
+    }
+
+    fn begun(punch: PunchId, captured_at: Time) -> Self {
+        Self {
+            punch,
+            employee: None,
+            site: SiteId::NIL,
+            device: DeviceId::NIL,
+            seq: None,
+            quarantine: None,
+            captured_at,
+            utc_offset_s: None,
+            standing: Standing::Recorded,
+            effective: (captured_at, PunchKind::In),
+            steps: Vec::new(),
+            position: Position::START,
+        }
+    }
+
+    fn captured(punch: PunchId, capture: &Capture) -> Self {
+        Self {
+            employee: capture.employee,
+            site: capture.site,
+            device: capture.device,
+            seq: Some(capture.seq),
+            utc_offset_s: Some(capture.utc_offset_s),
+            ..Self::begun(punch, capture.captured_at)
+        }
+    }
+
+    /// Adds what the surroundings say.
+    pub fn amid(mut self, context: &Context) -> Self {
+        let mut arrival = Vec::new();
+        if let Some(item) = context.quarantined.filter(|_| self.quarantine.is_some()) {
+            let sync = Sync {
+                device: self.device,
+                received_at: item.received_at,
+                offline: None,
+                clock: Clock::Unknown,
+                delay_ms: item.received_at.millis_since(self.captured_at),
+                quarantined: Some(item.code),
+            };
+            let actor = Some(Actor::Device(self.device));
+            arrival.push(Mark { place: item.place, actor }.step(What::Synced(sync)));
+        }
+        let mut gaps: Vec<_> = context.gaps.iter().filter(|gap| self.is_beside(gap)).collect();
+        gaps.sort_unstable_by_key(|missing| missing.gap);
+        arrival.extend(gaps.into_iter().map(missing));
+        let mut marks: Vec<_> = context.marks.iter().collect();
+        marks.sort_by_key(|mark| mark.place);
+        arrival.extend(marks.into_iter().filter_map(|mark| self.quoted(mark)));
+        let newest = arrival.iter().flat_map(|step| step.positions.iter().copied()).max();
+        self.position = self.position.max(newest.unwrap_or_default());
+        let at = self.steps.iter().take_while(|step| is_arrival(&step.what)).count();
+        self.steps.splice(at..at, arrival);
+        self
+    }
+
+    fn is_beside(&self, missing: &MissingNumbers) -> bool {
+        let Gap { from, to } = missing.gap;
+        self.seq.is_some_and(|seq| from <= seq.saturating_add(1) && seq <= to.saturating_add(1))
+    }
+
+    fn quoted(&self, mark: &ChainMark) -> Option<Step> {
+        let fact = match mark.event {
+            DeviceEvent::LinkBroken { seq, named, held } if Some(seq) == self.seq => {
+                ChainFact::LinkBroken { named, held }
+            }
+            DeviceEvent::ForkDetected { seq, first, second } if Some(seq) == self.seq => {
+                ChainFact::Fork { seq, first, second }
+            }
+            _ => return None,
+        };
+        Some(Mark { place: mark.place, actor: Some(Actor::Policy) }.step(What::Chain(fact)))
+    }
+
+    pub fn sites(&self) -> Vec<SiteId> {
+        let anomalies = self.steps.iter().flat_map(|step| match &step.what {
+            What::Decided(Decision::Referred { anomalies }) => anomalies.as_slice(),
+            What::Doubted(Doubt { anomalies }) => anomalies.as_slice(),
+            _ => &[],
+        });
+        let others = anomalies.filter_map(|anomaly| match anomaly {
+            Anomaly::TwoSites { site, .. } => Some(*site),
+            _ => None,
+        });
+        std::iter::once(self.site).chain(others).collect()
+    }
+
+    pub fn keys(&self) -> Vec<Uuid> {
+        let key = |step: &Step| match step.actor {
+            Some(Actor::Key(id)) => Some(id),
+            _ => None,
+        };
+        self.steps.iter().filter_map(key).collect()
+    }
+}
+
+/// How a punch came and what came with it: told before what was made of it.
+const fn is_arrival(what: &What) -> bool {
+    matches!(what, What::Captured(_) | What::Synced(_) | What::Chain(_))
+}
+
+fn missing(missing: &MissingNumbers) -> Step {
+    let fact = ChainFact::Missing {
+        gap: missing.gap,
+        came_at: missing.came.map(|place| place.recorded_at),
+    };
+    let mark = Mark { place: missing.noticed, actor: Some(Actor::Policy) };
+    let mut step = mark.step(What::Chain(fact));
+    step.positions.extend(missing.came.map(|place| place.position));
+    step
+}
+
+/// The step of one event; none if it can't stand before the punch's first.
+fn step(
+    event: PunchEvent,
+    mark: Mark,
+    before: Option<(Time, PunchKind)>,
+    punch: &Punch,
+) -> Option<Step> {
+    let what = match event {
+        PunchEvent::Captured { .. } => return captured(mark, punch),
+        PunchEvent::Admitted { quarantine, kind, captured_at, note, .. } => {
+            let origin = Origin::Quarantine { kind, item: quarantine, note: note.is_some() };
+            let step = mark.step(What::Captured(origin));
+            return Some(Step { device_time: Some(captured_at), ..step });
+        }
+        PunchEvent::Synced { device, received_at, clock } => {
+            let offline = match punch.origin()? {
+                punch::Origin::Captured { capture, .. } => Some(capture.offline),
+                punch::Origin::Admitted { .. } => None,
+            };
+            let delay_ms = received_at.millis_since(before?.0);
+            What::Synced(Sync { device, received_at, offline, clock, delay_ms, quarantined: None })
+        }
+        PunchEvent::ConflictingCaptureReceived { digest, device, received_at } => {
+            What::Conflict(Conflict { digest, device, received_at })
+        }
+        PunchEvent::Accepted { basis, note } => {
+            What::Decided(Decision::Accepted { basis, note: note.is_some() })
+        }
+        PunchEvent::Rejected { reason, note } => {
+            What::Decided(Decision::Rejected { reason, note: note.is_some() })
+        }
+        PunchEvent::Voided { note } => What::Decided(Decision::Voided { note: note.is_some() }),
+        PunchEvent::Amended { effective_at, kind, note } => {
+            let (from_at, from_kind) = before?;
+            What::Amended(Amendment {
+                from_at,
+                from_kind,
+                to_at: effective_at,
+                to_kind: kind,
+                note: note.is_some(),
+            })
+        }
+        // The caller gathers these into one step.
+        PunchEvent::AnomalyFlagged { .. } | PunchEvent::ReferredForReview { .. } => return None,
+    };
+    before.map(|_| mark.step(what))
+}
+
+fn captured(mark: Mark, punch: &Punch) -> Option<Step> {
+    let punch::Origin::Captured { digest, capture } = punch.origin()? else { return None };
+    let origin = Origin::Device {
+        kind: capture.kind,
+        seq: capture.seq,
+        identified_by: capture.identified_by,
+        badge_unknown: capture.badge.is_some(),
+        photo: capture.photo.is_some(),
+        utc_offset_s: capture.utc_offset_s,
+        digest: *digest,
+    };
+    let step = mark.step(What::Captured(origin));
+    Some(Step { device_time: Some(capture.captured_at), ..step })
+}

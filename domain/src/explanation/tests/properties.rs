@@ -1,0 +1,122 @@
+//! What holds of every explanation, whatever the events.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    capture::PunchKind,
+    punch::{Reason, RejectionReason},
+};
+
+/// One of each event that may follow the first two; a new one doesn't compile without being added.
+fn every_event() -> Vec<PunchEvent> {
+    let later = vec![
+        PunchEvent::ConflictingCaptureReceived {
+            digest: Digest::of(b"x"),
+            device: device(),
+            received_at: at("11:00:00.000"),
+        },
+        PunchEvent::AnomalyFlagged { anomaly: Anomaly::RevokedDevice },
+        PunchEvent::ReferredForReview { reasons: vec![Reason::RevokedDevice] },
+        PunchEvent::Accepted { basis: Basis::Policy, note: None },
+        PunchEvent::Accepted { basis: Basis::Verification, note: None },
+        PunchEvent::Accepted { basis: Basis::Manager, note: note() },
+        PunchEvent::Rejected { reason: RejectionReason::WrongPerson, note: note() },
+        PunchEvent::Amended { effective_at: at("07:00:00.000"), kind: PunchKind::Out, note: None },
+        PunchEvent::Voided { note: None },
+    ];
+    for event in &later {
+        match event {
+            PunchEvent::Captured { .. }
+            | PunchEvent::Synced { .. }
+            | PunchEvent::Admitted { .. } => {
+                unreachable!("these come first")
+            }
+            PunchEvent::ConflictingCaptureReceived { .. }
+            | PunchEvent::AnomalyFlagged { .. }
+            | PunchEvent::ReferredForReview { .. }
+            | PunchEvent::Accepted { .. }
+            | PunchEvent::Rejected { .. }
+            | PunchEvent::Amended { .. }
+            | PunchEvent::Voided { .. } => {}
+        }
+    }
+    later
+}
+
+fn has(explanation: &Explanation, step: fn(&What) -> bool) -> bool {
+    explanation.steps.iter().any(|found| step(&found.what))
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_four_questions_are_answered_and_every_position_is_quoted(
+        picks in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4), 0..12),
+        anomalies in prop::collection::vec(prop::sample::select(every_anomaly()), 0..4),
+    ) {
+        let actors = [Actor::Policy, key(), Actor::CommandLine, Actor::Device(device())];
+        let mut stream = Stream::offline();
+        if !anomalies.is_empty() {
+            stream = stream.referred("09:10:06.000", anomalies);
+        }
+        let later = every_event();
+        for (pick, actor) in picks {
+            let actor = actors[usize::from(actor)].clone();
+            stream = stream.then("12:00:00.000", actor, pick.get(&later).clone());
+        }
+        let explained = stream.explained(&context());
+        prop_assert!(has(&explained, |what| matches!(what, What::Captured(_))));
+        prop_assert!(has(&explained, |what| matches!(what, What::Synced(_))));
+        prop_assert!(has(&explained, |what| matches!(what, What::Verified(_))));
+        let ruled = stream.0.iter().any(|recorded| recorded.event_type != "Amended"
+            && !matches!(recorded.event_type.as_str(), "Captured" | "Synced" | "AnomalyFlagged")
+            && recorded.event_type != "ConflictingCaptureReceived");
+        prop_assert!(has(&explained, |what| matches!(what, What::Decided(_))));
+        prop_assert_eq!(
+            has(&explained, |what| matches!(what, What::Decided(Decision::Pending {}))), !ruled
+        );
+        let mut quoted: Vec<u64> =
+            explained.steps.iter().flat_map(|step| step.positions.iter().map(|at| at.0)).collect();
+        quoted.sort_unstable();
+        let every: Vec<u64> = stream.0.iter().map(|recorded| recorded.position.0).collect();
+        prop_assert_eq!(quoted, every, "each event stands in one step");
+        prop_assert!(explained.sentences.iter().all(|said| said.ends_with('.')));
+        prop_assert!(explained.sentences.iter().all(|said| !said.contains("  ")));
+        prop_assert_eq!(explained, stream.explained(&context()));
+    }
+}
+
+#[test]
+fn the_order_in_which_facts_are_brought_changes_nothing() {
+    let gap = |from| MissingNumbers {
+        gap: Gap { from, to: from },
+        noticed: place(101 + from, "09:10:06.000"),
+        came: None,
+    };
+    let (mut here, mut there) = (context(), context());
+    here.gaps = vec![gap(1), gap(2)];
+    there.gaps = vec![gap(2), gap(1)];
+    let stream = Stream::offline().accepted();
+    assert_eq!(stream.explained(&here), stream.explained(&there));
+}
+
+#[test]
+fn names_are_in_the_sentences_and_nowhere_else() {
+    let mut explained = Stream::offline().accepted().explained(&context());
+    assert!(explained.sentences[0].contains("Maria Ortiz"));
+    explained.sentences.clear();
+    let json = serde_json::to_string(&explained).unwrap();
+    assert!(!json.contains("Maria") && !json.contains("Harbour") && !json.contains("Front"));
+}
+
+#[test]
+fn a_stream_that_can_not_be_read_is_an_error_and_an_empty_one_is_no_punch() {
+    assert_eq!(explain(&[], &context(), &names()), Ok(None));
+    let mut torn = Stream::offline().accepted().0;
+    torn.remove(0);
+    let error = explain(&torn, &context(), &names()).unwrap_err();
+    assert_eq!(error.position, Position(101));
+    let mut newer = Stream::offline().0;
+    newer[1].event_version = "2".to_owned();
+    assert_eq!(explain(&newer, &context(), &names()).unwrap_err().position, Position(101));
+}
