@@ -113,7 +113,8 @@ impl Backoff {
         let dice = dice.clamp(0.0, 1.0);
         let own = now + Duration::from_millis(self.jittered_ms(dice));
         let budgeted = self.budget.ready_at(1, now);
-        self.budget.take(1, now);
+        // Spent when it is there to be spent: an empty budget is a debt, not a fresh start.
+        self.budget.take(1, budgeted);
         let asked = retry_after.map_or(now, |asked| {
             let asked = asked.min(Duration::from_secs(RETRY_AFTER_MAX_S));
             let jitter_ms = (asked.as_millis() as u64 / 2).clamp(TRY_FLOOR_MS, 30_000);

@@ -1,0 +1,286 @@
+//! A punch's way on the device: from the badge to the day it may be forgotten.
+
+mod stand_in;
+
+use punchtrail_device::{
+    Confirmation, Device, Drain, Options, Pin, Press, PunchError, SyncReport,
+    capture::Notice,
+    store::{outbox, outbox::Kept},
+};
+use punchtrail_domain::{
+    Digest,
+    capture::{Capture, IdentifiedBy, PunchKind},
+};
+use stand_in::{CODE, Call, StandIn, person};
+use zeroize::Zeroizing;
+
+const DAY_MS: i64 = 86_400_000;
+
+struct Door {
+    _dir: tempfile::TempDir,
+    device: Device,
+}
+
+impl Door {
+    async fn enrolled(server: &StandIn) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Device::create(dir.path().join("d"), Options::default()).await.unwrap();
+        let door = Self { _dir: dir, device };
+        door.enroll(server).await;
+        door
+    }
+
+    async fn enroll(&self, server: &StandIn) {
+        let agent = self.device.lock_agent().unwrap();
+        self.device.enroll(&agent, &server.url, CODE, "Gate 1").await.unwrap();
+        assert_eq!(Drain::new(&self.device, &agent).sync().await.unwrap().error.map(|e| e.code), None);
+    }
+
+    async fn punch(&self, badge: &str, kind: PunchKind) -> Confirmation {
+        self.press(badge, kind, None, None).await.unwrap()
+    }
+
+    async fn press(
+        &self,
+        badge: &str,
+        kind: PunchKind,
+        pin: Option<&str>,
+        photo: Option<&[u8]>,
+    ) -> Result<Confirmation, PunchError> {
+        self.device
+            .punch(Press {
+                badge: badge.to_owned(),
+                kind,
+                pin: pin.map(Pin::typed),
+                photo: photo.map(|bytes| Zeroizing::new(bytes.to_vec())),
+            })
+            .await
+    }
+
+    async fn sync(&self) -> SyncReport {
+        let agent = self.device.lock_agent().unwrap();
+        Drain::new(&self.device, &agent).sync().await.unwrap()
+    }
+
+    async fn held(&self) -> Vec<Kept> {
+        let id = self.device.identity().await.unwrap().unwrap().id;
+        outbox::held(&mut self.device.store().read().await.unwrap(), id).await.unwrap()
+    }
+}
+
+fn jpeg(tail: &[u8]) -> Vec<u8> {
+    [&[0xff, 0xd8, 0xff, 0xe0], tail].concat()
+}
+
+#[tokio::test]
+async fn punches_made_offline_reach_the_server_in_order_byte_for_byte() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    for kind in [PunchKind::In, PunchKind::BreakStart, PunchKind::BreakEnd, PunchKind::Out] {
+        door.punch("1001", kind).await;
+    }
+    let held = door.held().await;
+    let report = door.sync().await;
+    assert!(report.complete);
+    assert_eq!((report.delivered, report.waiting), (4, 0));
+
+    let device = door.device.identity().await.unwrap().unwrap().device;
+    let captures = server.ledger().captures(device);
+    let mut prev = Digest::ZERO;
+    for (capture, kept) in captures.iter().zip(&held) {
+        assert_eq!(capture.to_bytes(), kept.bytes);
+        assert_eq!(capture.prev, prev);
+        prev = kept.digest;
+    }
+    assert_eq!(captures.iter().map(|c| c.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(captures[0].employee, Some(server.ledger().rows[0].employee));
+    assert_eq!(captures[0].badge, None);
+    assert_eq!(captures[0].identified_by, IdentifiedBy::Badge);
+
+    let again = door.sync().await;
+    assert_eq!((again.delivered, server.ledger().batches().len()), (0, 1));
+    // The server heard of the backlog before it came, and that nothing is left after.
+    let heard = server.ledger().calls.clone();
+    let backlog = heard.iter().position(|c| *c == Call::Heartbeat { outbox: 4, photos: 0 });
+    let batch = heard.iter().position(|c| matches!(c, Call::Batch(_)));
+    let emptied = heard.iter().rposition(|c| *c == Call::Heartbeat { outbox: 0, photos: 0 });
+    assert!(backlog < batch && batch < emptied, "{heard:?}");
+}
+
+#[tokio::test]
+async fn whom_the_manifest_does_not_know_is_recorded_by_badge() {
+    let server = StandIn::start().await;
+    server.ledger().rows.extend([person("77", "Twin one", None), person("77", "Twin two", None)]);
+    let door = Door::enrolled(&server).await;
+    for badge in ["9999", "77"] {
+        let punch = door.punch(badge, PunchKind::In).await;
+        assert_eq!((punch.employee, punch.badge.as_deref()), (None, Some(badge)));
+        assert_eq!(punch.notice, Some(Notice::UnknownBadge));
+    }
+    for bad in ["", "   ", &"x".repeat(65)] {
+        let refused = door.press(bad, PunchKind::In, None, None).await.unwrap_err();
+        assert!(matches!(refused, PunchError::BadBadge));
+    }
+    assert_eq!(door.held().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_pin_confirms_and_a_wrong_one_records_nothing() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    let right = door.press("1001", PunchKind::In, Some("4711"), None).await.unwrap();
+    assert_eq!(right.identified_by, IdentifiedBy::Pin);
+    let unset = door.press("1002", PunchKind::In, Some("4711"), None).await.unwrap();
+    assert_eq!(unset.identified_by, IdentifiedBy::Badge);
+    assert_eq!(unset.notice, Some(Notice::PinNotChecked));
+    for _ in 0..5 {
+        let wrong = door.press("1001", PunchKind::Out, Some("0000"), None).await.unwrap_err();
+        assert!(matches!(wrong, PunchError::WrongPin), "{wrong}");
+    }
+    // Now even the right one isn't looked at; the worker isn't stopped from punching.
+    let throttled = door.press("1001", PunchKind::Out, Some("4711"), None).await.unwrap_err();
+    assert!(matches!(throttled, PunchError::PinThrottled), "{throttled}");
+    assert_eq!(door.held().await.len(), 2);
+    assert_eq!(door.punch("1001", PunchKind::Out).await.seq, 3);
+}
+
+#[tokio::test]
+async fn photos_follow_after_punches_and_a_refused_one_holds_up_no_other() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    let photo = jpeg(b"first");
+    let punch = door.press("1001", PunchKind::In, None, Some(&photo)).await.unwrap();
+    assert_eq!(punch.photo, Some(Digest::of(&photo)));
+    door.press("1001", PunchKind::Out, None, Some(&jpeg(b"second"))).await.unwrap();
+    for bad in [&b""[..], b"GIF89a", &jpeg(&vec![0; 5 << 20])] {
+        let refused = door.press("1001", PunchKind::In, None, Some(bad)).await.unwrap_err();
+        assert!(matches!(refused, PunchError::BadPhoto(_)));
+    }
+    let report = door.sync().await;
+    assert_eq!((report.delivered, report.photos_delivered, report.complete), (2, 2, true));
+    assert!(server.ledger().photos.contains(&Digest::of(&photo)));
+    let calls = server.ledger().calls.clone();
+    let batch = calls.iter().position(|c| matches!(c, Call::Batch(_)));
+    assert!(batch < calls.iter().position(|c| *c == Call::Photo));
+
+    server.ledger().refuse_photos = true;
+    door.press("1001", PunchKind::In, None, Some(&jpeg(b"third"))).await.unwrap();
+    let report = door.sync().await;
+    assert!(!report.complete && report.waiting == 0 && report.photos_waiting == 1);
+    let status = door.device.status().await.unwrap().current.unwrap();
+    assert_eq!((status.photos, status.photos_refused), (1, 1));
+    server.ledger().refuse_photos = false;
+    assert!(door.sync().await.complete);
+}
+
+#[tokio::test]
+async fn a_damaged_photo_is_said_to_be_lost_and_its_punch_stands() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    let photo = jpeg(b"frame");
+    door.press("1001", PunchKind::In, None, Some(&photo)).await.unwrap();
+    std::fs::remove_file(door.device.folder().photo(Digest::of(&photo))).unwrap();
+    let report = door.sync().await;
+    assert_eq!((report.delivered, report.photos_delivered), (1, 0));
+    assert_eq!(door.device.status().await.unwrap().current.unwrap().photos_lost, 1);
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_stays_for_the_restore_window_of_server_time() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    let photo = jpeg(b"frame");
+    door.press("1001", PunchKind::In, None, Some(&photo)).await.unwrap();
+    door.sync().await;
+    let file = door.device.folder().photo(Digest::of(&photo));
+    server.pass_ms(30 * DAY_MS - 1);
+    door.sync().await;
+    assert_eq!(door.held().await.len(), 1, "kept to the last millisecond");
+    server.pass_ms(1);
+    door.sync().await;
+    assert_eq!(door.held().await.len(), 0);
+    // The photo's own window began at the answer after it was stored.
+    server.pass_ms(DAY_MS);
+    door.sync().await;
+    assert!(!file.exists());
+    assert_eq!(door.punch("1001", PunchKind::Out).await.seq, 2, "the chain goes on");
+    assert!(door.sync().await.complete);
+}
+
+#[tokio::test]
+async fn every_status_acknowledges_and_unknown_codes_are_no_obstacle() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    server.ledger().quarantine_all = true;
+    door.punch("1001", PunchKind::In).await;
+    assert!(door.sync().await.complete);
+}
+
+#[tokio::test]
+async fn the_manifest_is_walked_again_when_the_roster_differs_and_the_absent_are_forgotten() {
+    let server = StandIn::start().await;
+    server.ledger().page = 2;
+    let more = (0..5).map(|n| person(&format!("20{n}"), "Temp", None));
+    server.ledger().rows.extend(more);
+    server.ledger().roster_changes_on_page = Some(1);
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::create(dir.path().join("d"), Options::default()).await.unwrap();
+    let door = Door { _dir: dir, device };
+    {
+        let agent = door.device.lock_agent().unwrap();
+        door.device.enroll(&agent, &server.url, CODE, "Gate 1").await.unwrap();
+    }
+    door.sync().await;
+    assert_eq!(door.device.status().await.unwrap().employees, 0, "half a walk is not taken");
+    door.sync().await;
+    let status = door.device.status().await.unwrap();
+    assert_eq!((status.employees, status.roster_version.as_deref()), (7, Some("r2")));
+
+    server.ledger().rows.remove(0);
+    door.sync().await;
+    assert_eq!(door.device.status().await.unwrap().employees, 7, "the same version isn't walked");
+    server.ledger().roster = "r3".to_owned();
+    door.sync().await;
+    assert_eq!(door.device.status().await.unwrap().employees, 6);
+    assert_eq!(door.punch("1001", PunchKind::In).await.badge.as_deref(), Some("1001"));
+}
+
+#[tokio::test]
+async fn an_earlier_identity_stays_until_all_of_its_is_delivered_and_its_window_over() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    let first = door.device.identity().await.unwrap().unwrap();
+    door.punch("1001", PunchKind::In).await;
+    {
+        let agent = door.device.lock_agent().unwrap();
+        door.device.enroll(&agent, &server.url, CODE, "Gate 1 again").await.unwrap();
+    }
+    let second = door.device.identity().await.unwrap().unwrap();
+    assert_ne!(first.device, second.device);
+    assert_eq!(door.punch("9999", PunchKind::Out).await.seq, 1, "a chain of its own");
+    assert_eq!(door.device.status().await.unwrap().earlier[0].outbox, 1);
+
+    let report = door.sync().await;
+    assert_eq!((report.delivered, report.complete), (2, true));
+    assert_eq!(server.ledger().captures(first.device).len(), 1);
+    assert_eq!(server.ledger().captures(second.device).len(), 1);
+    assert_eq!(door.device.status().await.unwrap().earlier[0].kept, 1);
+    server.pass_ms(31 * DAY_MS);
+    assert!(door.sync().await.complete);
+    assert!(door.device.status().await.unwrap().earlier.is_empty());
+}
+
+#[tokio::test]
+async fn captures_say_whether_the_server_was_out_of_reach() {
+    let server = StandIn::start().await;
+    let door = Door::enrolled(&server).await;
+    assert!(!door.punch("1001", PunchKind::In).await.offline);
+    server.ledger().any_faults.extend(vec![stand_in::Fault::Cut; 4]);
+    assert!(!door.sync().await.complete);
+    assert!(door.punch("1001", PunchKind::Out).await.offline);
+    assert!(door.sync().await.complete);
+    let held = door.held().await;
+    let offline: Vec<bool> =
+        held.iter().map(|kept| Capture::parse(&kept.bytes).unwrap().offline).collect();
+    assert_eq!(offline, [false, true]);
+}

@@ -1,0 +1,403 @@
+//! A server on loopback that speaks the device protocol over real HTTP with the real wire types, keeps
+//! what it gets in memory, and misbehaves when told to. It stands in for the server so that the device
+//! is tested alone; the whole system is tested in `tests/`.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use punchtrail_domain::{
+    DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::Capture,
+    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url},
+    wire::{
+        BatchRequest, DevicePolicy, EnrollRequest, Heartbeat, ManifestPage, ManifestRow, PinHash,
+        pairing_code,
+    },
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub const CODE: &str = "BCDF-GHJK";
+
+/// What the server does with the next batch instead of taking it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// 503 with this Retry-After, in seconds.
+    Busy(u64),
+    /// 429 one_at_a_time.
+    OneAtATime,
+    /// Takes it, then breaks the connection off before the answer is through.
+    CutAfterCommit,
+    /// Breaks off at once.
+    Cut,
+    /// A problem document with this status and code.
+    Refuse(u16, &'static str),
+    /// A gateway's page.
+    Html(u16),
+    /// 307 to elsewhere.
+    Redirect(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub bytes: Vec<u8>,
+    pub position: u64,
+    pub seq: u64,
+}
+
+#[derive(Debug)]
+pub struct Enrolment {
+    pub device: DeviceId,
+    pub key: PublicKey,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    Heartbeat { outbox: u64, photos: u64 },
+    Manifest,
+    Batch(Vec<u64>),
+    Photo,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    pub org: OrgId,
+    pub site: SiteId,
+    pub tokens: HashMap<String, Enrolment>,
+    pub punches: BTreeMap<(DeviceId, PunchId), Held>,
+    pub photos: BTreeSet<Digest>,
+    pub head: u64,
+    pub clock: Time,
+    pub rows: Vec<ManifestRow>,
+    pub roster: String,
+    pub policy: DevicePolicy,
+    pub page: usize,
+    pub batch_faults: VecDeque<Fault>,
+    pub any_faults: VecDeque<Fault>,
+    pub batch_items_max: usize,
+    pub refuse_punch: Option<PunchId>,
+    pub refuse_photos: bool,
+    pub quarantine_all: bool,
+    pub roster_changes_on_page: Option<usize>,
+    pub calls: Vec<Call>,
+    pub last_heartbeat: Option<Heartbeat>,
+}
+
+impl Ledger {
+    pub fn acked_through(&self, device: DeviceId) -> u64 {
+        let seqs: BTreeSet<u64> = self
+            .punches
+            .iter()
+            .filter(|((of, _), _)| *of == device)
+            .map(|(_, held)| held.seq)
+            .collect();
+        (1..).take_while(|seq| seqs.contains(seq)).last().unwrap_or(0)
+    }
+
+    /// An earlier backup is put back: everything above `position` is gone.
+    pub fn restore_to(&mut self, position: u64) {
+        self.punches.retain(|_, held| held.position <= position);
+        self.head = position;
+    }
+
+    pub fn captures(&self, device: DeviceId) -> Vec<Capture> {
+        let mut captures: Vec<Capture> = self
+            .punches
+            .iter()
+            .filter(|((of, _), _)| *of == device)
+            .map(|(_, held)| Capture::parse(&held.bytes).unwrap())
+            .collect();
+        captures.sort_by_key(|capture| capture.seq);
+        captures
+    }
+
+    pub fn batches(&self) -> Vec<Vec<u64>> {
+        self.calls
+            .iter()
+            .filter_map(|call| match call {
+                Call::Batch(seqs) => Some(seqs.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[derive(Clone)]
+pub struct StandIn {
+    pub url: String,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl StandIn {
+    pub async fn start() -> Self {
+        let policy = DevicePolicy {
+            reconnect_spread_s: 0,
+            heartbeat_s: 300,
+            punches_per_minute: 60_000,
+            ..punchtrail_device::manifest::default_policy()
+        };
+        let ledger = Arc::new(Mutex::new(Ledger {
+            org: OrgId(Uuid::new_v4()),
+            site: SiteId(Uuid::new_v4()),
+            tokens: HashMap::new(),
+            punches: BTreeMap::new(),
+            photos: BTreeSet::new(),
+            head: 100,
+            clock: "2026-11-21T09:10:00.412Z".parse().unwrap(),
+            rows: vec![person("1001", "Ada", Some("4711")), person("1002", "Ben", None)],
+            roster: "r1".to_owned(),
+            policy,
+            page: 500,
+            batch_faults: VecDeque::new(),
+            any_faults: VecDeque::new(),
+            batch_items_max: 500,
+            refuse_punch: None,
+            refuse_photos: false,
+            quarantine_all: false,
+            roster_changes_on_page: None,
+            calls: Vec::new(),
+            last_heartbeat: None,
+        }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stand_in = Self { url, ledger };
+        let router = Router::new()
+            .route("/v1/devices/enroll", post(enroll))
+            .route("/v1/devices/self/heartbeat", post(heartbeat))
+            .route("/v1/sites/{site}/manifest", get(manifest))
+            .route("/v1/sites/{site}/punches/batch", post(batch))
+            .route("/v1/photos/{digest}", put(photo))
+            .with_state(stand_in.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        stand_in
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// The server's clock moves on.
+    pub fn pass_ms(&self, ms: i64) {
+        let mut ledger = self.ledger();
+        ledger.clock = ledger.clock.plus_millis(ms);
+    }
+}
+
+pub fn person(badge: &str, name: &str, pin: Option<&str>) -> ManifestRow {
+    ManifestRow {
+        employee: EmployeeId(Uuid::new_v4()),
+        badge: Some(badge.to_owned()),
+        name: name.to_owned(),
+        pin: pin.map(|pin| PinHash { phc: hashed(pin) }),
+        face: false,
+        last_kind: None,
+    }
+}
+
+fn hashed(pin: &str) -> String {
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+    let cheap = Params::new(8, 1, 1, None).unwrap();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, cheap)
+        .hash_password(pin.as_bytes())
+        .unwrap()
+        .to_string()
+}
+
+fn problem(status: u16, code: &str) -> Response {
+    let body = json!({
+        "type": "about:blank", "title": code, "status": status, "detail": format!("told to: {code}"),
+        "code": code, "request_id": "r",
+    });
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, [("content-type", "application/problem+json")], body.to_string()).into_response()
+}
+
+/// Headers go out, the body never ends well: the client sees a broken-off answer.
+fn cut() -> Response {
+    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+    Response::new(Body::from_stream(broken))
+}
+
+impl Fault {
+    fn response(&self) -> Response {
+        match self {
+            Self::Busy(seconds) => {
+                let mut response = problem(503, "busy");
+                response.headers_mut().insert("retry-after", (*seconds).into());
+                response
+            }
+            Self::OneAtATime => problem(429, "one_at_a_time"),
+            Self::Cut | Self::CutAfterCommit => cut(),
+            Self::Refuse(status, code) => problem(*status, code),
+            Self::Html(status) => {
+                (StatusCode::from_u16(*status).unwrap(), "<html>gateway</html>").into_response()
+            }
+            Self::Redirect(to) => {
+                (StatusCode::TEMPORARY_REDIRECT, [("location", to.clone())]).into_response()
+            }
+        }
+    }
+}
+
+fn caller(ledger: &Ledger, headers: &HeaderMap) -> Option<DeviceId> {
+    let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    ledger.tokens.get(token).map(|enrolment| enrolment.device)
+}
+
+async fn enroll(State(server): State<StandIn>, Json(request): Json<EnrollRequest>) -> Response {
+    let mut ledger = server.ledger();
+    let Some(letters) = pairing_code(&request.code).filter(|c| *c == CODE.replace('-', "")) else {
+        return problem(403, "pairing_code_invalid");
+    };
+    let key = PublicKey::from_bytes(&from_base64url(&request.public_key).unwrap()).unwrap();
+    let proof = Signature(from_base64url(&request.proof).unwrap());
+    key.verify(ENROLMENT_TYPE, letters.as_bytes(), &proof).unwrap();
+    let device = DeviceId(Uuid::new_v4());
+    let token = format!("ptd_{}", Uuid::new_v4().simple());
+    ledger.tokens.insert(token.clone(), Enrolment { device, key, name: request.name });
+    let answer = json!({
+        "device": device, "org": ledger.org, "site": ledger.site, "token": token,
+        "server_time": ledger.clock, "added_by_a_later_version": true,
+    });
+    (StatusCode::CREATED, Json(answer)).into_response()
+}
+
+async fn heartbeat(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Json(heartbeat): Json<Heartbeat>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if let Some(fault) = ledger.any_faults.pop_front() {
+        return fault.response();
+    }
+    let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
+    ledger.calls.push(Call::Heartbeat { outbox: heartbeat.outbox, photos: heartbeat.photos });
+    ledger.last_heartbeat = Some(heartbeat);
+    Json(json!({
+        "server_time": ledger.clock, "acked_through": ledger.acked_through(device),
+        "roster": ledger.roster, "commands": false,
+    }))
+    .into_response()
+}
+
+async fn manifest(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(_site): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    let from: usize = query.get("cursor").map_or(0, |cursor| cursor[2..].parse().unwrap());
+    ledger.calls.push(Call::Manifest);
+    if from > 0 && ledger.roster_changes_on_page.take().is_some() {
+        ledger.roster = "r2".to_owned();
+        return problem(409, "roster_changed");
+    }
+    let until = (from + ledger.page).min(ledger.rows.len());
+    let has_more = until < ledger.rows.len();
+    Json(ManifestPage {
+        data: ledger.rows[from..until].to_vec(),
+        policy: ledger.policy.clone(),
+        roster: ledger.roster.clone(),
+        // A character that must be percent-encoded.
+        next_cursor: has_more.then(|| format!("c+{until}")),
+        has_more,
+    })
+    .into_response()
+}
+
+async fn batch(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(_site): Path<String>,
+    Json(request): Json<BatchRequest>,
+) -> Response {
+    let mut ledger = server.ledger();
+    let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
+    let bytes: Vec<Vec<u8>> =
+        request.punches.iter().map(|i| URL_SAFE_NO_PAD.decode(&i.capture).unwrap()).collect();
+    let captures: Vec<Capture> = bytes.iter().map(|b| Capture::parse(b).unwrap()).collect();
+    ledger.calls.push(Call::Batch(captures.iter().map(|capture| capture.seq).collect()));
+    let fault = ledger.batch_faults.pop_front();
+    if let Some(fault) = fault.clone().filter(|fault| *fault != Fault::CutAfterCommit) {
+        return fault.response();
+    }
+    if captures.len() > ledger.batch_items_max {
+        return problem(413, "payload_too_large");
+    }
+    if captures.iter().any(|capture| Some(capture.punch) == ledger.refuse_punch) {
+        return problem(422, "invalid");
+    }
+    let key = ledger.tokens.values().find(|e| e.device == device).unwrap().key;
+    let mut results: Vec<Value> = Vec::new();
+    for ((capture, bytes), item) in captures.iter().zip(bytes).zip(&request.punches) {
+        let signature = Signature(from_base64url(&item.signature).unwrap());
+        key.verify(CAPTURE_TYPE, &bytes, &signature).unwrap();
+        assert_eq!((capture.device, capture.site, capture.org), (device, ledger.site, ledger.org));
+        let known = ledger.punches.get(&(device, capture.punch)).map(|held| held.position);
+        let position = known.unwrap_or(ledger.head + 1);
+        if known.is_none() {
+            ledger.head += 1;
+            let held = Held { bytes, position, seq: capture.seq };
+            ledger.punches.insert((device, capture.punch), held);
+        }
+        results.push(if ledger.quarantine_all {
+            json!({"punch": null, "seq": null, "status": "quarantined", "position": position,
+                   "code": "a_code_of_a_later_version", "detail": "told to"})
+        } else {
+            let status = if known.is_some() { "duplicate" } else { "applied" };
+            json!({"punch": capture.punch, "seq": capture.seq, "status": status,
+                   "position": position, "code": null, "detail": null})
+        });
+    }
+    if fault == Some(Fault::CutAfterCommit) {
+        return cut();
+    }
+    Json(json!({
+        "results": results, "acked_through": ledger.acked_through(device), "ledger": ledger.head,
+        "server_time": ledger.clock, "next_batch_after_ms": 0,
+    }))
+    .into_response()
+}
+
+async fn photo(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(digest): Path<String>,
+    body: Bytes,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    ledger.calls.push(Call::Photo);
+    if ledger.refuse_photos {
+        return problem(415, "unsupported_media_type");
+    }
+    assert_eq!(headers["content-length"], body.len().to_string().as_str(), "streamed with a length");
+    let digest: Digest = digest.parse().unwrap();
+    if Digest::of(&body) != digest {
+        return problem(422, "digest_mismatch");
+    }
+    let status =
+        if ledger.photos.insert(digest) { StatusCode::CREATED } else { StatusCode::OK };
+    status.into_response()
+}
