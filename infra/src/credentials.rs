@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use punchtrail_domain::{DeviceId, Digest, SiteId, signing::PublicKey, signing::to_base64url};
+use jiff_sqlx::Timestamp;
+use punchtrail_domain::{
+    DeviceId, Digest, SiteId, Time, signing::PublicKey, signing::to_base64url,
+};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -183,6 +186,53 @@ pub async fn operator_of_key(
     Ok(id.map(|id| OperatorKey { id }))
 }
 
+/// A key as it is listed: never the key itself, which isn't kept.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ListedKey {
+    /// The key's id, which events name.
+    pub id: Uuid,
+    /// Whose it is, or what for.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Time>,
+}
+
+/// Every operator's key, oldest first.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn operator_keys(writer: &PgPool) -> Result<Vec<ListedKey>, sqlx::Error> {
+    sqlx::query("select id, name, created_at, revoked_at from operator_keys order by id")
+        .try_map(|row: PgRow| {
+            let time = |at: Timestamp| Time::from(at.to_jiff());
+            Ok(ListedKey {
+                id: row.try_get("id")?,
+                name: row.try_get("name")?,
+                created_at: time(row.try_get("created_at")?),
+                revoked_at: row.try_get::<Option<Timestamp>, _>("revoked_at")?.map(time),
+            })
+        })
+        .fetch_all(writer)
+        .await
+}
+
+/// Ends a key's access, and gives when that was; none when there is no such key.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn revoke_operator_key(writer: &PgPool, id: Uuid) -> Result<Option<Time>, sqlx::Error> {
+    let revoked_at: Option<Timestamp> = sqlx::query_scalar(
+        "update operator_keys set revoked_at = coalesce(revoked_at, now()) where id = $1 \
+         returning revoked_at",
+    )
+    .bind(id)
+    .fetch_optional(writer)
+    .await?;
+    Ok(revoked_at.map(|at| at.to_jiff().into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,10 +259,10 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(kept, Digest::of(secret.reveal().as_bytes()).0);
-        sqlx::query("update operator_keys set revoked_at = now()")
-            .execute(&pools.writer)
-            .await
-            .unwrap();
+        let revoked = revoke_operator_key(&pools.writer, key.id).await.unwrap();
+        assert!(revoked.is_some());
+        let again = revoke_operator_key(&pools.writer, key.id).await.unwrap();
+        assert_eq!(again, revoked, "the first time stands");
         assert_eq!(operator_of_key(&pools.writer, secret.reveal()).await.unwrap(), None);
         pools.close().await;
         database.close().await;

@@ -1,0 +1,152 @@
+//! The devices, as an operator looks after them: listed, moved to another site, revoked.
+//!
+//! What devices say of themselves is current state, read here from its tables; what happened to them
+//! is in the ledger. A device is never deleted: what it captured stands under its key.
+
+use jiff_sqlx::Timestamp;
+use punchtrail_domain::{
+    DeviceId, Position, SiteId, Time,
+    device::{Device, DeviceCommand, DeviceError},
+};
+use sqlx::{PgPool, Row, postgres::PgRow};
+
+use crate::{
+    credentials, enrolment,
+    ledger::{ExecuteError, Ledger, Metadata, SideWrite},
+};
+
+/// A device as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ListedDevice {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name, for people.
+    pub name: Option<String>,
+    /// Its present site.
+    pub site: Option<SiteId>,
+    /// When its access ended, if it did.
+    pub revoked_at: Option<Time>,
+    /// When it last reported, by the server's clock.
+    pub reported_at: Option<Time>,
+    /// How many punches it held then that were not acknowledged.
+    pub outbox: Option<u64>,
+    /// Up to which number everything it captured is held.
+    pub acked_through: u64,
+    /// The highest of its numbers that is held.
+    pub highest: u64,
+}
+
+/// Every device, oldest first.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn list(writer: &PgPool) -> Result<Vec<ListedDevice>, sqlx::Error> {
+    sqlx::query(
+        "select c.device, d.name, s.site, c.revoked_at, r.reported_at, r.outbox, \
+         coalesce(p.acked_through, 0) as acked_through, coalesce(p.highest, 0) as highest \
+         from device_credentials c left join device_directory d using (device) \
+         left join device_reports r using (device) left join device_progress p using (device) \
+         left join lateral (select site from device_sites where device = c.device \
+         order by ordinal desc limit 1) s on true order by c.device",
+    )
+    .try_map(|row: PgRow| {
+        let time = |column: &str| -> Result<Option<Time>, sqlx::Error> {
+            let at: Option<Timestamp> = row.try_get(column)?;
+            Ok(at.map(|at| at.to_jiff().into()))
+        };
+        Ok(ListedDevice {
+            device: DeviceId(row.try_get("device")?),
+            name: row.try_get("name")?,
+            site: row.try_get::<Option<uuid::Uuid>, _>("site")?.map(SiteId),
+            revoked_at: time("revoked_at")?,
+            reported_at: time("reported_at")?,
+            outbox: row.try_get::<Option<i64>, _>("outbox")?.map(i64::cast_unsigned),
+            acked_through: row.try_get::<i64, _>("acked_through")?.cast_unsigned(),
+            highest: row.try_get::<i64, _>("highest")?.cast_unsigned(),
+        })
+    })
+    .fetch_all(writer)
+    .await
+}
+
+/// Ends a device's access. What it still holds it may deliver; that is referred to a person.
+///
+/// # Errors
+/// When there is no such device, or the append was not made.
+pub async fn revoke(
+    ledger: &Ledger,
+    device: DeviceId,
+    at: Time,
+    metadata: &Metadata,
+) -> Result<Position, ExecuteError<DeviceError>> {
+    let side = || {
+        Some(SideWrite::new(move |connection| {
+            Box::pin(credentials::revoke_device(connection, device))
+        }))
+    };
+    let command = DeviceCommand::Revoke { at };
+    let executed =
+        ledger.execute_with::<Device>(&device.to_string(), command, metadata, side).await?;
+    Ok(executed.position)
+}
+
+/// Makes a site the device's present one. It still delivers for its earlier ones.
+///
+/// # Errors
+/// When there is no such device, or the append was not made.
+pub async fn assign(
+    ledger: &Ledger,
+    device: DeviceId,
+    site: SiteId,
+    metadata: &Metadata,
+) -> Result<Position, ExecuteError<DeviceError>> {
+    let side = || {
+        Some(SideWrite::new(move |connection| {
+            Box::pin(enrolment::assign_site(connection, device, site))
+        }))
+    };
+    let command = DeviceCommand::AssignSite { site };
+    let executed =
+        ledger.execute_with::<Device>(&device.to_string(), command, metadata, side).await?;
+    Ok(executed.position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{enrolment::Enrolment, testing::TestDatabase};
+    use punchtrail_domain::{OrgId, signing::PublicKey};
+    use uuid::Uuid;
+
+    #[tokio::test]
+    async fn a_device_is_moved_and_revoked_and_listed_so() {
+        let database = TestDatabase::new().await;
+        let pools = database.pools().await;
+        let ledger = Ledger::open(pools.writer.clone()).await.unwrap();
+        let [first, second] = [1, 2].map(|n| SiteId(Uuid::from_u128(n)));
+        let code = enrolment::make_code(&pools.writer, first).await.unwrap();
+        let enrolment = Enrolment {
+            code: code.shown().replace('-', ""),
+            name: "door".to_owned(),
+            key: PublicKey::from(&ed25519_dalek::SigningKey::from_bytes(&[7; 32])),
+            app: "test".to_owned(),
+        };
+        let enrolled = enrolment::enroll(&ledger, OrgId::NIL, enrolment).await.unwrap();
+        let (device, metadata) = (enrolled.device, Metadata::default());
+        assign(&ledger, device, second, &metadata).await.unwrap();
+        let at = Time::from_millis(1);
+        let revoked = revoke(&ledger, device, at, &metadata).await.unwrap();
+        assert_eq!(revoke(&ledger, device, at, &metadata).await.unwrap(), revoked, "once is enough");
+        let listed = list(&pools.writer).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((listed[0].device, listed[0].site), (device, Some(second)));
+        assert_eq!(listed[0].name.as_deref(), Some("door"));
+        assert!(listed[0].revoked_at.is_some());
+        let nobody = DeviceId(Uuid::from_u128(9));
+        let refused = revoke(&ledger, nobody, at, &metadata).await;
+        assert!(matches!(refused, Err(ExecuteError::Refused(DeviceError::Unknown))));
+        ledger.close().await;
+        pools.close().await;
+        database.close().await;
+    }
+}
