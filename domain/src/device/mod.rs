@@ -110,7 +110,7 @@ impl Device {
 }
 
 /// The open gaps once the numbers of `closed` have come.
-pub(crate) fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
+pub fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
     let mut left = Vec::with_capacity(open.len() + 1);
     for gap in open {
         if closed.to < gap.from || gap.to < closed.from {

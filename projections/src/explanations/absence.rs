@@ -1,0 +1,215 @@
+//! A worker's day, for punches that never came: which devices of the worker's sites still hold punches,
+//! by their last reports, and which of their numbers are missing.
+
+use jiff::{civil::Date, tz::TimeZone};
+use punchtrail_domain::{
+    AggregateType, DeviceId, EmployeeId, Event, Position, Recorded, SiteId, Time,
+    device::Gap,
+    employee::EmployeeEvent,
+    explanation::{
+        LastReport, Names, Place,
+        absence::{self, Absence, AbsenceFacts, DayPunch, DeviceFacts, MissingRun},
+    },
+    policy::Policy,
+    recorded::Undecodable,
+    site::SiteEvent,
+    timecard::{TimecardPolicy, day_bounds},
+};
+use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use super::stream;
+use crate::{
+    page::Order,
+    timeline::{self, Filter},
+};
+
+/// The most punches of the day that an answer lists.
+pub const PUNCHES_MAX: u32 = 200;
+/// The most devices that an answer lists.
+pub const DEVICES_MAX: u32 = 200;
+/// The most runs of missing numbers that an answer lists of one device.
+pub const MISSING_RUNS_MAX: usize = 20;
+
+/// Why a day could not be answered for.
+#[derive(Debug, thiserror::Error)]
+pub enum AbsenceError {
+    /// An event of the worker or a site can't be read by this program.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// The database is out of reach.
+    #[error("the database is out of reach")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Answers for a worker's business day; none if the ledger has no worker of that id.
+///
+/// The day is meant in the zone, and with the start of day, of the site that the worker was assigned to
+/// last.
+///
+/// # Errors
+/// See [`AbsenceError`].
+pub async fn explain_absence(
+    pool: &PgPool,
+    employee: EmployeeId,
+    day: Date,
+) -> Result<Option<Absence>, AbsenceError> {
+    let events = stream::events(pool, AggregateType::Employee, &[employee.to_string()]).await?;
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let worked_at = sites(&events)?;
+    let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site)).await?;
+    let bounds = day_bounds(day, &pairing);
+    let punches = punches(pool, employee, bounds).await?;
+    let mut places: Vec<SiteId> = worked_at
+        .into_iter()
+        .filter(|(_, until)| until.is_none_or(|until| until >= bounds.0))
+        .map(|(site, _)| site)
+        .collect();
+    places.extend(punches.iter().map(|(site, _)| *site));
+    let mut names = Names::default();
+    names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
+    let devices = devices(pool, &places, &mut names).await?;
+    let facts = AbsenceFacts {
+        employee,
+        day,
+        zone: pairing.zone,
+        bounds,
+        punches: punches.into_iter().map(|(_, punch)| punch).collect(),
+        devices,
+        position: position(pool).await?,
+    };
+    Ok(Some(absence::explain_absence(facts, &names)))
+}
+
+/// The sites that a worker was ever assigned to, the last assigned last, with when that ended.
+fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable> {
+    let mut sites: Vec<(SiteId, Option<Time>)> = Vec::new();
+    for recorded in events {
+        match recorded.event()? {
+            Event::Employee(_, EmployeeEvent::AssignedToSite { site }) => {
+                sites.retain(|(known, _)| *known != site);
+                sites.push((site, None));
+            }
+            Event::Employee(_, EmployeeEvent::UnassignedFromSite { site }) => {
+                let until = Some(Time::from(recorded.recorded_at));
+                sites.iter_mut().filter(|(known, _)| *known == site).for_each(|left| left.1 = until);
+            }
+            _ => {}
+        }
+    }
+    // Where the worker still is comes after where the worker was.
+    sites.sort_by_key(|(_, until)| until.is_none());
+    Ok(sites)
+}
+
+/// How a site's days are cut; in UTC from midnight when there is no site.
+async fn pairing(pool: &PgPool, site: Option<SiteId>) -> Result<TimecardPolicy, AbsenceError> {
+    let Some(site) = site else { return Ok(TimecardPolicy::new(TimeZone::UTC)) };
+    let (mut zone, mut policy) = (TimeZone::UTC, Policy::default());
+    for recorded in stream::events(pool, AggregateType::Site, &[site.to_string()]).await? {
+        match recorded.event()? {
+            Event::Site(_, SiteEvent::Registered { tz }) => {
+                zone = TimeZone::get(&tz).map_err(|error| Undecodable::new(recorded.position, error))?;
+            }
+            Event::Site(_, SiteEvent::PolicyChanged { policy: changed }) => policy = changed,
+            _ => {}
+        }
+    }
+    Ok(TimecardPolicy::of_site(&policy, zone))
+}
+
+async fn punches(
+    pool: &PgPool,
+    employee: EmployeeId,
+    (from, to): (Time, Time),
+) -> Result<Vec<(SiteId, DayPunch)>, sqlx::Error> {
+    let filter =
+        Filter { employee: Some(employee), from: Some(from), to: Some(to), ..Filter::default() };
+    let page = timeline::list(pool, &filter, Order::OldestFirst, None, PUNCHES_MAX).await?;
+    let day_punch = |row: crate::PunchRow| {
+        let (punch, kind, standing) = (row.punch, row.kind, row.standing);
+        (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
+    };
+    Ok(page.rows.into_iter().map(day_punch).collect())
+}
+
+async fn name(pool: &PgPool, employee: EmployeeId) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("select name from employee_directory where employee = $1")
+        .bind(employee.uuid())
+        .fetch_optional(pool)
+        .await
+}
+
+async fn devices(
+    pool: &PgPool,
+    sites: &[SiteId],
+    names: &mut Names,
+) -> Result<Vec<DeviceFacts>, sqlx::Error> {
+    let ids: Vec<Uuid> = sites.iter().map(|site| site.uuid()).collect();
+    let rows = sqlx::query(include_str!("absence.sql"))
+        .bind(ids)
+        .bind(i64::from(DEVICES_MAX))
+        .bind(i64::try_from(MISSING_RUNS_MAX).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await?;
+    let mut devices = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (facts, name) = device(&row)?;
+        names.devices.extend(name.map(|name| (facts.device, name)));
+        devices.push(facts);
+    }
+    Ok(devices)
+}
+
+/// Missing numbers as the statement lists them: from, to, noticed where and when, the times of the
+/// punches before and after.
+type MissingRow = (u64, u64, i64, i64, Option<i64>, Option<i64>);
+
+fn device(row: &PgRow) -> Result<(DeviceFacts, Option<String>), sqlx::Error> {
+    let place = |(position, ms)| Place {
+        position: Position::from_db(position),
+        recorded_at: Time::from_millis(ms),
+    };
+    let revoked: Option<Json<(i64, i64)>> = row.try_get("revoked")?;
+    let missing: Option<Json<Vec<MissingRow>>> = row.try_get("missing")?;
+    let missing = missing.map(|Json(rows)| rows).unwrap_or_default();
+    let run = |(from, to, position, ms, after, before): &MissingRow| MissingRun {
+        gap: Gap { from: *from, to: *to },
+        noticed: place((*position, *ms)),
+        after: after.map(Time::from_millis),
+        before: before.map(Time::from_millis),
+    };
+    let facts = DeviceFacts {
+        device: DeviceId(row.try_get("device")?),
+        site: SiteId(row.try_get("site")?),
+        revoked: revoked.map(|Json(at)| place(at)),
+        report: report(row)?,
+        missing_more: missing.len() > MISSING_RUNS_MAX,
+        missing: missing.iter().take(MISSING_RUNS_MAX).map(run).collect(),
+    };
+    Ok((facts, row.try_get("name")?))
+}
+
+fn report(row: &PgRow) -> Result<Option<LastReport>, sqlx::Error> {
+    let Some(reported_ms) = row.try_get::<Option<i64>, _>("reported_ms")? else { return Ok(None) };
+    Ok(Some(LastReport {
+        reported_at: Time::from_millis(reported_ms),
+        waiting: row.try_get::<i64, _>("outbox")?.cast_unsigned(),
+        oldest: row.try_get::<Option<i64>, _>("oldest_ms")?.map(Time::from_millis),
+        made_through: row.try_get::<i64, _>("seq")?.cast_unsigned(),
+        held_through: row.try_get::<i64, _>("acked_through")?.cast_unsigned(),
+    }))
+}
+
+/// Up to where the models stand that an answer was read from.
+async fn position(pool: &PgPool) -> Result<Position, sqlx::Error> {
+    let position: Option<i64> = sqlx::query_scalar(
+        "select min(position) from read.projections where live and name = any($1)",
+    )
+    .bind([super::NAME, timeline::NAME])
+    .fetch_one(pool)
+    .await?;
+    Ok(Position::from_db(position.unwrap_or_default()))
+}

@@ -1,0 +1,92 @@
+//! Explanations of punches: two statements, for one punch or for many at once.
+
+use std::sync::Arc;
+
+use punchtrail_domain::{
+    AggregateType, PunchId, Recorded,
+    explanation::{Account, Explanation},
+    recorded::Undecodable,
+};
+use sqlx::PgPool;
+
+use super::{context::Surroundings, stream};
+
+/// Why a punch could not be explained.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExplainError {
+    /// An event of the punch can't be read by this program.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// The database is out of reach.
+    #[error("the database is out of reach")]
+    Database(#[source] Arc<sqlx::Error>),
+    /// Too many ask at once, or the server is stopping. Nothing was read; ask again.
+    #[error("too many ask for explanations just now")]
+    Busy,
+}
+
+impl From<sqlx::Error> for ExplainError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+/// Explains a punch; none if the ledger has no punch of that id.
+///
+/// # Errors
+/// See [`ExplainError`].
+pub async fn explain(pool: &PgPool, punch: PunchId) -> Result<Option<Explanation>, ExplainError> {
+    let explained = explain_many(pool, &[punch]).await?;
+    explained.into_iter().next().unwrap_or(Ok(None))
+}
+
+/// Explains many punches, answers in the order asked; none for an id that the ledger has no punch of.
+///
+/// # Errors
+/// When the database is out of reach. What can't be read fails only its own punch.
+pub async fn explain_many(
+    pool: &PgPool,
+    punches: &[PunchId],
+) -> Result<Vec<Result<Option<Explanation>, ExplainError>>, ExplainError> {
+    let found = accounts(pool, punches).await?;
+    let surroundings = surroundings(pool, &found).await?;
+    Ok(found.into_iter().map(|account| Ok(account?.map(|a| told(a, &surroundings)))).collect())
+}
+
+/// What the ledger says of a punch, or why it can't be read.
+pub(super) type Found = Result<Option<Account>, Undecodable>;
+
+/// The punches' own events, read.
+pub(super) async fn accounts(
+    pool: &PgPool,
+    punches: &[PunchId],
+) -> Result<Vec<Found>, sqlx::Error> {
+    let ids: Vec<String> = punches.iter().map(PunchId::to_string).collect();
+    let events = stream::events(pool, AggregateType::Punch, &ids).await?;
+    let streams: Vec<&[Recorded]> =
+        events.chunk_by(|a, b| a.aggregate_id == b.aggregate_id).collect();
+    let of = |id: &String| {
+        let at = streams.binary_search_by(|stream| stream[0].aggregate_id.cmp(id));
+        Account::of(at.map_or(&[], |at| streams[at]))
+    };
+    Ok(ids.iter().map(of).collect())
+}
+
+/// What surrounds them.
+pub(super) async fn surroundings(
+    pool: &PgPool,
+    found: &[Found],
+) -> Result<Surroundings, sqlx::Error> {
+    let accounts: Vec<&Account> =
+        found.iter().filter_map(|account| account.as_ref().ok()?.as_ref()).collect();
+    if accounts.is_empty() {
+        return Ok(Surroundings::default());
+    }
+    Surroundings::of(pool, &accounts).await
+}
+
+/// A punch amid what surrounds it.
+pub(super) fn told(account: Account, surroundings: &Surroundings) -> Explanation {
+    let context = surroundings.around(&account);
+    account.told(&context, &surroundings.names)
+}

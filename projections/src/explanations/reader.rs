@@ -1,0 +1,102 @@
+//! Explanations for many callers at once: those who ask while a read is under way share the next one.
+//!
+//! A read of one punch costs two round trips; a read of sixty-four costs the same two. So callers queue,
+//! a task takes all that wait, up to [`EXPLAIN_BATCH_MAX`], and at most [`EXPLAIN_AT_ONCE_MAX`] reads are
+//! under way. Nobody waits for company: with a read free, a single caller goes at once. The words are
+//! made in the caller's own task.
+
+use std::sync::Arc;
+
+use punchtrail_domain::{PunchId, explanation::Explanation};
+use sqlx::PgPool;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    context::Surroundings,
+    read::{self, ExplainError, Found},
+};
+
+/// The most punches explained by one read.
+pub const EXPLAIN_BATCH_MAX: usize = 64;
+/// How many reads may be under way; each takes a connection of the reader's pool.
+pub const EXPLAIN_AT_ONCE_MAX: usize = 2;
+/// How many callers may wait; one more is refused as busy.
+pub const EXPLAIN_WAITING_MAX: usize = 1_024;
+
+type Answer = Result<(Found, Arc<Surroundings>), ExplainError>;
+
+struct Asked {
+    punch: PunchId,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Explains punches to whoever asks, many at once. Cheap to clone; ends when its last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Explanations {
+    asking: mpsc::Sender<Asked>,
+}
+
+impl Explanations {
+    /// Starts it. `pool` is the reading role's; must be called within a tokio runtime.
+    pub fn start(pool: PgPool) -> Self {
+        let (asking, asked) = mpsc::channel(EXPLAIN_WAITING_MAX);
+        tokio::spawn(serve(pool, asked));
+        Self { asking }
+    }
+
+    /// Explains a punch; none if the ledger has no punch of that id.
+    ///
+    /// # Errors
+    /// See [`ExplainError`].
+    pub async fn explain(&self, punch: PunchId) -> Result<Option<Explanation>, ExplainError> {
+        let (answer, answered) = oneshot::channel();
+        self.asking.try_send(Asked { punch, answer }).map_err(|_| ExplainError::Busy)?;
+        let (found, surroundings) = answered.await.unwrap_or(Err(ExplainError::Busy))?;
+        Ok(found?.map(|account| read::told(account, &surroundings)))
+    }
+}
+
+async fn serve(pool: PgPool, mut asked: mpsc::Receiver<Asked>) {
+    let reads = Arc::new(Semaphore::new(EXPLAIN_AT_ONCE_MAX));
+    loop {
+        // The place first, then the callers: whoever comes while there is none shares the read.
+        let Ok(place) = Arc::clone(&reads).acquire_owned().await else { return };
+        let mut batch = Vec::with_capacity(EXPLAIN_BATCH_MAX);
+        if asked.recv_many(&mut batch, EXPLAIN_BATCH_MAX).await == 0 {
+            return;
+        }
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            answer(&pool, batch).await;
+            drop(place);
+        });
+    }
+}
+
+/// A caller who has gone meanwhile is no matter.
+async fn answer(pool: &PgPool, batch: Vec<Asked>) {
+    let punches: Vec<PunchId> = batch.iter().map(|asked| asked.punch).collect();
+    match read_all(pool, &punches).await {
+        Ok((found, surroundings)) => {
+            let surroundings = Arc::new(surroundings);
+            for (asked, found) in batch.into_iter().zip(found) {
+                drop(asked.answer.send(Ok((found, Arc::clone(&surroundings)))));
+            }
+        }
+        Err(error) => {
+            let error = ExplainError::from(error);
+            for asked in batch {
+                drop(asked.answer.send(Err(error.clone())));
+            }
+        }
+    }
+}
+
+async fn read_all(
+    pool: &PgPool,
+    punches: &[PunchId],
+) -> Result<(Vec<Found>, Surroundings), sqlx::Error> {
+    let found = read::accounts(pool, punches).await?;
+    let surroundings = read::surroundings(pool, &found).await?;
+    Ok((found, surroundings))
+}

@@ -1,0 +1,76 @@
+//! A punch as the timeline and a site's feed show it.
+
+use jiff_sqlx::Timestamp;
+use punchtrail_domain::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, punch::Standing,
+};
+use sqlx::{FromRow, Row, postgres::PgRow};
+
+/// The columns that make a [`PunchRow`].
+pub(crate) const COLUMNS: &str = "punch, employee, site, device, kind, captured_at, effective_at, \
+     standing, reasons, position";
+
+/// A punch, as it stood at the position of its latest change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PunchRow {
+    /// The punch.
+    pub punch: PunchId,
+    /// Who, unless only an unknown badge was read.
+    pub employee: Option<EmployeeId>,
+    /// Where.
+    pub site: SiteId,
+    /// The device that captured it, or delivered what it was admitted from.
+    pub device: DeviceId,
+    /// What it counts as.
+    pub kind: PunchKind,
+    /// When, by the device's clock.
+    pub captured_at: Time,
+    /// When, as it counts: as captured, or as a person amended it.
+    pub effective_at: Time,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Why it stands so, as codes: of a referred punch every doubt since it was last ruled on, of a
+    /// rejected one the reason of that ruling; else none.
+    pub reasons: Vec<String>,
+    /// Where its latest change stands in the ledger.
+    pub position: Position,
+}
+
+impl FromRow<'_, PgRow> for PunchRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            punch: PunchId(row.try_get("punch")?),
+            employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
+            site: SiteId(row.try_get("site")?),
+            device: DeviceId(row.try_get("device")?),
+            kind: parsed(row, "kind")?,
+            captured_at: time(row, "captured_at")?,
+            effective_at: time(row, "effective_at")?,
+            standing: parsed(row, "standing")?,
+            reasons: row.try_get::<Option<_>, _>("reasons")?.unwrap_or_default(),
+            position: Position::from_db(row.try_get("position")?),
+        })
+    }
+}
+
+/// A column that holds one of our codes.
+pub(crate) fn parsed<T>(row: &PgRow, column: &str) -> Result<T, sqlx::Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.try_get::<&str, _>(column)?.parse().map_err(|error: T::Err| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: Box::new(error),
+    })
+}
+
+/// A `timestamptz` column.
+pub(crate) fn time(row: &PgRow, column: &str) -> Result<Time, sqlx::Error> {
+    Ok(row.try_get::<Timestamp, _>(column)?.to_jiff().into())
+}
+
+/// A `timestamptz` column that may be null.
+pub(crate) fn time_or_none(row: &PgRow, column: &str) -> Result<Option<Time>, sqlx::Error> {
+    Ok(row.try_get::<Option<Timestamp>, _>(column)?.map(|at| at.to_jiff().into()))
+}
