@@ -175,9 +175,8 @@ mod tests {
     fn waits_grow_up_to_the_cap_and_start_over_after_a_success() {
         let start = Instant::now();
         let mut backoff = Backoff::new(BACKOFF_CAP_MS, start);
-        let waits: Vec<u64> = (0..9)
-            .map(|_| (backoff.failed(None, 1.0, start) - start).as_millis() as u64)
-            .collect();
+        let waits: Vec<u64> =
+            (0..9).map(|_| (backoff.failed(None, 1.0, start) - start).as_millis() as u64).collect();
         assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
         backoff.succeeded();
         assert_eq!(backoff.failed(None, 1.0, start), after(start, 1_000));

@@ -89,7 +89,9 @@ pub enum PunchError {
     )]
     NotEnrolled,
     /// A badge that can't be one.
-    #[error("a badge has 1 to {BADGE_CHARS_MAX} characters. Nothing was recorded; read the badge again")]
+    #[error(
+        "a badge has 1 to {BADGE_CHARS_MAX} characters. Nothing was recorded; read the badge again"
+    )]
     BadBadge,
     /// Not that person's PIN.
     #[error(
@@ -116,8 +118,10 @@ pub enum PunchError {
     )]
     DiskFull,
     /// The store refused otherwise.
-    #[error("NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, and \
-             if that fails, on another device")]
+    #[error(
+        "NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, and \
+             if that fails, on another device"
+    )]
     Store(StoreError),
 }
 
@@ -179,8 +183,9 @@ impl Device {
             return Err(PunchError::EnrolledMeanwhile);
         }
         let unknown = who.person.is_none().then_some(badge);
-        let capture =
-            self.capture(&mut write, &now, &moment, press.kind, &who, unknown, frame.as_ref()).await?;
+        let capture = self
+            .capture(&mut write, &now, &moment, press.kind, &who, unknown, frame.as_ref())
+            .await?;
         if let Some(frame) = frame {
             self.keep(&mut write, &now, frame).await?;
         }
@@ -197,8 +202,7 @@ impl Device {
         pin: Option<Pin>,
         moment: &Moment,
     ) -> Result<Who, PunchError> {
-        let person =
-            roster::by_badge(&mut *self.store.read().await?, identity.id, badge).await?;
+        let person = roster::by_badge(&mut *self.store.read().await?, identity.id, badge).await?;
         let by_badge = |person, notice| Who { person, identified_by: IdentifiedBy::Badge, notice };
         let Some(known) = person else { return Ok(by_badge(None, Some(Notice::UnknownBadge))) };
         let Some(pin) = pin else { return Ok(by_badge(Some(known), None)) };
@@ -206,18 +210,19 @@ impl Device {
             return Ok(by_badge(Some(known), Some(Notice::PinNotChecked)));
         };
         match pin::look(&self.store, known.employee, pin, phc, moment).await? {
-            Look::Right => Ok(Who {
-                person: Some(known),
-                identified_by: IdentifiedBy::Pin,
-                notice: None,
-            }),
+            Look::Right => {
+                Ok(Who { person: Some(known), identified_by: IdentifiedBy::Pin, notice: None })
+            }
             Look::Unreadable => Ok(by_badge(Some(known), Some(Notice::PinNotChecked))),
             Look::Wrong => Err(PunchError::WrongPin),
             Look::Throttled => Err(PunchError::PinThrottled),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a field's source; a struct would only rename them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a field's source; a struct would only rename them"
+    )]
     async fn capture(
         &self,
         write: &mut Write,
@@ -260,12 +265,19 @@ impl Device {
         // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
         let millis = u64::try_from(at.millis()).unwrap_or(0);
         PunchId(
-            uuid::Builder::from_unix_timestamp_millis(millis, &self.random_bytes::<10>()).into_uuid(),
+            uuid::Builder::from_unix_timestamp_millis(millis, &self.random_bytes::<10>())
+                .into_uuid(),
         )
     }
 
-    async fn keep(&self, write: &mut Write, identity: &Identity, frame: Frame) -> Result<(), StoreError> {
-        photos::add(write, identity.id, frame.digest, frame.bytes.len() as u64, frame.media).await?;
+    async fn keep(
+        &self,
+        write: &mut Write,
+        identity: &Identity,
+        frame: Frame,
+    ) -> Result<(), StoreError> {
+        photos::add(write, identity.id, frame.digest, frame.bytes.len() as u64, frame.media)
+            .await?;
         let folder = self.folder.clone();
         tokio::task::spawn_blocking(move || folder.keep_photo(frame.digest, &frame.bytes))
             .await
@@ -274,7 +286,11 @@ impl Device {
     }
 }
 
-async fn record(write: &mut Write, identity: &Identity, capture: &Capture) -> Result<(), StoreError> {
+async fn record(
+    write: &mut Write,
+    identity: &Identity,
+    capture: &Capture,
+) -> Result<(), StoreError> {
     let bytes = capture.to_bytes();
     // What this device makes, every server must be able to read; a bug here must not reach the chain.
     if Capture::parse(&bytes).as_ref() != Ok(capture) {

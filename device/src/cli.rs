@@ -41,8 +41,14 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 struct Rehearsal {
     /// Seconds by which this device's wall clock is ahead.
-    #[arg(long, global = true, hide = true, allow_hyphen_values = true, default_value_t = 0,
-          env = "PUNCHTRAIL_DEVICE_CLOCK_OFFSET_S")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        allow_hyphen_values = true,
+        default_value_t = 0,
+        env = "PUNCHTRAIL_DEVICE_CLOCK_OFFSET_S"
+    )]
     clock_offset_s: i64,
     /// Another boot than the machine's.
     #[arg(long, global = true, hide = true, env = "PUNCHTRAIL_DEVICE_BOOT")]
@@ -206,7 +212,8 @@ async fn enroll(
         None => format!("{people} people can punch here."),
         Some(error) => format!("The manifest isn't here yet: {}.", error.detail),
     };
-    let text = format!("Enrolled as device {} of site {}. {manifest}", identity.device, identity.site);
+    let text =
+        format!("Enrolled as device {} of site {}. {manifest}", identity.device, identity.site);
     show(json, &enrolled, &text)?;
     device.close().await;
     Ok(ExitCode::SUCCESS)
@@ -250,9 +257,7 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn enrolled(
-    device: &Device,
-) -> anyhow::Result<punchtrail_device::store::identity::Identity> {
+async fn enrolled(device: &Device) -> anyhow::Result<punchtrail_device::store::identity::Identity> {
     device.identity().await?.with_context(|| {
         format!(
             "this folder ({}) is not enrolled. Run `punchtrail-device enroll` with a pairing code first",
@@ -329,17 +334,17 @@ fn confirmed(punch: &Confirmation) -> String {
 }
 
 fn synced(report: &SyncReport) -> String {
-    let done = format!(
-        "{} punches and {} photos delivered.",
-        report.delivered, report.photos_delivered
-    );
+    let done =
+        format!("{} punches and {} photos delivered.", report.delivered, report.photos_delivered);
     let waiting = format!(
         "{} punches and {} photos still wait, safe on this device",
         report.waiting, report.photos_waiting
     );
     match (&report.error, report.complete) {
         (None, true) => format!("{done} Nothing waits."),
-        (Some(error), true) => format!("{done} Nothing waits. Not everything went well: {}", error.detail),
+        (Some(error), true) => {
+            format!("{done} Nothing waits. Not everything went well: {}", error.detail)
+        }
         (Some(error), false) => format!("{done} {waiting}: {}. Try again later.", error.detail),
         (None, false) => format!("{done} {waiting}. Try again."),
     }
@@ -353,15 +358,22 @@ fn described(status: &Status) -> String {
     lines.push(format!(
         "  manifest       {} people, {}",
         status.employees,
-        status.roster_version.as_deref().map_or("never walked".to_owned(), |v| format!("version {v}"))
+        status
+            .roster_version
+            .as_deref()
+            .map_or("never walked".to_owned(), |v| format!("version {v}"))
     ));
     lines.push(match status.clock.ahead_of_server_ms {
-        Some(ms) => format!("  clock          {} ({ms} ms ahead of the server's)", status.clock.now),
+        Some(ms) => {
+            format!("  clock          {} ({ms} ms ahead of the server's)", status.clock.now)
+        }
         None => format!("  clock          {}", status.clock.now),
     });
     lines.push(match status.agent_pid {
         Some(pid) => format!("  agent          process {pid}"),
-        None => "  agent          not running: nothing is delivered until `run` or `sync`".to_owned(),
+        None => {
+            "  agent          not running: nothing is delivered until `run` or `sync`".to_owned()
+        }
     });
     for earlier in &status.earlier {
         lines.push("earlier, until it is empty:".to_owned());

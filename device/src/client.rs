@@ -9,13 +9,15 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use punchtrail_domain::{
     Digest, PunchId, SiteId, Time,
     wire::{
-        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus, ManifestPage,
-        Problem,
+        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
+        ManifestPage, Problem,
     },
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{
+        AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -211,7 +213,11 @@ impl Server {
         }
     }
 
-    async fn post<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A, CallError> {
+    async fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, CallError> {
         answer(self.call(Method::POST, path).json(body).send().await).await
     }
 
@@ -235,7 +241,11 @@ impl Server {
     ///
     /// # Errors
     /// As the call went; whatever it is, sending again is safe.
-    pub async fn deliver(&self, site: SiteId, batch: &BatchRequest) -> Result<BatchOutcome, CallError> {
+    pub async fn deliver(
+        &self,
+        site: SiteId,
+        batch: &BatchRequest,
+    ) -> Result<BatchOutcome, CallError> {
         let outcome: BatchOutcome =
             self.post(&format!("/v1/sites/{site}/punches/batch"), batch).await?;
         if outcome.results.len() == batch.punches.len() {
@@ -422,14 +432,20 @@ mod tests {
 
     #[test]
     fn clear_text_goes_to_this_machine_only() {
-        for local in ["http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:80", "http://127.9.9.9"] {
+        for local in
+            ["http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:80", "http://127.9.9.9"]
+        {
             assert!(Server::at(local).is_ok(), "{local}");
         }
-        for far in ["http://192.168.1.10:8080", "http://punchtrail.example", "http://localhost.example"] {
+        for far in
+            ["http://192.168.1.10:8080", "http://punchtrail.example", "http://localhost.example"]
+        {
             let refusal = Server::at(far).unwrap_err();
             assert_eq!(refusal, AddressError::ClearText(far.to_owned()));
         }
-        for odd in ["punchtrail.example", "ftp://localhost", "https://u:p@h.example", "https://h/?a=b", ""] {
+        for odd in
+            ["punchtrail.example", "ftp://localhost", "https://u:p@h.example", "https://h/?a=b", ""]
+        {
             assert!(matches!(Server::at(odd), Err(AddressError::Malformed(_))), "{odd}");
         }
     }

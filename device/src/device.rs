@@ -89,7 +89,9 @@ pub enum EnrollError {
     )]
     Call(#[from] CallError),
     /// The store refused.
-    #[error("{0}. The server knows a new device now, but this folder doesn't: enrol again with another code")]
+    #[error(
+        "{0}. The server knows a new device now, but this folder doesn't: enrol again with another code"
+    )]
     Store(#[from] StoreError),
 }
 
@@ -112,7 +114,11 @@ impl Device {
         Self::open_folder(folder, true, options).await
     }
 
-    async fn open_folder(folder: Folder, create: bool, options: Options) -> Result<Self, StoreError> {
+    async fn open_folder(
+        folder: Folder,
+        create: bool,
+        options: Options,
+    ) -> Result<Self, StoreError> {
         let store = Store::open(&folder, create, options.pages_max).await?;
         let dice = options.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
         Ok(Self { folder, store, options, dice: Arc::new(Mutex::new(dice)) })

@@ -205,7 +205,9 @@ impl Route {
         let mut last = CallError::Unreachable("it was not tried".to_owned());
         self.lane.heartbeat_now(Instant::now());
         loop {
-            let Some((need, contact)) = device.need(&self.identity).await? else { return Ok(Ok(())) };
+            let Some((need, contact)) = device.need(&self.identity).await? else {
+                return Ok(Ok(()));
+            };
             let policy = policy_of(&contact);
             let now = Instant::now();
             match self.lane.next(need, &policy, Pace::Asked, now) {

@@ -53,7 +53,11 @@ pub async fn walk(server: &Server, site: SiteId) -> Result<Manifest, CallError> 
                 roster = Some(page.roster);
             }
             None => {
-                return Ok(Manifest { rows, policy: within_limits(page.policy), roster: page.roster });
+                return Ok(Manifest {
+                    rows,
+                    policy: within_limits(page.policy),
+                    roster: page.roster,
+                });
             }
         }
     }

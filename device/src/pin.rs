@@ -106,7 +106,8 @@ pub async fn look(
 fn verify(pin: &Pin, phc: &str) -> Look {
     let Ok(hash) = PasswordHash::new(phc) else { return Look::Unreadable };
     let Ok(params) = Params::try_from(&hash) else { return Look::Unreadable };
-    let affordable = params.m_cost() <= ARGON2_MEMORY_KIB_MAX && params.t_cost() <= ARGON2_PASSES_MAX;
+    let affordable =
+        params.m_cost() <= ARGON2_MEMORY_KIB_MAX && params.t_cost() <= ARGON2_PASSES_MAX;
     if hash.algorithm.as_str() != "argon2id" || !affordable {
         return Look::Unreadable;
     }

@@ -1,5 +1,7 @@
 //! A punch's way on the device: from the badge to the day it may be forgotten.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
+
 mod stand_in;
 
 use punchtrail_device::{
@@ -33,7 +35,10 @@ impl Door {
     async fn enroll(&self, server: &StandIn) {
         let agent = self.device.lock_agent().unwrap();
         self.device.enroll(&agent, &server.url, CODE, "Gate 1").await.unwrap();
-        assert_eq!(Drain::new(&self.device, &agent).sync().await.unwrap().error.map(|e| e.code), None);
+        assert_eq!(
+            Drain::new(&self.device, &agent).sync().await.unwrap().error.map(|e| e.code),
+            None
+        );
     }
 
     async fn punch(&self, badge: &str, kind: PunchKind) -> Confirmation {

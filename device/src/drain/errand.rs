@@ -195,8 +195,15 @@ impl Device {
         contact::reached(&mut write, identity.id, &now, Some(outcome.server_time)).await?;
         let ledger = Some(outcome.ledger);
         // Before the acknowledgements: what this answer acknowledges, the restored server has.
-        self.settle(&mut write, identity, &contact, outcome.acked_through, ledger, outcome.server_time)
-            .await?;
+        self.settle(
+            &mut write,
+            identity,
+            &contact,
+            outcome.acked_through,
+            ledger,
+            outcome.server_time,
+        )
+        .await?;
         outbox::acknowledge(&mut write, identity.id, items, outcome.server_time).await?;
         write.commit().await.map_err(StoreError::from)?;
         for item in items.iter().filter(|item| item.status != ItemStatus::Applied) {
@@ -266,7 +273,8 @@ impl Device {
         let walked = manifest::walk(server, identity.site).await?;
         let now = self.now();
         let mut write = self.store.write().await?;
-        roster::replace(&mut write, identity.id, &walked.rows, &walked.policy, &walked.roster).await?;
+        roster::replace(&mut write, identity.id, &walked.rows, &walked.policy, &walked.roster)
+            .await?;
         contact::reached(&mut write, identity.id, &now, None).await?;
         write.commit().await.map_err(StoreError::from)?;
         tracing::info!(device = %identity.device, employees = walked.rows.len(), "manifest walked");
@@ -286,8 +294,10 @@ fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
     let mut items = Vec::with_capacity(waiting.len());
     let mut batch = BatchRequest { punches: Vec::with_capacity(waiting.len()) };
     for item in waiting {
-        let wire =
-            BatchItem { capture: to_base64url(&item.bytes), signature: to_base64url(&item.signature) };
+        let wire = BatchItem {
+            capture: to_base64url(&item.bytes),
+            signature: to_base64url(&item.signature),
+        };
         let size = wire.capture.len() + wire.signature.len() + ITEM_MARGIN_BYTES;
         if size > room {
             break;

@@ -95,7 +95,13 @@ pub struct Lane {
 
 impl Lane {
     /// A lane that has made no call yet and makes none before `ready_at`.
-    pub fn new(device: DeviceId, policy: &DevicePolicy, cap_ms: u64, ready_at: Instant, now: Instant) -> Self {
+    pub fn new(
+        device: DeviceId,
+        policy: &DevicePolicy,
+        cap_ms: u64,
+        ready_at: Instant,
+        now: Instant,
+    ) -> Self {
         Self {
             device,
             in_contact: false,
@@ -145,7 +151,13 @@ impl Lane {
     }
 
     /// Punches, then photos; none when nothing waits.
-    fn delivery(&mut self, need: Need, policy: &DevicePolicy, pace: Pace, now: Instant) -> Option<Next> {
+    fn delivery(
+        &mut self,
+        need: Need,
+        policy: &DevicePolicy,
+        pace: Pace,
+        now: Instant,
+    ) -> Option<Next> {
         if !need.any() {
             return None;
         }
@@ -198,16 +210,24 @@ impl Lane {
         self.walk_due = roster_differs;
         let interval_ms = u64::from(policy.heartbeat_s) * 1_000;
         let early_ms = (roll * (interval_ms / 10) as f64) as u64;
-        self.heartbeat_at = now + Duration::from_millis((interval_ms - early_ms).max(HEARTBEAT_FLOOR_MS));
+        self.heartbeat_at =
+            now + Duration::from_millis((interval_ms - early_ms).max(HEARTBEAT_FLOOR_MS));
         self.heartbeat_floor = now + Duration::from_millis(HEARTBEAT_FLOOR_MS);
     }
 
     /// A batch of `items` was answered; the server wants no other within `next_after_ms`.
-    pub fn batch_answered(&mut self, items: usize, next_after_ms: u64, policy: &DevicePolicy, now: Instant) {
+    pub fn batch_answered(
+        &mut self,
+        items: usize,
+        next_after_ms: u64,
+        policy: &DevicePolicy,
+        now: Instant,
+    ) {
         self.answered();
         self.bucket.take(items as u32, now);
         self.batch_at = now + Duration::from_millis(next_after_ms.min(NEXT_BATCH_MAX_MS));
-        self.batch_limit = (self.batch_limit.saturating_mul(2)).min(policy.batch_max as usize).max(1);
+        self.batch_limit =
+            (self.batch_limit.saturating_mul(2)).min(policy.batch_max as usize).max(1);
     }
 
     /// A photo arrived.
@@ -319,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
-        let policy = DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..default_policy() };
+        let policy =
+            DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..default_policy() };
         let start = Instant::now();
         let mut lane = connected(&policy, start);
         let (mut waiting, mut now, mut calls) = (1_000u64, start, 0);
@@ -402,7 +423,10 @@ mod tests {
         assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(floor));
         assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Do(Errand::Heartbeat));
         lane.heartbeat_answered(false, false, &policy, 0.0, floor);
-        assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Wait(later(floor, 300_000)));
+        assert_eq!(
+            lane.next(none, &policy, Pace::Steady, floor),
+            Next::Wait(later(floor, 300_000))
+        );
     }
 
     #[test]
@@ -415,6 +439,9 @@ mod tests {
         lane.walk_refused(later(now, 9_000));
         assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
         lane.walked();
-        assert_eq!(lane.next(need, &policy, Pace::Asked, later(now, 9_000)), Next::Do(Errand::Batch(200)));
+        assert_eq!(
+            lane.next(need, &policy, Pace::Asked, later(now, 9_000)),
+            Next::Do(Errand::Batch(200))
+        );
     }
 }

@@ -56,14 +56,13 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
         text.map(|text| text.parse().map_err(StoreError::unreadable)).transpose()
     };
     let number = |column: &str| row.try_get::<Option<i64>, _>(column);
-    let reached_at = match (
-        number("reached_at_ms")?,
-        boot("reached_boot")?,
-        number("reached_uptime_ms")?,
-    ) {
-        (Some(at), Some(boot), Some(uptime)) => Some((Time::from_millis(at), boot, from_stored(uptime))),
-        _ => None,
-    };
+    let reached_at =
+        match (number("reached_at_ms")?, boot("reached_boot")?, number("reached_uptime_ms")?) {
+            (Some(at), Some(boot), Some(uptime)) => {
+                Some((Time::from_millis(at), boot, from_stored(uptime)))
+            }
+            _ => None,
+        };
     let failure = number("error_at_ms")?
         .map(|at| -> Result<Failure, StoreError> {
             Ok(Failure {

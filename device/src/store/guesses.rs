@@ -33,12 +33,11 @@ pub async fn recent(
     .bind(to_stored(window_ms))
     .execute(&mut *db)
     .await?;
-    let (of_device, of_person): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(CASE WHEN employee = ? THEN 1 END) FROM pin_guess",
-    )
-    .bind(employee.to_string())
-    .fetch_one(db)
-    .await?;
+    let (of_device, of_person): (i64, i64) =
+        sqlx::query_as("SELECT count(*), count(CASE WHEN employee = ? THEN 1 END) FROM pin_guess")
+            .bind(employee.to_string())
+            .fetch_one(db)
+            .await?;
     Ok(Recent { of_person: from_stored(of_person), of_device: from_stored(of_device) })
 }
 

@@ -78,9 +78,8 @@ fn read(row: &SqliteRow) -> Result<Identity, StoreError> {
 /// # Errors
 /// When the store refuses.
 pub async fn current(db: Db<'_>) -> Result<Option<Identity>, StoreError> {
-    let row = sqlx::query("SELECT * FROM identity ORDER BY id DESC LIMIT 1")
-        .fetch_optional(db)
-        .await?;
+    let row =
+        sqlx::query("SELECT * FROM identity ORDER BY id DESC LIMIT 1").fetch_optional(db).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -99,7 +98,12 @@ pub async fn by_id(db: Db<'_>, id: IdentityId) -> Result<Option<Identity>, Store
 /// # Errors
 /// When the store refuses.
 pub async fn all(db: Db<'_>) -> Result<Vec<Identity>, StoreError> {
-    sqlx::query("SELECT * FROM identity ORDER BY id").fetch_all(db).await?.iter().map(read).collect()
+    sqlx::query("SELECT * FROM identity ORDER BY id")
+        .fetch_all(db)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Becomes a new device. `identity.id`, `seq` and `head` are the store's to give.
@@ -129,12 +133,7 @@ pub async fn add(db: Db<'_>, identity: &Identity, at: Time) -> Result<IdentityId
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when the chain doesn't end there.
-pub async fn advance(
-    db: Db<'_>,
-    id: IdentityId,
-    seq: u64,
-    head: Digest,
-) -> Result<(), StoreError> {
+pub async fn advance(db: Db<'_>, id: IdentityId, seq: u64, head: Digest) -> Result<(), StoreError> {
     let moved = sqlx::query("UPDATE identity SET seq = ?, head = ? WHERE id = ? AND seq = ? - 1")
         .bind(to_stored(seq))
         .bind(head.0.to_vec())

@@ -99,8 +99,13 @@ pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingPhot
 /// # Errors
 /// When the store refuses.
 pub async fn stored(db: Db<'_>, identity: IdentityId, digest: Digest) -> Result<(), StoreError> {
-    set(db, "UPDATE photo SET stored = 1, error_text = NULL WHERE identity = ? AND sha256 = ?", identity, digest)
-        .await
+    set(
+        db,
+        "UPDATE photo SET stored = 1, error_text = NULL WHERE identity = ? AND sha256 = ?",
+        identity,
+        digest,
+    )
+    .await
 }
 
 /// The server refused the photo; it keeps waiting, behind the others.
@@ -146,7 +151,11 @@ async fn set(
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn acknowledge(db: Db<'_>, identity: IdentityId, server_time: Time) -> Result<(), StoreError> {
+pub async fn acknowledge(
+    db: Db<'_>,
+    identity: IdentityId,
+    server_time: Time,
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE photo SET acked_ms = ? WHERE identity = ? AND stored = 1 AND acked_ms IS NULL",
     )

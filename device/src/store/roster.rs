@@ -41,10 +41,7 @@ pub async fn by_badge(
     .await?;
     let [row] = rows.as_slice() else { return Ok(None) };
     Ok(Some(Person {
-        employee: row
-            .try_get::<String, _>("employee")?
-            .parse()
-            .map_err(StoreError::unreadable)?,
+        employee: row.try_get::<String, _>("employee")?.parse().map_err(StoreError::unreadable)?,
         name: row.try_get("name")?,
         pin_phc: row.try_get("pin_phc")?,
     }))

@@ -392,12 +392,15 @@ async fn photo(
     if ledger.refuse_photos {
         return problem(415, "unsupported_media_type");
     }
-    assert_eq!(headers["content-length"], body.len().to_string().as_str(), "streamed with a length");
+    assert_eq!(
+        headers["content-length"],
+        body.len().to_string().as_str(),
+        "streamed with a length"
+    );
     let digest: Digest = digest.parse().unwrap();
     if Digest::of(&body) != digest {
         return problem(422, "digest_mismatch");
     }
-    let status =
-        if ledger.photos.insert(digest) { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if ledger.photos.insert(digest) { StatusCode::CREATED } else { StatusCode::OK };
     status.into_response()
 }

@@ -1,0 +1,285 @@
+//! The program itself: what it prints, refuses and survives.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
+
+mod stand_in;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use stand_in::{CODE, Fault, StandIn};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_punchtrail-device");
+
+struct Folder {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        Self { _dir: dir, path }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--dir").arg(&self.path).args(arguments).env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs to the end, off the runtime that serves the stand-in.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments).await;
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", said(&output)))
+    }
+
+    async fn enrolled(server: &StandIn) -> Self {
+        let folder = Self::new();
+        let arguments =
+            ["enroll", "--server", &server.url, "--code", CODE, "--name", "Gate", "--json"];
+        let answer = folder.json(&arguments).await;
+        assert_eq!(answer["employees"], 2, "{answer}");
+        folder
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A process of ours, killed when a test ends early.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn ended(mut self) -> (Option<i32>, String) {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                let mut text = String::new();
+                self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+                return (status.code(), text);
+            }
+            assert!(Instant::now() < give_up, "the agent did not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enrol_punch_sync_status() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    assert_eq!((mode(&folder.path), mode(&folder.path.join("device.db"))), (0o700, 0o600));
+
+    let punch =
+        folder.json(&["punch", "--badge", "1001", "--kind", "in", "--pin", "4711", "--json"]).await;
+    assert_eq!((&punch["seq"], &punch["identified_by"]), (&1.into(), &"pin".into()), "{punch}");
+    let plain = folder.run(&["punch", "--badge", "1001", "--kind", "out"]).await;
+    assert!(plain.status.success());
+    assert!(said(&plain).contains("Recorded: work ended at"), "{}", said(&plain));
+
+    let status = folder.json(&["status", "--json"]).await;
+    assert_eq!((&status["outbox"], &status["last_seq"]), (&2.into(), &2.into()), "{status}");
+    assert_eq!((&status["employees"], &status["roster_version"]), (&2.into(), &"r1".into()));
+    assert_eq!(status["oldest"], punch["captured_at"]);
+
+    let report = folder.json(&["sync", "--json"]).await;
+    assert_eq!((&report["delivered"], &report["complete"]), (&2.into(), &true.into()), "{report}");
+    let status = folder.json(&["status", "--json"]).await;
+    assert_eq!((&status["outbox"], &status["acked_through"]), (&0.into(), &2.into()), "{status}");
+    let shown = folder.run(&["status"]).await;
+    assert!(said(&shown).contains("0 punches"), "{}", said(&shown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_says_what_happened_and_what_to_do() {
+    let server = StandIn::start().await;
+    let folder = Folder::new();
+    for (arguments, part) in [
+        (&["status"][..], "enroll"),
+        (&["sync"][..], "enroll"),
+        (&["run"][..], "enroll"),
+        (&["punch", "--badge", "1", "--kind", "in"][..], "enroll"),
+        (&["enroll", "--server", &server.url, "--code", "AEIO-UAEI"][..], "not a pairing code"),
+        (&["enroll", "--server", &server.url, "--code", "ZZZZ-ZZZZ"][..], "pairing_code_invalid"),
+        (&["enroll", "--server", "http://10.1.2.3", "--code", CODE][..], "clear text"),
+    ] {
+        let output = folder.run(arguments).await;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said(&output).contains(part), "{arguments:?}: {}", said(&output));
+    }
+    let folder = Folder::enrolled(&server).await;
+    let wrong =
+        folder.run(&["punch", "--badge", "1001", "--kind", "in", "--pin", "0", "--json"]).await;
+    let error: Value = serde_json::from_slice(&wrong.stdout).unwrap();
+    assert_eq!((wrong.status.code(), &error["error"]["code"]), (Some(1), &"wrong_pin".into()));
+    let unknown = folder.run(&["punch", "--badge", "1001", "--kind", "lunch"]).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(said(&unknown).contains("break_start"), "{}", said(&unknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_agent_a_folder_and_workers_punch_beside_it() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let mut agent = Running::start(&mut folder.command(&["run"]));
+    assert!(agent.first_line().starts_with("running as device "));
+
+    for second in
+        [&["run"][..], &["sync"][..], &["enroll", "--server", &server.url, "--code", CODE][..]]
+    {
+        let refused = folder.run(second).await;
+        assert_eq!(refused.status.code(), Some(1), "{second:?}");
+        let text = said(&refused);
+        assert!(text.contains(&format!("process {}", agent.pid())), "{second:?}: {text}");
+        assert!(text.contains("already working"), "{second:?}: {text}");
+    }
+    let punches = (0..4).map(|_| folder.run(&["punch", "--badge", "1001", "--kind", "in"]));
+    for output in futures::future::join_all(punches).await {
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let status = folder.json(&["status", "--json"]).await;
+    assert_eq!((&status["agent_pid"], &status["last_seq"]), (&agent.pid().into(), &4.into()));
+
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while folder.json(&["status", "--json"]).await["outbox"] != 0 {
+        assert!(Instant::now() < give_up, "not delivered");
+    }
+    agent.signal(Signal::TERM);
+    let (code, text) = agent.ended();
+    assert_eq!((code, text.trim()), (Some(0), "stopped; what waits is on disk"));
+    assert!(folder.run(&["sync"]).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_leaves_something_fails_and_says_what() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    folder.run(&["punch", "--badge", "1001", "--kind", "in"]).await;
+    server.ledger().batch_faults.push_back(Fault::Busy(100));
+    let output = folder.run(&["sync"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("1 punches and 0 photos still wait, safe"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_on_the_screen_and_leaves_the_chain_whole() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let punch = ["punch", "--badge", "1001", "--kind", "in", "--json"];
+    folder.json(&punch).await;
+    let full = [&["--pages-max", "1"], &punch[..]].concat();
+    let mut made = 1;
+    let refused = loop {
+        let output = folder.run(&full).await;
+        if !output.status.success() {
+            break output;
+        }
+        made += 1;
+        assert!(made < 100);
+    };
+    let error: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(error["error"]["code"], "disk_full", "{}", said(&refused));
+    assert_eq!(folder.json(&punch).await["seq"], made + 1);
+    assert_eq!(folder.json(&["sync", "--json"]).await["delivered"], made + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_the_chain_goes_on_and_what_was_confirmed_is_there() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let mut confirmed = Vec::new();
+    for moment in 0..12u64 {
+        let punch = ["punch", "--badge", "1001", "--kind", "in", "--json"];
+        let mut hand = Running::start(&mut folder.command(&punch));
+        // Where the kill lands is the machine's to say; every place must do.
+        std::thread::sleep(Duration::from_millis(moment * 3));
+        hand.0.kill().unwrap();
+        hand.0.wait().unwrap();
+        if let Ok(punch) = serde_json::from_str::<Value>(&hand.first_line()) {
+            confirmed.push(punch["punch"].clone());
+        }
+    }
+    let last = folder.json(&["punch", "--badge", "1001", "--kind", "out", "--json"]).await;
+    let seq = last["seq"].as_u64().unwrap();
+    confirmed.push(last["punch"].clone());
+    assert!(folder.run(&["sync"]).await.status.success());
+    let ledger = server.ledger();
+    let device = ledger.tokens.values().next().unwrap().device;
+    let captures = ledger.captures(device);
+    assert_eq!(ledger.acked_through(device), seq);
+    for punch in &confirmed {
+        assert!(captures.iter().any(|capture| *punch == capture.punch.to_string()), "{punch}");
+    }
+    for pair in captures.windows(2) {
+        assert_eq!(pair[1].prev, punchtrail_domain::Digest::of(&pair[0].to_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_can_be_rehearsed_with_a_wrong_clock_and_another_boot() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let boot = "5f0c7a52-0000-4000-8000-000000000005";
+    let arguments = ["--clock-offset-s", "-10800", "--boot", boot];
+    let punch = ["punch", "--badge", "1001", "--kind", "in", "--json"];
+    let slow = folder.json(&[&arguments[..], &punch[..]].concat()).await;
+    let right = folder.json(&punch).await;
+    let time = |punch: &Value| -> punchtrail_domain::Time {
+        punch["captured_at"].as_str().unwrap().parse().unwrap()
+    };
+    let behind_ms = time(&right).millis_since(time(&slow));
+    assert!((10_800_000..10_860_000).contains(&behind_ms), "{behind_ms}");
+    folder.run(&["sync"]).await;
+    let ledger = server.ledger();
+    let device = ledger.tokens.values().next().unwrap().device;
+    assert_eq!(ledger.captures(device)[0].boot.to_string(), boot);
+}
