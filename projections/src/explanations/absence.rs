@@ -94,7 +94,10 @@ fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable
             }
             Event::Employee(_, EmployeeEvent::UnassignedFromSite { site }) => {
                 let until = Some(Time::from(recorded.recorded_at));
-                sites.iter_mut().filter(|(known, _)| *known == site).for_each(|left| left.1 = until);
+                sites
+                    .iter_mut()
+                    .filter(|(known, _)| *known == site)
+                    .for_each(|left| left.1 = until);
             }
             _ => {}
         }
@@ -111,7 +114,8 @@ async fn pairing(pool: &PgPool, site: Option<SiteId>) -> Result<TimecardPolicy, 
     for recorded in stream::events(pool, AggregateType::Site, &[site.to_string()]).await? {
         match recorded.event()? {
             Event::Site(_, SiteEvent::Registered { tz }) => {
-                zone = TimeZone::get(&tz).map_err(|error| Undecodable::new(recorded.position, error))?;
+                zone = TimeZone::get(&tz)
+                    .map_err(|error| Undecodable::new(recorded.position, error))?;
             }
             Event::Site(_, SiteEvent::PolicyChanged { policy: changed }) => policy = changed,
             _ => {}

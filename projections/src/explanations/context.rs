@@ -74,7 +74,9 @@ impl Surroundings {
         let items: Vec<String> =
             accounts.iter().filter_map(|a| a.quarantine()).map(|item| item.to_string()).collect();
         let row = sqlx::query(include_str!("context.sql"))
-            .bind(unique(accounts.iter().filter_map(|a| a.employee()).map(EmployeeId::uuid).collect()))
+            .bind(unique(
+                accounts.iter().filter_map(|a| a.employee()).map(EmployeeId::uuid).collect(),
+            ))
             .bind(unique(accounts.iter().map(|a| a.device().uuid()).collect()))
             .bind(sites)
             .bind(site_texts)
@@ -100,7 +102,8 @@ impl Surroundings {
         };
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();
         let zones: Vec<(SiteId, SiteEvent)> = list(row, "zones")?;
-        found.zones = zones.into_iter().filter_map(|(site, event)| Some((site, zone(&event)?))).collect();
+        found.zones =
+            zones.into_iter().filter_map(|(site, event)| Some((site, zone(&event)?))).collect();
         let items: Vec<(Digest, i64, i64, QuarantineEvent)> = list(row, "quarantined")?;
         for (item, position, recorded_ms, event) in items {
             if let QuarantineEvent::Quarantined { code, received_at, .. } = event {

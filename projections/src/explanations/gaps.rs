@@ -43,7 +43,9 @@ pub(super) async fn apply(
         let runs = runs.entry(*device).or_default();
         match entry.event()? {
             Event::Device(_, DeviceEvent::SequenceGapOpened { gap }) => open(runs, *gap, place),
-            Event::Device(_, DeviceEvent::SequenceGapClosed { gap }) if !fill(runs, *gap, place) => {
+            Event::Device(_, DeviceEvent::SequenceGapClosed { gap })
+                if !fill(runs, *gap, place) =>
+            {
                 return Err(ProjectionError::inconsistent(
                     entry.recorded.position,
                     format!("the device's numbers {} to {} were not missing", gap.from, gap.to),
@@ -63,7 +65,8 @@ fn open(runs: &mut Runs, gap: Gap, noticed: Place) {
 /// Whether the numbers were missing until now.
 fn fill(runs: &mut Runs, gap: Gap, came: Place) -> bool {
     let (first, last) = (gap.from.cast_signed(), gap.to.cast_signed());
-    let Some((from, run)) = runs.range(..=first).next_back().map(|(from, run)| (*from, *run)) else {
+    let Some((from, run)) = runs.range(..=first).next_back().map(|(from, run)| (*from, *run))
+    else {
         return false;
     };
     if run.to < last || run.came.is_some() {

@@ -106,7 +106,8 @@ impl Projection for ChainFacts {
             for entry in events.iter().filter(|entry| is_of_a_device(entry)) {
                 let Event::Device(device, event) = entry.event()? else { continue };
                 match event {
-                    DeviceEvent::SequenceGapOpened { .. } | DeviceEvent::SequenceGapClosed { .. } => {
+                    DeviceEvent::SequenceGapOpened { .. }
+                    | DeviceEvent::SequenceGapClosed { .. } => {
                         changes.push((*device, entry.as_ref()));
                     }
                     DeviceEvent::LinkBroken { seq, .. } | DeviceEvent::ForkDetected { seq, .. } => {
