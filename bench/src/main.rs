@@ -1,2 +1,30 @@
-//! p
-fn main(){}
+//! Side-by-side measurements: each command prints a table and writes `target/bench/NAME.json`, all rows
+//! from one run on one Postgres with fsync on. What counts is the ratios: the machine under them varies.
+
+mod append;
+mod database;
+mod load;
+mod peers;
+mod report;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Measure Punchtrail beside its peers and its limits")]
+struct Options {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Punches a second into the ledger: COPY, the ledger alone, HTTP, HTTP settled, stock postgres-es
+    Append(append::Options),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Options::parse().bench {
+        Bench::Append(options) => append::run(options).await,
+    }
+}

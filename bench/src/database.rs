@@ -1,0 +1,81 @@
+//! One Postgres for a whole run, a fresh migrated database for each row.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context;
+use punchtrail_infra::postgres::{Pools, Postgres};
+use sqlx::{Connection, PgConnection};
+
+/// The Postgres of a run; on a real disk, with everything durable on.
+pub struct Cluster {
+    postgres: Postgres,
+    data_dir: tempfile::TempDir,
+    made: AtomicU32,
+}
+
+/// A fresh database of the run.
+pub struct Database {
+    /// Its URL.
+    pub url: String,
+    /// Opened as this program opens one's own database.
+    pub postgres: Postgres,
+    /// Its pools.
+    pub pools: Pools,
+}
+
+impl Cluster {
+    /// Starts it under `target/bench`, on the disk that the checkout is on.
+    ///
+    /// # Errors
+    /// When Postgres can't be started there.
+    pub async fn start() -> anyhow::Result<Self> {
+        let data_dir = punchtrail_infra::testing::data_dir();
+        let postgres = Postgres::open(None, data_dir.path()).await?;
+        postgres.migrate().await?;
+        Ok(Self { postgres, data_dir, made: AtomicU32::new(0) })
+    }
+
+    /// Makes an empty database, without tables.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn empty(&self) -> anyhow::Result<String> {
+        let name = format!("bench_{}", self.made.fetch_add(1, Ordering::Relaxed));
+        let mut owner = PgConnection::connect_with(self.postgres.owner_options()).await?;
+        sqlx::query(&format!("create database {name}")).execute(&mut owner).await?;
+        sqlx::query("checkpoint").execute(&mut owner).await?;
+        let url = self.postgres.embedded_url().context("the run's Postgres is embedded")?;
+        Ok(url.replacen("/punchtrail?", &format!("/{name}?"), 1))
+    }
+
+    /// Makes a migrated database.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn database(&self) -> anyhow::Result<Database> {
+        let url = self.empty().await?;
+        let postgres = Postgres::open(Some(&url), self.data_dir.path()).await?;
+        postgres.migrate().await?;
+        let pools = postgres.pools(Default::default()).await?;
+        Ok(Database { url, postgres, pools })
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it can't be stopped.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.postgres.close().await?)
+    }
+}
+
+impl Database {
+    /// Closes the pools and settles what was written, so that the next row starts even.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.pools.close().await;
+        Ok(self.postgres.close().await?)
+    }
+}

@@ -1,0 +1,79 @@
+//! A table for people and the same rows as JSON for comparison.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// One measured row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub name: String,
+    /// How much of it a second.
+    pub rate: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// The rate by that of another row of the same run.
+    pub ratio: Option<f64>,
+    /// That other row.
+    pub of: Option<String>,
+}
+
+/// The rows of one run.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// In the order they were measured.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Adds a row, compared to an earlier one.
+    pub fn add(&mut self, name: &str, rate: f64, unit: &'static str, of: Option<&str>) {
+        let base = of.and_then(|of| self.rows.iter().find(|row| row.name == of));
+        let row = Row {
+            name: name.to_owned(),
+            rate,
+            unit,
+            ratio: base.map(|base| rate / base.rate),
+            of: base.map(|base| base.name.clone()),
+        };
+        eprintln!("{}", line(&row));
+        self.rows.push(row);
+    }
+
+    /// Compares an earlier row to one that was measured after it.
+    pub fn compare(&mut self, name: &str, of: &str) {
+        let Some(base) = self.rows.iter().find(|row| row.name == of).map(|row| row.rate) else {
+            return;
+        };
+        for row in self.rows.iter_mut().filter(|row| row.name == name) {
+            row.ratio = Some(row.rate / base);
+            row.of = Some(of.to_owned());
+        }
+    }
+
+    /// Prints the table and writes `target/bench/NAME.json`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn finish(&self, name: &str) -> anyhow::Result<()> {
+        println!("{:<24} {:>12}  {:<12} ratio", "name", "rate", "unit");
+        for row in &self.rows {
+            println!("{}", line(row));
+        }
+        let path = PathBuf::from("target/bench").join(format!("{name}.json"));
+        fs::create_dir_all("target/bench").context("make target/bench")?;
+        fs::write(&path, serde_json::to_string_pretty(self)?).context("write the report")?;
+        println!("written to {}", path.display());
+        Ok(())
+    }
+}
+
+fn line(row: &Row) -> String {
+    let ratio = match (&row.ratio, &row.of) {
+        (Some(ratio), Some(of)) => format!("{ratio:.2} of {of}"),
+        _ => String::new(),
+    };
+    format!("{:<24} {:>12.0}  {:<12} {ratio}", row.name, row.rate, row.unit)
+}
