@@ -1,1 +1,34 @@
-//! placeholder
+//! What the whole-system tests and the demo share: real servers, real devices, a real Postgres, and a
+//! line between them that can be cut.
+//!
+//! - [`server`], [`agent`], [`cli`]: the programs as an operator starts them, as processes.
+//! - [`cluster`]: a data directory and the private Postgres in it, which outlives a killed server.
+//! - [`gate`]: the line from devices to the server: open, cut, slow, or losing answers.
+//! - [`kiosk`]: a device in this process, for load and for what no honest device sends.
+//! - [`operator`]: the HTTP API with an operator's key.
+//! - [`demo`]: the punch's whole journey, shown with all of these.
+//!
+//! Everything is on loopback, on ports that the system picks. A process is ended by its own id and by
+//! whoever started it, at the latest when its owner is dropped; nothing outlives a test. Nothing here
+//! sleeps for a fixed time: what has to happen is waited for, bounded ([`wait::eventually`]).
+
+pub mod agent;
+pub mod cli;
+pub mod cluster;
+// demo
+pub mod gate;
+pub mod kiosk;
+pub mod operator;
+pub mod process;
+pub mod programs;
+pub mod server;
+pub mod wait;
+
+pub use agent::Agent;
+pub use cli::Cli;
+pub use cluster::DataDir;
+pub use gate::Gate;
+pub use kiosk::Kiosk;
+pub use operator::Operator;
+pub use server::{Place, Server};
+pub use wait::eventually;

@@ -1,0 +1,30 @@
+//! Where the programs under test are.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+/// The server and the operator's commands.
+pub const SERVER: &str = "punchtrail";
+/// The agent at the door.
+pub const DEVICE: &str = "punchtrail-device";
+/// The demo itself.
+pub const DEMO: &str = "demo";
+
+/// The program of that name, of the same build as this one: beside it, or where a test finds it, one
+/// folder up.
+///
+/// # Errors
+/// When it isn't built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("this program's own place isn't known")?;
+    let found = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    match found {
+        Some(path) => Ok(path),
+        None => bail!(
+            "`{name}` is not built beside {}. Run `./dev test` (or `./dev demo`), which builds all programs \
+             first; by hand: cargo build --workspace --bins",
+            this.display()
+        ),
+    }
+}

@@ -1,0 +1,137 @@
+//! The real server, `punchtrail serve`, on a port that the system picks.
+
+use std::{
+    process::{Command, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    cli::Cli,
+    cluster::DataDir,
+    process::Process,
+    programs::{SERVER, program},
+};
+
+/// Creating a cluster, recovering one and the first migration, on two busy cores.
+const START_WAIT: Duration = Duration::from_secs(120);
+/// Batches in flight are answered and followers settle first.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+
+/// Where a server's data is: a data directory, and a database of one's own unless it is the private one.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The data directory.
+    pub data: Arc<DataDir>,
+    /// The database, unless it is the private one in the directory.
+    pub database_url: Option<String>,
+}
+
+impl Place {
+    /// A fresh directory with a private Postgres.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn embedded() -> anyhow::Result<Self> {
+        Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: None })
+    }
+
+    /// A fresh directory, and the database that `url` leads to.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn with_database(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: Some(url.to_owned()) })
+    }
+
+    /// The server's program, told where its data is.
+    ///
+    /// # Errors
+    /// When it isn't built.
+    pub fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(program(SERVER)?);
+        command.arg("--data-dir").arg(self.data.path());
+        // What a developer's shell has set must not reach a test.
+        command.env_remove("PUNCHTRAIL_DATA_DIR").env_remove("DATABASE_URL");
+        if let Some(url) = &self.database_url {
+            command.env("DATABASE_URL", url);
+        }
+        Ok(command)
+    }
+
+    /// The operator's commands on this data.
+    pub fn cli(&self) -> Cli {
+        Cli::new(self.clone())
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    // Dropped first: a server that lives would start a stopped Postgres again.
+    process: Process,
+    place: Place,
+    url: String,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// When it ends before, with the end of its log.
+    pub async fn start(place: &Place) -> anyhow::Result<Self> {
+        let mut command = place.command()?;
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut process = Process::start("the server", command, &place.data.log("server")?)?;
+        let url = process.says("listening ", START_WAIT).await?;
+        Ok(Self { process, place: place.clone(), url })
+    }
+
+    /// Where it listens, like `http://127.0.0.1:40123`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same as an address.
+    pub fn address(&self) -> anyhow::Result<std::net::SocketAddr> {
+        Ok(self.url.trim_start_matches("http://").parse()?)
+    }
+
+    /// Where its data is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// kill -9. Its Postgres goes on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill_9(&mut self) -> anyhow::Result<()> {
+        self.process.kill_9()
+    }
+
+    /// SIGTERM, and waits until it has stopped; its Postgres stops with its last user.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        self.process.terminate(STOP_WAIT).await
+    }
+
+    /// Starts it again on the same data, on another port; kills it first if it runs.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        if self.process.runs()? {
+            self.kill_9()?;
+        }
+        *self = Self::start(&self.place.clone()).await?;
+        Ok(())
+    }
+}
