@@ -1,0 +1,288 @@
+//! A ledger with a history, and what the read models make of it, as text to compare.
+
+#![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
+
+#[path = "../../../infra/tests/common/mod.rs"]
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use punchtrail_domain::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::PunchKind,
+    device::{Device, DeviceCommand},
+    employee::{DirectoryField, Employee, EmployeeCommand},
+    policy::Policy,
+    punch::{Punch, PunchCommand, RejectionReason},
+    quarantine::{Quarantine, QuarantineCommand},
+    site::{Site, SiteCommand},
+};
+use punchtrail_infra::{adjudicator::Adjudicator, ledger::Metadata};
+use punchtrail_projections::{
+    Projection, Projections,
+    rebuild::{BATCH_EVENTS_MAX, rebuild_model},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sqlx::PgPool;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use world::{Kiosk, NOON_MS, World};
+
+/// How long anything may take before a test fails. Far more than it needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// Starts every model on the world's ledger.
+pub async fn start(world: &World) -> Projections {
+    let cancel = CancellationToken::new();
+    Projections::start(world.pools.reader.clone(), world.ledger.feed(), cancel).await.unwrap()
+}
+
+/// Waits until every model stands at the head.
+pub async fn settle(world: &World, running: &Projections) {
+    let head = world.ledger.head().await.unwrap();
+    let models = punchtrail_projections::all();
+    let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
+    running.wait_for(&names, head, deadline()).await.unwrap();
+}
+
+/// Lets the adjudicator judge everything there is.
+pub async fn judge(world: &World) {
+    let mut adjudicator = Adjudicator::new(world.ledger.clone());
+    while adjudicator.step().await.unwrap().is_some() {}
+}
+
+/// Rebuilds one model with batches of that many events.
+pub async fn rebuild(world: &World, model: &dyn Projection, batch_events: u32) {
+    let feed = world.ledger.feed();
+    let cancel = CancellationToken::new();
+    rebuild_model(&world.pools.reader, &feed, model, &cancel, batch_events, &mut |_, _| {})
+        .await
+        .unwrap();
+}
+
+pub async fn rebuild_all(world: &World) {
+    for model in punchtrail_projections::all() {
+        rebuild(world, model.as_ref(), BATCH_EVENTS_MAX).await;
+    }
+}
+
+/// Everything that a model's readers can see.
+pub async fn dump(pool: &PgPool, model: &Arc<dyn Projection>) -> Vec<String> {
+    let mut rows = Vec::new();
+    for base in model.tables() {
+        let statement = format!("select '{base} ' || t::text from read.\"{base}\" t order by t::text");
+        let some: Vec<String> = sqlx::query_scalar(&statement).fetch_all(pool).await.unwrap();
+        rows.extend(some);
+    }
+    rows
+}
+
+pub async fn dump_all(pool: &PgPool) -> Vec<String> {
+    let mut rows = Vec::new();
+    for model in punchtrail_projections::all() {
+        rows.extend(dump(pool, &model).await);
+    }
+    rows
+}
+
+/// A history of punches, rulings, people, devices and policies, the same for the same seed but for the
+/// ids. It breaks every rule that a real one may break.
+pub struct History {
+    pub world: World,
+    rng: StdRng,
+    people: Vec<EmployeeId>,
+    kiosks: Vec<Kiosk>,
+    sites: Vec<SiteId>,
+    punches: Vec<PunchId>,
+    items: Vec<Digest>,
+    clock_ms: i64,
+}
+
+impl History {
+    pub async fn new(seed: u64) -> Self {
+        let world = World::new().await;
+        let other = SiteId(Uuid::new_v4());
+        let tz = "America/New_York".to_owned();
+        execute::<Site>(&world, &other.to_string(), SiteCommand::Register { tz }).await;
+        let mut kiosks = Vec::new();
+        for _ in 0..3 {
+            kiosks.push(world.device().await);
+        }
+        let people = vec![world.employee, world.hire().await, world.hire().await];
+        Self {
+            sites: vec![world.site, other],
+            rng: StdRng::seed_from_u64(seed),
+            people,
+            kiosks,
+            punches: Vec::new(),
+            items: Vec::new(),
+            clock_ms: NOON_MS,
+            world,
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, of: impl Fn(&Self) -> &Vec<T>) -> Option<T> {
+        let count = of(self).len();
+        if count == 0 {
+            return None;
+        }
+        let place = self.rng.random_range(0..count);
+        Some(of(self)[place])
+    }
+
+    /// Something happens.
+    pub async fn step(&mut self) {
+        match self.rng.random_range(0..20) {
+            0..=8 => self.deliver().await,
+            9..=11 => judge(&self.world).await,
+            12..=14 => self.rule().await,
+            15 | 16 => self.change_people().await,
+            17 => self.change_device().await,
+            18 => self.change_policy().await,
+            _ => self.settle_item().await,
+        }
+    }
+
+    pub async fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step().await;
+        }
+    }
+
+    async fn deliver(&mut self) {
+        let which = self.rng.random_range(0..self.kiosks.len());
+        let mut captures = Vec::new();
+        for _ in 0..self.rng.random_range(1..6) {
+            self.clock_ms += self.rng.random_range(1_000..4_000_000);
+            let (at_ms, employee) = (self.clock_ms, self.one_of(|s| &s.people));
+            let unknown = self.rng.random_ratio(1, 10);
+            let skip = u64::from(self.rng.random_ratio(1, 8)) * 3;
+            let kind = [PunchKind::In, PunchKind::Out, PunchKind::BreakStart, PunchKind::BreakEnd]
+                [self.rng.random_range(0..4)];
+            let kiosk = &mut self.kiosks[which];
+            captures.push(kiosk.capture_with(|capture| {
+                capture.kind = kind;
+                capture.seq += skip;
+                capture.captured_at = Time::from_millis(at_ms);
+                capture.employee = employee.filter(|_| !unknown);
+                capture.badge = unknown.then(|| "unknown-77".to_owned());
+            }));
+        }
+        let kiosk = &self.kiosks[which];
+        let mut items: Vec<_> = captures.iter().map(|capture| kiosk.item(capture)).collect();
+        if self.rng.random_ratio(1, 4) {
+            let garbage = format!("?{}", self.clock_ms);
+            let item = kiosk.garbage(&garbage);
+            self.items.push(punchtrail_domain::quarantine::item_digest(
+                kiosk.id,
+                garbage.as_bytes(),
+                b"x",
+            ));
+            items.push(item);
+        }
+        if self.rng.random_ratio(1, 5) {
+            items.reverse();
+        }
+        self.punches.extend(captures.iter().map(|capture| capture.punch));
+        self.world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
+    }
+
+    async fn rule(&mut self) {
+        let Some(punch) = self.one_of(|s| &s.punches) else { return };
+        let earlier = Time::from_millis(self.clock_ms - 30_000);
+        let command = match self.rng.random_range(0..5) {
+            0 => PunchCommand::Accept { note: None },
+            1 => PunchCommand::Reject { reason: RejectionReason::WrongTime, note: None },
+            2 => PunchCommand::Amend { effective_at: Some(earlier), kind: None, note: None },
+            3 => PunchCommand::Amend { effective_at: None, kind: Some(PunchKind::Out), note: None },
+            _ => PunchCommand::Void { note: None },
+        };
+        // A ruling may be refused: the punch is voided, or stands so already.
+        let metadata = Metadata::default();
+        let _ = self.world.ledger.execute::<Punch>(&punch.to_string(), command, &metadata).await;
+    }
+
+    async fn change_people(&mut self) {
+        let (Some(employee), Some(site)) = (self.one_of(|s| &s.people), self.one_of(|s| &s.sites))
+        else {
+            return;
+        };
+        let command = match self.rng.random_range(0..6) {
+            0 => {
+                let hired = self.world.hire().await;
+                return self.people.push(hired);
+            }
+            1 => EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::Name] },
+            2 => EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::ExternalId] },
+            3 => EmployeeCommand::UnassignFromSite { site },
+            4 => EmployeeCommand::Depart { at: Time::from_millis(self.clock_ms) },
+            _ => EmployeeCommand::AssignToSite { site },
+        };
+        let metadata = Metadata::default();
+        let id = employee.to_string();
+        let _ = self.world.ledger.execute::<Employee>(&id, command, &metadata).await;
+    }
+
+    async fn change_device(&mut self) {
+        let Some(site) = self.one_of(|s| &s.sites) else { return };
+        let which = self.rng.random_range(0..self.kiosks.len());
+        let id = self.kiosks[which].id.to_string();
+        let command = if self.rng.random_ratio(1, 6) {
+            DeviceCommand::Revoke { at: Time::from_millis(self.clock_ms) }
+        } else {
+            DeviceCommand::AssignSite { site }
+        };
+        execute::<Device>(&self.world, &id, command).await;
+    }
+
+    async fn change_policy(&mut self) {
+        let Some(site) = self.one_of(|s| &s.sites) else { return };
+        let day_starts_min = self.rng.random_range(0..600);
+        let policy = Policy { day_starts_min, ..Policy::default() };
+        execute::<Site>(&self.world, &site.to_string(), SiteCommand::ChangePolicy { policy }).await;
+    }
+
+    async fn settle_item(&mut self) {
+        let Some(item) = self.items.pop() else { return };
+        let id = item.to_string();
+        if self.rng.random() {
+            let command = QuarantineCommand::Dismiss { note: None };
+            return execute::<Quarantine>(&self.world, &id, command).await;
+        }
+        let punch = PunchId(Uuid::now_v7());
+        let admit = PunchCommand::Admit {
+            quarantine: item,
+            employee: self.people[0],
+            site: self.world.site,
+            kind: PunchKind::In,
+            captured_at: Time::from_millis(self.clock_ms),
+            device: self.kiosks[0].id,
+            note: None,
+        };
+        execute::<Punch>(&self.world, &punch.to_string(), admit).await;
+        execute::<Quarantine>(&self.world, &id, QuarantineCommand::AdmitAsPunch { punch }).await;
+        self.punches.push(punch);
+    }
+
+    pub async fn head(&self) -> Position {
+        self.world.ledger.head().await.unwrap()
+    }
+
+    pub fn device(&self) -> DeviceId {
+        self.kiosks[0].id
+    }
+}
+
+pub async fn execute<A>(world: &World, id: &str, command: A::Command)
+where
+    A: cqrs_es::Aggregate<Services = ()>,
+    A::Command: Clone,
+{
+    world.ledger.execute::<A>(id, command, &Metadata::default()).await.unwrap();
+}
