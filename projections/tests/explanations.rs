@@ -211,7 +211,10 @@ async fn what_the_device_s_numbers_say_is_quoted_and_changes_nothing() {
         .map(|n| kiosk.capture(PunchKind::In, NOON_MS - 86_400_000 + n * 3_600_000))
         .collect();
     let mut forked = kiosk.clone();
-    let other = forked.capture_with(|capture| capture.seq = 1);
+    let other = forked.capture_with(|capture| {
+        capture.seq = 1;
+        capture.prev = Digest::ZERO;
+    });
     told.deliver(&kiosk, vec![kiosk.item(&captures[0]), kiosk.item(&captures[5])]).await;
     told.settle().await;
 
