@@ -5,15 +5,6 @@ use punchtrail_domain::{DeviceId, EmployeeId, SiteId};
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
-/// A site's entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteEntry {
-    /// The site.
-    pub site: SiteId,
-    /// Its name; no two sites share one.
-    pub name: String,
-}
-
 /// A person's entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmployeeEntry {
@@ -92,28 +83,6 @@ pub async fn put_employee(
     .map(drop)
 }
 
-/// At most `limit` sites after one, in the order of their ids.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn sites(
-    executor: impl PgExecutor<'_>,
-    after: Option<SiteId>,
-    limit: i64,
-) -> Result<Vec<SiteEntry>, sqlx::Error> {
-    sqlx::query(
-        "select site, name from site_directory where $1::uuid is null or site > $1 \
-         order by site limit $2",
-    )
-    .bind(after.map(SiteId::uuid))
-    .bind(limit)
-    .try_map(|row: PgRow| {
-        Ok(SiteEntry { site: SiteId(row.try_get("site")?), name: row.try_get("name")? })
-    })
-    .fetch_all(executor)
-    .await
-}
-
 /// Whether there is such a site.
 ///
 /// # Errors
@@ -125,48 +94,36 @@ pub async fn site_exists(executor: impl PgExecutor<'_>, site: SiteId) -> Result<
         .await
 }
 
-/// At most `limit` people after one, in the order of their ids.
+/// The names of these people, as far as the directory has them.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn employees(
+pub async fn employee_names(
     executor: impl PgExecutor<'_>,
-    after: Option<EmployeeId>,
-    limit: i64,
-) -> Result<Vec<EmployeeEntry>, sqlx::Error> {
-    sqlx::query(
-        "select employee, badge, name, pin_phc, external_id from employee_directory \
-         where $1::uuid is null or employee > $1 order by employee limit $2",
-    )
-    .bind(after.map(EmployeeId::uuid))
-    .bind(limit)
-    .try_map(|row| employee_entry(&row))
-    .fetch_all(executor)
-    .await
-}
-
-fn employee_entry(row: &PgRow) -> Result<EmployeeEntry, sqlx::Error> {
-    Ok(EmployeeEntry {
-        employee: EmployeeId(row.try_get("employee")?),
-        badge: row.try_get("badge")?,
-        name: row.try_get("name")?,
-        pin_phc: row.try_get("pin_phc")?,
-        external_id: row.try_get("external_id")?,
-    })
-}
-
-/// The names of these devices, as far as they have one.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn device_names(
-    executor: impl PgExecutor<'_>,
-    devices: &[Uuid],
-) -> Result<std::collections::HashMap<DeviceId, String>, sqlx::Error> {
-    sqlx::query("select device, name from device_directory where device = any($1)")
-        .bind(devices)
-        .try_map(|row: PgRow| Ok((DeviceId(row.try_get("device")?), row.try_get("name")?)))
+    employees: &[EmployeeId],
+) -> Result<std::collections::HashMap<EmployeeId, String>, sqlx::Error> {
+    if employees.is_empty() {
+        return Ok(std::collections::HashMap::new());
+    }
+    let ids: Vec<Uuid> = employees.iter().map(|employee| employee.uuid()).collect();
+    sqlx::query("select employee, name from employee_directory where employee = any($1)")
+        .bind(ids)
+        .try_map(|row: PgRow| Ok((EmployeeId(row.try_get("employee")?), row.try_get("name")?)))
         .fetch_all(executor)
         .await
         .map(|rows| rows.into_iter().collect())
+}
+
+/// Whether the directory has such a person.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn employee_exists(
+    executor: impl PgExecutor<'_>,
+    employee: EmployeeId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select exists (select from employee_directory where employee = $1)")
+        .bind(employee.uuid())
+        .fetch_one(executor)
+        .await
 }

@@ -1,0 +1,66 @@
+//! Every limit of the HTTP server, in one place. What a device may send is limited by the protocol
+//! (`punchtrail_domain::wire`); here stands what the server grants to whoever speaks to it.
+
+use std::time::Duration;
+
+/// Connections served at once; one more waits in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Requests at once on one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 64;
+/// The largest head of a request, in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Header fields of a request.
+pub const HEADERS_MAX: usize = 64;
+/// How long a head may take, and how long an HTTP/1 connection may wait for the next one.
+pub const HEAD_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may stand without a byte either way.
+pub const IDLE_MAX: Duration = Duration::from_secs(90);
+/// How long the body of a JSON request may take.
+pub const BODY_MAX: Duration = Duration::from_secs(30);
+/// How long a photo may take.
+pub const PHOTO_MAX: Duration = Duration::from_secs(100);
+/// How long any request may take from its head to its answer.
+pub const REQUEST_MAX: Duration = Duration::from_secs(120);
+/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as busy
+/// before a byte of its body is read.
+pub const BODIES_KIB_MAX: usize = 192 << 10;
+/// How much of a body that is refused is still read and thrown away, in bytes, so that the sender gets
+/// to read the refusal.
+pub const REFUSED_BYTES_MAX: usize = 16 << 20;
+/// And for how long.
+pub const REFUSED_MAX: Duration = Duration::from_secs(5);
+
+/// How long a read waits for its model to reach `Punchtrail-After`.
+pub const AFTER_MAX: Duration = Duration::from_secs(5);
+/// Rows of a page unless asked otherwise.
+pub const PAGE_DEFAULT: u32 = 100;
+/// The most rows of a page.
+pub const PAGE_MAX: u32 = 1_000;
+/// Rows of a manifest page unless asked otherwise.
+pub const MANIFEST_PAGE_DEFAULT: u32 = 500;
+/// Rows of a site's feed unless asked otherwise.
+pub const FEED_PAGE_DEFAULT: u32 = 200;
+/// People that a search gives.
+pub const FOUND_MAX: usize = 20;
+/// Characters of a search.
+pub const SEARCH_CHARS_MAX: usize = 64;
+/// Events of one aggregate that are shown.
+pub const STREAM_EVENTS_MAX: usize = 1_000;
+/// Days of timecards in one answer.
+pub const TIMECARD_DAYS_MAX: i64 = 62;
+/// Characters of a device's name.
+pub const DEVICE_NAME_CHARS_MAX: usize = 64;
+/// Characters of a note.
+pub const NOTE_CHARS_MAX: usize = 2_000;
+
+/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the minute.
+/// At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4 million tries.
+pub const FAILED_ENROLMENTS_PER_MINUTE_MAX: u32 = 600;
+
+/// After how many seconds a busy server asks to be tried again: at least, and at most.
+pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
+
+/// How long requests in flight may take to be answered when the server stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How long followers and the ledger may take to settle when the server stops.
+pub const SETTLE_MAX: Duration = Duration::from_secs(20);

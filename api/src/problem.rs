@@ -1,0 +1,371 @@
+//! Refusals, as RFC 9457 problems with a stable code.
+//!
+//! Which one when: [`Code`] lists them all. A handler returns a [`Refusal`]; the envelope around every
+//! handler writes it out with the request's id, so there is no refusal without one. What a client sent
+//! is never answered with a 5xx; a 5xx says that the server can't now ([`Code::Busy`],
+//! [`Code::ReadBehind`]) or is broken ([`Code::Internal`]), and never shows what broke.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use punchtrail_domain::{
+    device::DeviceError,
+    employee::EmployeeError,
+    punch::PunchError,
+    quarantine::QuarantineError,
+    site::SiteError,
+    wire::{FieldError, Problem},
+};
+use punchtrail_infra::ledger::{AppendError, ExecuteError};
+
+use crate::limits::RETRY_AFTER_S;
+
+/// The content type of a problem (RFC 9457).
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)+) => {
+        /// Every kind of refusal.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $name),+ }
+
+        impl Code {
+            /// Its HTTP status.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),+ }
+            }
+            /// The stable code.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+            /// The kind in words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is no strict JSON.
+    MalformedJson = BAD_REQUEST, "malformed_json", "The request is not well-formed JSON";
+    /// The request broke off or can't be read.
+    BadRequest = BAD_REQUEST, "bad_request", "The request can't be read";
+    /// A cursor is foreign, altered or outdated.
+    CursorInvalid = BAD_REQUEST, "cursor_invalid", "The cursor is not valid here";
+    /// No token, or nobody's.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication is needed";
+    /// The caller may not do this.
+    Forbidden = FORBIDDEN, "forbidden", "This is not allowed";
+    /// The device's access has ended.
+    DeviceRevoked = FORBIDDEN, "device_revoked", "The device was revoked";
+    /// The pairing code is wrong, used or expired.
+    PairingCodeInvalid = FORBIDDEN, "pairing_code_invalid", "The pairing code is not valid";
+    /// There is no such thing, or the caller may not know of it.
+    NotFound = NOT_FOUND, "not_found", "Not found";
+    /// The path knows other methods.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
+    /// The body took too long.
+    RequestTimeout = REQUEST_TIMEOUT, "request_timeout", "The request took too long";
+    /// The roster changed during a walk.
+    RosterChanged = CONFLICT, "roster_changed", "The roster has changed";
+    /// What stands already contradicts the request.
+    Conflict = CONFLICT, "conflict", "The request contradicts what stands";
+    /// More than is taken at once.
+    PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload_too_large", "The request is too large";
+    /// Another type of content is needed.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
+        "The type of content is not taken here";
+    /// A field or parameter is at fault.
+    Invalid = UNPROCESSABLE_ENTITY, "invalid", "The request is not valid";
+    /// The bytes are not those that the digest names.
+    DigestMismatch = UNPROCESSABLE_ENTITY, "digest_mismatch", "The digest is another one";
+    /// The device's last batch is still being taken.
+    OneAtATime = TOO_MANY_REQUESTS, "one_at_a_time", "One batch at a time";
+    /// Too many requests of this kind.
+    QuotaExceeded = TOO_MANY_REQUESTS, "quota_exceeded", "Too many requests";
+    /// The server is broken.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "The server failed";
+    /// The server can't take this now.
+    Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    /// The read model is not yet where the reader wants it.
+    ReadBehind = SERVICE_UNAVAILABLE, "read_behind", "The read side is behind";
+}
+
+/// A refusal on its way out.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    retry_after_s: Option<u64>,
+}
+
+impl Refusal {
+    /// A refusal; `detail` says what happened, what was kept and what to do.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+    }
+
+    /// A field is at fault: `pointer` is a JSON pointer, or a parameter's name.
+    pub fn field(
+        pointer: impl Into<String>,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let error = FieldError { pointer: pointer.into(), code: code.to_owned() };
+        Self { errors: vec![error], ..Self::new(Code::Invalid, detail) }
+    }
+
+    /// The same for everything that isn't there or isn't the caller's.
+    pub fn not_found() -> Self {
+        Self::new(Code::NotFound, "There is nothing here that you may see.")
+    }
+
+    /// The server can't now; to be tried again after a while, spread so that not all come at once.
+    pub fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Busy, detail).to_be_retried()
+    }
+
+    /// Broken; the log says what, the client learns only that.
+    pub fn internal() -> Self {
+        Self::new(
+            Code::Internal,
+            "The server failed; nothing of this request was acknowledged. The operator finds the \
+             reason in the log under this request_id.",
+        )
+    }
+
+    /// With a time to come back.
+    #[must_use]
+    pub fn to_be_retried(self) -> Self {
+        self.retried_after(rand::random_range(RETRY_AFTER_S))
+    }
+
+    /// With that time to come back, in seconds.
+    #[must_use]
+    pub fn retried_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The kind.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The answer, complete.
+    pub fn render(self, request_id: &str) -> Response {
+        let problem = Problem {
+            kind: format!("urn:punchtrail:problem:{}", self.code.as_str()),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            detail: self.detail.into_owned(),
+            code: self.code.as_str().to_owned(),
+            request_id: request_id.to_owned(),
+            errors: self.errors,
+        };
+        let mut response = (self.code.status(), Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    /// What stands for an answer of the framework's own.
+    pub fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Self::new(Code::MethodNotAllowed, "The path is right, the method is not; see Allow.")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(Code::PayloadTooLarge, "The request is larger than what is taken here.")
+            }
+            status if status.is_client_error() => {
+                Self::new(Code::BadRequest, "The request can't be read.")
+            }
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    /// Only the status, and the refusal itself for the envelope to write out.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+const OUT_OF_REACH: &str =
+    "The database is out of reach; nothing of this request was acknowledged. Send it again.";
+
+/// SQLSTATE classes (PostgreSQL manual, appendix A) that pass: connection, rollback, resources,
+/// intervention, system error.
+const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const READ_ONLY: &str = "25006";
+/// Values that Postgres can't hold.
+const DATA_EXCEPTION: &str = "22";
+
+fn of_database(error: &sqlx::Error) -> Refusal {
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let passing = match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Configuration(_) => true,
+        _ => {
+            PASSING_CLASSES.iter().any(|class| code.starts_with(class))
+                || [LOCK_NOT_AVAILABLE, READ_ONLY].contains(&code.as_ref())
+        }
+    };
+    if passing {
+        tracing::warn!(%error, "the database is out of reach");
+        return Refusal::busy(OUT_OF_REACH);
+    }
+    if code.starts_with(DATA_EXCEPTION) {
+        tracing::warn!(%error, "a value the database can't hold came as far as the database");
+        return Refusal::new(Code::Invalid, "A value is out of the range that can be kept.");
+    }
+    tracing::error!(%error, "the database refused a statement");
+    Refusal::internal()
+}
+
+impl From<sqlx::Error> for Refusal {
+    fn from(error: sqlx::Error) -> Self {
+        of_database(&error)
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Busy | AppendError::Stale => {
+                Self::busy("More is coming in than can be written now. Nothing was taken; send it again.")
+            }
+            AppendError::Stopping => {
+                Self::busy("The server is stopping. Nothing was taken; send it again.")
+            }
+            AppendError::Unavailable(error) => {
+                tracing::warn!(%error, "the database is out of reach");
+                Self::busy(OUT_OF_REACH)
+            }
+            AppendError::Side(error) => of_database(&error),
+            AppendError::TooLong(bytes) => Self::new(
+                Code::PayloadTooLarge,
+                format!("This would be an event of {bytes} bytes; the ledger takes at most 65,535."),
+            ),
+        }
+    }
+}
+
+/// What a refused command is over HTTP.
+pub trait Refuses: std::error::Error + 'static {
+    /// The kind of refusal.
+    fn code(&self) -> Code;
+}
+
+impl Refuses for PunchError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::Voided | Self::Unchanged | Self::Exists => Code::Conflict,
+        }
+    }
+}
+
+impl Refuses for QuarantineError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::Admitted | Self::Dismissed => Code::Conflict,
+        }
+    }
+}
+
+impl Refuses for DeviceError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::Exists => Code::Conflict,
+        }
+    }
+}
+
+impl Refuses for SiteError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::Exists => Code::Conflict,
+            Self::UnknownZone(_) | Self::Policy(_) => Code::Invalid,
+        }
+    }
+}
+
+impl Refuses for EmployeeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::Exists | Self::Departed => Code::Conflict,
+        }
+    }
+}
+
+/// An error's message as a sentence.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    first.chain(letters).chain(['.']).collect()
+}
+
+impl<E: Refuses> From<ExecuteError<E>> for Refusal {
+    fn from(error: ExecuteError<E>) -> Self {
+        match error {
+            ExecuteError::Refused(error) => Self::new(error.code(), sentence(&error)),
+            ExecuteError::Append(error) => error.into(),
+            ExecuteError::Load(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_out_of_reach_is_busy_and_a_broken_statement_is_not() {
+        assert_eq!(Refusal::from(sqlx::Error::PoolTimedOut).code(), Code::Busy);
+        assert_eq!(Refusal::from(sqlx::Error::RowNotFound).code(), Code::Internal);
+    }
+
+    #[test]
+    fn a_busy_server_says_when_to_come_back() {
+        let response = Refusal::from(AppendError::Busy).render("r");
+        let after = response.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+        assert!(RETRY_AFTER_S.contains(&after));
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE);
+    }
+
+    #[test]
+    fn a_refused_command_speaks_in_sentences() {
+        let refusal = Refusal::from(ExecuteError::Refused(PunchError::Voided));
+        assert_eq!(refusal.code(), Code::Conflict);
+        assert!(refusal.detail.starts_with("The punch was voided"));
+    }
+}

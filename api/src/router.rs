@@ -1,0 +1,83 @@
+//! The table of all routes.
+
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    envelope::envelope,
+    openapi,
+    problem::Refusal,
+    routes::{
+        batches, devices, employees, enrolment, feed, heartbeats, ledger, operations, photos,
+        punches, quarantine, roster, sites, timecards,
+    },
+    state::App,
+};
+
+fn table() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::head())
+        // What devices say.
+        .routes(routes!(enrolment::enroll))
+        .routes(routes!(heartbeats::take))
+        .routes(routes!(batches::deliver))
+        .routes(routes!(photos::put))
+        // What devices read.
+        .routes(routes!(roster::manifest))
+        .routes(routes!(roster::search))
+        .routes(routes!(feed::since))
+        // What people and integrators read and rule.
+        .routes(routes!(punches::list))
+        .routes(routes!(punches::one))
+        .routes(routes!(punches::events))
+        .routes(routes!(punches::decide))
+        .routes(routes!(timecards::timeline))
+        .routes(routes!(timecards::cards))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::one))
+        .routes(routes!(quarantine::admit))
+        .routes(routes!(quarantine::dismiss))
+        .routes(routes!(employees::list))
+        .routes(routes!(employees::one))
+        .routes(routes!(employees::depart))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::one))
+        .routes(routes!(sites::change_policy))
+        .routes(routes!(sites::make_pairing_code))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::one))
+        .routes(routes!(devices::revoke))
+        .routes(routes!(devices::assign))
+        .routes(routes!(ledger::state))
+        .routes(routes!(ledger::events))
+        // What whoever runs it asks.
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
+/// Every route, inside the envelope.
+pub fn router(app: App) -> Router {
+    let (routes, _) = table().split_for_parts();
+    routes
+        .route("/openapi.json", get(operations::openapi))
+        .fallback(async || Refusal::not_found())
+        // Bodies are bounded where they are read, each by its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(envelope))
+        .with_state(app)
+}
+
+/// The routes of the address that only metrics are served on.
+pub fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/metrics", get(operations::open_metrics))
+        .fallback(async || Refusal::not_found())
+        .layer(middleware::from_fn(envelope))
+        .with_state(app)
+}
+
+/// What the routes say of themselves.
+pub(crate) fn described() -> OpenApi {
+    table().into_openapi()
+}

@@ -1,0 +1,53 @@
+//! One file a group of routes; every handler authorises, calls, answers. The table is
+//! [`crate::router`].
+
+pub mod batches;
+pub mod devices;
+pub mod employees;
+pub mod enrolment;
+pub mod feed;
+pub mod heartbeats;
+pub mod ledger;
+pub mod operations;
+pub mod photos;
+pub mod punches;
+pub mod quarantine;
+pub mod roster;
+pub mod sites;
+pub mod timecards;
+
+use punchtrail_domain::Position;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{limits::NOTE_CHARS_MAX, problem::Refusal};
+
+/// Answer to a write: give `position` to a read as `Punchtrail-After` to read what was written.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Written {
+    /// Where it stands in the ledger.
+    pub position: Position,
+}
+
+/// A body that is only a note.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoteBody {
+    /// A note for whoever reads the explanation; at most 2,000 characters.
+    pub note: Option<String>,
+}
+
+/// Checks a note's length.
+///
+/// # Errors
+/// When it is too long.
+pub fn note_of(note: Option<String>) -> Result<Option<String>, Refusal> {
+    match note {
+        Some(text) if text.chars().count() > NOTE_CHARS_MAX => Err(Refusal::field(
+            "/note",
+            "invalid_value",
+            format!("A note has at most {NOTE_CHARS_MAX} characters."),
+        )),
+        note => Ok(note),
+    }
+}

@@ -1,0 +1,74 @@
+//! For whoever runs the server: alive, ready, metrics, and the description of the API.
+
+use axum::{
+    Json as Answer,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{auth::Operator, health::Readiness, metrics, problem::Refusal, state::App};
+
+/// Whether the process answers. Depends on nothing.
+#[utoipa::path(
+    get, path = "/livez", tag = "operations",
+    responses((status = 200, description = "It does", body = String)),
+)]
+pub async fn livez() -> &'static str {
+    "alive\n"
+}
+
+/// Whether this node can serve: the database, the schema, the adjudicator, the read models. Says, too,
+/// when checkpoints are refused.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
+)]
+pub async fn readyz(State(app): State<App>) -> (StatusCode, Answer<Readiness>) {
+    let schema = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+        .fetch_one(&app.pools.owner)
+        .await
+        .ok()
+        .flatten();
+    let readiness = app.health.readiness(&app.ledger, schema).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Answer(readiness))
+}
+
+/// Metrics, as Prometheus reads them. Without a key only on the address of `--metrics-listen`.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses((status = 200, body = String, content_type = "text/plain")),
+    security(("operator_key" = [])),
+)]
+pub async fn metrics(State(app): State<App>, _operator: Operator) -> Response {
+    rendered(&app)
+}
+
+/// The same for the address that only metrics are served on.
+pub async fn open_metrics(State(app): State<App>) -> Response {
+    rendered(&app)
+}
+
+fn rendered(app: &App) -> Response {
+    match metrics::handle() {
+        Some(handle) => {
+            app.health.measure(app.ledger.seen());
+            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+            (kind, handle.render()).into_response()
+        }
+        None => Refusal::internal().into_response(),
+    }
+}
+
+/// This description of the API.
+pub async fn openapi() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    match crate::openapi::document() {
+        Ok(text) => (kind, text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the description of the API can't be written");
+            Refusal::internal().into_response()
+        }
+    }
+}

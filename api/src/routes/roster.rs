@@ -1,0 +1,164 @@
+//! A site's roster for its devices: the manifest, and the search in it.
+//!
+//! A walk of the manifest sees one version of the roster or none: the cursor carries the version that
+//! the walk began with, and a page of another one is refused.
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_domain::{
+    EmployeeId, SiteId,
+    site::Site,
+    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow, PinHash},
+};
+use punchtrail_projections::roster;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    after::After,
+    auth::ReadingDevice,
+    cursor,
+    extract::{Params, Place, page_limit},
+    limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
+    problem::{Code, Refusal},
+    state::App,
+};
+
+/// Which page of a manifest.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ManifestQuery {
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 500 unless given.
+    pub limit: Option<u32>,
+}
+
+/// The people of a site, and its policy.
+#[utoipa::path(
+    get, path = "/v1/sites/{site}/manifest", tag = "sync",
+    params(("site" = SiteId, Path, description = "The device's site"), ManifestQuery),
+    responses((status = 200, body = ManifestPage)), security(("device_token" = [])),
+)]
+pub async fn manifest(
+    State(app): State<App>,
+    device: ReadingDevice,
+    Place(site): Place<SiteId>,
+    after: After,
+    Params(query): Params<ManifestQuery>,
+) -> Result<Answer<ManifestPage>, Refusal> {
+    device.serves(site)?;
+    let limit = page_limit(query.limit, MANIFEST_PAGE_DEFAULT, PAGE_MAX)?;
+    after.reached(&app, &roster::RESTS_ON).await?;
+    let version = roster::version(&app.pools.reader, site).await?;
+    let from = match &query.cursor {
+        Some(text) => Some(begun(&app, site, text, &version)?),
+        None => None,
+    };
+    page(&app, site, version, from, limit).await.map(Answer)
+}
+
+/// The place of a walk that was begun with this version of the roster.
+fn begun(app: &App, site: SiteId, text: &str, version: &str) -> Result<EmployeeId, Refusal> {
+    let read = cursor::open(text)?;
+    let place = read.prove(&app.deployment, &scope(&site))?;
+    let (employee, begun_with) = place.split_first_chunk::<16>().ok_or_else(cursor::invalid)?;
+    if begun_with != version.as_bytes() {
+        return Err(changed());
+    }
+    Ok(EmployeeId(uuid::Uuid::from_bytes(*employee)))
+}
+
+fn scope(site: &SiteId) -> [&[u8]; 2] {
+    [b"manifest", site.0.as_bytes()]
+}
+
+fn changed() -> Refusal {
+    Refusal::new(
+        Code::RosterChanged,
+        "The roster has changed since this walk began. Keep what you have and start over without a \
+         cursor.",
+    )
+}
+
+async fn page(
+    app: &App,
+    site: SiteId,
+    version: String,
+    from: Option<EmployeeId>,
+    limit: u32,
+) -> Result<ManifestPage, Refusal> {
+    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let found = roster::manifest(&app.pools.reader, site, from, limit).await?;
+    // Read again after the rows: then they are all of this version.
+    if roster::version(&app.pools.reader, site).await? != version {
+        return Err(changed());
+    }
+    let next_cursor = found.rows.last().filter(|_| found.more).map(|last| {
+        let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
+        cursor::seal(&app.deployment, &scope(&site), &place)
+    });
+    let photos = policy.policy().photos;
+    Ok(ManifestPage {
+        data: found.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
+        policy: DevicePolicy::from(policy.policy()),
+        roster: version,
+        next_cursor,
+        has_more: found.more,
+    })
+}
+
+fn manifest_row(row: roster::ManifestRow, photos: bool) -> ManifestRow {
+    ManifestRow {
+        employee: row.employee,
+        badge: row.badge,
+        name: row.name,
+        pin: row.pin_phc.map(|phc| PinHash { phc }),
+        face: photos,
+        last_kind: row.last_kind,
+    }
+}
+
+/// Whom to find.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SearchQuery {
+    /// A name or badge as typed, 1 to 64 characters.
+    pub q: String,
+}
+
+/// The people of a site whom a text may mean, best first.
+#[utoipa::path(
+    get, path = "/v1/sites/{site}/employees", tag = "sync",
+    params(("site" = SiteId, Path, description = "The device's site"), SearchQuery),
+    responses((status = 200, body = FoundEmployees)), security(("device_token" = [])),
+)]
+pub async fn search(
+    State(app): State<App>,
+    device: ReadingDevice,
+    Place(site): Place<SiteId>,
+    after: After,
+    Params(query): Params<SearchQuery>,
+) -> Result<Answer<FoundEmployees>, Refusal> {
+    device.serves(site)?;
+    if !(1..=SEARCH_CHARS_MAX).contains(&query.q.chars().count()) {
+        return Err(Refusal::field("q", "invalid_value", "`q` has 1 to 64 characters."));
+    }
+    after.reached(&app, &roster::RESTS_ON).await?;
+    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let found = roster::search(&app.pools.reader, site, &query.q).await?;
+    let photos = policy.policy().photos;
+    let data = found.into_iter().map(|row| found_employee(row, photos)).collect();
+    Ok(Answer(FoundEmployees { data }))
+}
+
+fn found_employee(row: roster::ManifestRow, photos: bool) -> FoundEmployee {
+    FoundEmployee {
+        employee: row.employee,
+        badge: row.badge,
+        name: row.name,
+        face: photos,
+        last_kind: row.last_kind,
+    }
+}

@@ -1,0 +1,353 @@
+//! A real server on a real database, and a small client that enrols devices and signs captures as the
+//! protocol page says.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use http_body_util::BodyExt;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use punchtrail_api::server::{ServeOptions, Server};
+use punchtrail_domain::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    employee::{DirectoryField, Employee, EmployeeCommand},
+    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},
+    site::{Site, SiteCommand},
+};
+use punchtrail_infra::{
+    credentials,
+    directory::{self, EmployeeEntry},
+    enrolment,
+    ledger::{Ledger, Metadata, SideWrite},
+    postgres::Pools,
+    testing::TestDatabase,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A running server with its database and folder.
+pub struct House {
+    pub database: TestDatabase,
+    pub pools: Pools,
+    pub ledger: Ledger,
+    pub address: SocketAddr,
+    pub metrics_address: Option<SocketAddr>,
+    pub key: String,
+    pub org: OrgId,
+    data_dir: tempfile::TempDir,
+    cancel: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl House {
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let pools = database.pools().await;
+        let data_dir = tempfile::tempdir().unwrap();
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = ServeOptions::new(listen, pools.clone(), data_dir.path());
+        let server = Server::start(options).await.unwrap();
+        let (address, app) = (server.address(), server.app().clone());
+        let (_, key) = credentials::create_operator_key(&pools.writer, "test").await.unwrap();
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(server.run(cancel.clone()));
+        Self {
+            database,
+            ledger: app.ledger.clone(),
+            org: app.deployment.org,
+            pools,
+            address,
+            metrics_address: None,
+            key: key.reveal().to_owned(),
+            data_dir,
+            cancel,
+            running,
+        }
+    }
+
+    /// Asks the server to stop, without waiting for it.
+    pub fn begin_stop(&self) {
+        self.cancel.cancel();
+    }
+
+    pub async fn close(self) {
+        self.cancel.cancel();
+        self.running.await.unwrap();
+        self.pools.close().await;
+        self.database.close().await;
+    }
+
+    pub async fn site(&self) -> SiteId {
+        let site = SiteId(Uuid::now_v7());
+        let command = SiteCommand::Register { tz: "Europe/Berlin".to_owned() };
+        self.ledger
+            .execute_with::<Site>(&site.to_string(), command, &Metadata::default(), || {
+                Some(SideWrite::new(move |connection| {
+                    Box::pin(async move {
+                        directory::put_site(connection, site, &format!("Site {site}")).await
+                    })
+                }))
+            })
+            .await
+            .unwrap();
+        site
+    }
+
+    pub async fn employee(&self, site: SiteId, badge: &str, name: &str) -> EmployeeId {
+        let employee = EmployeeId(Uuid::now_v7());
+        let fields = vec![DirectoryField::Badge, DirectoryField::Name];
+        let entry = EmployeeEntry {
+            employee,
+            badge: Some(badge.to_owned()),
+            name: name.to_owned(),
+            pin_phc: None,
+            external_id: None,
+        };
+        let command = EmployeeCommand::Register { site, fields };
+        self.ledger
+            .execute_with::<Employee>(&employee.to_string(), command, &Metadata::default(), || {
+                let entry = entry.clone();
+                Some(SideWrite::new(move |connection| {
+                    let entry = entry.clone();
+                    Box::pin(async move { directory::put_employee(connection, &entry).await })
+                }))
+            })
+            .await
+            .unwrap();
+        employee
+    }
+
+    pub async fn code(&self, site: SiteId) -> String {
+        enrolment::make_code(&self.pools.writer, site).await.unwrap().shown()
+    }
+
+    /// Enrols a device at a site, over HTTP.
+    pub async fn device(&self, site: SiteId) -> Device {
+        let code = self.code(site).await;
+        let key = SigningKey::from_bytes(&rand::random());
+        let answer = self.post("/v1/devices/enroll", None, &enrolment_body(&key, &code)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        Device {
+            key,
+            id: answer.body["device"].as_str().unwrap().parse().unwrap(),
+            org: answer.body["org"].as_str().unwrap().parse().unwrap(),
+            site,
+            token: answer.body["token"].as_str().unwrap().to_owned(),
+            seq: 0,
+            prev: Digest::ZERO,
+            boot: BootId(Uuid::new_v4()),
+        }
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> Answer {
+        ask(self.address, request).await
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        self.ask(request(Method::GET, path, token, Body::empty())).await
+    }
+
+    /// Reads as an operator.
+    pub async fn read(&self, path: &str) -> Answer {
+        self.get(path, Some(&self.key)).await
+    }
+
+    /// Reads as an operator what has been written up to a position.
+    pub async fn read_after(&self, path: &str, position: u64) -> Answer {
+        let mut request = request(Method::GET, path, Some(&self.key), Body::empty());
+        request.headers_mut().insert("punchtrail-after", position.into());
+        self.ask(request).await
+    }
+
+    pub async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Answer {
+        self.send(Method::POST, path, token, body.to_string()).await
+    }
+
+    /// Writes as an operator.
+    pub async fn write(&self, path: &str, body: &Value) -> Answer {
+        self.post(path, Some(&self.key), body).await
+    }
+
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = request(method, path, token, body.into());
+        let json = header::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.ask(request).await
+    }
+
+    pub async fn deliver(&self, device: &Device, items: &[Value]) -> Answer {
+        let path = format!("/v1/sites/{}/punches/batch", device.site);
+        self.post(&path, Some(&device.token), &json!({ "punches": items })).await
+    }
+
+    /// Waits until the adjudicator has judged everything, and gives the head then.
+    pub async fn settled(&self) -> u64 {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let state = self.read("/v1/ledger").await.body;
+            let judged = state["adjudicator"]["position"].as_u64();
+            if judged.is_some() && judged == state["position"].as_u64() {
+                return state["position"].as_u64().unwrap();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the adjudicator stays behind: {state}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
+pub fn enrolment_body(key: &SigningKey, code: &str) -> Value {
+    let letters = code.replace('-', "").to_uppercase();
+    let proof = sign(key, ENROLMENT_TYPE, letters.as_bytes());
+    json!({
+        "code": code,
+        "name": "Front door",
+        "public_key": PublicKey::from(key).to_string(),
+        "proof": proof.to_string(),
+        "app": "test/1",
+    })
+}
+
+/// An answer, its body as JSON if it is one.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: hyper::HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    /// Status and code of a refusal, after a check of its form.
+    pub fn refusal(&self) -> String {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{}", self.text);
+        assert_eq!(self.body["status"], self.status.as_u16());
+        assert_eq!(self.body["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        for field in ["type", "title", "detail"] {
+            assert!(self.body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+        }
+        let code = self.body["code"].as_str().unwrap();
+        match self.body["errors"].as_array().and_then(|errors| errors.first()) {
+            Some(error) => format!(
+                "{} {code}: {} {}",
+                self.status.as_u16(),
+                error["pointer"].as_str().unwrap(),
+                error["code"].as_str().unwrap()
+            ),
+            None => format!("{} {code}", self.status.as_u16()),
+        }
+    }
+
+    /// What became of each item: status, and code if there is one.
+    pub fn outcomes(&self) -> Vec<String> {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        let outcome = |result: &Value| {
+            let status = result["status"].as_str().unwrap();
+            match result["code"].as_str() {
+                Some(code) => format!("{status} {code}"),
+                None => status.to_owned(),
+            }
+        };
+        self.body["results"].as_array().unwrap().iter().map(outcome).collect()
+    }
+}
+
+pub fn request(method: Method, path: &str, token: Option<&str>, body: Body) -> Request<Body> {
+    let mut builder = Request::builder().method(method).uri(path).header(header::HOST, "test");
+    if let Some(token) = token {
+        builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    builder.body(body).unwrap()
+}
+
+pub async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let response = sender.send_request(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes: Bytes = body.collect().await.unwrap().to_bytes();
+    drop(sender);
+    driving.await.unwrap().ok();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Answer { status: parts.status, headers: parts.headers, body, text }
+}
+
+/// A device as the protocol page describes it.
+pub struct Device {
+    pub key: SigningKey,
+    pub id: DeviceId,
+    pub org: OrgId,
+    pub site: SiteId,
+    pub token: String,
+    pub seq: u64,
+    pub prev: Digest,
+    pub boot: BootId,
+}
+
+impl Device {
+    /// The next capture, in order.
+    pub fn capture(&mut self, employee: EmployeeId, kind: PunchKind) -> Capture {
+        self.seq += 1;
+        let capture = Capture {
+            v: 1,
+            punch: PunchId(Uuid::now_v7()),
+            org: self.org,
+            site: self.site,
+            device: self.id,
+            employee: Some(employee),
+            badge: None,
+            kind,
+            captured_at: Time::from(jiff::Timestamp::now()),
+            utc_offset_s: 3_600,
+            tz: "Europe/Berlin".to_owned(),
+            seq: self.seq,
+            prev: self.prev,
+            boot: self.boot,
+            uptime_ms: 60_000 + self.seq,
+            identified_by: IdentifiedBy::Badge,
+            photo: None,
+            offline: false,
+            app: "test/1".to_owned(),
+        };
+        self.prev = Digest::of(&capture.to_bytes());
+        capture
+    }
+
+    /// A capture as an item of a batch.
+    pub fn item(&self, capture: &Capture) -> Value {
+        self.signed(&capture.to_bytes())
+    }
+
+    /// Any bytes, signed, as an item of a batch.
+    pub fn signed(&self, bytes: &[u8]) -> Value {
+        let signature = sign(&self.key, CAPTURE_TYPE, bytes).to_string();
+        json!({ "capture": to_base64url(bytes), "signature": signature })
+    }
+
+    pub fn next(&mut self, employee: EmployeeId, kind: PunchKind) -> Value {
+        let capture = self.capture(employee, kind);
+        self.item(&capture)
+    }
+
+    pub fn heartbeat(&self) -> Value {
+        json!({
+            "outbox": 0, "photos": 0, "oldest": null, "seq": self.seq,
+            "clock": Time::from(jiff::Timestamp::now()), "boot": self.boot,
+            "uptime_ms": 120_000, "app": "test/1",
+        })
+    }
+}
