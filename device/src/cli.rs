@@ -60,6 +60,9 @@ struct Rehearsal {
     #[arg(long, global = true, hide = true, default_value_t = BACKOFF_CAP_MS,
           env = "PUNCHTRAIL_DEVICE_RETRY_CAP_MS")]
     retry_cap_ms: u64,
+    /// Bound on the spread after a reconnect, in seconds.
+    #[arg(long, global = true, hide = true, env = "PUNCHTRAIL_DEVICE_SPREAD_CAP_S")]
+    spread_cap_s: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,14 +143,23 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     match carry_out(arguments).await {
         Ok(code) => code,
         Err(error) => {
+            let detail = whole(&error);
             if json {
                 let code = error.downcast_ref::<PunchError>().map_or("failed", PunchError::code);
-                say(&json!({"error": {"code": code, "detail": format!("{error:#}")}}).to_string());
+                say(&json!({"error": {"code": code, "detail": detail}}).to_string());
             }
-            eprintln!("punchtrail-device: {error:#}");
+            eprintln!("punchtrail-device: {detail}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, as far as its own text doesn't say them already.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -159,6 +171,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         seed: None,
         pages_max: arguments.rehearsal.pages_max,
         retry_cap_ms: arguments.rehearsal.retry_cap_ms,
+        spread_cap_s: arguments.rehearsal.spread_cap_s,
     };
     let dir = arguments.dir;
     match arguments.command {

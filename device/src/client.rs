@@ -297,7 +297,7 @@ impl Server {
         Ok(match sent {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => Err(refusal(response).await),
-            Err(error) => Err(CallError::Unreachable(chain(&error))),
+            Err(error) => Err(CallError::Unreachable(chain(&error.without_url()))),
         })
     }
 }
@@ -325,7 +325,7 @@ fn checked(address: &str) -> Result<(String, bool), AddressError> {
 async fn answer<A: DeserializeOwned>(
     sent: Result<Response, reqwest::Error>,
 ) -> Result<A, CallError> {
-    let response = sent.map_err(|error| CallError::Unreachable(chain(&error)))?;
+    let response = sent.map_err(|error| CallError::Unreachable(chain(&error.without_url())))?;
     let status = response.status();
     if !status.is_success() {
         return Err(refusal(response).await);
@@ -385,7 +385,7 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, CallError> {
                 return Err(CallError::Senseless { status, detail });
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(CallError::Unreachable(chain(&error))),
+            Err(error) => return Err(CallError::Unreachable(chain(&error.without_url()))),
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Options {
     pub pages_max: Option<u32>,
     /// Bounds the waits between tries that this device chooses itself, in milliseconds.
     pub retry_cap_ms: u64,
+    /// Bounds the spread after a reconnect, in seconds, below the policy's; for rehearsals.
+    pub spread_cap_s: Option<u32>,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             seed: None,
             pages_max: None,
             retry_cap_ms: BACKOFF_CAP_MS,
+            spread_cap_s: None,
         }
     }
 }

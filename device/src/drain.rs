@@ -118,7 +118,7 @@ impl<'a> Drain<'a> {
         let mut look_at = Instant::now() + Duration::from_millis(LOOK_MS);
         for route in self.lanes.values_mut() {
             let Some((need, contact)) = self.device.need(&route.identity).await? else { continue };
-            let policy = policy_of(&contact);
+            let policy = policy_of(self.device, &contact);
             match route.lane.next(need, &policy, Pace::Steady, Instant::now()) {
                 Next::Wait(at) => look_at = look_at.min(at),
                 Next::Do(errand) => {
@@ -146,7 +146,7 @@ impl<'a> Drain<'a> {
             let now = Instant::now();
             let lane = Lane::new(
                 identity.device,
-                &policy_of(&contact),
+                &policy_of(self.device, &contact),
                 self.device.options.retry_cap_ms,
                 now + held_for(self.device, &contact),
                 now,
@@ -208,7 +208,7 @@ impl Route {
             let Some((need, contact)) = device.need(&self.identity).await? else {
                 return Ok(Ok(()));
             };
-            let policy = policy_of(&contact);
+            let policy = policy_of(device, &contact);
             let now = Instant::now();
             match self.lane.next(need, &policy, Pace::Asked, now) {
                 Next::Do(errand) => {
@@ -294,7 +294,9 @@ impl Route {
             }
             Errand::Walk => {
                 device.walk(server, &self.identity).await?;
-                self.lane.walked();
+                if let Some((_, contact)) = device.need(&self.identity).await? {
+                    self.lane.walked(&policy_of(device, &contact), Instant::now());
+                }
             }
             Errand::Batch(items_max) => {
                 let sent = device.deliver(server, &self.identity, items_max).await?;
@@ -392,8 +394,11 @@ fn failure(device: &Device, error: &CallError) -> Failure {
     Failure { at: device.now().time, code: error.code().to_owned(), text: error.to_string() }
 }
 
-fn policy_of(contact: &Contact) -> DevicePolicy {
-    contact.policy.clone().unwrap_or_else(manifest::default_policy)
+fn policy_of(device: &Device, contact: &Contact) -> DevicePolicy {
+    let mut policy = contact.policy.clone().unwrap_or_else(manifest::default_policy);
+    let cap_s = device.options.spread_cap_s.unwrap_or(u32::MAX);
+    policy.reconnect_spread_s = policy.reconnect_spread_s.min(cap_s);
+    policy
 }
 
 /// How long a pause that an earlier process was given still lasts; one of another boot has passed.

@@ -35,6 +35,8 @@ const SQLITE_IOERR: i32 = 10;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;
+/// The index of the log couldn't be made as large as it has to be: no room, said in other words.
+const SQLITE_IOERR_SHMSIZE: i32 = 4_874;
 
 /// A transaction that holds the folder's write lock.
 pub type Write = Transaction<'static, Sqlite>;
@@ -43,7 +45,9 @@ pub type Write = Transaction<'static, Sqlite>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No room for another row.
-    #[error("the disk is full")]
+    #[error(
+        "this device's disk is full. What was recorded before is safe; free space, then try again"
+    )]
     Full,
     /// Another process wrote for longer than [`WRITE_WAIT_MS`].
     #[error("another process has been writing to this device's folder for over ten seconds")]
@@ -99,6 +103,9 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database) => database.code().and_then(|c| c.parse::<i32>().ok()),
             _ => None,
         };
+        if code == Some(SQLITE_IOERR_SHMSIZE) {
+            return Self::Full;
+        }
         // The low byte is the primary code; the rest says more about it.
         match code.map(|code| code & 0xff) {
             Some(SQLITE_FULL) => Self::Full,

@@ -237,10 +237,14 @@ impl Lane {
         self.bucket.take(1, now);
     }
 
-    /// The manifest was walked.
-    pub fn walked(&mut self) {
+    /// The manifest was walked; its policy may want things sooner than the one before.
+    pub fn walked(&mut self, policy: &DevicePolicy, now: Instant) {
         self.answered();
         self.walk_due = false;
+        let spread_ms = reconnect_spread_ms(self.device, policy.reconnect_spread_s);
+        self.spread_until = self.spread_until.min(now + Duration::from_millis(spread_ms));
+        let interval = Duration::from_secs(u64::from(policy.heartbeat_s));
+        self.heartbeat_at = self.heartbeat_at.min(now + interval);
     }
 
     fn answered(&mut self) {
@@ -438,7 +442,7 @@ mod tests {
         assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
         lane.walk_refused(later(now, 9_000));
         assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
-        lane.walked();
+        lane.walked(&policy, now);
         assert_eq!(
             lane.next(need, &policy, Pace::Asked, later(now, 9_000)),
             Next::Do(Errand::Batch(200))
