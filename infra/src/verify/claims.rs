@@ -211,12 +211,17 @@ impl Comparison {
                 ),
             ));
         }
+        if self.earlier.agreeing > 0 {
+            notes.push(format!(
+                "{} checkpoint(s) of earlier epochs agree, up to position {}.",
+                self.earlier.agreeing, self.earlier.through
+            ));
+        }
         let parted = self.earlier.disagrees.or_else(|| self.earlier.claims.next().map(|c| c.size));
         if let (Some(size), true) = (parted, self.comparable) {
             notes.push(format!(
-                "Checkpoints of earlier epochs agree up to position {}, and no longer at {size}: as \
-                 after a restore, which is what a new epoch is opened for.",
-                self.earlier.through
+                "A checkpoint of an earlier epoch, over {size} events, no longer agrees: as after a \
+                 restore, which is what a new epoch is opened for."
             ));
         }
         let through = self.newest.through;
@@ -291,6 +296,6 @@ mod tests {
         }
         comparison.finish(5, &mut findings, &mut notes);
         assert!(findings.is_empty());
-        assert!(notes[0].contains("no longer at 4"), "{notes:?}");
+        assert!(notes[0].contains("over 4 events, no longer agrees"), "{notes:?}");
     }
 }

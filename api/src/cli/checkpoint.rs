@@ -1,0 +1,117 @@
+//! `punchtrail checkpoint`: what was signed of the ledger, outside the database.
+
+use clap::Subcommand;
+use punchtrail_domain::OrgId;
+use punchtrail_infra::{checkpoint::Folder, deployment::Deployment};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    answer::Answer,
+    place::{Need, Opened, Place},
+};
+
+/// The longest reason for a new epoch, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Checkpoint {
+    /// Show the newest checkpoint, the key that verifies it, and the epochs
+    Show,
+    /// After an older copy of the database was put back on purpose: sign again, under a new origin
+    NewEpoch {
+        /// Why, for whoever verifies the ledger later
+        #[arg(long, value_parser = reason)]
+        reason: String,
+    },
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fits = (1..=REASON_CHARS_MAX).contains(&text.chars().count());
+    if fits && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a reason is one line of 1 to {REASON_CHARS_MAX} characters"))
+    }
+}
+
+/// The newest checkpoint.
+#[derive(Debug, Serialize)]
+pub(super) struct Newest {
+    pub epoch: u32,
+    pub origin: String,
+    pub vkey: String,
+    pub size: u64,
+    pub root: String,
+    pub note: String,
+}
+
+/// The newest checkpoint of the newest epoch; none when none was made yet. Makes no folder.
+///
+/// # Errors
+/// When the folder can't be read, or the checkpoint is damaged.
+pub(super) fn newest(place: &Place, org: OrgId) -> anyhow::Result<Option<Newest>> {
+    let Some(dir) = &place.data_dir else { return Ok(None) };
+    if !dir.join("checkpoints").join("key").exists() {
+        return Ok(None);
+    }
+    let folder = Folder::open(dir, org)?;
+    let Some(kept) = folder.latest()? else { return Ok(None) };
+    let epoch = folder.epochs()?.last().map_or(1, |epoch| epoch.number);
+    Ok(Some(Newest {
+        epoch,
+        origin: kept.checkpoint.origin.to_string(),
+        vkey: folder.vkey(epoch)?,
+        size: kept.checkpoint.size,
+        root: kept.checkpoint.root.to_string(),
+        note: kept.note,
+    }))
+}
+
+impl Checkpoint {
+    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+        place.dir()?;
+        place
+            .with(Need::Existing, async |opened| match &self {
+                Self::Show => show(opened).await,
+                Self::NewEpoch { reason } => new_epoch(opened, reason).await,
+            })
+            .await
+    }
+}
+
+async fn show(opened: &Opened) -> anyhow::Result<Answer> {
+    let org = Deployment::open(&opened.pools.writer).await?.org;
+    let Some(newest) = newest(&opened.place, org)? else {
+        let text = "No checkpoint was made yet: a running server makes one within seconds.";
+        return Ok(Answer::new(&json!({"checkpoint": null}), text));
+    };
+    let epochs = Folder::open(opened.place.dir()?, org)?.epochs()?;
+    let mut text = format!("{}\nverify with  {}\n", newest.note, newest.vkey);
+    for epoch in &epochs {
+        let reason = epoch.reason.as_deref().unwrap_or("the first");
+        text.push_str(&format!("epoch {}      {reason}\n", epoch.number));
+    }
+    let epochs: Vec<_> = epochs
+        .iter()
+        .map(|epoch| json!({"epoch": epoch.number, "origin": epoch.origin, "reason": epoch.reason}))
+        .collect();
+    Ok(Answer::new(&json!({"checkpoint": newest, "epochs": epochs}), text))
+}
+
+async fn new_epoch(opened: &Opened, reason: &str) -> anyhow::Result<Answer> {
+    let org = Deployment::open(&opened.pools.writer).await?.org;
+    let folder = Folder::open(opened.place.dir()?, org)?;
+    let epoch = folder.open_epoch(reason)?;
+    let vkey = folder.vkey(epoch.number)?;
+    let object = json!({
+        "epoch": epoch.number, "origin": epoch.origin, "reason": epoch.reason, "vkey": vkey,
+    });
+    let text = format!(
+        "Epoch {} is open. A running server signs the whole ledger anew within seconds; what was \
+         signed before is kept.\nGive auditors the new key: {vkey}",
+        epoch.number
+    );
+    Ok(Answer::new(&object, text))
+}

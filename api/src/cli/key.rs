@@ -1,0 +1,92 @@
+//! `punchtrail key`: operators' keys.
+
+use clap::Subcommand;
+use punchtrail_infra::credentials;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    answer::{Answer, table},
+    place::{Need, Place},
+};
+
+/// The longest name of a key, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Make a key. It is shown this once; only its digest is kept
+    New {
+        /// Whose it is, or what for
+        #[arg(long, default_value = "operator", value_parser = name)]
+        name: String,
+    },
+    /// List the keys by their ids
+    List,
+    /// End a key's access, at once
+    Revoke {
+        /// The key's id, as `key list` shows it
+        id: Uuid,
+    },
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let length = text.chars().count();
+    if !(1..=NAME_CHARS_MAX).contains(&length) || text.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {NAME_CHARS_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+impl Key {
+    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+        match self {
+            Self::New { name } => new(place, &name).await,
+            Self::List => list(place).await,
+            Self::Revoke { id } => revoke(place, id).await,
+        }
+    }
+}
+
+async fn new(place: Place, name: &str) -> anyhow::Result<Answer> {
+    place
+        .with(Need::Any, async |opened| {
+            let (key, secret) =
+                credentials::create_operator_key(&opened.pools.writer, name).await?;
+            let object = json!({"key": secret.reveal(), "id": key.id, "name": name});
+            Ok(Answer::new(&object, secret.reveal()))
+        })
+        .await
+}
+
+async fn list(place: Place) -> anyhow::Result<Answer> {
+    place
+        .with(Need::Existing, async |opened| {
+            let keys = credentials::operator_keys(&opened.pools.writer).await?;
+            let rows: Vec<Vec<String>> = keys
+                .iter()
+                .map(|key| {
+                    let revoked = key.revoked_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+                    vec![key.id.to_string(), key.name.clone(), key.created_at.to_string(), revoked]
+                })
+                .collect();
+            let text = table(&["id", "name", "made", "revoked"], &rows);
+            Ok(Answer::new(&json!({"keys": keys}), text))
+        })
+        .await
+}
+
+async fn revoke(place: Place, id: Uuid) -> anyhow::Result<Answer> {
+    place
+        .with(Need::Existing, async |opened| {
+            match credentials::revoke_operator_key(&opened.pools.writer, id).await? {
+                Some(at) => Ok(Answer::new(
+                    &json!({"id": id, "revoked_at": at}),
+                    format!("Key {id} opens nothing any more (revoked {at})."),
+                )),
+                None => anyhow::bail!("there is no key {id}; `key list` shows them"),
+            }
+        })
+        .await
+}

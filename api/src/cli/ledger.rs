@@ -1,0 +1,81 @@
+//! `punchtrail ledger`: its state, its events, whether it was tampered with.
+
+use clap::Subcommand;
+use punchtrail_domain::Position;
+use punchtrail_infra::deployment::Deployment;
+use serde_json::json;
+
+use super::{
+    answer::{Answer, table},
+    checkpoint,
+    place::{Need, Opened, Place},
+    projection,
+    replay::Replay,
+    verify::Verify,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ledger {
+    /// Where the ledger and all that follows it stand
+    Status,
+    Replay(Replay),
+    Verify(Verify),
+}
+
+impl Ledger {
+    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+        match self {
+            Self::Status => place.with(Need::Existing, status).await,
+            Self::Replay(replay) => replay.run(place, json).await,
+            Self::Verify(verify) => verify.run(place).await,
+        }
+    }
+}
+
+async fn status(opened: &Opened) -> anyhow::Result<Answer> {
+    let writer = &opened.pools.writer;
+    let (position, recorded_us): (i64, i64) = sqlx::query_as(
+        "select position, (extract(epoch from recorded_at) * 1000000)::bigint from ledger_head",
+    )
+    .fetch_one(writer)
+    .await?;
+    let head = Position::from_db(position);
+    let recorded_at = match position {
+        0 => None,
+        _ => Some(jiff::Timestamp::from_microsecond(recorded_us)?),
+    };
+    // The follower of checkpoints keeps its place in its own folder.
+    let adjudicator: i64 =
+        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
+            .fetch_one(writer)
+            .await?;
+    let adjudicator = Position::from_db(adjudicator);
+    let models = projection::generations(opened).await?;
+    let org = Deployment::open(writer).await?.org;
+    let checkpoint = checkpoint::newest(&opened.place, org)?;
+    let behind = |position: Position| (head.0.saturating_sub(position.0)).to_string();
+    let mut rows =
+        vec![vec!["adjudicator".to_owned(), adjudicator.to_string(), behind(adjudicator)]];
+    rows.extend(models.iter().filter(|model| model.live).map(|model| {
+        vec![model.name.clone(), model.position.to_string(), behind(model.position)]
+    }));
+    if let Some(checkpoint) = &checkpoint {
+        let covered = Position(checkpoint.size);
+        rows.push(vec!["checkpoint".to_owned(), covered.to_string(), behind(covered)]);
+    }
+    let text = format!(
+        "head {head}{}\n\n{}",
+        recorded_at.map_or_else(String::new, |at| format!(", recorded {at:.3}")),
+        table(&["follower", "position", "behind"], &rows)
+    );
+    let object = json!({
+        "head": head,
+        "recorded_at": recorded_at,
+        "org": org,
+        "embedded": opened.embedded,
+        "adjudicator": adjudicator,
+        "projections": models,
+        "checkpoint": checkpoint,
+    });
+    Ok(Answer::new(&object, text))
+}

@@ -1,0 +1,163 @@
+//! The operator's command line.
+//!
+//! Every command works whether or not a server runs on the same data directory: the embedded database
+//! is shared, and a command appends through a committer of its own. With `--json` a command prints
+//! exactly one JSON object on stdout; without, text for people. Logs and progress go to stderr.
+//!
+//! Exit codes: 0 done; 1 refused or failed, and of `ledger verify` that the ledger was tampered with;
+//! 2 the command line was wrong; 3 that `ledger verify` could not be carried through.
+//!
+//! A command never guesses: what it can't find, it says how to find. It never asks on a terminal, so
+//! that scripts don't hang.
+
+mod answer;
+mod checkpoint;
+mod device;
+mod employee;
+mod explain;
+mod key;
+mod ledger;
+mod place;
+mod progress;
+mod projection;
+mod punch;
+mod replay;
+mod serve;
+mod site;
+mod verify;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use answer::Answer;
+use place::Place;
+
+/// Records when people start and stop work, and can always say why a punch stands as it stands.
+#[derive(Debug, Parser)]
+#[command(name = "punchtrail", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+
+    /// Print exactly one JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Begin with:
+  punchtrail --data-dir data serve                       (and leave it running)
+  punchtrail --data-dir data site add --name Mill --tz Europe/Berlin
+  punchtrail --data-dir data employee import roster.csv
+  punchtrail --data-dir data device pair --site Mill
+Every command: docs/command-line.md";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C
+    Serve(serve::Serve),
+    /// Operators' keys for the HTTP API
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Sites: where people work, and the policy that judges their punches
+    #[command(subcommand)]
+    Site(site::Site),
+    /// Employees
+    #[command(subcommand)]
+    Employee(employee::Employee),
+    /// Devices that capture punches
+    #[command(subcommand)]
+    Device(device::Device),
+    /// One punch: what became of it, and why
+    #[command(subcommand)]
+    Punch(punch::Punch),
+    /// The ledger: its state, its events, whether it was tampered with
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+    /// Read models, which can be rebuilt from the ledger at any time
+    #[command(subcommand)]
+    Projection(projection::Projection),
+    /// Signed checkpoints, which show whether history was changed
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoint),
+}
+
+/// Runs the command that was typed.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Arguments { place, json, command } = arguments;
+    let Some(command) = command else {
+        // Asked for nothing: show what can be asked for. A reader that has gone needs no help.
+        let _ = Arguments::command().print_help();
+        return ExitCode::from(answer::EXIT_USAGE);
+    };
+    log(matches!(command, Command::Serve(_)));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return answer::refused(&anyhow::Error::new(error).context("no threads to be had"), json);
+        }
+    };
+    match runtime.block_on(dispatch(place, json, command)) {
+        Ok(answer) => answer.print(json),
+        Err(error) => answer::refused(&error, json),
+    }
+}
+
+async fn dispatch(place: Place, json: bool, command: Command) -> anyhow::Result<Answer> {
+    match command {
+        Command::Serve(command) => command.run(place, json).await,
+        Command::Key(command) => command.run(place).await,
+        Command::Site(command) => command.run(place).await,
+        Command::Employee(command) => command.run(place).await,
+        Command::Device(command) => command.run(place).await,
+        Command::Punch(command) => command.run(place).await,
+        Command::Ledger(command) => command.run(place, json).await,
+        Command::Projection(command) => command.run(place).await,
+        Command::Checkpoint(command) => command.run(place).await,
+    }
+}
+
+/// A server tells what it does; a command only what goes wrong.
+fn log(serving: bool) {
+    // The driver tells of every relation that is there already, and of every connection that a
+    // Postgres which we stop ourselves closes.
+    let level = match serving {
+        true => "info,sqlx=warn,sqlx_core::pool=error",
+        false => "warn,sqlx=error,sqlx_core::pool=error",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // A second subscriber can't be there: this is the only place that sets one.
+    let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_concerns_all_commands_may_stand_before_or_after() {
+        for line in [
+            &["punchtrail", "--data-dir", "d", "--json", "key", "list"][..],
+            &["punchtrail", "key", "list", "--json", "--data-dir", "d"][..],
+        ] {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert!(arguments.json);
+            assert_eq!(arguments.place.data_dir.as_deref(), Some("d".as_ref()));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Where the data is, and opening it for the time of a command.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use punchtrail_domain::SiteId;
+use punchtrail_infra::{
+    ledger::Ledger,
+    postgres::{PoolSizes, Pools, Postgres},
+};
+
+use super::answer::Refusal;
+
+/// A command's share of connections; a server may run beside it.
+const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, owner: 1 };
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Place {
+    /// The data directory: checkpoints, photos and, without --database-url, a Postgres of its own
+    #[arg(long, global = true, value_name = "DIR", env = "PUNCHTRAIL_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Use this Postgres instead of one in the data directory
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+/// What a command needs to be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It may be the first one: what is missing is made.
+    Any,
+    /// It only looks at what is there: a mistyped directory must not become a new, empty ledger.
+    Existing,
+}
+
+impl Place {
+    /// The database's URL, unless it is the one in the data directory.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// The data directory.
+    ///
+    /// # Errors
+    /// When none was given.
+    pub(super) fn dir(&self) -> anyhow::Result<&Path> {
+        match &self.data_dir {
+            Some(dir) => Ok(dir),
+            None => Err(Refusal::Usage(
+                "say where the data is, with --data-dir DIR or PUNCHTRAIL_DATA_DIR".to_owned(),
+            )
+            .into()),
+        }
+    }
+
+    fn check(&self, need: Need) -> anyhow::Result<()> {
+        if self.url().is_some() {
+            return Ok(());
+        }
+        if self.data_dir.is_none() {
+            return Err(Refusal::Usage(
+                "say where the data is: --data-dir DIR (or PUNCHTRAIL_DATA_DIR) for a database of \
+                 Punchtrail's own, DATABASE_URL for yours"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let dir = self.dir()?;
+        if need == Need::Existing && !dir.join("postgres").exists() {
+            bail!(
+                "there is no Punchtrail data in {}; nothing was made. Check --data-dir, or start \
+                 with `punchtrail serve`",
+                dir.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Opens the database and its schema. A private Postgres is started when it doesn't run.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub(super) async fn postgres(&self, need: Need) -> anyhow::Result<Postgres> {
+        self.check(need)?;
+        let dir = self.data_dir.as_deref().unwrap_or(Path::new(""));
+        let postgres = Postgres::open(self.url(), dir).await?;
+        match postgres.migrate().await {
+            Ok(()) => Ok(postgres),
+            Err(error) => {
+                leave(postgres).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Opens the data, does the work, and leaves: a Postgres that nobody else uses is stopped, also
+    /// when the work fails or is interrupted.
+    ///
+    /// # Errors
+    /// When the data can't be opened, or as the work does.
+    pub(super) async fn with<T>(
+        &self,
+        need: Need,
+        work: impl AsyncFnOnce(&Opened) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let postgres = self.postgres(need).await?;
+        let outcome = match Opened::new(self, &postgres).await {
+            Ok(opened) => {
+                let outcome = tokio::select! {
+                    outcome = work(&opened) => outcome,
+                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                };
+                opened.close().await;
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        leave(postgres).await;
+        outcome
+    }
+}
+
+async fn leave(postgres: Postgres) {
+    if let Err(error) = postgres.close().await {
+        tracing::warn!(%error, "the database was left running");
+    }
+}
+
+/// The opened data.
+pub(super) struct Opened {
+    pub place: Place,
+    pub pools: Pools,
+    pub ledger: Ledger,
+    pub embedded: bool,
+}
+
+impl Opened {
+    async fn new(place: &Place, postgres: &Postgres) -> anyhow::Result<Self> {
+        let pools = postgres.pools(SIZES).await?;
+        let ledger = match Ledger::open(pools.writer.clone()).await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                pools.close().await;
+                return Err(error).context("the ledger can't be opened");
+            }
+        };
+        Ok(Self { place: place.clone(), pools, ledger, embedded: postgres.is_embedded() })
+    }
+
+    async fn close(self) {
+        self.ledger.close().await;
+        self.pools.close().await;
+    }
+
+    /// The site of that name or id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn site(&self, named: &str) -> anyhow::Result<SiteId> {
+        let id = named.parse::<SiteId>().ok().map(SiteId::uuid);
+        let found: Option<uuid::Uuid> =
+            sqlx::query_scalar("select site from site_directory where site = $1 or name = $2")
+                .bind(id)
+                .bind(named)
+                .fetch_optional(&self.pools.writer)
+                .await?;
+        found.map(SiteId).with_context(|| {
+            format!("there is no site `{named}`, neither by name nor by id; `site list` shows them")
+        })
+    }
+}

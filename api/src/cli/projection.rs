@@ -1,0 +1,130 @@
+//! `punchtrail projection`: read models.
+
+use anyhow::Context;
+use clap::Subcommand;
+use punchtrail_domain::Position;
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{Row, postgres::PgRow};
+
+use super::{
+    answer::{Answer, table},
+    place::{Need, Opened, Place},
+    progress,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Projection {
+    /// List the read models and where they stand
+    List,
+    /// Fill one anew from the ledger beside the live one, then swap. Readers see no half of it
+    Rebuild {
+        /// Its name, as `projection list` shows it
+        name: String,
+    },
+}
+
+/// A read model, or a rebuild of one.
+#[derive(Debug, Serialize)]
+pub(super) struct Generation {
+    pub name: String,
+    pub generation: i32,
+    pub version: i32,
+    pub position: Position,
+    pub live: bool,
+    pub state: String,
+    pub error: Option<String>,
+}
+
+/// All generations of all models; none before the first server ran.
+///
+/// # Errors
+/// When the database is out of reach.
+pub(super) async fn generations(opened: &Opened) -> anyhow::Result<Vec<Generation>> {
+    let reader = &opened.pools.reader;
+    let exists: bool = sqlx::query_scalar("select to_regclass('read.projections') is not null")
+        .fetch_one(reader)
+        .await?;
+    if !exists {
+        return Ok(Vec::new());
+    }
+    let generations = sqlx::query(
+        "select name, generation, version, position, live, state, error from read.projections \
+         order by name, generation",
+    )
+    .try_map(|row: PgRow| {
+        Ok(Generation {
+            name: row.try_get("name")?,
+            generation: row.try_get("generation")?,
+            version: row.try_get("version")?,
+            position: Position::from_db(row.try_get("position")?),
+            live: row.try_get("live")?,
+            state: row.try_get("state")?,
+            error: row.try_get("error")?,
+        })
+    })
+    .fetch_all(reader)
+    .await?;
+    Ok(generations)
+}
+
+impl Projection {
+    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+        place
+            .with(Need::Existing, async |opened| match &self {
+                Self::List => list(opened).await,
+                Self::Rebuild { name } => refill(opened, name).await,
+            })
+            .await
+    }
+}
+
+async fn list(opened: &Opened) -> anyhow::Result<Answer> {
+    let generations = generations(opened).await?;
+    let head = opened.ledger.head().await?;
+    let rows: Vec<Vec<String>> = generations
+        .iter()
+        .map(|model| {
+            vec![
+                model.name.clone(),
+                format!("v{}", model.version),
+                if model.live { "live".to_owned() } else { model.state.clone() },
+                model.position.to_string(),
+                model.error.clone().unwrap_or_else(|| "-".to_owned()),
+            ]
+        })
+        .collect();
+    let text = format!(
+        "head {head}\n\n{}",
+        table(&["model", "version", "state", "position", "error"], &rows)
+    );
+    Ok(Answer::new(&json!({"head": head, "projections": generations}), text))
+}
+
+async fn refill(opened: &Opened, name: &str) -> anyhow::Result<Answer> {
+    let bar = progress::bar("rebuilding");
+    let shown = bar.clone();
+    let heard = move |events: u64, of: u64| {
+        shown.set_length(of);
+        shown.set_position(events);
+    };
+    let feed = opened.ledger.feed();
+    let rebuilt =
+        punchtrail_projections::rebuild(&opened.pools.reader, &feed, name, heard).await;
+    bar.finish_and_clear();
+    let rebuilt = rebuilt.with_context(|| format!("`{name}` was not rebuilt"))?;
+    let took_ms = u64::try_from(rebuilt.took.as_millis()).unwrap_or(u64::MAX);
+    let object = json!({
+        "name": rebuilt.name,
+        "generation": rebuilt.generation,
+        "position": rebuilt.position,
+        "took_ms": took_ms,
+    });
+    let text = format!(
+        "`{}` was rebuilt up to position {} in {:.1} s, and is live.",
+        rebuilt.name,
+        rebuilt.position,
+        rebuilt.took.as_secs_f64()
+    );
+    Ok(Answer::new(&object, text))
+}

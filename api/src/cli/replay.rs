@@ -1,0 +1,316 @@
+//! `punchtrail ledger replay`: the ledger's events in their order, up to a position or a time.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use clap::Args;
+use cqrs_es::Aggregate as _;
+use punchtrail_domain::{
+    DeviceId, EmployeeId, Event, Position, PunchId, Recorded, SiteId, Time,
+    capture::PunchKind,
+    punch::{Anomaly, Origin, Punch, Standing},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    answer::{Answer, Refusal, is_closed, print},
+    place::{Need, Opened, Place},
+    punch,
+};
+
+/// How many events are read at a time.
+const PAGE_EVENTS: u32 = 5_000;
+
+/// Show the ledger's events in their order
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Stop after this position, or after this time (2026-11-21T09:00:00Z)
+    #[arg(long, value_name = "POSITION|TIME")]
+    until: Option<Until>,
+    /// Only this punch, and how it stood then
+    #[arg(long, value_name = "ID")]
+    punch: Option<PunchId>,
+    /// Print one JSON object a line and event, as it comes
+    #[arg(long, conflicts_with = "json")]
+    ndjson: bool,
+}
+
+/// Where a replay ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// After this position.
+    Position(Position),
+    /// After the last event recorded by then.
+    Time(jiff::Timestamp),
+}
+
+impl FromStr for Until {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(position) = text.parse() {
+            return Ok(Self::Position(Position(position)));
+        }
+        text.parse().map(Self::Time).map_err(|_| {
+            "neither a position (a number) nor a time with a zone (2026-11-21T09:00:00Z)".to_owned()
+        })
+    }
+}
+
+impl Until {
+    fn includes(self, event: &Recorded) -> bool {
+        match self {
+            Self::Position(position) => event.position <= position,
+            Self::Time(time) => event.recorded_at <= time,
+        }
+    }
+}
+
+/// An event, its texts exactly as the ledger has them.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    position: Position,
+    recorded_at: jiff::Timestamp,
+    aggregate_type: &'static str,
+    aggregate_id: String,
+    sequence: u64,
+    event_type: String,
+    event_version: String,
+    payload: Box<RawValue>,
+    metadata: Box<RawValue>,
+}
+
+impl Shown {
+    pub(super) fn of(event: &Recorded) -> serde_json::Result<Self> {
+        Ok(Self {
+            position: event.position,
+            recorded_at: event.recorded_at,
+            aggregate_type: event.aggregate_type.as_str(),
+            aggregate_id: event.aggregate_id.clone(),
+            sequence: event.sequence,
+            event_type: event.event_type.clone(),
+            event_version: event.event_version.clone(),
+            payload: RawValue::from_string(event.payload.clone())?,
+            metadata: RawValue::from_string(event.metadata.clone())?,
+        })
+    }
+}
+
+/// An event in one line for people.
+pub(super) fn line(event: &Recorded) -> String {
+    let actor = event.actor().map_or_else(|| "-".to_owned(), |actor| actor.to_string());
+    format!(
+        "{:>10}  {:.3}  {:<10} {}  {:>3}  {}  by {actor}",
+        event.position,
+        event.recorded_at,
+        event.aggregate_type.as_str(),
+        event.aggregate_id,
+        event.sequence,
+        event.event_type
+    )
+}
+
+/// Where a punch stands, folded from its events.
+#[derive(Debug, Serialize)]
+pub(super) struct PunchState {
+    punch: PunchId,
+    standing: Standing,
+    counts: bool,
+    employee: Option<EmployeeId>,
+    badge: Option<String>,
+    site: Option<SiteId>,
+    device: Option<DeviceId>,
+    seq: Option<u64>,
+    captured_at: Option<Time>,
+    kind: Option<PunchKind>,
+    effective_at: Option<Time>,
+    received_at: Option<Time>,
+    anomalies: Vec<Anomaly>,
+    position: Position,
+}
+
+impl PunchState {
+    pub(super) fn of(events: &[Recorded]) -> anyhow::Result<Self> {
+        let mut punch = Punch::default();
+        let mut id = PunchId::NIL;
+        for recorded in events {
+            if let Event::Punch(of, event) = recorded.event()? {
+                id = of;
+                punch.apply(event);
+            }
+        }
+        let (effective_at, kind) = punch.effective().unzip();
+        let mut state = Self {
+            punch: id,
+            standing: punch.standing(),
+            counts: punch.standing().counts(),
+            employee: None,
+            badge: None,
+            site: None,
+            device: None,
+            seq: None,
+            captured_at: None,
+            kind,
+            effective_at,
+            received_at: punch.synced().map(|(_, at, _)| at),
+            anomalies: punch.anomalies().to_vec(),
+            position: events.last().map_or(Position::START, |event| event.position),
+        };
+        match punch.origin() {
+            Some(Origin::Captured { capture, .. }) => {
+                state.employee = capture.employee;
+                state.badge.clone_from(&capture.badge);
+                (state.site, state.device) = (Some(capture.site), Some(capture.device));
+                (state.seq, state.captured_at) = (Some(capture.seq), Some(capture.captured_at));
+            }
+            Some(Origin::Admitted { employee, site, device, captured_at, .. }) => {
+                state.employee = Some(*employee);
+                (state.site, state.device) = (Some(*site), Some(*device));
+                state.captured_at = Some(*captured_at);
+            }
+            None => {}
+        }
+        Ok(state)
+    }
+}
+
+impl fmt::Display for PunchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_dash<T: fmt::Display>(value: Option<&T>) -> String {
+            value.map_or_else(|| "-".to_owned(), T::to_string)
+        }
+        let counts = if self.counts { "counts" } else { "does not count" };
+        writeln!(f, "punch        {}", self.punch)?;
+        writeln!(f, "standing     {} ({counts})", self.standing.as_str())?;
+        writeln!(f, "kind         {}", or_dash(self.kind.as_ref()))?;
+        writeln!(f, "captured at  {}", or_dash(self.captured_at.as_ref()))?;
+        writeln!(f, "effective    {}", or_dash(self.effective_at.as_ref()))?;
+        writeln!(f, "received     {}", or_dash(self.received_at.as_ref()))?;
+        writeln!(f, "employee     {}", or_dash(self.employee.as_ref()))?;
+        if let Some(badge) = &self.badge {
+            writeln!(f, "badge        {badge} (unknown to the device)")?;
+        }
+        writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
+        writeln!(f, "device       {}, number {}", or_dash(self.device.as_ref()), or_dash(self.seq.as_ref()))?;
+        for anomaly in &self.anomalies {
+            writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
+        }
+        write!(f, "position     {}", self.position)
+    }
+}
+
+impl Replay {
+    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+        if self.ndjson && json {
+            let what = "--json prints one object, --ndjson one a line; choose one".to_owned();
+            return Err(Refusal::Usage(what).into());
+        }
+        place
+            .with(Need::Existing, async |opened| match self.punch {
+                Some(punch) => self.one(opened, punch).await,
+                None => self.all(opened, json).await,
+            })
+            .await
+    }
+
+    async fn one(&self, opened: &Opened, id: PunchId) -> anyhow::Result<Answer> {
+        let mut events = punch::events(opened, id).await?;
+        events.retain(|event| self.until.is_none_or(|until| until.includes(event)));
+        if events.is_empty() {
+            anyhow::bail!("the punch {id} was not in the ledger yet by then");
+        }
+        if self.ndjson {
+            let objects: Vec<Shown> = events.iter().map(Shown::of).collect::<Result<_, _>>()?;
+            let lines: Vec<String> =
+                objects.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+            shown(&mut lines.join("\n"))?;
+            return Ok(Answer::silent());
+        }
+        let state = PunchState::of(&events)?;
+        let objects: Vec<Shown> = events.iter().map(Shown::of).collect::<Result<_, _>>()?;
+        let lines: Vec<String> = events.iter().map(line).collect();
+        let text = format!("{}\n\n{state}", lines.join("\n"));
+        let object = serde_json::json!({"punch": id, "state": state, "events": objects});
+        Ok(Answer::new(&object, text))
+    }
+
+    async fn all(&self, opened: &Opened, json: bool) -> anyhow::Result<Answer> {
+        let feed = opened.ledger.feed();
+        let mut summary = Summary::default();
+        let mut lines = String::new();
+        'pages: loop {
+            let page = feed.read(summary.through, PAGE_EVENTS).await?;
+            if page.is_empty() {
+                break;
+            }
+            for entry in &page {
+                let event = &entry.recorded;
+                if self.until.is_some_and(|until| !until.includes(event)) {
+                    break 'pages;
+                }
+                summary.add(event);
+                if self.ndjson {
+                    lines.push_str(&serde_json::to_string(&Shown::of(event)?)?);
+                    lines.push('\n');
+                } else if !json {
+                    lines.push_str(&line(event));
+                    lines.push('\n');
+                }
+            }
+            if !shown(&mut lines)? {
+                return Ok(Answer::silent());
+            }
+        }
+        shown(&mut lines)?;
+        if self.ndjson {
+            return Ok(Answer::silent());
+        }
+        let text = format!("{} events, up to position {}.", summary.events, summary.through);
+        Ok(Answer::new(&summary, text))
+    }
+}
+
+/// Prints what has gathered. Whether anybody still reads.
+fn shown(lines: &mut String) -> std::io::Result<bool> {
+    if lines.is_empty() {
+        return Ok(true);
+    }
+    match print(&std::mem::take(lines)) {
+        Ok(()) => Ok(true),
+        Err(error) if is_closed(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a replay went through.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    through: Position,
+    recorded_at: Option<jiff::Timestamp>,
+    events: u64,
+    /// How many there are of each, `punch.Accepted` for one.
+    by_type: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    fn add(&mut self, event: &Recorded) {
+        self.through = event.position;
+        self.recorded_at = Some(event.recorded_at);
+        self.events += 1;
+        let kind = format!("{}.{}", event.aggregate_type.as_str(), event.event_type);
+        *self.by_type.entry(kind).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_a_position_or_a_time() {
+        assert_eq!("17".parse(), Ok(Until::Position(Position(17))));
+        let time: Until = "2026-11-21T10:00:00+01:00".parse().unwrap();
+        assert_eq!(time, Until::Time("2026-11-21T09:00:00Z".parse().unwrap()));
+        assert!("yesterday".parse::<Until>().is_err());
+        assert!("2026-11-21T10:00:00".parse::<Until>().is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! `punchtrail serve`: the server, until it is told to stop.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Args;
+use punchtrail_api::{
+    limits::CONNECTIONS_MAX,
+    server::{ServeOptions, Server},
+};
+use punchtrail_infra::postgres::{PoolSizes, Pools, Postgres, ServeLock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{Answer, print},
+    place::{Need, Place},
+};
+
+/// What a shell expects of a program that was interrupted.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Run the server until SIGTERM or Ctrl-C
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "PUNCHTRAIL_LISTEN")]
+    listen: SocketAddr,
+
+    /// Serve metrics here, too, without a key; keep it to addresses that only your monitoring reaches
+    #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+
+    /// Connections served at once; more wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    connections_max: usize,
+
+    /// Database connections for appending; one append runs at a time, so more don't help much
+    #[arg(long, value_name = "N", default_value_t = PoolSizes::default().writer,
+          value_parser = clap::value_parser!(u32).range(4..=1_000))]
+    writers_max: u32,
+
+    /// Database connections for read models and for reads
+    #[arg(long, value_name = "N", default_value_t = PoolSizes::default().reader,
+          value_parser = clap::value_parser!(u32).range(4..=1_000))]
+    readers_max: u32,
+}
+
+impl Serve {
+    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+        let data_dir = place.dir()?;
+        // The second of two servers must learn at once, not after a Postgres was started.
+        let _lock = ServeLock::acquire(data_dir)?;
+        let mut stops = Stops::listen()?;
+        if !self.listen.ip().is_loopback() {
+            tracing::warn!(
+                listen = %self.listen,
+                "requests come in the clear: let only a proxy that speaks TLS reach this address"
+            );
+        }
+        // Whoever interrupts a long start meets a database that is starting; it is left whole.
+        let postgres = tokio::select! {
+            opened = place.postgres(Need::Any) => opened?,
+            () = stops.next() => anyhow::bail!("stopped before the server was ready"),
+        };
+        let served = self.serve(&place, &postgres, stops, json).await;
+        if let Err(error) = postgres.close().await {
+            tracing::warn!(%error, "the database was left running");
+        }
+        served.map(|()| Answer::silent())
+    }
+
+    async fn serve(
+        &self,
+        place: &Place,
+        postgres: &Postgres,
+        stops: Stops,
+        json: bool,
+    ) -> anyhow::Result<()> {
+        let sizes = PoolSizes {
+            writer: self.writers_max,
+            reader: self.readers_max,
+            ..PoolSizes::default()
+        };
+        let pools = postgres.pools(sizes).await?;
+        let served = self.serve_on(place, pools.clone(), stops, json).await;
+        pools.close().await;
+        served
+    }
+
+    async fn serve_on(
+        &self,
+        place: &Place,
+        pools: Pools,
+        stops: Stops,
+        json: bool,
+    ) -> anyhow::Result<()> {
+        let options = ServeOptions {
+            metrics_listen: self.metrics_listen,
+            connections_max: self.connections_max,
+            ..ServeOptions::new(self.listen, pools, place.dir()?)
+        };
+        let server = Server::start(options).await?;
+        let url = format!("http://{}", server.address());
+        let ready = match json {
+            true => serde_json::json!({ "listening": url }).to_string(),
+            false => format!("listening {url}"),
+        };
+        print(&ready).context("nobody can be told that the server listens")?;
+        let stop = CancellationToken::new();
+        let watching = tokio::spawn(stops.obey(stop.clone()));
+        server.run(stop).await;
+        watching.abort();
+        Ok(())
+    }
+}
+
+/// The signals that stop a server.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("signals can't be listened for");
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The first one asks nicely: what is in flight is answered. The second doesn't wait, which is
+    /// as safe as a crash: nothing that was acknowledged is lost.
+    async fn obey(mut self, stop: CancellationToken) {
+        self.next().await;
+        tracing::info!("stopping; once more to stop at once");
+        stop.cancel();
+        self.next().await;
+        tracing::warn!("stopped at once");
+        std::process::exit(EXIT_INTERRUPTED);
+    }
+}

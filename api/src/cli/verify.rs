@@ -1,0 +1,120 @@
+//! `punchtrail ledger verify`: whether what stands in the ledger is what was written.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::Args;
+use punchtrail_infra::{
+    deployment::Deployment,
+    verify::{self, Claims, Report, VerifyStep},
+};
+
+use super::{
+    answer::{Answer, EXIT_REFUSED, Refusal},
+    place::{Need, Opened, Place},
+    progress,
+};
+
+/// Verify the whole ledger: exit 1 means it was tampered with
+///
+/// Positions and sequences without holes, every event's hash, the signed checkpoints, every capture's
+/// signature, and the bytes kept beside the ledger. Gaps and forks of devices are listed and are no
+/// sign of tampering. Exit 3 means that it could not be carried through.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// A checkpoint that you kept elsewhere, to be compared, too; may be given several times
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
+}
+
+impl Verify {
+    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+        place.with(Need::Existing, async |opened| run(opened, &self.against).await).await
+    }
+}
+
+async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
+    let claims = match &opened.place.data_dir {
+        Some(dir) => {
+            let org = Deployment::open(&opened.pools.writer).await?.org;
+            Claims::read(dir, org, against)?
+        }
+        None if against.is_empty() => Claims::none(
+            "Without --data-dir there are no checkpoints: what the database says of itself was \
+             verified, not whether it says the same as before.",
+        ),
+        None => {
+            let what = "--against needs --data-dir, where the checkpoints' key is".to_owned();
+            return Err(Refusal::Usage(what).into());
+        }
+    };
+    let bar = progress::bar("verifying");
+    let shown = bar.clone();
+    let heard = move |step: VerifyStep| match step {
+        VerifyStep::Read { events, of } => {
+            shown.set_length(of);
+            shown.set_position(events);
+        }
+        VerifyStep::Sequences => progress::waiting(&shown, "comparing sequences"),
+    };
+    let report = verify::verify(&opened.pools.writer, claims, &heard).await;
+    bar.finish_and_clear();
+    let report = report.map_err(Refusal::from)?;
+    let answer = Answer::new(&report, text(&report));
+    Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    let _ = write_text(&mut text, report);
+    text
+}
+
+fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
+    if report.intact {
+        writeln!(
+            text,
+            "Intact: {} events up to position {}, {} signatures, {} checkpoints.",
+            report.events, report.head, report.signatures, report.checkpoints.agreeing
+        )?;
+    } else {
+        match report.first_bad {
+            Some(position) => writeln!(text, "TAMPERED WITH, first at position {position}.")?,
+            None => writeln!(text, "TAMPERED WITH.")?,
+        }
+        for finding in &report.findings {
+            match (finding.position, finding.through) {
+                (Some(from), Some(through)) => write!(text, "  {from} to {through}: ")?,
+                (Some(position), None) => write!(text, "  {position}: ")?,
+                (None, _) => write!(text, "  ")?,
+            }
+            writeln!(text, "{}", finding.what)?;
+        }
+        if report.findings_more > 0 {
+            writeln!(text, "  and {} more findings", report.findings_more)?;
+        }
+        writeln!(
+            text,
+            "Nothing was changed. Keep the database and the checkpoints as they are, and compare \
+             with your copies (docs/operations.md, \"When verify finds something\")."
+        )?;
+    }
+    if report.checkpoints.uncovered > 0 && report.checkpoints.agreeing > 0 {
+        let (uncovered, through) = (report.checkpoints.uncovered, report.checkpoints.through);
+        writeln!(text, "The newest {uncovered} events, after {through}, stand under no checkpoint yet.")?;
+    }
+    for gap in &report.gaps {
+        writeln!(text, "device {}: numbers {} to {} never came", gap.device, gap.gap.from, gap.gap.to)?;
+    }
+    for fork in &report.forks {
+        writeln!(
+            text,
+            "device {}: number {} was used twice (position {})",
+            fork.device, fork.seq, fork.position
+        )?;
+    }
+    if report.devices_more > 0 {
+        writeln!(text, "and {} more gaps and forks of devices", report.devices_more)?;
+    }
+    report.notes.iter().try_for_each(|note| writeln!(text, "{note}"))
+}
