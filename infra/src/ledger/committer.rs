@@ -273,7 +273,7 @@ async fn write_side(
             savepoint.commit().await?;
             Ok(None)
         }
-        Err(error @ sqlx::Error::Database(_)) => {
+        Err(error @ (sqlx::Error::Database(_) | sqlx::Error::RowNotFound)) => {
             savepoint.rollback().await?;
             Ok(Some(AppendError::Side(error)))
         }
