@@ -1,0 +1,198 @@
+//! A ledger with a device's captures in it, and the binary run on it as an operator runs it.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{path::PathBuf, process::Stdio};
+
+use ed25519_dalek::SigningKey;
+use punchtrail_domain::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    punch::Clock,
+    quarantine::QuarantineCode,
+    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    wire::BatchItem,
+};
+use punchtrail_infra::{
+    checkpoint::{Checkpoints, Folder},
+    deployment::Deployment,
+    enrolment::{self, Enrolment},
+    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    postgres::Pools,
+    testing::TestDatabase,
+};
+use serde_json::Value;
+use sqlx::{ConnectOptions, Connection};
+use uuid::Uuid;
+
+/// What a run of the binary gave.
+#[derive(Debug)]
+pub struct Ran {
+    pub exit: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The one object that `--json` gives.
+    pub fn json(&self) -> Value {
+        let mut objects = serde_json::Deserializer::from_str(&self.stdout).into_iter::<Value>();
+        let object = objects.next().unwrap_or_else(|| panic!("no object: {self:?}")).unwrap();
+        assert!(objects.next().is_none(), "more than one object: {self:?}");
+        assert!(object.is_object(), "{self:?}");
+        object
+    }
+}
+
+/// A database of the test's own, with a device enrolled at a site.
+pub struct Scene {
+    pub database: TestDatabase,
+    pub pools: Pools,
+    pub ledger: Ledger,
+    pub dir: tempfile::TempDir,
+    pub org: OrgId,
+    pub site: SiteId,
+    pub device: DeviceId,
+    pub key: SigningKey,
+    prev: Digest,
+    next: u64,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let pools = database.pools().await;
+        let ledger = Ledger::open(pools.writer.clone()).await.unwrap();
+        let org = Deployment::open(&pools.writer).await.unwrap().org;
+        let site = SiteId(Uuid::from_u128(77));
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let code = enrolment::make_code(&pools.writer, site).await.unwrap();
+        let enrolment = Enrolment {
+            code: code.shown().replace('-', ""),
+            name: "front door".to_owned(),
+            key: PublicKey::from(&key),
+            app: "test".to_owned(),
+        };
+        let device = enrolment::enroll(&ledger, org, enrolment).await.unwrap().device;
+        let dir = tempfile::tempdir().unwrap();
+        let (prev, next) = (Digest::ZERO, 1);
+        Self { database, pools, ledger, dir, org, site, device, key, prev, next }
+    }
+
+    pub async fn close(self) {
+        self.ledger.close().await;
+        self.pools.close().await;
+        self.database.close().await;
+    }
+
+    /// The device's next capture.
+    pub fn capture(&mut self) -> Capture {
+        let seq = self.next;
+        let capture = Capture {
+            v: 1,
+            punch: PunchId(Uuid::now_v7()),
+            org: self.org,
+            site: self.site,
+            device: self.device,
+            employee: Some(EmployeeId(Uuid::from_u128(5))),
+            badge: None,
+            kind: PunchKind::In,
+            captured_at: Time::from_millis(1_763_715_543_000 + seq.cast_signed() * 60_000),
+            utc_offset_s: 3_600,
+            tz: "Europe/Berlin".to_owned(),
+            seq,
+            prev: self.prev,
+            boot: BootId(Uuid::from_u128(3)),
+            uptime_ms: seq * 60_000,
+            identified_by: IdentifiedBy::Badge,
+            photo: None,
+            offline: false,
+            app: "test/1".to_owned(),
+        };
+        self.prev = Digest::of(&capture.to_bytes());
+        self.next += 1;
+        capture
+    }
+
+    /// A capture as the server prepares it, signed by the device.
+    pub fn signed(&self, capture: &Capture) -> DeliveryItem {
+        let body = capture.to_bytes();
+        let signature = sign(&self.key, CAPTURE_TYPE, &body);
+        let raw = BatchItem {
+            capture: to_base64url(&body),
+            signature: to_base64url(&signature.0),
+        };
+        let text = String::from_utf8(body).unwrap();
+        let at = self.received_at();
+        let Capture { punch, seq, prev, device, .. } = *capture;
+        DeliveryItem::capture(raw, text, signature, punch, seq, prev, device, at, Clock::Unknown)
+    }
+
+    /// Something that can't be taken as a punch.
+    pub fn garbage(&self, text: &str) -> DeliveryItem {
+        let raw = BatchItem { capture: to_base64url(text.as_bytes()), signature: "AA".to_owned() };
+        DeliveryItem::quarantine(raw, QuarantineCode::BadSignature, None, None)
+    }
+
+    fn received_at(&self) -> Time {
+        Time::from_millis(1_763_720_000_000)
+    }
+
+    pub async fn deliver(&self, items: Vec<DeliveryItem>) {
+        let (device, received_at) = (self.device, self.received_at());
+        let delivery = Delivery { device, received_at, metadata: Metadata::default(), items };
+        self.ledger.deliver(delivery).await.unwrap();
+    }
+
+    /// Delivers that many captures, and gives their punches.
+    pub async fn punches(&mut self, count: usize) -> Vec<PunchId> {
+        let captures: Vec<Capture> = (0..count).map(|_| self.capture()).collect();
+        self.deliver(captures.iter().map(|capture| self.signed(capture)).collect()).await;
+        captures.iter().map(|capture| capture.punch).collect()
+    }
+
+    /// Signs everything that is there.
+    pub async fn checkpoint(&self) {
+        let folder = Folder::open(self.dir.path(), self.org).unwrap();
+        let checkpoints = Checkpoints::new(self.pools.writer.clone(), folder.into());
+        checkpoints.advance().await.unwrap();
+    }
+
+    /// Does what no role of ours may: as the superuser, with the triggers off.
+    pub async fn tamper(&self, statements: &str) {
+        let mut superuser = self.database.owner_options().connect().await.unwrap();
+        let statements = format!(
+            "begin; alter table events disable trigger all; {statements}; \
+             alter table events enable always trigger events_append_only; \
+             alter table events enable always trigger events_no_truncate; commit"
+        );
+        sqlx::raw_sql(&statements).execute(&mut superuser).await.unwrap();
+        superuser.close().await.unwrap();
+    }
+
+    /// Runs the binary on this database.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_punchtrail"))
+            .args(arguments)
+            .env("DATABASE_URL", self.database.url())
+            .env("PUNCHTRAIL_DATA_DIR", self.dir.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        Ran {
+            exit: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// A file in the scene's folder.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}

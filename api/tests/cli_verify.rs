@@ -1,0 +1,288 @@
+//! `ledger verify` against a ledger that a superuser altered. Each alteration is one that the database
+//! itself would not notice.
+
+mod cli_common;
+
+use cli_common::{Ran, Scene};
+use punchtrail_domain::{
+    device::{Device, DeviceCommand, DeviceEvent, Gap},
+    leaf::Leaf,
+};
+use punchtrail_infra::ledger::Metadata;
+use serde_json::Value;
+use sqlx::Row;
+
+/// Positions 1 to 3 enrol the device; each punch then takes two.
+const FIRST_PUNCH: u64 = 4;
+
+fn codes(report: &Value) -> Vec<&str> {
+    report["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect()
+}
+
+/// The report of a verification that must find the ledger tampered with.
+fn tampered(ran: &Ran) -> Value {
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    let report = ran.json();
+    assert_eq!(report["intact"], false, "{ran:?}");
+    report
+}
+
+async fn verify(scene: &Scene) -> Ran {
+    scene.run(&["ledger", "verify", "--json"]).await
+}
+
+/// The row at a position with another payload, hashed anew.
+async fn rehashed(scene: &Scene, position: u64, from: &str, to: &str) -> String {
+    let row = sqlx::query(
+        "select (extract(epoch from recorded_at) * 1000000)::bigint as at, aggregate_type, \
+         aggregate_id, sequence, event_type, event_version, payload::text as payload, \
+         metadata::text as metadata from events where position = $1",
+    )
+    .bind(position.cast_signed())
+    .fetch_one(&scene.pools.writer)
+    .await
+    .unwrap();
+    let before: &str = row.get("payload");
+    let payload = before.replacen(from, to, 1);
+    assert_ne!(before, payload);
+    let hash = Leaf {
+        position,
+        recorded_at_us: row.get("at"),
+        aggregate_type: row.get("aggregate_type"),
+        aggregate_id: row.get("aggregate_id"),
+        sequence: row.get::<i64, _>("sequence").cast_unsigned(),
+        event_type: row.get("event_type"),
+        event_version: row.get("event_version"),
+        payload: &payload,
+        metadata: row.get("metadata"),
+    }
+    .hash()
+    .unwrap();
+    format!(
+        "update events set payload = '{payload}'::json, leaf_hash = '\\x{hash}'::bytea \
+         where position = {position}"
+    )
+}
+
+#[tokio::test]
+async fn an_untouched_ledger_is_intact_and_gaps_and_forks_are_only_listed() {
+    let mut scene = Scene::new().await;
+    let punches = scene.punches(5).await;
+    let other = { let mut other = scene.capture(); other.punch = punches[0]; other };
+    scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
+    let gap = DeviceEvent::SequenceGapOpened { gap: Gap { from: 8, to: 9 } };
+    let fork = DeviceEvent::ForkDetected { seq: 2, first: Some(punches[1]), second: None };
+    let observe = DeviceCommand::Observe { events: vec![gap, fork] };
+    let id = scene.device.to_string();
+    scene.ledger.execute::<Device>(&id, observe, &Metadata::default()).await.unwrap();
+    scene.checkpoint().await;
+    scene.punches(1).await;
+    let ran = verify(&scene).await;
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let report = ran.json();
+    assert_eq!(report["intact"], true);
+    assert_eq!(report["events"], report["head"]);
+    // Five punches, the conflicting capture, and one more punch.
+    assert_eq!(report["signatures"], 7);
+    assert_eq!(report["checkpoints"]["agreeing"], 1);
+    assert_eq!(report["checkpoints"]["uncovered"], 2);
+    assert_eq!((&report["gaps"][0]["from"], &report["gaps"][0]["to"]), (&8.into(), &9.into()));
+    assert_eq!(report["forks"][0]["seq"], 2);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_changed_row_is_named() {
+    let mut scene = Scene::new().await;
+    scene.punches(5).await;
+    scene.checkpoint().await;
+    let at = FIRST_PUNCH + 3;
+    scene
+        .tamper(&format!(
+            "update events set payload = replace(payload::text, 'unknown', 'Unknown')::json \
+             where position = {at}"
+        ))
+        .await;
+    let ran = verify(&scene).await;
+    let report = tampered(&ran);
+    assert_eq!(report["first_bad"], at, "{ran:?}");
+    assert_eq!(codes(&report), ["leaf_mismatch"]);
+    let text = scene.run(&["ledger", "verify"]).await;
+    assert_eq!(text.exit, 1);
+    assert!(text.stdout.contains(&format!("first at position {at}")), "{text:?}");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_changed_capture_with_its_hash_made_anew_is_caught_by_checkpoint_and_signature() {
+    let mut scene = Scene::new().await;
+    scene.punches(3).await;
+    scene.checkpoint().await;
+    scene.punches(3).await;
+    scene.checkpoint().await;
+    // The fifth punch: between the two checkpoints, at 3 + 6 = 9 and 3 + 12 = 15.
+    let at = FIRST_PUNCH + 8;
+    let change = rehashed(&scene, at, r#"\"in\""#, r#"\"out\""#).await;
+    scene.tamper(&change).await;
+    let ran = verify(&scene).await;
+    let report = tampered(&ran);
+    assert_eq!(report["first_bad"], at, "the signature says exactly where: {ran:?}");
+    let codes = codes(&report);
+    assert!(codes.contains(&"root_mismatch") && codes.contains(&"bad_signature"), "{ran:?}");
+    assert!(!codes.contains(&"leaf_mismatch"), "{ran:?}");
+    let range = &report["findings"].as_array().unwrap()[0];
+    assert_eq!((&range["position"], &range["through"]), (&10.into(), &15.into()), "{ran:?}");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_changed_unsigned_event_with_its_hash_made_anew_is_caught_by_the_checkpoint() {
+    let mut scene = Scene::new().await;
+    scene.punches(2).await;
+    scene.checkpoint().await;
+    scene.punches(2).await;
+    scene.checkpoint().await;
+    // `Synced` of the third punch carries no signature of its own.
+    let at = FIRST_PUNCH + 5;
+    let change = rehashed(&scene, at, "\"unknown\"", r#"{"known":{"offset_ms":0}}"#).await;
+    scene.tamper(&change).await;
+    let ran = verify(&scene).await;
+    let report = tampered(&ran);
+    assert_eq!(codes(&report), ["root_mismatch"], "{ran:?}");
+    let first = report["first_bad"].as_u64().unwrap();
+    let through = report["findings"][0]["through"].as_u64().unwrap();
+    assert!((first..=through).contains(&at) && first > 7, "{ran:?}");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn removed_newest_rows_are_missed_whether_or_not_the_head_is_moved_back() {
+    for (head, code) in [("select 1", "missing"), ("update ledger_head set position = 9", "beyond_head")] {
+        let mut scene = Scene::new().await;
+        scene.punches(5).await;
+        scene.checkpoint().await;
+        scene.tamper(&format!("delete from events where position > 9; \
+            delete from device_chain where position > 9; {head}")).await;
+        let ran = verify(&scene).await;
+        let report = tampered(&ran);
+        assert_eq!(report["first_bad"], 10, "{ran:?}");
+        assert_eq!(codes(&report), [code], "{ran:?}");
+        assert_eq!(report["findings"][0]["through"], 13, "{ran:?}");
+        scene.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_removed_row_in_the_middle_is_a_hole() {
+    let mut scene = Scene::new().await;
+    scene.punches(3).await;
+    scene.checkpoint().await;
+    scene.tamper("delete from events where position = 5").await;
+    let report = tampered(&verify(&scene).await);
+    assert_eq!(report["first_bad"], 5);
+    assert_eq!(report["findings"][0]["code"], "missing");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn bytes_and_rows_beside_the_ledger_are_bound_to_it() {
+    let mut scene = Scene::new().await;
+    let punches = scene.punches(2).await;
+    let other = { let mut other = scene.capture(); other.punch = punches[0]; other };
+    scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
+    scene.checkpoint().await;
+    assert_eq!(verify(&scene).await.exit, 0);
+    for (change, code, undo) in [
+        (
+            "update conflicting_captures set capture = 'AAAA' || capture",
+            "bytes_altered",
+            "update conflicting_captures set capture = substr(capture, 5)",
+        ),
+        (
+            "update quarantine_items set signature = 'AB'",
+            "bytes_altered",
+            "update quarantine_items set signature = 'AA'",
+        ),
+        (
+            "update device_chain set seq = 7 where seq = 2",
+            "chain_altered",
+            "update device_chain set seq = 2 where seq = 7",
+        ),
+        (
+            "insert into device_chain select device, 9, digest, prev, punch, position \
+             from device_chain where seq = 2",
+            "chain_altered",
+            "delete from device_chain where seq = 9",
+        ),
+        (
+            "update device_credentials set public_key = sha256(public_key)",
+            "key_altered",
+            "select 1",
+        ),
+    ] {
+        scene.tamper(change).await;
+        let ran = verify(&scene).await;
+        let report = tampered(&ran);
+        assert!(codes(&report).iter().all(|found| *found == code), "{change}: {ran:?}");
+        scene.tamper(undo).await;
+    }
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_was_altered_is_a_finding_and_one_kept_elsewhere_is_compared() {
+    let mut scene = Scene::new().await;
+    scene.punches(2).await;
+    scene.checkpoint().await;
+    let latest = scene.dir.path().join("checkpoints/0001/latest");
+    let note = std::fs::read_to_string(&latest).unwrap();
+    let kept = scene.file("kept-by-the-auditor", &note);
+    let kept = kept.to_str().unwrap();
+    assert_eq!(scene.run(&["ledger", "verify", "--against", kept, "--json"]).await.exit, 0);
+    // Who removes rows and every trace of them in the folder still meets the copy elsewhere.
+    let folder = scene.dir.path().join("checkpoints/0001");
+    std::fs::remove_dir_all(folder.join("kept")).unwrap();
+    std::fs::create_dir(folder.join("kept")).unwrap();
+    std::fs::remove_file(&latest).unwrap();
+    scene
+        .tamper("delete from events where position > 5; update ledger_head set position = 5; \
+                 delete from device_chain where position > 5")
+        .await;
+    assert_eq!(verify(&scene).await.exit, 0, "nothing here knows better");
+    let ran = scene.run(&["ledger", "verify", "--against", kept, "--json"]).await;
+    assert_eq!(codes(&tampered(&ran)), ["beyond_head"]);
+    std::fs::write(&latest, note.replacen("\n7\n", "\n5\n", 1)).unwrap();
+    assert_eq!(codes(&tampered(&verify(&scene).await)), ["bad_checkpoint"]);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_restored_copy_is_told_of_until_an_operator_opens_a_new_epoch() {
+    let mut scene = Scene::new().await;
+    scene.punches(4).await;
+    scene.checkpoint().await;
+    scene
+        .tamper("delete from events where position > 7; update ledger_head set position = 7; \
+                 delete from device_chain where position > 7")
+        .await;
+    assert_eq!(verify(&scene).await.exit, 1);
+    let opened =
+        scene.run(&["checkpoint", "new-epoch", "--reason", "Monday's copy", "--json"]).await;
+    assert_eq!(opened.json()["epoch"], 2, "{opened:?}");
+    scene.checkpoint().await;
+    let ran = verify(&scene).await;
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let notes = ran.json()["notes"].to_string();
+    assert!(notes.contains("Monday's copy") && notes.contains("no longer agrees"), "{notes}");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_verified_is_not_called_tampered_with() {
+    let scene = Scene::new().await;
+    scene.tamper("alter table device_chain rename to elsewhere").await;
+    let ran = verify(&scene).await;
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.json()["error"].as_str().unwrap().contains("nothing is known"), "{ran:?}");
+    scene.close().await;
+}
