@@ -219,7 +219,7 @@ const READ_ONLY: &str = "25006";
 /// Values that Postgres can't hold.
 const DATA_EXCEPTION: &str = "22";
 
-fn of_database(error: &sqlx::Error) -> Refusal {
+pub(crate) fn of_database(error: &sqlx::Error) -> Refusal {
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
     let passing = match error {
         sqlx::Error::Io(_)

@@ -9,7 +9,7 @@ use crate::{
     openapi,
     problem::Refusal,
     routes::{
-        batches, devices, employees, enrolment, feed, heartbeats, ledger, operations, photos,
+        batches, devices, employees, enrolment, explanations, feed, heartbeats, ledger, operations, photos,
         punches, quarantine, roster, sites, timecards,
     },
     state::App,
@@ -31,6 +31,8 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(punches::one))
         .routes(routes!(punches::events))
         .routes(routes!(punches::decide))
+        .routes(routes!(explanations::of_punch))
+        .routes(routes!(explanations::of_day))
         .routes(routes!(timecards::timeline))
         .routes(routes!(timecards::cards))
         .routes(routes!(quarantine::list))

@@ -10,6 +10,7 @@ use punchtrail_domain::DeviceId;
 use punchtrail_infra::{
     deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
 };
+use punchtrail_projections::explanations::Explanations;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct Parts {
     pub deployment: Deployment,
     /// The photos.
     pub photos: Arc<dyn PhotoStore>,
+    /// Explains punches, many at once.
+    pub explanations: Explanations,
     /// Whether everything that should run runs.
     pub health: Health,
     /// Devices whose batch is being taken on this node.
@@ -59,7 +62,7 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Puts the parts together.
+    /// Puts the parts together; must be called within a runtime.
     pub fn new(
         ledger: Ledger,
         pools: Pools,
@@ -69,6 +72,7 @@ impl App {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
+            explanations: Explanations::start(pools.reader.clone()),
             ledger,
             pools,
             deployment,

@@ -5,6 +5,7 @@ pub mod batches;
 pub mod devices;
 pub mod employees;
 pub mod enrolment;
+pub mod explanations;
 pub mod feed;
 pub mod heartbeats;
 pub mod ledger;
