@@ -1,5 +1,7 @@
 //! The command line.
 
+mod text;
+
 use std::{
     io::{self, BufRead, Write},
     path::{Path, PathBuf},
@@ -10,12 +12,8 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use punchtrail_device::{
-    Confirmation, Device, Drain, Options, Pin, Press, PunchError, SyncReport,
-    backoff::BACKOFF_CAP_MS,
-    capture::Notice,
-    clock::MachineClock,
+    Device, Drain, Options, Pin, Press, PunchError, backoff::BACKOFF_CAP_MS, clock::MachineClock,
     device::NAME_CHARS_MAX,
-    status::{IdentityStatus, Status},
 };
 use punchtrail_domain::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
 use serde::Serialize;
@@ -23,6 +21,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
+
+use self::text::{confirmed, described, synced};
 
 /// Records punches at the door and delivers them to a Punchtrail server.
 #[derive(Debug, Parser)]
@@ -318,116 +318,4 @@ fn show(json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
         say(text);
     }
     Ok(())
-}
-
-fn confirmed(punch: &Confirmation) -> String {
-    let what = match punch.kind {
-        PunchKind::In => "work started",
-        PunchKind::Out => "work ended",
-        PunchKind::BreakStart => "break started",
-        PunchKind::BreakEnd => "break ended",
-    };
-    let who = match (&punch.name, &punch.badge) {
-        (Some(name), _) => name.clone(),
-        (None, Some(badge)) => format!("badge {badge}"),
-        (None, None) => "unknown".to_owned(),
-    };
-    let notice = match punch.notice {
-        Some(Notice::UnknownBadge) => " This badge isn't known here: a manager will look at it.",
-        Some(Notice::PinNotChecked) => " The PIN couldn't be checked here; the badge counts.",
-        None => "",
-    };
-    let sent = if punch.offline { "It will be sent when the server is in reach." } else { "" };
-    format!(
-        "Recorded: {what} at {} by {who} (number {}, {}).{notice} {sent}",
-        punch.local_time, punch.seq, punch.punch
-    )
-    .trim_end()
-    .to_owned()
-}
-
-fn synced(report: &SyncReport) -> String {
-    let done =
-        format!("{} punches and {} photos delivered.", report.delivered, report.photos_delivered);
-    let waiting = format!(
-        "{} punches and {} photos still wait, safe on this device",
-        report.waiting, report.photos_waiting
-    );
-    match (&report.error, report.complete) {
-        (None, true) => format!("{done} Nothing waits."),
-        (Some(error), true) => {
-            format!("{done} Nothing waits. Not everything went well: {}", error.detail)
-        }
-        (Some(error), false) => format!("{done} {waiting}: {}. Try again later.", error.detail),
-        (None, false) => format!("{done} {waiting}. Try again."),
-    }
-}
-
-fn described(status: &Status) -> String {
-    let Some(current) = &status.current else {
-        return "Not enrolled. Run `punchtrail-device enroll` with a pairing code.".to_owned();
-    };
-    let mut lines = identity_lines(current);
-    lines.push(format!(
-        "  manifest       {} people, {}",
-        status.employees,
-        status
-            .roster_version
-            .as_deref()
-            .map_or("never walked".to_owned(), |v| format!("version {v}"))
-    ));
-    lines.push(match status.clock.ahead_of_server_ms {
-        Some(ms) => {
-            format!("  clock          {} ({ms} ms ahead of the server's)", status.clock.now)
-        }
-        None => format!("  clock          {}", status.clock.now),
-    });
-    lines.push(match status.agent_pid {
-        Some(pid) => format!("  agent          process {pid}"),
-        None => {
-            "  agent          not running: nothing is delivered until `run` or `sync`".to_owned()
-        }
-    });
-    for earlier in &status.earlier {
-        lines.push("earlier, until it is empty:".to_owned());
-        lines.extend(identity_lines(earlier));
-    }
-    lines.join("\n")
-}
-
-fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
-    let oldest = identity.oldest.map_or(String::new(), |at| format!(", the oldest from {at}"));
-    let mut lines = vec![
-        format!("device {} ({})", identity.device, identity.name),
-        format!("  server         {}, site {}", identity.server, identity.site),
-        format!("  waiting        {} punches{oldest}; {} photos", identity.outbox, identity.photos),
-        format!(
-            "  made           {}; the server holds all through {}; {} kept in case it is restored",
-            identity.last_seq, identity.acked_through, identity.kept
-        ),
-        format!(
-            "  last contact   {}",
-            identity.last_contact.map_or("never".to_owned(), |at| at.to_string())
-        ),
-    ];
-    if let Some(error) = &identity.last_error {
-        lines.push(format!("  last error     {} {}: {}", error.at, error.code, error.detail));
-    }
-    if identity.refused + identity.photos_refused > 0 {
-        lines.push(format!(
-            "  refused        {} punches and {} photos, kept and tried again",
-            identity.refused, identity.photos_refused
-        ));
-    }
-    if identity.photos_lost > 0 {
-        lines.push(format!("  photos lost    {}: their files are gone", identity.photos_lost));
-    }
-    if identity.behind_server {
-        lines.push(
-            "  WARNING        the server knows later numbers than this folder: it is an old copy of \
-             itself, or another device uses a copy. Enrol it anew"
-                .to_owned(),
-        );
-    }
-    lines
 }

@@ -4,22 +4,23 @@
 //! aren't followed, since a punch goes where the device was enrolled and nowhere else. Outside loopback
 //! only TLS is spoken. Nothing is retried here; that is `drain`'s to decide.
 
+mod answer;
+
 use std::{net::IpAddr, path::Path, time::Duration};
 
 use punchtrail_domain::{
     Digest, PunchId, SiteId, Time,
     wire::{
-        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
-        ManifestPage, Problem,
+        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus, ManifestPage,
     },
 };
 use reqwest::{
-    Method, RequestBuilder, Response, StatusCode, Url,
-    header::{
-        AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
-    },
+    Method, RequestBuilder, Url,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use self::answer::{answer, chain, refusal};
 
 /// Limit on making a connection, in milliseconds.
 const CONNECT_MS: u64 = 10_000;
@@ -27,12 +28,8 @@ const CONNECT_MS: u64 = 10_000;
 const CALL_MS: u64 = 30_000;
 /// The same for a photo, which may be 5 MiB over a slow line.
 const PHOTO_CALL_MS: u64 = 180_000;
-/// The largest answer that is read, in bytes: a manifest page of 1,000 rows has a fifth of it.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Rows asked for on a page of the manifest.
 const MANIFEST_LIMIT: u32 = 500;
-/// How much of a server's sentence is kept, in characters.
-const DETAIL_CHARS_MAX: usize = 400;
 
 /// An address that isn't used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -322,99 +319,6 @@ fn checked(address: &str) -> Result<(String, bool), AddressError> {
     Ok((url.as_str().trim_end_matches('/').to_owned(), local))
 }
 
-async fn answer<A: DeserializeOwned>(
-    sent: Result<Response, reqwest::Error>,
-) -> Result<A, CallError> {
-    let response = sent.map_err(|error| CallError::Unreachable(chain(&error.without_url())))?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refusal(response).await);
-    }
-    let body = bounded(response).await?;
-    serde_json::from_slice(&body).map_err(|error| CallError::Senseless {
-        status: status.as_u16(),
-        detail: error.to_string(),
-    })
-}
-
-async fn refusal(response: Response) -> CallError {
-    let status = response.status();
-    let retry_after = retry_after(response.headers());
-    let problem = match bounded(response).await {
-        Ok(body) => serde_json::from_slice::<Problem>(&body).ok(),
-        Err(error) => return error,
-    };
-    let Some(problem) = problem else {
-        // 503 and 429 mean the same from a gateway; any other page of a stranger's means nothing.
-        let detail = format!("no problem document came with it ({status})");
-        return match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                CallError::Busy { code: "busy".to_owned(), detail, retry_after }
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => CallError::Refused {
-                status: status.as_u16(),
-                code: "payload_too_large".to_owned(),
-                detail,
-            },
-            _ => CallError::Senseless { status: status.as_u16(), detail },
-        };
-    };
-    let detail: String = problem.detail.chars().take(DETAIL_CHARS_MAX).collect();
-    let code: String = problem.code.chars().take(64).collect();
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            CallError::Busy { code, detail, retry_after }
-        }
-        status if status.is_client_error() => {
-            CallError::Refused { status: status.as_u16(), code, detail }
-        }
-        status => CallError::Senseless { status: status.as_u16(), detail },
-    }
-}
-
-async fn bounded(mut response: Response) -> Result<Vec<u8>, CallError> {
-    let status = response.status().as_u16();
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Some(_)) => {
-                let detail = format!("it has more than {ANSWER_BYTES_MAX} bytes");
-                return Err(CallError::Senseless { status, detail });
-            }
-            Ok(None) => return Ok(body),
-            Err(error) => return Err(CallError::Unreachable(chain(&error.without_url()))),
-        }
-    }
-}
-
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is taken against the answer's own `Date`
-/// because this device's clock may be wrong.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let asked = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = asked.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-    let until = date(asked)?.duration_since(date(text(DATE)?)?);
-    Duration::try_from(until).ok()
-}
-
-/// An error with its causes; reqwest's own text stops at the first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text.chars().take(DETAIL_CHARS_MAX).collect()
-}
-
 fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -454,20 +358,6 @@ mod tests {
     fn an_address_keeps_its_path_and_loses_its_last_slash() {
         assert_eq!(checked("http://localhost:9/time/").unwrap().0, "http://localhost:9/time");
         assert_eq!(checked("http://localhost:9").unwrap().0, "http://localhost:9");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(retry_after(&headers), None);
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("17"));
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(17)));
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("Sat, 21 Nov 2026 09:00:30 GMT"));
-        assert_eq!(retry_after(&headers), None);
-        headers.insert(DATE, HeaderValue::from_static("Sat, 21 Nov 2026 09:00:00 GMT"));
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(30)));
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("soon"));
-        assert_eq!(retry_after(&headers), None);
     }
 
     #[test]

@@ -105,6 +105,8 @@ impl Folder {
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
                 .map_err(FolderError::at("can't close to other users the folder", &dir))?;
         }
+        // The folder's own name, too; a parent that this user can't read is left to the system.
+        let _ = self.dir.parent().map(sync_dir);
         sync_dir(&self.dir)
     }
 
@@ -235,7 +237,8 @@ pub fn create_private(path: &Path) -> Result<(), FolderError> {
         .truncate(false)
         .open(path)
         .map(drop)
-        .map_err(FolderError::at("can't make", path))
+        .map_err(FolderError::at("can't make", path))?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 fn private_options() -> OpenOptions {

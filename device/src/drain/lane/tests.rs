@@ -1,0 +1,145 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::manifest::default_policy;
+
+const ROLL: f64 = 0.5;
+
+fn unreachable() -> CallError {
+    CallError::Unreachable("refused".to_owned())
+}
+
+fn later(at: Instant, ms: u64) -> Instant {
+    at + Duration::from_millis(ms)
+}
+
+/// A lane that has just reconnected.
+fn connected(policy: &DevicePolicy, now: Instant) -> Lane {
+    let mut lane = Lane::new(DeviceId(Uuid::from_u128(7)), policy, 60_000, now, now);
+    let none = Need::default();
+    assert_eq!(lane.next(none, policy, Pace::Steady, now), Next::Do(Errand::Heartbeat));
+    lane.heartbeat_answered(true, false, policy, 0.0, now);
+    lane
+}
+
+#[test]
+fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let need = Need { waiting: 5, photos: 1 };
+    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    assert_eq!(lane.next(need, &policy, Pace::Steady, now), Next::Wait(start));
+    assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
+    assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(120)));
+
+    let retry = lane.failed(&unreachable(), ROLL, start);
+    assert!(retry >= later(start, TRY_FLOOR_MS));
+    for pace in [Pace::Steady, Pace::Asked] {
+        assert_eq!(lane.next(need, &policy, pace, start), Next::Wait(retry));
+        assert_eq!(lane.next(need, &policy, pace, retry), Next::Do(Errand::Heartbeat));
+    }
+}
+
+#[test]
+fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
+    let policy = DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..default_policy() };
+    let start = Instant::now();
+    let mut lane = connected(&policy, start);
+    let (mut waiting, mut now, mut calls) = (1_000u64, start, 0);
+    while waiting > 0 {
+        match lane.next(Need { waiting, photos: 3 }, &policy, Pace::Steady, now) {
+            Next::Do(Errand::Batch(items)) => {
+                let sent = (items as u64).min(waiting);
+                waiting -= sent;
+                calls += 1;
+                lane.batch_answered(sent as usize, 0, &policy, now);
+            }
+            Next::Do(other) => panic!("{other:?} while punches wait"),
+            Next::Wait(at) => {
+                assert!(at > now);
+                now = at;
+            }
+        }
+    }
+    // 120 at once, 880 at 120 a minute: 440 s, in slices of ten.
+    let took_s = (now - start).as_secs();
+    assert!((439..=442).contains(&took_s), "{took_s} s");
+    assert!(calls <= 90, "{calls} calls");
+    let photos = lane.next(Need { waiting: 0, photos: 3 }, &policy, Pace::Asked, now);
+    assert_eq!(photos, Next::Do(Errand::Photo));
+}
+
+#[test]
+fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let busy = CallError::Busy {
+        code: "busy".to_owned(),
+        detail: String::new(),
+        retry_after: Some(Duration::from_secs(20)),
+    };
+    let retry = lane.failed(&busy, ROLL, now);
+    assert!(lane.in_contact());
+    assert!(retry >= later(now, 20_000));
+    let need = Need { waiting: 1, photos: 0 };
+    assert_eq!(lane.next(need, &policy, Pace::Asked, later(now, 19_999)), Next::Wait(retry));
+}
+
+#[test]
+fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
+    let (policy, mut now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let need = Need { waiting: 1_000, photos: 0 };
+    let mut sizes = Vec::new();
+    loop {
+        let Next::Do(Errand::Batch(items)) = lane.next(need, &policy, Pace::Asked, now) else {
+            panic!("no batch")
+        };
+        sizes.push(items);
+        if !lane.split(items, now) {
+            break;
+        }
+        assert!(matches!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(_)));
+        now = later(now, TRY_FLOOR_MS);
+    }
+    assert_eq!(sizes, [200, 100, 50, 25, 12, 6, 3, 1]);
+    lane.batch_answered(1, 0, &policy, now);
+    assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(2)));
+}
+
+#[test]
+fn the_servers_pause_between_batches_holds() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    lane.batch_answered(1, 5_000, &policy, now);
+    let need = Need { waiting: 1, photos: 0 };
+    assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(later(now, 5_000)));
+}
+
+#[test]
+fn when_all_is_delivered_the_server_hears_so_once() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let none = Need::default();
+    let floor = later(now, HEARTBEAT_FLOOR_MS);
+    assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(floor));
+    assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Do(Errand::Heartbeat));
+    lane.heartbeat_answered(false, false, &policy, 0.0, floor);
+    assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Wait(later(floor, 300_000)));
+}
+
+#[test]
+fn a_new_roster_is_walked_before_anything_is_delivered() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    lane.heartbeat_answered(true, true, &policy, 0.0, now);
+    let need = Need { waiting: 1, photos: 0 };
+    assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
+    lane.walk_refused(later(now, 9_000));
+    assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
+    lane.walked(&policy, now);
+    assert_eq!(
+        lane.next(need, &policy, Pace::Asked, later(now, 9_000)),
+        Next::Do(Errand::Batch(200))
+    );
+}
