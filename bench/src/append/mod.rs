@@ -1,5 +1,6 @@
 //! `bench append`: punches a second, each with its three events, by every way into a ledger.
 
+mod http;
 mod ledger;
 
 use std::time::Instant;
@@ -51,6 +52,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let url = cluster.empty().await?;
         let rate = peers::postgres_es::execute(&url, n).await?;
         report.add("stock_postgres_es", rate, "punches/s", None);
+    }
+    if options.wants("http") {
+        let url = cluster.empty().await?;
+        let pool = sqlx::PgPool::connect(&url).await?;
+        let rates = http::deliver(&url, &pool, n).await?;
+        pool.close().await;
+        let of = Some("stock_postgres_es");
+        report.add("http", rates.acknowledged, "punches/s", of);
+        report.add("http_settled", rates.settled, "punches/s", of);
     }
     cluster.stop().await?;
     report.finish("append")
