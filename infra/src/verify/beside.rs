@@ -56,6 +56,8 @@ pub(super) struct Named {
     pub conflicts: Vec<NamedConflict>,
     pub items: Vec<NamedItem>,
     pub links: Vec<NamedLink>,
+    /// Rows of chains that can't be told, because the bytes that would tell are altered.
+    untold: u64,
 }
 
 fn gone(position: u64, what: &str) -> Finding {
@@ -81,7 +83,7 @@ impl Named {
     ) -> Result<u64, sqlx::Error> {
         self.check_conflicts(pool, findings, signed).await?;
         self.check_items(pool, findings).await?;
-        self.check_links(pool, findings).await
+        Ok(self.check_links(pool, findings).await? + self.untold)
     }
 
     async fn check_conflicts(
@@ -110,6 +112,7 @@ impl Named {
         for NamedConflict { position, punch, digest } in &self.conflicts {
             let Some((of, capture, signature)) = kept.get(digest.0.as_slice()) else {
                 findings.add(gone(*position, "the conflicting capture's bytes"));
+                self.untold += 1;
                 continue;
             };
             let body = URL_SAFE_NO_PAD.decode(capture).unwrap_or_default();
@@ -117,10 +120,12 @@ impl Named {
             let whole = Digest::of(&body) == *digest && *of == punch.uuid();
             let (Some(read), true) = (read, whole) else {
                 findings.add(altered(*position, "the conflicting capture's bytes"));
+                self.untold += 1;
                 continue;
             };
             let Some(signature) = punchtrail_domain::signing::from_base64url(signature) else {
                 findings.add(altered(*position, "the conflicting capture's signature bytes"));
+                self.untold += 1;
                 continue;
             };
             self.links.push(NamedLink::of(*position, &read, *digest));
@@ -154,11 +159,13 @@ impl Named {
         for NamedItem { position, item, device, seq } in &self.items {
             let Some((sender, capture, signature)) = kept.get(item.0.as_slice()) else {
                 findings.add(gone(*position, "the quarantined bytes"));
+                self.untold += u64::from(seq.is_some());
                 continue;
             };
             let digest = item_digest(*device, capture.as_bytes(), signature.as_bytes());
             if digest != *item || *sender != device.uuid() {
                 findings.add(altered(*position, "the quarantined bytes"));
+                self.untold += u64::from(seq.is_some());
                 continue;
             }
             if let (Some(seq), Ok(body)) = (*seq, URL_SAFE_NO_PAD.decode(capture)) {
