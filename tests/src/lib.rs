@@ -15,7 +15,7 @@
 pub mod agent;
 pub mod cli;
 pub mod cluster;
-// demo
+pub mod demo;
 pub mod gate;
 pub mod kiosk;
 pub mod operator;
