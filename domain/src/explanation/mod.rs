@@ -32,8 +32,8 @@ use crate::{
 };
 
 pub use step::{
-    Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Step, Sync, Verification,
-    What,
+    Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Receipt, Step,
+    Verification, What,
 };
 
 /// A punch, explained.

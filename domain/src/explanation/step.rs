@@ -36,7 +36,7 @@ pub enum What {
     /// How the punch came to be.
     Captured(Origin),
     /// How it reached the server.
-    Synced(Sync),
+    Synced(Receipt),
     /// Whether somebody's identity was checked.
     Verified(Verification),
     /// What was decided, and on what ground.
@@ -89,7 +89,7 @@ pub enum Origin {
 /// How a punch reached the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Sync {
+pub struct Receipt {
     /// The device that delivered it.
     pub device: DeviceId,
     /// When, by the server's clock.

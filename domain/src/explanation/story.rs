@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     ChainMark, Context, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Step, Sync,
+        Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Receipt, Step,
         Verification, What,
     },
 };
@@ -186,7 +186,7 @@ impl Story {
     pub fn amid(mut self, context: &Context) -> Self {
         let mut arrival = Vec::new();
         if let Some(item) = context.quarantined.filter(|_| self.quarantine.is_some()) {
-            let sync = Sync {
+            let sync = Receipt {
                 device: self.device,
                 received_at: item.received_at,
                 offline: None,
@@ -286,7 +286,14 @@ fn step(
                 punch::Origin::Admitted { .. } => None,
             };
             let delay_ms = received_at.millis_since(before?.0);
-            What::Synced(Sync { device, received_at, offline, clock, delay_ms, quarantined: None })
+            What::Synced(Receipt {
+                device,
+                received_at,
+                offline,
+                clock,
+                delay_ms,
+                quarantined: None,
+            })
         }
         PunchEvent::ConflictingCaptureReceived { digest, device, received_at } => {
             What::Conflict(Conflict { digest, device, received_at })

@@ -7,7 +7,7 @@ use crate::{
     capture::PunchKind,
     explanation::{
         step::{
-            Amendment, ChainFact, Decision, NotChecked, Origin, Step, Sync, Verification, What,
+            Amendment, ChainFact, Decision, NotChecked, Origin, Receipt, Step, Verification, What,
         },
         story::Story,
     },
@@ -115,7 +115,7 @@ fn other_wall_clock(speaker: &Speaker<'_>, story: &Story) -> Option<String> {
     Some(format!("The clock on the device showed {shown}."))
 }
 
-fn synced(speaker: &Speaker<'_>, sync: &Sync) -> String {
+fn synced(speaker: &Speaker<'_>, sync: &Receipt) -> String {
     let when = speaker.when(sync.received_at);
     if let Some(code) = sync.quarantined {
         return format!(
@@ -146,7 +146,7 @@ const fn off_ms(clock: Clock) -> Option<i64> {
     }
 }
 
-fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Sync) -> Option<String> {
+fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Receipt) -> Option<String> {
     if sync.quarantined.is_some() {
         return None;
     }
