@@ -1,0 +1,355 @@
+//! The runner and the rebuild on a real ledger: stopping, waiting, swapping, surviving.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+#[path = "common/tally.rs"]
+mod tally;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{PATIENCE, World, deadline};
+use punchtrail_domain::{AggregateType, Position};
+use punchtrail_infra::ledger::{Append, Metadata, NewEvent, StreamAppend};
+use punchtrail_projections::{
+    Projection, ProjectionState, ProjectionStatus, Projections, RebuildError,
+    rebuild::{BATCH_EVENTS_MAX, rebuild_model},
+};
+use tally::{Tally, counted};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const ONE: Tally = Tally { version: 1, slow: false };
+const TWO: Tally = Tally { version: 2, slow: false };
+
+async fn run(world: &World, model: Tally) -> Projections {
+    let models: Vec<Arc<dyn Projection>> = vec![Arc::new(model)];
+    let cancel = CancellationToken::new();
+    Projections::start_with(models, world.pools.reader.clone(), world.ledger.feed(), cancel)
+        .await
+        .unwrap()
+}
+
+/// Waits until the model's status is as wanted.
+async fn until(
+    running: &Projections,
+    wanted: impl Fn(&ProjectionStatus) -> bool,
+) -> ProjectionStatus {
+    let give_up = deadline();
+    loop {
+        let status = running.status().remove(0);
+        if wanted(&status) {
+            return status;
+        }
+        assert!(Instant::now() < give_up, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn caught_up(world: &World, running: &Projections) -> Position {
+    let head = world.ledger.head().await.unwrap();
+    running.wait_for(&["tally"], head, deadline()).await.unwrap();
+    head
+}
+
+/// An event that no program knows: a newer version's, or a mistake.
+async fn poison(world: &World) -> Position {
+    let event = NewEvent {
+        event_type: "Registered".into(),
+        event_version: "99".into(),
+        payload: "{}".into(),
+    };
+    let stream = StreamAppend {
+        aggregate_type: AggregateType::Site,
+        aggregate_id: Uuid::new_v4().to_string(),
+        expected: 0,
+        events: vec![event],
+    };
+    let append = Append { streams: vec![stream], metadata: Metadata::default(), side: None };
+    world.ledger.append(append).await.unwrap().last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_reader_is_answered_when_the_model_is_there_and_not_before() {
+    let world = World::new().await;
+    let running = run(&world, ONE).await;
+    let head = caught_up(&world, &running).await;
+    assert_eq!(counted(&world.pools.reader).await, head.0);
+
+    let soon = Instant::now() + Duration::from_millis(30);
+    let behind = running.wait_for(&["tally"], head.plus(1), soon).await.unwrap_err();
+    assert_eq!((behind.name.as_str(), behind.position), ("tally", head));
+
+    let waiting = running.wait_for(&["tally"], head.plus(1), deadline());
+    let (answered, _) = tokio::join!(waiting, world.hire());
+    answered.unwrap();
+    assert!(counted(&world.pools.reader).await > head.0);
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_can_not_be_taken_stops_the_model_there_and_loudly() {
+    let world = World::new().await;
+    let running = run(&world, ONE).await;
+    for _ in 0..5 {
+        world.hire().await;
+    }
+    let at = poison(&world).await;
+    for _ in 0..5 {
+        world.hire().await;
+    }
+    let status = until(&running, |status| status.state == ProjectionState::Stopped).await;
+    assert_eq!(status.position.plus(1), at, "what came before it is applied");
+    assert!(status.error.unwrap().contains("version 99"));
+    assert_eq!(counted(&world.pools.reader).await, at.0 - 1);
+    assert!(!status.state.is_ready());
+
+    let behind = running.wait_for(&["tally"], at, deadline()).await.unwrap_err();
+    assert_eq!(behind.position.plus(1), at, "nobody waits for a model that has stopped");
+    let row: (String, i64) = sqlx::query_as("select state, error_position from read.projections")
+        .fetch_one(&world.pools.reader)
+        .await
+        .unwrap();
+    assert_eq!(row, ("stopped".to_owned(), at.to_db()));
+
+    // A rebuild meets the same event, gives up, and leaves nothing behind.
+    let feed = world.ledger.feed();
+    let cancel = CancellationToken::new();
+    let refused =
+        rebuild_model(&world.pools.reader, &feed, &ONE, &cancel, 3, &mut |_, _| {}).await;
+    assert!(matches!(refused, Err(RebuildError::Projection(_))), "{refused:?}");
+    assert_eq!(generations(&world).await, [1]);
+    assert_eq!(counted(&world.pools.reader).await, at.0 - 1);
+    running.stop().await;
+
+    // The next start tries again, and comes to the same end.
+    let again = run(&world, ONE).await;
+    let status = until(&again, |status| status.state == ProjectionState::Stopped).await;
+    assert_eq!(status.position.plus(1), at);
+    again.stop().await;
+    world.close().await;
+}
+
+async fn generations(world: &World) -> Vec<i32> {
+    sqlx::query_scalar("select generation from read.projections order by generation")
+        .fetch_all(&world.pools.reader)
+        .await
+        .unwrap()
+}
+
+async fn tables(world: &World) -> Vec<String> {
+    sqlx::query_scalar(
+        "select tablename::text from pg_tables where schemaname = 'read' \
+         and tablename like 'tally%' order by 1",
+    )
+    .fetch_all(&world.pools.reader)
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_swaps_while_the_ledger_grows_and_readers_never_see_a_half() {
+    let world = World::new().await;
+    for _ in 0..20 {
+        world.hire().await;
+    }
+    let running = run(&world, ONE).await;
+    let mut least = caught_up(&world, &running).await.0;
+    let done = CancellationToken::new();
+    let growing = async {
+        while !done.is_cancelled() {
+            world.hire().await;
+        }
+    };
+    let reading = async {
+        let mut reads = 0;
+        while !done.is_cancelled() {
+            let now = counted(&world.pools.reader).await;
+            assert!(now >= least, "a reader saw {now} events after {least}");
+            least = now;
+            reads += 1;
+        }
+        reads
+    };
+    let rebuilding = async {
+        let feed = world.ledger.feed();
+        let cancel = CancellationToken::new();
+        let pool = &world.pools.reader;
+        for expected in 2..5 {
+            let mut last = 0;
+            let mut told = |now: u64, of: u64| {
+                assert!(now >= last && now <= of, "progress went from {last} to {now} of {of}");
+                last = now;
+            };
+            let slow = Tally { version: 1, slow: true };
+            let rebuilt =
+                rebuild_model(pool, &feed, &slow, &cancel, 100, &mut told).await.unwrap();
+            assert_eq!(rebuilt.generation, expected);
+        }
+        done.cancel();
+    };
+    let ((), reads, ()) = tokio::join!(growing, reading, rebuilding);
+    assert!(reads > 0);
+    let head = caught_up(&world, &running).await;
+    assert_eq!(counted(&world.pools.reader).await, head.0, "each event counted once");
+    assert_eq!(running.status()[0].generation, 4);
+    assert_eq!(tables(&world).await, ["tally_4"], "old generations are gone");
+    assert_eq!(generations(&world).await, [4]);
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_rebuild_left_is_dropped_by_the_next() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        world.hire().await;
+    }
+    let running = run(&world, ONE).await;
+    let head = caught_up(&world, &running).await;
+    let feed = world.ledger.feed();
+    let pool = &world.pools.reader;
+    let never = CancellationToken::new();
+    let slow = Tally { version: 1, slow: true };
+    // Killed after its first batches: the future is dropped, nothing is cleaned up.
+    let mut batches = 0;
+    {
+        let (killed, kill) = tokio::sync::oneshot::channel();
+        let mut killed = Some(killed);
+        let mut told = |_, _| {
+            batches += 1;
+            if batches == 2 && let Some(killed) = killed.take() {
+                let _ = killed.send(());
+            }
+        };
+        tokio::select! {
+            _ = rebuild_model(pool, &feed, &slow, &never, 2, &mut told) => panic!("not killed"),
+            _ = kill => {}
+        }
+    }
+    assert_eq!(tables(&world).await, ["tally_1", "tally_2"]);
+    assert_eq!(counted(pool).await, head.0, "readers never saw it");
+
+    // Its claim is waited for, then taken over. Here it is made to run out at once.
+    sqlx::query("update read.projections set lease_until = now() where state = 'building'")
+        .execute(pool)
+        .await
+        .unwrap();
+    let mut ignore = |_, _| {};
+    let rebuilt = rebuild_model(pool, &feed, &ONE, &never, BATCH_EVENTS_MAX, &mut ignore);
+    let rebuilt = tokio::time::timeout(PATIENCE, rebuilt).await.unwrap().unwrap();
+    assert_eq!(counted(pool).await, head.0);
+    assert_eq!(generations(&world).await, [rebuilt.generation.cast_signed()]);
+    assert_eq!(tables(&world).await.len(), 1);
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rebuilds_at_once_one_is_refused() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        world.hire().await;
+    }
+    let slow = Tally { version: 1, slow: true };
+    let feed = world.ledger.feed();
+    let never = CancellationToken::new();
+    let both = [(), ()].map(|()| async {
+        let mut ignore = |_, _| {};
+        rebuild_model(&world.pools.reader, &feed, &slow, &never, 1, &mut ignore).await
+    });
+    let outcomes = futures::future::join_all(both).await;
+    let refused =
+        outcomes.iter().filter(|outcome| matches!(outcome, Err(RebuildError::Running { .. })));
+    assert_eq!(refused.count(), 1, "{outcomes:?}");
+    assert_eq!(tables(&world).await, ["tally_2"]);
+    let unknown =
+        punchtrail_projections::rebuild(&world.pools.reader, &feed, "tallly", |_, _| {}).await;
+    assert!(unknown.unwrap_err().to_string().contains("timeline"), "it names those that exist");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_model_is_rebuilt_beside_the_live_one_and_an_older_program_leaves_it_alone() {
+    let world = World::new().await;
+    let old = run(&world, ONE).await;
+    caught_up(&world, &old).await;
+    let new = run(&world, TWO).await;
+    let status = until(&new, |status| status.version == 2 && status.position.0 > 0).await;
+    assert_eq!((status.generation, status.state), (2, ProjectionState::Following));
+    world.hire().await;
+    let head = caught_up(&world, &new).await;
+    let flagged: bool = sqlx::query_scalar("select bool_and(v2) from read.tally")
+        .fetch_one(&world.pools.reader)
+        .await
+        .unwrap();
+    assert!(flagged, "the view shows the new columns");
+
+    // The older program sees that its version is past, waits for nothing, and changes nothing.
+    until(&old, |status| status.state == ProjectionState::Newer).await;
+    old.wait_for(&["tally"], head, deadline()).await.unwrap();
+    let feed = world.ledger.feed();
+    let cancel = CancellationToken::new();
+    let refused =
+        rebuild_model(&world.pools.reader, &feed, &ONE, &cancel, 10, &mut |_, _| {}).await;
+    assert!(matches!(refused, Err(RebuildError::Newer { live: 2, own: 1, .. })), "{refused:?}");
+    assert_eq!(tables(&world).await, ["tally_2"]);
+    old.stop().await;
+    new.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_start_at_once_on_an_empty_database() {
+    let world = World::new().await;
+    let starts = (0..8).map(|_| common::start(&world));
+    let running = futures::future::join_all(starts).await;
+    for one in &running {
+        common::settle(&world, one).await;
+    }
+    let live: i64 = sqlx::query_scalar("select count(*) from read.projections")
+        .fetch_one(&world.pools.reader)
+        .await
+        .unwrap();
+    assert_eq!(live, punchtrail_projections::all().len() as i64);
+    for one in running {
+        one.stop().await;
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_goes_on_after_its_connections_were_cut() {
+    let world = World::new().await;
+    let running = run(&world, ONE).await;
+    for _ in 0..5 {
+        // As a restarted or failing-over Postgres does it.
+        let cut = sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and pid <> pg_backend_pid() \
+             and application_name = 'punchtrail-reader'",
+        );
+        cut.execute(&world.pools.owner).await.unwrap();
+        world.hire().await;
+    }
+    let head = caught_up(&world, &running).await;
+    assert_eq!(counted_surely(&world).await, head.0);
+    running.stop().await;
+    world.close().await;
+}
+
+async fn counted_surely(world: &World) -> u64 {
+    let give_up = deadline();
+    loop {
+        let sum: Result<i64, _> = sqlx::query_scalar("select sum(count)::bigint from read.tally")
+            .fetch_one(&world.pools.reader)
+            .await;
+        match sum {
+            Ok(sum) => return sum.cast_unsigned(),
+            Err(error) => assert!(Instant::now() < give_up, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
