@@ -153,9 +153,10 @@ impl House {
         self.ask(request(Method::GET, path, token, Body::empty())).await
     }
 
-    /// Reads as an operator.
+    /// Reads as an operator everything that is written now.
     pub async fn read(&self, path: &str) -> Answer {
-        self.get(path, Some(&self.key)).await
+        let head = self.ledger.head().await.unwrap();
+        self.read_after(path, head.0).await
     }
 
     /// Reads as an operator what has been written up to a position.

@@ -1,0 +1,238 @@
+//! The server itself: who is let in, how it refuses, whether it is well, how it stops.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{House, ask, request};
+use http_body_util::BodyExt;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use punchtrail_domain::capture::PunchKind;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const OPERATOR_PATHS: &[(&str, &str)] = &[
+    ("GET", "/v1/punches"),
+    ("GET", "/v1/punches/0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e"),
+    ("GET", "/v1/punches/0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e/events"),
+    ("GET", "/v1/punches/0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e/explanation"),
+    ("POST", "/v1/punches/0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e/decision"),
+    ("GET", "/v1/employees/0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e/days/2026-11-21/explanation"),
+    ("GET", "/v1/timeline"),
+    ("GET", "/v1/timecards"),
+    ("GET", "/v1/quarantine"),
+    ("GET", "/v1/employees"),
+    ("GET", "/v1/sites"),
+    ("GET", "/v1/devices"),
+    ("GET", "/v1/events"),
+    ("GET", "/v1/ledger"),
+    ("GET", "/metrics"),
+];
+
+#[tokio::test]
+async fn nobody_is_let_in_without_a_token_in_force() {
+    let house = House::new().await;
+    let device = house.device(house.site().await).await;
+    let mut details = std::collections::HashSet::new();
+    let unknown = [
+        None,
+        Some(""),
+        Some("ptd_short"),
+        Some("ptk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        Some("ptd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+    ];
+    for (method, path) in OPERATOR_PATHS {
+        let method: Method = method.parse().unwrap();
+        for token in unknown {
+            let answer = house.send(method.clone(), path, token, "{}").await;
+            assert_eq!(answer.refusal(), "401 unauthenticated", "{path}");
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            details.insert(answer.body["detail"].clone());
+        }
+        let answer = house.send(method, path, Some(&device.token), "{}").await;
+        assert_eq!(answer.refusal(), "403 forbidden", "{path}");
+    }
+    assert_eq!(details.len(), 1, "one answer to whatever is tried");
+    let site = device.site;
+    for (method, path) in [
+        ("POST", format!("/v1/sites/{site}/punches/batch")),
+        ("GET", format!("/v1/sites/{site}/manifest")),
+        ("GET", format!("/v1/sites/{site}/employees?q=a")),
+        ("GET", format!("/v1/sites/{site}/punches")),
+        ("POST", "/v1/devices/self/heartbeat".to_owned()),
+    ] {
+        let method: Method = method.parse().unwrap();
+        let answer = house.send(method.clone(), &path, None, "{}").await;
+        assert_eq!(answer.refusal(), "401 unauthenticated", "{path}");
+        let answer = house.send(method, &path, Some(&house.key), "{}").await;
+        assert_eq!(answer.refusal(), "403 forbidden", "{path}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_in_the_same_form() {
+    let house = House::new().await;
+    assert_eq!(house.get("/", None).await.refusal(), "404 not_found");
+    assert_eq!(house.get("/v1/nothing", None).await.refusal(), "404 not_found");
+    assert_eq!(house.get("/v1/punches/%ff", Some(&house.key)).await.refusal(), "404 not_found");
+    let wrong = house.send(Method::DELETE, "/v1/punches", Some(&house.key), "").await;
+    assert_eq!(wrong.refusal(), "405 method_not_allowed");
+    assert_eq!(wrong.headers["allow"], "GET,HEAD");
+    assert_eq!(wrong.headers["x-content-type-options"], "nosniff");
+    assert_eq!(wrong.headers["cache-control"], "no-store");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_refusal_reads_so() {
+    let house = House::new().await;
+    let answer = house.get("/v1/punches", None).await;
+    let mut body = answer.body.clone();
+    assert!(body["request_id"].as_str().is_some_and(|id| id.len() == 36));
+    body["request_id"] = json!("…");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
+    {
+      "code": "unauthenticated",
+      "detail": "Send `Authorization: Bearer` with a device's token or an operator's key that is in force.",
+      "request_id": "…",
+      "status": 401,
+      "title": "Authentication is needed",
+      "type": "urn:punchtrail:problem:unauthenticated"
+    }
+    "#);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn it_is_alive_ready_and_measured() {
+    let house = House::new().await;
+    assert_eq!(house.get("/livez", None).await.text, "alive\n");
+    let ready = house.get("/readyz", None).await;
+    assert_eq!(ready.status, StatusCode::OK, "{}", ready.text);
+    assert_eq!(ready.body["ready"], true);
+    assert_eq!(ready.body["adjudicator"]["state"], "following");
+    assert!(ready.body["schema"].as_i64().is_some_and(|version| version >= 3));
+    let metrics = house.read("/metrics").await;
+    assert!(metrics.text.contains("punchtrail_http_requests_total"), "{}", metrics.text);
+    assert!(metrics.text.contains("punchtrail_follower_lag_events"), "{}", metrics.text);
+    let described = house.get("/openapi.json", None).await;
+    assert_eq!(described.body["openapi"], "3.1.0");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken() {
+    let house = House::new().await;
+    let stream = TcpStream::connect(house.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let uri = format!("http://{}/livez", house.address);
+    let request = hyper::Request::get(uri).body(axum::body::Body::empty()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(&body[..], b"alive\n");
+    drop(sender);
+    driving.await.unwrap().unwrap();
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_batch_in_flight_is_answered_before_the_server_stops() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let mut device = house.device(site).await;
+    let item = device.next(employee, PunchKind::In);
+    let body = json!({ "punches": [item] }).to_string();
+    let head = format!(
+        "POST /v1/sites/{site}/punches/batch HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        device.token,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let (first, second) = body.split_at(body.len() / 2);
+    stream.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
+    // The request is in flight for sure once another one after it has been answered.
+    house.get("/livez", None).await;
+    house.begin_stop();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while TcpStream::connect(house.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a stopping server takes no new connections");
+    stream.write_all(second.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains(r#""status":"applied""#), "{answer}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_before_the_answer_loses_nothing() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let mut device = house.device(site).await;
+    let item = device.next(employee, PunchKind::In);
+    let body = json!({ "punches": [item.clone()] }).to_string();
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let text = format!(
+        "POST /v1/sites/{site}/punches/batch HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\
+         content-length: {}\r\n\r\n{body}",
+        device.token,
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let outcomes = loop {
+        let answer = house.deliver(&device, &[item.clone()]).await;
+        if answer.status != StatusCode::TOO_MANY_REQUESTS {
+            break answer.outcomes();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the first batch never ends");
+    };
+    assert!(["applied", "duplicate"].contains(&outcomes[0].as_str()), "{outcomes:?}");
+    let again = house.deliver(&device, &[item]).await;
+    assert_eq!(again.outcomes(), ["duplicate"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_503_and_comes_back() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let mut device = house.device(site).await;
+    let item = device.next(employee, PunchKind::In);
+    let mut gone: sqlx::PgConnection =
+        sqlx::Connection::connect(house.database.url()).await.unwrap();
+    let busy = "select pg_terminate_backend(pid) from pg_stat_activity \
+        where datname = current_database() and pid <> pg_backend_pid()";
+    sqlx::query(busy).execute(&mut gone).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = house.deliver(&device, &[item.clone()]).await;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(answer.refusal(), "503 busy");
+        assert!(answer.headers.contains_key("retry-after"));
+        assert!(tokio::time::Instant::now() < deadline, "it does not recover");
+    }
+    let _ = ask(house.address, request(Method::GET, "/livez", None, "".into())).await;
+    house.close().await;
+}
