@@ -4,7 +4,6 @@
 //! still holds) is joined from its report when read, and is only that: its last word, with its time.
 
 mod batch;
-mod holding;
 mod read;
 
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use sqlx::PgConnection;
 
 use crate::{Generation, Projection, ProjectionError};
 
-pub use holding::{HOLDING_DEVICES_MAX, Holding, SILENT_AFTER_S, holding};
 pub use read::{DeviceRow, GAPS_SHOWN_MAX, Report, list, one};
 
 /// The model's name, for `Punchtrail-After`.

@@ -122,7 +122,7 @@ fn report(row: &PgRow) -> Result<Option<Report>, sqlx::Error> {
 }
 
 /// The columns that make a [`DeviceRow`].
-pub(super) fn columns() -> String {
+fn columns() -> String {
     format!(
         "device.*, entry.name, \
      array(select place.site from read.devices_sites place where place.device = device.device \
@@ -139,7 +139,7 @@ pub(super) fn columns() -> String {
     )
 }
 
-pub(super) const JOINS: &str = "left join device_directory entry on entry.device = device.device \
+const JOINS: &str = "left join device_directory entry on entry.device = device.device \
      left join device_progress held on held.device = device.device \
      left join device_reports said on said.device = device.device";
 

@@ -190,6 +190,7 @@ fn device(row: &PgRow) -> Result<(DeviceFacts, Option<String>), sqlx::Error> {
         site: SiteId(row.try_get("site")?),
         revoked: revoked.map(|Json(at)| place(at)),
         report: report(row)?,
+        highest: row.try_get::<i64, _>("highest")?.cast_unsigned(),
         missing_more: missing.len() > MISSING_RUNS_MAX,
         missing: missing.iter().take(MISSING_RUNS_MAX).map(run).collect(),
     };

@@ -7,6 +7,7 @@ select d.device, d.site, n.name,
     floor(extract(epoch from r.oldest) * 1000)::bigint as oldest_ms,
     r.seq,
     coalesce(p.acked_through, 0) as acked_through,
+    coalesce(p.highest, 0) as highest,
 
     (select json_build_array(m.position, floor(extract(epoch from m.recorded_at) * 1000)::bigint)
      from read.explanation_marks m
