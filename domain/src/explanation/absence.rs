@@ -59,6 +59,8 @@ pub struct DeviceFacts {
     pub revoked: Option<Place>,
     /// Its last report; none if it never made one.
     pub report: Option<LastReport>,
+    /// The highest of its numbers that the ledger holds; 0 for none.
+    pub highest: u64,
     /// Numbers that are missing now.
     pub missing: Vec<MissingRun>,
     /// Whether more are missing than are listed.
@@ -249,7 +251,7 @@ fn holds(device: &DeviceFacts, (_, to): (Time, Time)) -> Holds {
     if report.still_waiting() > 0 && of_that_day {
         return Holds::Punches;
     }
-    if report.waiting == 0 && !report.has_come_since() && device.missing.is_empty() {
+    if report.waiting == 0 && report.made_through > device.highest {
         return Holds::Unaccounted;
     }
     if report.reported_at < to { Holds::NothingUntilReport } else { Holds::Nothing }

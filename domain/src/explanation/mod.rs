@@ -4,7 +4,7 @@
 //! (the device's numbers, its site's zone), and from nothing else: no clock is read, nothing is looked
 //! up, so the same events always give the same explanation. It is data first, a [`Step`] for each thing
 //! that happened, with who, when, the evidence and its places in the ledger; the sentences are made from
-//! the steps, in [`english`], and a name goes in only then, so that no name is ever kept here.
+//! the steps, in `english`, and a name goes in only then, so that no name is ever kept here.
 //!
 //! What rests on a device's last report instead of on events stands apart, in
 //! [`Explanation::device_report`], with a sentence that says so. It must never slip into the rest.

@@ -25,6 +25,7 @@ fn front(report: Option<LastReport>) -> DeviceFacts {
         site: site(),
         revoked: None,
         report,
+        highest: 20,
         missing: Vec::new(),
         missing_more: false,
     }
