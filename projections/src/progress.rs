@@ -86,7 +86,10 @@ fn progress(row: &PgRow) -> Result<Progress, sqlx::Error> {
 }
 
 /// Runs any number of statements without parameters.
-pub(crate) async fn run(connection: &mut PgConnection, statements: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    statements: &str,
+) -> Result<(), sqlx::Error> {
     connection.execute(statements).await.map(drop)
 }
 
@@ -334,10 +337,7 @@ pub(crate) async fn lock_building(
 }
 
 /// Locks the live row and waits for whoever has it.
-pub(crate) async fn await_live(
-    tx: &mut PgConnection,
-    name: &str,
-) -> Result<Progress, sqlx::Error> {
+pub(crate) async fn await_live(tx: &mut PgConnection, name: &str) -> Result<Progress, sqlx::Error> {
     let statement =
         format!("select {COLUMNS} from read.projections where name = $1 and live for update");
     sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_one(tx).await
@@ -349,10 +349,12 @@ pub(crate) async fn swap(
     projection: &dyn Projection,
     next: Generation,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("update read.projections set live = false, state = 'retired' where name = $1 and live")
-        .bind(projection.name())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "update read.projections set live = false, state = 'retired' where name = $1 and live",
+    )
+    .bind(projection.name())
+    .execute(&mut *tx)
+    .await?;
     sqlx::query(
         "update read.projections set live = true, state = 'following', builder = null, \
          lease_until = null where name = $1 and generation = $2",
@@ -400,7 +402,8 @@ async fn drop_generation(
     generation: i32,
     tables: Vec<String>,
 ) -> Result<(), sqlx::Error> {
-    let drops: String = tables.iter().map(|table| format!("drop table if exists {table};")).collect();
+    let drops: String =
+        tables.iter().map(|table| format!("drop table if exists {table};")).collect();
     run(tx, &drops).await?;
     sqlx::query("delete from read.projections where name = $1 and generation = $2")
         .bind(name)

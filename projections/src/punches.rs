@@ -142,7 +142,10 @@ impl<'a> Folded<'a> {
         match event {
             PunchEvent::Captured { .. } => {
                 let capture = entry.capture().ok_or_else(|| {
-                    ProjectionError::inconsistent(entry.recorded.position, "its capture can't be read")
+                    ProjectionError::inconsistent(
+                        entry.recorded.position,
+                        "its capture can't be read",
+                    )
                 })?;
                 self.origin = Some(Origin {
                     employee: capture.employee,

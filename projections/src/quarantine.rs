@@ -196,8 +196,7 @@ async fn settle(
          from unnest($1::bytea[], $2::text[], $3::uuid[]) as now (item, state, punch) \
          where held.item = now.item"
     );
-    let done =
-        sqlx::query(&statement).bind(&items).bind(states).bind(punches).execute(tx).await?;
+    let done = sqlx::query(&statement).bind(&items).bind(states).bind(punches).execute(tx).await?;
     if done.rows_affected() == items.len() as u64 {
         return Ok(());
     }

@@ -47,7 +47,9 @@ pub enum RebuildError {
         known: String,
     },
     /// Another rebuild of the model is at work.
-    #[error("another rebuild of `{name}` is at work; the live model is untouched, wait for that one to end")]
+    #[error(
+        "another rebuild of `{name}` is at work; the live model is untouched, wait for that one to end"
+    )]
     Running {
         /// The model.
         name: &'static str,
@@ -59,7 +61,9 @@ pub enum RebuildError {
         name: &'static str,
     },
     /// The live tables are of a newer version of the program.
-    #[error("the live `{name}` is of version {live}, which this program, at version {own}, does not know; use the newer program")]
+    #[error(
+        "the live `{name}` is of version {live}, which this program, at version {own}, does not know; use the newer program"
+    )]
     Newer {
         /// The model.
         name: &'static str,

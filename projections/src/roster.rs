@@ -230,8 +230,13 @@ impl Batch {
         Ok(())
     }
 
-    async fn write_people(&self, tx: &mut PgConnection, table: &str) -> Result<(), ProjectionError> {
-        let (mut ids, mut registered, mut departed, mut positions) = (vec![], vec![], vec![], vec![]);
+    async fn write_people(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+    ) -> Result<(), ProjectionError> {
+        let (mut ids, mut registered, mut departed, mut positions) =
+            (vec![], vec![], vec![], vec![]);
         for (employee, person) in &self.people {
             ids.push(employee.uuid());
             registered.push(person.registered_at.map(|at| at.timestamp().to_sqlx()));
@@ -254,7 +259,11 @@ impl Batch {
         Ok(())
     }
 
-    async fn write_places(&self, tx: &mut PgConnection, table: &str) -> Result<(), ProjectionError> {
+    async fn write_places(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+    ) -> Result<(), ProjectionError> {
         let (mut left_sites, mut left_people) = (vec![], vec![]);
         let (mut sites, mut people, mut departed) = (vec![], vec![], vec![]);
         for (employee, person) in &self.people {
@@ -337,8 +346,7 @@ pub async fn manifest(
     after: Option<EmployeeId>,
     limit: u32,
 ) -> Result<Page<ManifestRow>, sqlx::Error> {
-    let statement =
-        format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
+    let statement = format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
     let rows = sqlx::query_as(&statement)
         .bind(site.uuid())
         .bind(after.unwrap_or(EmployeeId::NIL).uuid())

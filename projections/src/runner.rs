@@ -96,7 +96,9 @@ pub struct ProjectionStatus {
 
 /// A read model did not reach a position in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the read model `{name}` stands at {position} and did not get to the position asked for in time")]
+#[error(
+    "the read model `{name}` stands at {position} and did not get to the position asked for in time"
+)]
 pub struct ReadBehind {
     /// The first model that is behind.
     pub name: String,
@@ -315,7 +317,9 @@ impl Runner {
         // Read before the row is locked, which mostly proves right, so that the lock is held shortly.
         let mut events = self.feed.read(self.place, self.limit).await?;
         let model = Arc::clone(&self.model);
-        let Ok(_slot) = Arc::clone(&self.slots).acquire_owned().await else { return Ok(Step::Held) };
+        let Ok(_slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            return Ok(Step::Held);
+        };
         let begun = Instant::now();
         let mut tx = self.pool.begin().await?;
         let Some(live) = progress::lock_live(&mut tx, model.name()).await? else {
@@ -362,7 +366,8 @@ impl Runner {
         let lag = self.feed.seen().0.saturating_sub(last.0);
         metrics::gauge!("punchtrail_projection_position", "projection" => name).set(last.0 as f64);
         metrics::gauge!("punchtrail_projection_lag_events", "projection" => name).set(lag as f64);
-        metrics::counter!("punchtrail_projection_events_total", "projection" => name).increment(count);
+        metrics::counter!("punchtrail_projection_events_total", "projection" => name)
+            .increment(count);
         let duration = begun.elapsed();
         metrics::histogram!("punchtrail_projection_batch_seconds", "projection" => name)
             .record(duration.as_secs_f64());
@@ -394,7 +399,11 @@ impl Runner {
     async fn renew(&mut self) {
         let name = self.model.name();
         self.say(ProjectionState::Rebuilding, None);
-        tracing::info!(projection = name, version = self.model.version(), "rebuilding a changed read model");
+        tracing::info!(
+            projection = name,
+            version = self.model.version(),
+            "rebuilding a changed read model"
+        );
         let mut ignore = |_, _| {};
         let rebuilt = rebuild::rebuild_model(
             &self.pool,
@@ -407,7 +416,9 @@ impl Runner {
         match rebuilt.await {
             Ok(_) | Err(RebuildError::Cancelled) => {}
             // Another node rebuilds it.
-            Err(RebuildError::Running { .. } | RebuildError::Lost { .. }) => self.pause(IDLE_POLL).await,
+            Err(RebuildError::Running { .. } | RebuildError::Lost { .. }) => {
+                self.pause(IDLE_POLL).await
+            }
             Err(error) => {
                 tracing::error!(projection = name, %error, "a changed read model could not be rebuilt");
                 self.say(ProjectionState::Stopped, Some(error.to_string()));

@@ -77,7 +77,8 @@ fn word_fit(typed: &[char], word: &[char]) -> Option<u32> {
     }
     // The word may not be typed to its end yet.
     let starts = typed.len() - 1..=typed.len() + 1;
-    let fits = starts.filter_map(|length| word.get(..length)).any(|start| within_one_edit(typed, start));
+    let fits =
+        starts.filter_map(|length| word.get(..length)).any(|start| within_one_edit(typed, start));
     fits.then_some(TYPO_STARTS)
 }
 
@@ -158,7 +159,12 @@ mod tests {
 
     #[test]
     fn better_fits_come_first() {
-        let fits = [fit("anna", "Anna B"), fit("ann", "Anna B"), fit("nna", "Anna B"), fit("amna", "Anna B")];
+        let fits = [
+            fit("anna", "Anna B"),
+            fit("ann", "Anna B"),
+            fit("nna", "Anna B"),
+            fit("amna", "Anna B"),
+        ];
         assert!(fits.windows(2).all(|pair| pair[0] < pair[1]), "{fits:?}");
     }
 
@@ -192,7 +198,14 @@ mod tests {
             let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
             within_one_edit(&a, &b) && within_one_edit(&b, &a)
         };
-        for (a, b) in [("", "a"), ("abc", "abc"), ("abc", "bac"), ("abc", "acb"), ("abc", "bc"), ("abc", "abcd")] {
+        for (a, b) in [
+            ("", "a"),
+            ("abc", "abc"),
+            ("abc", "bac"),
+            ("abc", "acb"),
+            ("abc", "bc"),
+            ("abc", "abcd"),
+        ] {
             assert!(near(a, b), "{a} {b}");
         }
         for (a, b) in [("", "ab"), ("abc", "cba"), ("abcd", "badc"), ("abc", "bcd")] {

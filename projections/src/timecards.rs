@@ -296,9 +296,8 @@ async fn make(
     let sites: Vec<SiteId> = sites.into_iter().map(SiteId).collect();
     let policies = PairingPolicies::of(pool, &sites).await?;
     let needed = sites.iter().map(|site| punches_needed(first, last, policies.get(*site)));
-    let window = needed.reduce(|(from, to), (other_from, other_to)| {
-        (from.min(other_from), to.max(other_to))
-    });
+    let window = needed
+        .reduce(|(from, to), (other_from, other_to)| (from.min(other_from), to.max(other_to)));
     let punches = match window {
         Some((from, to)) => read(pool, &ids, from, to, &policies).await?,
         None => BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! What each read model answers, on a real ledger.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -60,8 +60,12 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
         capture.badge = Some("B-9".to_owned());
     });
     deliver(&world, &kiosk, &[&unknown]).await;
-    rule(&world, made[1].punch, PunchCommand::Reject { reason: RejectionReason::NotPresent, note: None })
-        .await;
+    rule(
+        &world,
+        made[1].punch,
+        PunchCommand::Reject { reason: RejectionReason::NotPresent, note: None },
+    )
+    .await;
     let later = Time::from_millis(NOON_MS + HOUR_MS);
     let amend =
         PunchCommand::Amend { effective_at: Some(later), kind: Some(PunchKind::Out), note: None };
@@ -72,7 +76,10 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
     let one = |punch| async move { timeline::one(pool, punch).await.unwrap().unwrap() };
     assert_eq!(one(made[0].punch).await.standing, Standing::Accepted);
     let rejected = one(made[1].punch).await;
-    assert_eq!((rejected.standing, rejected.reasons), (Standing::Rejected, vec!["not_present".into()]));
+    assert_eq!(
+        (rejected.standing, rejected.reasons),
+        (Standing::Rejected, vec!["not_present".into()])
+    );
     let amended = one(made[2].punch).await;
     assert_eq!((amended.kind, amended.effective_at), (PunchKind::Out, later));
     assert_eq!(amended.captured_at, made[2].captured_at, "the capture stands");
@@ -82,7 +89,8 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
     assert!(timeline::one(pool, PunchId::NIL).await.unwrap().is_none());
 
     let all = walk(&world, Filter::default(), Order::NewestFirst).await;
-    let expected = [made[2].punch, unknown.punch, made[4].punch, made[3].punch, made[1].punch, made[0].punch];
+    let expected =
+        [made[2].punch, unknown.punch, made[4].punch, made[3].punch, made[1].punch, made[0].punch];
     assert_eq!(all, expected);
     let mut backwards = walk(&world, Filter::default(), Order::OldestFirst).await;
     backwards.reverse();
@@ -94,7 +102,14 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
         (Filter { device: Some(kiosk.id), ..Filter::default() }, 6),
         (Filter { standing: Some(Standing::Referred), ..Filter::default() }, 1),
         (Filter { standing: Some(Standing::Accepted), ..Filter::default() }, 4),
-        (Filter { from: Some(made[3].captured_at), to: Some(unknown.captured_at), ..Filter::default() }, 2),
+        (
+            Filter {
+                from: Some(made[3].captured_at),
+                to: Some(unknown.captured_at),
+                ..Filter::default()
+            },
+            2,
+        ),
     ];
     for (filter, count) in asked {
         assert_eq!(walk(&world, filter, Order::NewestFirst).await.len(), count, "{filter:?}");
@@ -107,8 +122,7 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
 async fn walk(world: &World, filter: Filter, order: Order) -> Vec<PunchId> {
     let (mut punches, mut after) = (Vec::new(), None);
     loop {
-        let page =
-            timeline::list(&world.pools.reader, &filter, order, after, 2).await.unwrap();
+        let page = timeline::list(&world.pools.reader, &filter, order, after, 2).await.unwrap();
         punches.extend(page.rows.iter().map(|row| row.punch));
         after = page.rows.last().map(Key::from);
         if !page.more {
@@ -204,10 +218,9 @@ async fn timecards_pair_over_midnight_and_follow_rulings() {
     // For payroll: everybody who punched at the site, a page at a time.
     let colleague = world.hire().await;
     let mut more = Vec::new();
-    for (kind, time) in [
-        (PunchKind::In, "2026-09-10T06:00:00.000Z"),
-        (PunchKind::Out, "2026-09-10T14:00:00.000Z"),
-    ] {
+    for (kind, time) in
+        [(PunchKind::In, "2026-09-10T06:00:00.000Z"), (PunchKind::Out, "2026-09-10T14:00:00.000Z")]
+    {
         more.push(kiosk.capture_with(|capture| {
             capture.employee = Some(colleague);
             capture.kind = kind;

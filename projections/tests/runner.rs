@@ -1,6 +1,6 @@
 //! The runner and the rebuild on a real ledger: stopping, waiting, swapping, surviving.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 #[path = "common/tally.rs"]
@@ -117,8 +117,7 @@ async fn an_event_that_can_not_be_taken_stops_the_model_there_and_loudly() {
     // A rebuild meets the same event, gives up, and leaves nothing behind.
     let feed = world.ledger.feed();
     let cancel = CancellationToken::new();
-    let refused =
-        rebuild_model(&world.pools.reader, &feed, &ONE, &cancel, 3, &mut |_, _| {}).await;
+    let refused = rebuild_model(&world.pools.reader, &feed, &ONE, &cancel, 3, &mut |_, _| {}).await;
     assert!(matches!(refused, Err(RebuildError::Projection(_))), "{refused:?}");
     assert_eq!(generations(&world).await, [1]);
     assert_eq!(counted(&world.pools.reader).await, at.0 - 1);
@@ -184,8 +183,7 @@ async fn a_rebuild_swaps_while_the_ledger_grows_and_readers_never_see_a_half() {
                 last = now;
             };
             let slow = Tally { version: 1, slow: true };
-            let rebuilt =
-                rebuild_model(pool, &feed, &slow, &cancel, 100, &mut told).await.unwrap();
+            let rebuilt = rebuild_model(pool, &feed, &slow, &cancel, 100, &mut told).await.unwrap();
             assert_eq!(rebuilt.generation, expected);
         }
         done.cancel();
@@ -220,7 +218,9 @@ async fn what_a_killed_rebuild_left_is_dropped_by_the_next() {
         let mut killed = Some(killed);
         let mut told = |_, _| {
             batches += 1;
-            if batches == 2 && let Some(killed) = killed.take() {
+            if batches == 2
+                && let Some(killed) = killed.take()
+            {
                 let _ = killed.send(());
             }
         };

@@ -184,9 +184,9 @@ async fn write_sites(
     table: &str,
     changed: &HashMap<DeviceId, Changed>,
 ) -> Result<(), ProjectionError> {
-    let pairs = changed
-        .iter()
-        .flat_map(|(device, changed)| changed.sites.iter().map(|site| (site.uuid(), device.uuid())));
+    let pairs = changed.iter().flat_map(|(device, changed)| {
+        changed.sites.iter().map(|site| (site.uuid(), device.uuid()))
+    });
     let (sites, devices): (Vec<Uuid>, Vec<Uuid>) = pairs.unzip();
     if sites.is_empty() {
         return Ok(());

@@ -82,7 +82,8 @@ impl FromRow<'_, PgRow> for DeviceRow {
         let sites: Vec<Uuid> = row.try_get("sites")?;
         let (firsts, lasts): (Vec<i64>, Vec<i64>) =
             (row.try_get("gap_firsts")?, row.try_get("gap_lasts")?);
-        let gap = |(from, to): (i64, i64)| Gap { from: from.cast_unsigned(), to: to.cast_unsigned() };
+        let gap =
+            |(from, to): (i64, i64)| Gap { from: from.cast_unsigned(), to: to.cast_unsigned() };
         Ok(Self {
             device: DeviceId(row.try_get("device")?),
             name: row.try_get("name")?,

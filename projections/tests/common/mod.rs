@@ -76,7 +76,8 @@ pub async fn rebuild_all(world: &World) {
 pub async fn dump(pool: &PgPool, model: &Arc<dyn Projection>) -> Vec<String> {
     let mut rows = Vec::new();
     for base in model.tables() {
-        let statement = format!("select '{base} ' || t::text from read.\"{base}\" t order by t::text");
+        let statement =
+            format!("select '{base} ' || t::text from read.\"{base}\" t order by t::text");
         let some: Vec<String> = sqlx::query_scalar(&statement).fetch_all(pool).await.unwrap();
         rows.extend(some);
     }
