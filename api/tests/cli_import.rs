@@ -1,5 +1,7 @@
 //! `employee import` and what an operator does around it, on a real database.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
+
 mod cli_common;
 
 use cli_common::{Ran, Scene};
@@ -25,11 +27,12 @@ fn counts(ran: &Ran) -> Value {
 }
 
 async fn entry(scene: &Scene, badge: &str) -> (String, Option<String>, Option<String>) {
-    let row = sqlx::query("select name, pin_phc, external_id from employee_directory where badge = $1")
-        .bind(badge)
-        .fetch_one(&scene.pools.writer)
-        .await
-        .unwrap();
+    let row =
+        sqlx::query("select name, pin_phc, external_id from employee_directory where badge = $1")
+            .bind(badge)
+            .fetch_one(&scene.pools.writer)
+            .await
+            .unwrap();
     (row.get(0), row.get(1), row.get(2))
 }
 
@@ -166,7 +169,8 @@ async fn sites_keys_and_codes_are_made_and_listed() {
 async fn a_policy_is_changed_by_its_keys_and_checked() {
     let scene = Scene::new().await;
     add_site(&scene, "Mill").await;
-    let set = ["site", "policy", "Mill", "--set", "heartbeat_s=30", "--set", "photos=true", "--json"];
+    let set =
+        ["site", "policy", "Mill", "--set", "heartbeat_s=30", "--set", "photos=true", "--json"];
     let changed = scene.run(&set).await.json();
     assert_eq!(changed["policy"]["heartbeat_s"], 30);
     assert_eq!(scene.run(&set).await.json()["position"], changed["position"], "nothing new");

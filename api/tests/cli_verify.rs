@@ -1,6 +1,8 @@
 //! `ledger verify` against a ledger that a superuser altered. Each alteration is one that the database
 //! itself would not notice.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
+
 mod cli_common;
 
 use cli_common::{Ran, Scene};
@@ -68,7 +70,11 @@ async fn rehashed(scene: &Scene, position: u64, from: &str, to: &str) -> String 
 async fn an_untouched_ledger_is_intact_and_gaps_and_forks_are_only_listed() {
     let mut scene = Scene::new().await;
     let punches = scene.punches(5).await;
-    let other = { let mut other = scene.capture(); other.punch = punches[0]; other };
+    let other = {
+        let mut other = scene.capture();
+        other.punch = punches[0];
+        other
+    };
     scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
     let gap = DeviceEvent::SequenceGapOpened { gap: Gap { from: 8, to: 9 } };
     let fork = DeviceEvent::ForkDetected { seq: 2, first: Some(punches[1]), second: None };
@@ -157,12 +163,18 @@ async fn a_changed_unsigned_event_with_its_hash_made_anew_is_caught_by_the_check
 
 #[tokio::test]
 async fn removed_newest_rows_are_missed_whether_or_not_the_head_is_moved_back() {
-    for (head, code) in [("select 1", "missing"), ("update ledger_head set position = 9", "beyond_head")] {
+    for (head, code) in
+        [("select 1", "missing"), ("update ledger_head set position = 9", "beyond_head")]
+    {
         let mut scene = Scene::new().await;
         scene.punches(5).await;
         scene.checkpoint().await;
-        scene.tamper(&format!("delete from events where position > 9; \
-            delete from device_chain where position > 9; {head}")).await;
+        scene
+            .tamper(&format!(
+                "delete from events where position > 9; \
+            delete from device_chain where position > 9; {head}"
+            ))
+            .await;
         let ran = verify(&scene).await;
         let report = tampered(&ran);
         assert_eq!(report["first_bad"], 10, "{ran:?}");
@@ -188,7 +200,11 @@ async fn a_removed_row_in_the_middle_is_a_hole() {
 async fn bytes_and_rows_beside_the_ledger_are_bound_to_it() {
     let mut scene = Scene::new().await;
     let punches = scene.punches(2).await;
-    let other = { let mut other = scene.capture(); other.punch = punches[0]; other };
+    let other = {
+        let mut other = scene.capture();
+        other.punch = punches[0];
+        other
+    };
     scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
     scene.checkpoint().await;
     assert_eq!(verify(&scene).await.exit, 0);
@@ -245,8 +261,10 @@ async fn a_checkpoint_that_was_altered_is_a_finding_and_one_kept_elsewhere_is_co
     std::fs::create_dir(folder.join("kept")).unwrap();
     std::fs::remove_file(&latest).unwrap();
     scene
-        .tamper("delete from events where position > 5; update ledger_head set position = 5; \
-                 delete from device_chain where position > 5")
+        .tamper(
+            "delete from events where position > 5; update ledger_head set position = 5; \
+                 delete from device_chain where position > 5",
+        )
         .await;
     assert_eq!(verify(&scene).await.exit, 0, "nothing here knows better");
     let ran = scene.run(&["ledger", "verify", "--against", kept, "--json"]).await;
@@ -262,8 +280,10 @@ async fn a_restored_copy_is_told_of_until_an_operator_opens_a_new_epoch() {
     scene.punches(4).await;
     scene.checkpoint().await;
     scene
-        .tamper("delete from events where position > 7; update ledger_head set position = 7; \
-                 delete from device_chain where position > 7")
+        .tamper(
+            "delete from events where position > 7; update ledger_head set position = 7; \
+                 delete from device_chain where position > 7",
+        )
         .await;
     assert_eq!(verify(&scene).await.exit, 1);
     let opened =

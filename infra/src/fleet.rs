@@ -136,7 +136,11 @@ mod tests {
         assign(&ledger, device, second, &metadata).await.unwrap();
         let at = Time::from_millis(1);
         let revoked = revoke(&ledger, device, at, &metadata).await.unwrap();
-        assert_eq!(revoke(&ledger, device, at, &metadata).await.unwrap(), revoked, "once is enough");
+        assert_eq!(
+            revoke(&ledger, device, at, &metadata).await.unwrap(),
+            revoked,
+            "once is enough"
+        );
         let listed = list(&pools.writer).await.unwrap();
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].device, listed[0].site), (device, Some(second)));

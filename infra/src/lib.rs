@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod deployment;
 pub mod directory;
 pub mod enrolment;
+pub mod fleet;
 pub mod ledger;
 pub mod notes;
 pub mod photos;
@@ -16,3 +17,4 @@ pub mod reports;
 pub mod rulings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;

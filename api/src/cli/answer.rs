@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![vec!["Mühle".to_owned(), "1".to_owned()], vec!["A".to_owned(), "2".to_owned()]];
+        let rows =
+            vec![vec!["Mühle".to_owned(), "1".to_owned()], vec!["A".to_owned(), "2".to_owned()]];
         assert_eq!(table(&["site", "n"], &rows), "site   n\nMühle  1\nA      2\n");
     }
 }

@@ -2,10 +2,7 @@
 
 use anyhow::anyhow;
 use clap::Subcommand;
-use punchtrail_domain::{
-    DeviceId, Position, Time,
-    device::DeviceError,
-};
+use punchtrail_domain::{DeviceId, Position, Time, device::DeviceError};
 use punchtrail_infra::{
     enrolment, fleet,
     ledger::{ExecuteError, Metadata},

@@ -55,9 +55,7 @@ async fn context(opened: &Opened, account: &Account) -> anyhow::Result<Context> 
         report: report(&opened.pools.writer, account.device()).await?,
         ..Context::default()
     };
-    for event in
-        feed.streams(AggregateType::Device, &[account.device().to_string()]).await?
-    {
+    for event in feed.streams(AggregateType::Device, &[account.device().to_string()]).await? {
         if let Event::Device(_, happened) = event.event()? {
             note(&mut context, happened, place(&event));
         }
@@ -170,11 +168,7 @@ async fn names(pool: &PgPool, account: &Account) -> Result<Names, sqlx::Error> {
         "select site, name from site_directory where site = any($1)",
         account.sites().into_iter().map(SiteId::uuid).collect(),
     );
-    let keys = pairs(
-        pool,
-        "select id, name from operator_keys where id = any($1)",
-        account.keys(),
-    );
+    let keys = pairs(pool, "select id, name from operator_keys where id = any($1)", account.keys());
     Ok(Names { employees, devices: devices.await?, sites: sites.await?, keys: keys.await? })
 }
 

@@ -67,7 +67,8 @@ async fn list(place: Place) -> anyhow::Result<Answer> {
             let rows: Vec<Vec<String>> = keys
                 .iter()
                 .map(|key| {
-                    let revoked = key.revoked_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+                    let revoked =
+                        key.revoked_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
                     vec![key.id.to_string(), key.name.clone(), key.created_at.to_string(), revoked]
                 })
                 .collect();

@@ -56,15 +56,21 @@ async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     let behind = |position: Position| (head.0.saturating_sub(position.0)).to_string();
     let mut rows =
         vec![vec!["adjudicator".to_owned(), adjudicator.to_string(), behind(adjudicator)]];
-    rows.extend(models.iter().filter(|model| model.live).map(|model| {
-        vec![model.name.clone(), model.position.to_string(), behind(model.position)]
-    }));
+    rows.extend(
+        models.iter().filter(|model| model.live).map(|model| {
+            vec![model.name.clone(), model.position.to_string(), behind(model.position)]
+        }),
+    );
     if let Some(checkpoint) = &checkpoint {
         let covered = Position(checkpoint.size);
         rows.push(vec!["checkpoint".to_owned(), covered.to_string(), behind(covered)]);
     }
+    let database = match &opened.embedded_url {
+        Some(url) => format!("database {url} (its own)"),
+        None => "database: yours".to_owned(),
+    };
     let text = format!(
-        "head {head}{}\n\n{}",
+        "head {head}{}\n{database}\n\n{}",
         recorded_at.map_or_else(String::new, |at| format!(", recorded {at:.3}")),
         table(&["follower", "position", "behind"], &rows)
     );
@@ -72,7 +78,8 @@ async fn status(opened: &Opened) -> anyhow::Result<Answer> {
         "head": head,
         "recorded_at": recorded_at,
         "org": org,
-        "embedded": opened.embedded,
+        "embedded": opened.embedded_url.is_some(),
+        "embedded_url": opened.embedded_url,
         "adjudicator": adjudicator,
         "projections": models,
         "checkpoint": checkpoint,

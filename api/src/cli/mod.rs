@@ -100,7 +100,10 @@ pub(crate) fn run() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return answer::refused(&anyhow::Error::new(error).context("no threads to be had"), json);
+            return answer::refused(
+                &anyhow::Error::new(error).context("no threads to be had"),
+                json,
+            );
         }
     };
     match runtime.block_on(dispatch(place, json, command)) {

@@ -134,7 +134,8 @@ pub(super) struct Opened {
     pub place: Place,
     pub pools: Pools,
     pub ledger: Ledger,
-    pub embedded: bool,
+    /// The private database's URL, for other programs; none for one's own.
+    pub embedded_url: Option<String>,
 }
 
 impl Opened {
@@ -147,7 +148,7 @@ impl Opened {
                 return Err(error).context("the ledger can't be opened");
             }
         };
-        Ok(Self { place: place.clone(), pools, ledger, embedded: postgres.is_embedded() })
+        Ok(Self { place: place.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
     }
 
     async fn close(self) {

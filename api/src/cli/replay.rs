@@ -190,7 +190,12 @@ impl fmt::Display for PunchState {
             writeln!(f, "badge        {badge} (unknown to the device)")?;
         }
         writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
-        writeln!(f, "device       {}, number {}", or_dash(self.device.as_ref()), or_dash(self.seq.as_ref()))?;
+        writeln!(
+            f,
+            "device       {}, number {}",
+            or_dash(self.device.as_ref()),
+            or_dash(self.seq.as_ref())
+        )?;
         for anomaly in &self.anomalies {
             writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
         }

@@ -125,7 +125,10 @@ struct Stops {
 impl Stops {
     fn listen() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("signals can't be listened for");
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -123,10 +123,7 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     Ok(Answer::new(&json!({"sites": objects}), table(&["site", "name", "time zone"], &rows)))
 }
 
-async fn zones(
-    opened: &Opened,
-    ids: Vec<String>,
-) -> anyhow::Result<HashMap<SiteId, String>> {
+async fn zones(opened: &Opened, ids: Vec<String>) -> anyhow::Result<HashMap<SiteId, String>> {
     let events = opened.ledger.feed().streams(AggregateType::Site, &ids).await?;
     let mut zones = HashMap::new();
     for event in events {
@@ -221,7 +218,9 @@ mod tests {
             [("wage=1", "`wage`"), ("photos=maybe", "`photos`"), ("batch_max=501", "`batch_max`")]
         {
             let error = change(&[pair]).unwrap_err();
-            assert!(matches!(error.downcast_ref(), Some(Refusal::Usage(text)) if text.contains(said)));
+            assert!(
+                matches!(error.downcast_ref(), Some(Refusal::Usage(text)) if text.contains(said))
+            );
         }
     }
 }

@@ -101,10 +101,17 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     if report.checkpoints.uncovered > 0 && report.checkpoints.agreeing > 0 {
         let (uncovered, through) = (report.checkpoints.uncovered, report.checkpoints.through);
-        writeln!(text, "The newest {uncovered} events, after {through}, stand under no checkpoint yet.")?;
+        writeln!(
+            text,
+            "The newest {uncovered} events, after {through}, stand under no checkpoint yet."
+        )?;
     }
     for gap in &report.gaps {
-        writeln!(text, "device {}: numbers {} to {} never came", gap.device, gap.gap.from, gap.gap.to)?;
+        writeln!(
+            text,
+            "device {}: numbers {} to {} never came",
+            gap.device, gap.gap.from, gap.gap.to
+        )?;
     }
     for fork in &report.forks {
         writeln!(

@@ -1,6 +1,11 @@
 //! A ledger with a device's captures in it, and the binary run on it as an operator runs it.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test uses a part of it, and fails where it fails"
+)]
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -118,10 +123,7 @@ impl Scene {
     pub fn signed(&self, capture: &Capture) -> DeliveryItem {
         let body = capture.to_bytes();
         let signature = sign(&self.key, CAPTURE_TYPE, &body);
-        let raw = BatchItem {
-            capture: to_base64url(&body),
-            signature: to_base64url(&signature.0),
-        };
+        let raw = BatchItem { capture: to_base64url(&body), signature: to_base64url(&signature.0) };
         let text = String::from_utf8(body).unwrap();
         let at = self.received_at();
         let Capture { punch, seq, prev, device, .. } = *capture;

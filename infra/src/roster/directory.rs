@@ -11,7 +11,10 @@ use crate::{directory::EmployeeEntry, ledger::SideWrite};
 use super::RosterRow;
 
 /// The entries that rows could mean: those with a badge or an external id of theirs.
-pub(super) async fn entries(pool: &PgPool, rows: &[RosterRow]) -> Result<Vec<EmployeeEntry>, sqlx::Error> {
+pub(super) async fn entries(
+    pool: &PgPool,
+    rows: &[RosterRow],
+) -> Result<Vec<EmployeeEntry>, sqlx::Error> {
     let badges: Vec<&str> = rows.iter().filter_map(|row| row.badge.as_deref()).collect();
     let externals: Vec<&str> = rows.iter().filter_map(|row| row.external_id.as_deref()).collect();
     // Two selects: an `or` over two indexes is planned as a scan of the table.
@@ -55,9 +58,13 @@ pub(super) fn write(entries: Vec<EmployeeEntry>) -> SideWrite {
     })
 }
 
-async fn upsert(connection: &mut PgConnection, entries: &[EmployeeEntry]) -> Result<(), sqlx::Error> {
+async fn upsert(
+    connection: &mut PgConnection,
+    entries: &[EmployeeEntry],
+) -> Result<(), sqlx::Error> {
     let employees: Vec<Uuid> = entries.iter().map(|entry| entry.employee.uuid()).collect();
-    let column = |of: fn(&EmployeeEntry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
+    let column =
+        |of: fn(&EmployeeEntry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
     // A badge may move from one of them to another; uniqueness is checked row by row.
     sqlx::query("update employee_directory set badge = null where employee = any($1)")
         .bind(&employees)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use punchtrail_domain::capture::BADGE_CHARS_MAX;
 
-use super::{ImportError, RosterCell, RowFault};
+use super::{ImportError, RowFault};
 
 /// The most employees in one file.
 pub const ROSTER_ROWS_MAX: usize = 100_000;
@@ -83,8 +83,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RosterRow>, ImportError> {
         return Err(ImportError::TooLarge { bytes: bytes.len() });
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut records = reader.byte_records();
     let header = match records.next() {
         Some(Ok(header)) => Header::read(&header)?,
@@ -178,10 +177,10 @@ fn text(column: &str, cell: &str, chars_max: usize) -> Result<Option<String>, St
 }
 
 fn find_doubles(rows: &[RosterRow], faults: &mut Faults) {
-    let columns: [(RosterCell, fn(&RosterRow) -> Option<&String>); 2] = [
-        ("badge", |row| row.badge.as_ref()),
-        (OPTIONAL, |row| row.external_id.as_ref()),
-    ];
+    type Cell = fn(&RosterRow) -> Option<&String>;
+    let badge: Cell = |row| row.badge.as_ref();
+    let external_id: Cell = |row| row.external_id.as_ref();
+    let columns = [("badge", badge), (OPTIONAL, external_id)];
     for (column, of) in columns {
         let mut first: HashMap<&str, u64> = HashMap::with_capacity(rows.len());
         for row in rows {

@@ -25,9 +25,6 @@ use plan::{Draft, Known};
 /// How often the import is worked out anew when something else keeps changing the same employees.
 const TRIES_MAX: u32 = 4;
 
-/// The name of a column.
-type RosterCell = &'static str;
-
 /// What is wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RowFault {

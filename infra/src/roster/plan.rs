@@ -15,12 +15,7 @@ use crate::{
     ledger::{Ledger, Loaded, NewEvent, StreamAppend},
 };
 
-use super::{
-    ImportError, Imported, RosterRow,
-    directory,
-    file::Faults,
-    pins::Wanted,
-};
+use super::{ImportError, Imported, RosterRow, directory, file::Faults, pins::Wanted};
 
 /// How many employees are loaded at a time.
 const LOAD_EMPLOYEES_MAX: usize = 5_000;
@@ -316,7 +311,10 @@ mod tests {
         let plan = plan(text, &known).unwrap();
         assert_eq!(counts(&plan), [1, 1, 1]);
         assert_eq!(plan.streams[0].expected, 3);
-        assert_eq!(plan.streams[0].events[0].payload, r#"{"DirectoryChanged":{"fields":["name"]}}"#);
+        assert_eq!(
+            plan.streams[0].events[0].payload,
+            r#"{"DirectoryChanged":{"fields":["name"]}}"#
+        );
         assert_eq!(plan.streams[1].expected, 0);
         assert_eq!(plan.streams[1].events.len(), 3);
     }
@@ -341,7 +339,8 @@ mod tests {
     #[test]
     fn one_employee_under_two_rows_and_an_unknown_site_are_faults() {
         let known = known(vec![entry(1, "17", Some("E-1"))]);
-        let text = "badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n17,Ada,,Mill,\n21,Bo,,Hill,\n";
+        let text =
+            "badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n17,Ada,,Mill,\n21,Bo,,Hill,\n";
         let faults = plan(text, &known).err().unwrap();
         assert_eq!(faults.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [3, 4]);
         assert!(faults[0].1.contains("row 2"), "{faults:?}");

@@ -130,7 +130,12 @@ impl Named {
             };
             self.links.push(NamedLink::of(*position, &read, *digest));
             let device = read.device;
-            signed.push(Signed { position: *position, device, body, signature: Signature(signature) });
+            signed.push(Signed {
+                position: *position,
+                device,
+                body,
+                signature: Signature(signature),
+            });
         }
         Ok(())
     }
@@ -149,7 +154,8 @@ impl Named {
         )
         .bind(ids)
         .try_map(|row: PgRow| {
-            let texts = (row.try_get("device")?, row.try_get("capture")?, row.try_get("signature")?);
+            let texts =
+                (row.try_get("device")?, row.try_get("capture")?, row.try_get("signature")?);
             Ok((row.try_get("id")?, texts))
         })
         .fetch_all(pool)
@@ -262,7 +268,9 @@ pub(super) async fn altered_keys(
             findings.add(Finding::at(
                 *position,
                 FindingCode::KeyAltered,
-                format!("device {device} enrolled with another key than its requests are checked by"),
+                format!(
+                    "device {device} enrolled with another key than its requests are checked by"
+                ),
             ));
         }
     }

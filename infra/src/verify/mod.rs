@@ -119,8 +119,7 @@ async fn read_all(
     let mut rows = rows::page(pool, after, head).await?;
     while after < head {
         let next = after.saturating_add(rows::PAGE_POSITIONS).min(head);
-        let (checked, fetched) =
-            tokio::join!(walk.page(pool, rows), rows::page(pool, next, head));
+        let (checked, fetched) = tokio::join!(walk.page(pool, rows), rows::page(pool, next, head));
         checked?;
         rows = fetched?;
         after = next;

@@ -1,0 +1,97 @@
+//! `serve` as a process, and commands beside it on the same data.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
+
+mod cli_common;
+
+use std::{process::Stdio, time::Duration};
+
+use cli_common::Scene;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// Long enough for any machine; nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on a port of the system's choice, and the line it printed when it was ready.
+async fn serve(scene: &Scene, more: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_punchtrail"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(more)
+        .env("DATABASE_URL", scene.database.url())
+        .env("PUNCHTRAIL_DATA_DIR", scene.dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let ready = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
+    let line = ready.expect("the server is ready in time").unwrap().expect("it says so");
+    (child, line)
+}
+
+/// Asks it to stop as an init system does, and gives its exit code.
+async fn stopped(mut child: Child) -> Option<i32> {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    timeout(PATIENCE, child.wait()).await.expect("it stops in time").unwrap().code()
+}
+
+/// Waits until `list` shows every model at the head.
+async fn models_at_head(scene: &Scene) {
+    let all = async {
+        loop {
+            let list = scene.run(&["projection", "list", "--json"]).await.json();
+            let models = list["projections"].as_array().unwrap();
+            if !models.is_empty() && models.iter().all(|m| m["position"] == list["head"]) {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, all).await.expect("the read models come to the head");
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_refuses_a_second_and_stops_when_asked() {
+    let scene = Scene::new().await;
+    let (child, line) = serve(&scene, &[]).await;
+    assert!(line.starts_with("listening http://127.0.0.1:"), "{line}");
+    assert!(!line.ends_with(":0"), "{line}");
+    let second = scene.run(&["serve", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(second.exit, 1, "{second:?}");
+    assert!(second.stderr.contains("already uses"), "{second:?}");
+    assert_eq!(stopped(child).await, Some(0));
+    let (child, line) = serve(&scene, &["--json"]).await;
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(object["listening"].as_str().unwrap().starts_with("http://"), "{line}");
+    assert_eq!(stopped(child).await, Some(0));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn commands_work_beside_a_server() {
+    let mut scene = Scene::new().await;
+    let punch = scene.punches(3).await[0].to_string();
+    let (child, _) = serve(&scene, &[]).await;
+    let site = scene.run(&["site", "add", "--name", "Mill", "--tz", "UTC", "--json"]).await;
+    assert_eq!(site.exit, 0, "{site:?}");
+    models_at_head(&scene).await;
+    let rebuilt = scene.run(&["projection", "rebuild", "timeline", "--json"]).await;
+    assert_eq!(rebuilt.exit, 0, "{rebuilt:?}");
+    assert_eq!(rebuilt.json()["generation"], 2);
+    let unknown = scene.run(&["projection", "rebuild", "nonsense"]).await;
+    assert_eq!(unknown.exit, 1);
+    assert!(unknown.stderr.contains("timecards"), "it names those there are: {unknown:?}");
+    let shown = scene.run(&["punch", "show", &punch, "--json"]).await.json();
+    assert_ne!(shown["standing"], "recorded", "the server's adjudicator judged it");
+    assert_eq!(scene.run(&["ledger", "verify"]).await.exit, 0);
+    assert_eq!(stopped(child).await, Some(0));
+    let status = scene.run(&["ledger", "status", "--json"]).await.json();
+    assert_eq!(status["checkpoint"]["size"], status["head"], "a last checkpoint was signed");
+    scene.close().await;
+}
