@@ -15,8 +15,6 @@ pub struct Cluster {
 
 /// A fresh database of the run.
 pub struct Database {
-    /// Its URL.
-    pub url: String,
     /// Opened as this program opens one's own database.
     pub postgres: Postgres,
     /// Its pools.
@@ -54,10 +52,26 @@ impl Cluster {
     /// When Postgres refuses.
     pub async fn database(&self) -> anyhow::Result<Database> {
         let url = self.empty().await?;
-        let postgres = Postgres::open(Some(&url), self.data_dir.path()).await?;
+        self.open(&url).await
+    }
+
+    /// One of Postgres's own programs.
+    ///
+    /// # Errors
+    /// When they were not found.
+    pub fn program(&self, name: &str) -> anyhow::Result<std::path::PathBuf> {
+        Ok(self.postgres.bin_dir().context("the run's Postgres is embedded")?.join(name))
+    }
+
+    /// Opens a database of the run, migrating it if it is empty.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn open(&self, url: &str) -> anyhow::Result<Database> {
+        let postgres = Postgres::open(Some(url), self.data_dir.path()).await?;
         postgres.migrate().await?;
         let pools = postgres.pools(Default::default()).await?;
-        Ok(Database { url, postgres, pools })
+        Ok(Database { postgres, pools })
     }
 
     /// Stops it.

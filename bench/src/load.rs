@@ -28,6 +28,12 @@ pub struct Kiosk {
     start: Time,
     seq: u64,
     prev: Digest,
+    numbered_from: Option<u64>,
+}
+
+/// The punch of a number: an id that a script can make, too.
+pub fn numbered(number: u64) -> PunchId {
+    PunchId(Uuid::from_u128(0x0190_b5a2_0000_7000_8000_0000_0000_0000 + u128::from(number)))
 }
 
 /// A capture, signed.
@@ -50,7 +56,8 @@ impl Kiosk {
         people: Vec<EmployeeId>,
         start: Time,
     ) -> Self {
-        Self { org, site, device, key, people, start, seq: 0, prev: Digest::ZERO }
+        let (seq, prev, numbered_from) = (0, Digest::ZERO, None);
+        Self { org, site, device, key, people, start, seq, prev, numbered_from }
     }
 
     /// A device that nobody enrolled, for rows that don't look at who sent a punch.
@@ -60,6 +67,13 @@ impl Kiosk {
         let (site, device) = (SiteId(Uuid::new_v4()), DeviceId(Uuid::new_v4()));
         let start = Time::from_millis(1_790_000_000_000);
         Self::new(OrgId::NIL, site, device, key, people, start)
+    }
+
+    /// Makes punches whose ids are numbers, from this one on.
+    #[must_use]
+    pub fn numbered_from(mut self, number: u64) -> Self {
+        self.numbered_from = Some(number);
+        self
     }
 
     /// The number of the last punch.
@@ -72,9 +86,13 @@ impl Kiosk {
         let turn = self.seq as usize;
         let (who, round) = (turn % self.people.len(), (turn / self.people.len()) as i64);
         self.seq += 1;
+        let id = match self.numbered_from {
+            Some(first) => numbered(first + self.seq - 1),
+            None => PunchId(Uuid::now_v7()),
+        };
         let capture = Capture {
             v: 1,
-            punch: PunchId(Uuid::now_v7()),
+            punch: id,
             org: self.org,
             site: self.site,
             device: self.device,

@@ -3,8 +3,11 @@
 
 mod append;
 mod database;
+mod fleet;
 mod load;
 mod peers;
+mod read;
+mod rebuild;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -20,11 +23,17 @@ struct Options {
 enum Bench {
     /// Punches a second into the ledger: COPY, the ledger alone, HTTP, HTTP settled, stock postgres-es
     Append(append::Options),
+    /// Explanations a second over HTTP, beside the bare row by pgbench
+    Read(read::Options),
+    /// Events a second through a rebuild of each read model, beside COPY out and in
+    Rebuild(rebuild::Options),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Options::parse().bench {
         Bench::Append(options) => append::run(options).await,
+        Bench::Read(options) => read::run(options).await,
+        Bench::Rebuild(options) => rebuild::run(options).await,
     }
 }

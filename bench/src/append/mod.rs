@@ -1,6 +1,6 @@
 //! `bench append`: punches a second, each with its three events, by every way into a ledger.
 
-mod http;
+pub mod http;
 mod ledger;
 
 use std::time::Instant;

@@ -1,0 +1,104 @@
+//! A site with people and enrolled devices on a real server, and waiting until it has settled.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ed25519_dalek::SigningKey;
+use punchtrail_domain::{
+    EmployeeId, Time,
+    signing::{ENROLMENT_TYPE, PublicKey, sign, to_base64url},
+    wire::{EnrollRequest, Enrolled},
+};
+use punchtrail_tests::{Place, Server};
+use sqlx::PgPool;
+
+use crate::load::Kiosk;
+
+/// How many people punch at each device.
+const PEOPLE_PER_DEVICE: usize = 250;
+/// Long enough ago that nothing lies in the future, not so long that it is beyond the look-back.
+const START_AGO_MS: i64 = 20 * 86_400_000;
+const POLL_MS: u64 = 20;
+const SETTLE_MAX: Duration = Duration::from_secs(600);
+
+/// An enrolled device.
+pub struct Enlisted {
+    /// Its bearer token.
+    pub token: String,
+    /// Its capture side.
+    pub kiosk: Kiosk,
+}
+
+/// Makes a site with people, and enrols devices for them.
+pub async fn enlist(
+    server: &Server,
+    place: &Place,
+    devices: usize,
+) -> anyhow::Result<Vec<Enlisted>> {
+    let cli = place.cli();
+    let site = cli.text(&["site", "add", "--name", "Bench", "--tz", "Europe/Berlin"], "site").await?;
+    let roster = place.data.path().join("roster.csv");
+    let mut csv = String::from("badge,name,pin,site\n");
+    for n in 0..devices * PEOPLE_PER_DEVICE {
+        csv.push_str(&format!("b{n:05},Worker {n},,{site}\n"));
+    }
+    std::fs::write(&roster, csv)?;
+    let roster = roster.to_str().context("the data directory has a plain name")?;
+    cli.json(&["employee", "import", roster]).await?;
+    let pool = sqlx::PgPool::connect(place.database_url.as_deref().unwrap_or_default()).await?;
+    let people: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select employee from employee_directory order by badge")
+            .fetch_all(&pool)
+            .await?;
+    pool.close().await;
+    let mut fleet = Vec::new();
+    for device in 0..devices {
+        let code = cli.text(&["device", "pair", "--site", &site], "code").await?;
+        let key = SigningKey::from_bytes(&rand::random());
+        let enrolled = enroll(server, &key, &code).await?;
+        let people = people[device * PEOPLE_PER_DEVICE..][..PEOPLE_PER_DEVICE]
+            .iter()
+            .map(|id| EmployeeId(*id))
+            .collect();
+        let start = Time::from(jiff::Timestamp::now()).plus_millis(-START_AGO_MS);
+        let Enrolled { org, site, device, token, .. } = enrolled;
+        fleet.push(Enlisted { token, kiosk: Kiosk::new(org, site, device, key, people, start) });
+    }
+    Ok(fleet)
+}
+
+async fn enroll(server: &Server, key: &SigningKey, code: &str) -> anyhow::Result<Enrolled> {
+    let letters = punchtrail_domain::wire::pairing_code(code).context("a pairing code")?;
+    let request = EnrollRequest {
+        code: letters.clone(),
+        name: "Bench".into(),
+        public_key: to_base64url(&PublicKey::from(key).to_bytes()),
+        proof: sign(key, ENROLMENT_TYPE, letters.as_bytes()).to_string(),
+        app: "punchtrail-bench/1".into(),
+    };
+    let answer = reqwest::Client::new()
+        .post(format!("{}/v1/devices/enroll", server.url()))
+        .json(&request)
+        .send()
+        .await?;
+    Ok(answer.error_for_status()?.json().await?)
+}
+
+/// Waits until adjudicator and every live read model stand at the head.
+pub async fn settled(pool: &PgPool) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < SETTLE_MAX {
+        let behind: i64 = sqlx::query_scalar(
+            "select (select position from ledger_head) - least( \
+             (select position from followers where name = 'adjudicator'), \
+             (select min(position) from read.projections where live))",
+        )
+        .fetch_one(pool)
+        .await?;
+        if behind == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+    }
+    anyhow::bail!("the followers did not settle within {SETTLE_MAX:?}")
+}
