@@ -19,7 +19,7 @@ use futures::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::{limits::REQUEST_MAX, metrics, problem::Refusal};
+use crate::{leftover::Leftover, limits::REQUEST_MAX, metrics, problem::Refusal};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,7 +55,11 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let span = tracing::info_span!("request", request = %id, %method, route);
     let started = Instant::now();
+    let (request, leftover) = Leftover::of(request);
     let response = bounded(request, next, REQUEST_MAX).instrument(span.clone()).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        leftover.discard().await;
+    }
     let response = finish(response, &id);
     metrics::answered(&method, &route, response.status(), started.elapsed());
     let _entered = span.enter();
@@ -109,4 +113,37 @@ fn finish(mut response: Response, id: &RequestId) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn answered(path: &str) -> (u16, String) {
+        let routes = Router::new()
+            .route("/panics", get(async || -> &'static str { panic!("a bug") }))
+            .route("/hangs", get(std::future::pending::<&'static str>))
+            .layer(middleware::from_fn(envelope));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = routes.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: punchtrail_domain::wire::Problem = serde_json::from_slice(&bytes).unwrap();
+        assert!(!problem.detail.contains("a bug"));
+        (status, problem.code)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_not_shown() {
+        assert_eq!(answered("/panics").await, (500, "internal".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_ended() {
+        assert_eq!(answered("/hangs").await, (503, "busy".to_owned()));
+    }
 }

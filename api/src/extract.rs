@@ -5,7 +5,6 @@
 //! further than it may be large.
 
 use axum::{
-    body::Body,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -16,7 +15,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    limits::{BODY_MAX, REFUSED_BYTES_MAX, REFUSED_MAX},
     problem::{Code, Refusal},
     state::App,
 };
@@ -84,7 +82,6 @@ pub async fn read_json_body(
 ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
     let (parts, body) = request.into_parts();
     if !is_json(&parts.headers) {
-        discard(body).await;
         return Err(Refusal::new(
             Code::UnsupportedMediaType,
             "The body has to be JSON, Content-Type application/json.",
@@ -92,12 +89,11 @@ pub async fn read_json_body(
     }
     let length = content_length(&parts.headers);
     if length.is_some_and(|length| length > bytes_max) {
-        discard(body).await;
         return Err(too_large(bytes_max));
     }
     let held = app.hold_body(length.unwrap_or(bytes_max))?;
     let collecting = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(BODY_MAX, collecting).await {
+    match tokio::time::timeout(app.patience.body, collecting).await {
         Err(_) => Err(too_slow()),
         Ok(Ok(collected)) => Ok((collected.to_bytes(), held)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
@@ -136,21 +132,6 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
 
 fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
-}
-
-/// Reads on for a while and throws away: a sender that is cut off in the middle of its body may never
-/// read why.
-pub async fn discard(mut body: Body) {
-    let reading = async {
-        let mut read_bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read_bytes += frame.data_ref().map_or(0, Bytes::len);
-            if read_bytes > REFUSED_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(REFUSED_MAX, reading).await;
 }
 
 /// Reads strict JSON into a `T`.

@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod extract;
 pub mod health;
 pub mod idle;
+pub mod leftover;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;

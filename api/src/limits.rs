@@ -7,18 +7,34 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Requests at once on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 64;
-/// The largest head of a request, in bytes.
-pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The largest head of a request, in bytes; and what is read from a connection at a time.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields of a request.
 pub const HEADERS_MAX: usize = 64;
-/// How long a head may take, and how long an HTTP/1 connection may wait for the next one.
-pub const HEAD_MAX: Duration = Duration::from_secs(30);
-/// How long a connection may stand without a byte either way.
-pub const IDLE_MAX: Duration = Duration::from_secs(90);
-/// How long the body of a JSON request may take.
-pub const BODY_MAX: Duration = Duration::from_secs(30);
-/// How long a photo may take.
-pub const PHOTO_MAX: Duration = Duration::from_secs(100);
+/// How long a client may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a head; and for the next one on an HTTP/1 connection.
+    pub head: Duration,
+    /// Without a byte either way, on any connection.
+    pub idle: Duration,
+    /// For the body of a JSON request.
+    pub body: Duration,
+    /// For a photo.
+    pub photo: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            idle: Duration::from_secs(90),
+            body: Duration::from_secs(30),
+            photo: Duration::from_secs(100),
+        }
+    }
+}
+
 /// How long any request may take from its head to its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(120);
 /// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as busy
@@ -40,14 +56,10 @@ pub const PAGE_MAX: u32 = 1_000;
 pub const MANIFEST_PAGE_DEFAULT: u32 = 500;
 /// Rows of a site's feed unless asked otherwise.
 pub const FEED_PAGE_DEFAULT: u32 = 200;
-/// People that a search gives.
-pub const FOUND_MAX: usize = 20;
 /// Characters of a search.
 pub const SEARCH_CHARS_MAX: usize = 64;
 /// Events of one aggregate that are shown.
 pub const STREAM_EVENTS_MAX: usize = 1_000;
-/// Days of timecards in one answer.
-pub const TIMECARD_DAYS_MAX: i64 = 62;
 /// Characters of a device's name.
 pub const DEVICE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a note.

@@ -38,7 +38,7 @@ use crate::{
     health::Health,
     idle::IdleLimit,
     limits::{
-        DRAIN_MAX, HEAD_BYTES_MAX, HEAD_MAX, HEADERS_MAX, IDLE_MAX, SETTLE_MAX, STREAMS_MAX,
+        DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience, SETTLE_MAX, STREAMS_MAX,
     },
     metrics,
     router::{metrics_router, router},
@@ -47,6 +47,9 @@ use crate::{
 
 /// After an accept that failed (no file descriptors left), how long to wait before the next.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Connections to the address that only metrics are served on.
+const METRICS_CONNECTIONS_MAX: usize = 16;
 
 /// What a server needs.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Connections served at once.
     pub connections_max: usize,
+    /// How long clients may take.
+    pub patience: Patience,
 }
 
 impl ServeOptions {
@@ -72,6 +77,7 @@ impl ServeOptions {
             pools,
             data_dir: data_dir.into(),
             connections_max: crate::limits::CONNECTIONS_MAX,
+            patience: Patience::default(),
         }
     }
 }
@@ -162,9 +168,14 @@ impl Server {
             adjudicator: followers.adjudicator.progress.clone(),
             checkpoints: followers.checkpoints.progress.clone(),
         };
-        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health);
+        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, options.patience);
         let connections = Arc::new(Semaphore::new(options.connections_max));
         Ok(Self { listener, metrics_listener, address, app, followers, connections })
+    }
+
+    /// Where it serves metrics without a key, if anywhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Where it listens.
@@ -182,9 +193,11 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
-            tokio::spawn(accept(listener, metrics_router(app), Arc::new(Semaphore::new(16)), cancel))
+            let (routes, few) = (metrics_router(app.clone()), Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)));
+            tokio::spawn(accept(listener, routes, few, app.patience, cancel))
         });
-        accept(self.listener, router(self.app.clone()), self.connections, cancel).await;
+        let routes = router(self.app.clone());
+        accept(self.listener, routes, self.connections, self.app.patience, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }
@@ -263,15 +276,17 @@ async fn accept(
     listener: TcpListener,
     routes: Router,
     connections: Arc<Semaphore>,
+    patience: Patience,
     cancel: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
-    let protocol = protocol();
+    let protocol = protocol(patience);
     loop {
         let (stream, permit) = tokio::select! {
             () = cancel.cancelled() => break,
             next = next(&listener, &connections) => next,
         };
+        let stream = IdleLimit::new(without_delay(stream), patience.head, patience.idle);
         serve(stream, permit, &routes, &protocol, &graceful);
     }
     drop(listener);
@@ -301,14 +316,14 @@ async fn next(
     }
 }
 
-fn protocol() -> auto::Builder<TokioExecutor> {
+fn protocol(patience: Patience) -> auto::Builder<TokioExecutor> {
     let mut protocol = auto::Builder::new(TokioExecutor::new());
     protocol
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
+        .header_read_timeout(patience.head)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX.max(64 << 10));
+        .max_buf_size(HEAD_BYTES_MAX);
     protocol
         .http2()
         .timer(TokioTimer::new())
@@ -317,16 +332,20 @@ fn protocol() -> auto::Builder<TokioExecutor> {
     protocol
 }
 
+/// Answers are small and waited for: none is held back to be sent with the next.
+fn without_delay(stream: TcpStream) -> TcpStream {
+    drop(stream.set_nodelay(true));
+    stream
+}
+
 fn serve(
-    stream: TcpStream,
+    stream: IdleLimit<TcpStream>,
     permit: OwnedSemaphorePermit,
     routes: &Router,
     protocol: &auto::Builder<TokioExecutor>,
     graceful: &GracefulShutdown,
 ) {
-    // Answers are small and waited for: none is held back to be sent with the next.
-    drop(stream.set_nodelay(true));
-    let io = TokioIo::new(IdleLimit::new(stream, HEAD_MAX, IDLE_MAX));
+    let io = TokioIo::new(stream);
     let service = TowerToHyperService::new(routes.clone());
     let connection = protocol.serve_connection(io, service).into_owned();
     let connection = graceful.watch(connection);

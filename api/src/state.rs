@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     health::Health,
-    limits::BODIES_KIB_MAX,
+    limits::{BODIES_KIB_MAX, Patience},
     problem::{Code, Refusal},
     quota::PerMinute,
 };
@@ -30,6 +30,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Connections for read models.
     pub pools: Pools,
+    /// How long clients may take.
+    pub patience: Patience,
     /// Whose ledger it is.
     pub deployment: Deployment,
     /// The photos.
@@ -69,6 +71,7 @@ impl App {
         deployment: Deployment,
         photos: Arc<dyn PhotoStore>,
         health: Health,
+        patience: Patience,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
@@ -78,6 +81,7 @@ impl App {
             deployment,
             photos,
             health,
+            patience,
             delivering: Arc::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             verifying: Semaphore::new(cores),

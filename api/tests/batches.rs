@@ -1,4 +1,5 @@
 //! Batches, over HTTP: every status, every refusal, and what bad captures come to.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 
 mod common;
 

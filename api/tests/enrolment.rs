@@ -1,4 +1,5 @@
 //! Enrolment, over HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 
 mod common;
 

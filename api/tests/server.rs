@@ -1,4 +1,5 @@
 //! The server itself: who is let in, how it refuses, whether it is well, how it stops.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 
 mod common;
 
@@ -199,7 +200,7 @@ async fn a_connection_cut_before_the_answer_loses_nothing() {
     drop(stream);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     let outcomes = loop {
-        let answer = house.deliver(&device, &[item.clone()]).await;
+        let answer = house.deliver(&device, std::slice::from_ref(&item)).await;
         if answer.status != StatusCode::TOO_MANY_REQUESTS {
             break answer.outcomes();
         }
@@ -225,7 +226,7 @@ async fn a_database_that_is_gone_is_503_and_comes_back() {
     sqlx::query(busy).execute(&mut gone).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
-        let answer = house.deliver(&device, &[item.clone()]).await;
+        let answer = house.deliver(&device, std::slice::from_ref(&item)).await;
         if answer.status == StatusCode::OK {
             break;
         }
@@ -234,5 +235,165 @@ async fn a_database_that_is_gone_is_503_and_comes_back() {
         assert!(tokio::time::Instant::now() < deadline, "it does not recover");
     }
     let _ = ask(house.address, request(Method::GET, "/livez", None, "".into())).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn two_servers_on_one_database_append_at_once() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let (second, stop, stopped) = house.second().await;
+    let mut devices = Vec::new();
+    for _ in 0..6 {
+        devices.push(house.device(site).await);
+    }
+    let sending = devices.iter_mut().enumerate().map(|(at, device)| {
+        let house = &house;
+        async move {
+            for round in 0..5 {
+                let items: Vec<_> =
+                    (0..10).map(|_| device.next(employee, PunchKind::In)).collect();
+                let body = json!({ "punches": items }).to_string();
+                let path = format!("/v1/sites/{site}/punches/batch");
+                let both = [house.address, second];
+                for address in [both[(at + round) % 2], both[(at + round + 1) % 2]] {
+                    let sent = request(Method::POST, &path, Some(&device.token), body.clone().into());
+                    assert_eq!(ask(address, sent).await.outcomes().len(), 10);
+                }
+            }
+        }
+    });
+    futures::future::join_all(sending).await;
+    let head = house.settled().await;
+    let (events, first, last): (i64, i64, i64) =
+        sqlx::query_as("select count(*), min(position), max(position) from events")
+            .fetch_one(&house.pools.writer)
+            .await
+            .unwrap();
+    let head = i64::try_from(head).unwrap();
+    assert_eq!((events, first, last), (head, 1, head), "dense");
+    let captured = "select count(*), count(distinct aggregate_id) from events \
+        where event_type = 'Captured'";
+    let captured: (i64, i64) =
+        sqlx::query_as(captured).fetch_one(&house.pools.writer).await.unwrap();
+    assert_eq!(captured, (300, 300), "nothing twice");
+    let judged = "select count(distinct aggregate_id) from events \
+        where event_type in ('Accepted', 'ReferredForReview')";
+    let judged: i64 = sqlx::query_scalar(judged).fetch_one(&house.pools.writer).await.unwrap();
+    let twice = "select count(*) from (select from events \
+        where event_type in ('Accepted', 'AnomalyFlagged') \
+        group by aggregate_id, payload::text having count(*) > 1) as doubled";
+    let twice: i64 = sqlx::query_scalar(twice).fetch_one(&house.pools.writer).await.unwrap();
+    assert_eq!((judged, twice), (300, 0), "each judged, and nothing found twice");
+    stop.cancel();
+    stopped.await.unwrap();
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_model_that_is_behind_is_said_to_be() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let mut held = house.pools.reader.begin().await.unwrap();
+    sqlx::query("select * from read.projections where name = 'sites' for update")
+        .fetch_all(&mut *held)
+        .await
+        .unwrap();
+    let policy = json!({ "batch_max": 7 }).to_string();
+    let path = format!("/v1/sites/{site}/policy");
+    let written = house.send(Method::PUT, &path, Some(&house.key), policy).await;
+    let position = written.body["position"].as_u64().unwrap();
+    let path = format!("/v1/sites/{site}");
+    let behind = house.read_after(&path, position).await;
+    assert_eq!(behind.refusal(), "503 read_behind");
+    assert!(behind.headers.contains_key("retry-after"));
+    held.rollback().await.unwrap();
+    assert_eq!(house.read_after(&path, position).await.body["policy"]["batch_max"], 7);
+    house.close().await;
+}
+
+/// Reads until the server ends the connection, for at most ten seconds.
+async fn until_ended(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let reading = stream.read_to_end(&mut text);
+    let _ = tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .expect("the server ends the connection");
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn clients_that_take_too_long_are_let_go() {
+    let short = Duration::from_millis(200);
+    let house = House::with(|options| {
+        options.patience.head = short;
+        options.patience.body = short;
+        options.patience.photo = short;
+    })
+    .await;
+    let device = house.device(house.site().await).await;
+    let mut silent = TcpStream::connect(house.address).await.unwrap();
+    assert_eq!(until_ended(&mut silent).await, "");
+    let mut half = TcpStream::connect(house.address).await.unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nhost: te").await.unwrap();
+    assert_eq!(until_ended(&mut half).await, "");
+    for (line, kind) in [
+        (format!("POST /v1/sites/{}/punches/batch", device.site), "application/json"),
+        ("POST /v1/devices/self/heartbeat".to_owned(), "application/json"),
+        (format!("PUT /v1/photos/{}", "0".repeat(64)), "image/jpeg"),
+    ] {
+        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\ncontent-type: {kind}\r\n\
+             content-length: 1000\r\n\r\n{{",
+            device.token
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = until_ended(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout"), "{answer}");
+        assert!(answer.contains(r#""code":"request_timeout""#), "{answer}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn no_more_connections_are_served_than_there_may_be() {
+    let house = House::with(|options| options.connections_max = 1).await;
+    let ping = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
+    let mut first = TcpStream::connect(house.address).await.unwrap();
+    first.write_all(ping).await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    let mut second = TcpStream::connect(house.address).await.unwrap();
+    second.write_all(ping).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read_exact(&mut byte));
+    assert!(early.await.is_err(), "the second waits while the first is served");
+    drop(first);
+    let served = tokio::time::timeout(Duration::from_secs(10), second.read_exact(&mut byte));
+    served.await.expect("the second is served then").unwrap();
+    drop(second);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn metrics_are_open_only_where_they_were_asked_for() {
+    let house = House::with(|options| options.metrics_listen = Some(common::LISTEN)).await;
+    let address = house.metrics_address.unwrap();
+    let open = ask(address, request(Method::GET, "/metrics", None, "".into())).await;
+    assert!(open.text.contains("punchtrail_ledger_position"), "{}", open.text);
+    let other = ask(address, request(Method::GET, "/v1/punches", Some(&house.key), "".into())).await;
+    assert_eq!(other.refusal(), "404 not_found");
+    assert_eq!(house.get("/metrics", None).await.refusal(), "401 unauthenticated");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_sender_of_a_large_body_reads_why_it_is_refused() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let path = format!("/v1/sites/{site}/punches/batch");
+    let answer = house.send(Method::POST, &path, Some("ptd_nobody"), vec![b'x'; 3 << 20]).await;
+    assert_eq!(answer.refusal(), "401 unauthenticated");
     house.close().await;
 }

@@ -31,11 +31,12 @@ pub trait PhotoStore: Send + Sync + 'static {
     /// When the store is out of reach.
     async fn has(&self, photo: &Digest) -> io::Result<bool>;
 
-    /// Starts taking a photo. Nothing is kept until [`PhotoUpload::keep`].
+    /// Starts taking what is said to be this photo. Nothing is kept until [`PhotoUpload::keep`]; what
+    /// is kept already is not written again.
     ///
     /// # Errors
     /// When the store is out of reach, or full.
-    async fn begin(&self) -> io::Result<Box<dyn PhotoUpload>>;
+    async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>>;
 }
 
 /// A photo that is coming. Dropped, it leaves nothing.
@@ -50,10 +51,10 @@ pub trait PhotoUpload: Send {
     /// The digest of what came so far.
     fn digest(&self) -> Digest;
 
-    /// Keeps what came under its digest; on disk when this returns. Whether it is new.
+    /// Keeps what came as the photo it was said to be; on disk when this returns. Whether it is new.
     ///
     /// # Errors
-    /// When the store is out of reach, or full.
+    /// When it is another photo, or the store is out of reach or full.
     async fn keep(self: Box<Self>) -> io::Result<bool>;
 }
 
@@ -80,6 +81,8 @@ impl PhotoFolder {
                 fs::remove_file(entry.path()).await?;
             }
         }
+        // The folder itself must be there after a crash, too.
+        sync_folder(folder.root.parent().unwrap_or(Path::new("."))).await?;
         Ok(folder)
     }
 
@@ -100,11 +103,16 @@ impl PhotoStore for PhotoFolder {
         fs::try_exists(self.path_of(photo)).await
     }
 
-    async fn begin(&self) -> io::Result<Box<dyn PhotoUpload>> {
-        let path = self.unfinished().join(Uuid::now_v7().to_string());
-        let file = File::create_new(&path).await?;
-        let unfinished = Unfinished(path);
-        Ok(Box::new(FolderUpload { folder: self.clone(), file, unfinished, hasher: Sha256::new() }))
+    async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>> {
+        let writing = match self.has(&photo).await? {
+            true => None,
+            false => {
+                let path = self.unfinished().join(Uuid::now_v7().to_string());
+                let file = File::create_new(&path).await?;
+                Some((file, Unfinished(path)))
+            }
+        };
+        Ok(Box::new(FolderUpload { folder: self.clone(), photo, writing, hasher: Sha256::new() }))
     }
 }
 
@@ -121,8 +129,9 @@ impl Drop for Unfinished {
 
 struct FolderUpload {
     folder: PhotoFolder,
-    file: File,
-    unfinished: Unfinished,
+    photo: Digest,
+    /// None when the photo is kept already.
+    writing: Option<(File, Unfinished)>,
     hasher: Sha256,
 }
 
@@ -130,7 +139,10 @@ struct FolderUpload {
 impl PhotoUpload for FolderUpload {
     async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.hasher.update(chunk);
-        self.file.write_all(chunk).await
+        match &mut self.writing {
+            Some((file, _)) => file.write_all(chunk).await,
+            None => Ok(()),
+        }
     }
 
     fn digest(&self) -> Digest {
@@ -138,14 +150,18 @@ impl PhotoUpload for FolderUpload {
     }
 
     async fn keep(mut self: Box<Self>) -> io::Result<bool> {
-        let path = self.folder.path_of(&self.digest());
-        self.file.flush().await?;
-        self.file.sync_all().await?;
+        if self.digest() != self.photo {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another photo came"));
+        }
+        let path = self.folder.path_of(&self.photo);
         let folder = path.parent().unwrap_or(&self.folder.root).to_owned();
-        let is_new = !fs::try_exists(&path).await?;
-        if is_new {
+        let mut is_new = false;
+        if let Some((mut file, unfinished)) = self.writing.take() {
+            file.flush().await?;
+            file.sync_all().await?;
+            is_new = !fs::try_exists(&path).await?;
             fs::create_dir_all(&folder).await?;
-            fs::rename(&self.unfinished.0, &path).await?;
+            fs::rename(&unfinished.0, &path).await?;
         }
         // Also when it was there: whoever put it there may not have come to sync it.
         sync_folder(&folder).await?;
@@ -163,7 +179,7 @@ mod tests {
     use super::*;
 
     async fn put(folder: &PhotoFolder, bytes: &[u8]) -> bool {
-        let mut upload = folder.begin().await.unwrap();
+        let mut upload = folder.begin(Digest::of(bytes)).await.unwrap();
         for chunk in bytes.chunks(3) {
             upload.write(chunk).await.unwrap();
         }
@@ -188,9 +204,13 @@ mod tests {
     async fn what_breaks_off_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let folder = PhotoFolder::open(dir.path()).await.unwrap();
-        let mut upload = folder.begin().await.unwrap();
+        let mut upload = folder.begin(Digest::of(b"whole")).await.unwrap();
         upload.write(b"half").await.unwrap();
         drop(upload);
+        let mut other = folder.begin(Digest::of(b"whole")).await.unwrap();
+        other.write(b"other").await.unwrap();
+        assert!(other.keep().await.is_err());
+        assert!(!folder.has(&Digest::of(b"other")).await.unwrap());
         assert_eq!(std::fs::read_dir(folder.unfinished()).unwrap().count(), 0);
     }
 

@@ -11,8 +11,7 @@ use punchtrail_infra::photos::PhotoUpload;
 
 use crate::{
     auth::DeliveringDevice,
-    extract::{Place, broken_off, content_length, discard, media_type, too_large, too_slow},
-    limits::PHOTO_MAX,
+    extract::{Place, broken_off, content_length, media_type, too_large, too_slow},
     problem::{Code, Refusal},
     state::App,
 };
@@ -35,12 +34,9 @@ pub async fn put(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    if let Err(refusal) = announced(&parts.headers) {
-        discard(body).await;
-        return Err(refusal);
-    }
+    announced(&parts.headers)?;
     let taking = take(&app, photo, body);
-    let is_new = tokio::time::timeout(PHOTO_MAX, taking).await.map_err(|_| too_slow())??;
+    let is_new = tokio::time::timeout(app.patience.photo, taking).await.map_err(|_| too_slow())??;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -60,7 +56,7 @@ fn announced(headers: &axum::http::HeaderMap) -> Result<(), Refusal> {
 
 /// Writes the photo away as it comes; one that is kept already is only checked.
 async fn take(app: &App, photo: Digest, mut body: Body) -> Result<bool, Refusal> {
-    let mut upload = app.photos.begin().await.map_err(|error| store_failed(&error))?;
+    let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
     let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| broken_off())?;
@@ -68,7 +64,6 @@ async fn take(app: &App, photo: Digest, mut body: Body) -> Result<bool, Refusal>
         length_bytes += chunk.len();
         start.extend(chunk.iter().take(PNG.len() - start.len()));
         if length_bytes > PHOTO_BYTES_MAX {
-            discard(body).await;
             return Err(too_large(PHOTO_BYTES_MAX));
         }
         upload.write(chunk).await.map_err(|error| store_failed(&error))?;

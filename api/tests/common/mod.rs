@@ -1,8 +1,9 @@
 //! A real server on a real database, and a small client that enrols devices and signs captures as the
 //! protocol page says.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -31,6 +32,9 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// Any free port of this machine's.
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A running server with its database and folder.
 pub struct House {
     pub database: TestDatabase,
@@ -47,12 +51,18 @@ pub struct House {
 
 impl House {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other options.
+    pub async fn with(change: impl FnOnce(&mut ServeOptions)) -> Self {
         let database = TestDatabase::new().await;
         let pools = database.pools().await;
         let data_dir = tempfile::tempdir().unwrap();
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = ServeOptions::new(listen, pools.clone(), data_dir.path());
+        let mut options = ServeOptions::new(LISTEN, pools.clone(), data_dir.path());
+        change(&mut options);
         let server = Server::start(options).await.unwrap();
+        let metrics_address = server.metrics_address();
         let (address, app) = (server.address(), server.app().clone());
         let (_, key) = credentials::create_operator_key(&pools.writer, "test").await.unwrap();
         let cancel = CancellationToken::new();
@@ -63,12 +73,21 @@ impl House {
             org: app.deployment.org,
             pools,
             address,
-            metrics_address: None,
+            metrics_address,
             key: key.reveal().to_owned(),
             data_dir,
             cancel,
             running,
         }
+    }
+
+    /// Another server on the same database and folder: its address, and what stops it.
+    pub async fn second(&self) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let pools = self.database.pools().await;
+        let options = ServeOptions::new(LISTEN, pools, self.data_dir.path());
+        let server = Server::start(options).await.unwrap();
+        let (address, cancel) = (server.address(), CancellationToken::new());
+        (address, cancel.clone(), tokio::spawn(server.run(cancel)))
     }
 
     /// Asks the server to stop, without waiting for it.
