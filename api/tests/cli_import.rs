@@ -211,7 +211,10 @@ async fn a_punch_is_explained_and_replayed_without_a_server() {
 async fn the_command_line_says_what_is_wrong_with_it() {
     let scene = Scene::new().await;
     assert_eq!(scene.run(&[]).await.exit, 2);
-    assert_eq!(scene.run(&["punch", "explain", "17"]).await.exit, 2);
+    let mistyped = scene.run(&["punch", "explain", "17", "--json"]).await;
+    assert_eq!(mistyped.exit, 2);
+    assert!(mistyped.json()["error"].as_str().unwrap().contains("17"), "{mistyped:?}");
+    assert_eq!(scene.run(&["--help"]).await.exit, 0);
     assert_eq!(scene.run(&["ledger", "replay", "--until", "yesterday"]).await.exit, 2);
     assert_eq!(scene.run(&["ledger", "replay", "--ndjson", "--json"]).await.exit, 2);
     scene.close().await;

@@ -304,5 +304,9 @@ async fn what_could_not_be_verified_is_not_called_tampered_with() {
     let ran = verify(&scene).await;
     assert_eq!(ran.exit, 3, "{ran:?}");
     assert!(ran.json()["error"].as_str().unwrap().contains("nothing is known"), "{ran:?}");
+    let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
+    let ran = scene.run(&["--database-url", nowhere, "ledger", "verify", "--json"]).await;
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.json()["error"].is_string(), "{ran:?}");
     scene.close().await;
 }

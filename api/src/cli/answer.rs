@@ -57,8 +57,8 @@ pub(super) enum Refusal {
     #[error("{0}")]
     Usage(String),
     /// A verification could not be carried through.
-    #[error(transparent)]
-    NotVerified(#[from] punchtrail_infra::verify::VerifyError),
+    #[error("{0:#}")]
+    NotVerified(anyhow::Error),
 }
 
 #[derive(Serialize)]
@@ -66,6 +66,17 @@ struct Refused<'a> {
     error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<&'a [punchtrail_infra::roster::RowFault]>,
+}
+
+/// Says what is wrong with the command line, or helps.
+pub(super) fn mistyped(error: &clap::Error) -> ExitCode {
+    // Nobody listening is no reason to fail in another way.
+    let _ = error.print();
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let object = Refused { error: error.render().to_string(), rows: None };
+        let _ = print(&serde_json::to_string(&object).unwrap_or_default());
+    }
+    ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
 }
 
 /// Says why a command was refused.

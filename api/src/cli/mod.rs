@@ -89,8 +89,10 @@ enum Command {
 
 /// Runs the command that was typed.
 pub(crate) fn run() -> ExitCode {
-    let arguments = Arguments::parse();
-    let Arguments { place, json, command } = arguments;
+    let Arguments { place, json, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return answer::mistyped(&error),
+    };
     let Some(command) = command else {
         // Asked for nothing: show what can be asked for. A reader that has gone needs no help.
         let _ = Arguments::command().print_help();

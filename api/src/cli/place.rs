@@ -111,7 +111,10 @@ impl Place {
             Ok(opened) => {
                 let outcome = tokio::select! {
                     outcome = work(&opened) => outcome,
-                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+                    _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!(
+                        "interrupted. What was being written was written whole or not at all; run \
+                         the command again to be sure"
+                    )),
                 };
                 opened.close().await;
                 outcome

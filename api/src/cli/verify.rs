@@ -28,8 +28,16 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place.with(Need::Existing, async |opened| run(opened, &self.against).await).await
+        place
+            .with(Need::Existing, async |opened| run(opened, &self.against).await)
+            .await
+            .map_err(not_verified)
     }
+}
+
+/// Whatever stood in the way, it must not look like tampering.
+fn not_verified(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Refusal>() { error } else { Refusal::NotVerified(error).into() }
 }
 
 async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
@@ -58,7 +66,7 @@ async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
     };
     let report = verify::verify(&opened.pools.writer, claims, &heard).await;
     bar.finish_and_clear();
-    let report = report.map_err(Refusal::from)?;
+    let report = report?;
     let answer = Answer::new(&report, text(&report));
     Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
 }

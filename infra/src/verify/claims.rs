@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -11,9 +12,12 @@ use punchtrail_domain::{
     note::{self, NOTE_BYTES_MAX, Name, NoteVerifier},
 };
 
-use crate::checkpoint::{Folder, FolderError, origin};
+use crate::checkpoint::{Folder, FolderError, Kept, origin};
 
 use super::report::{CheckpointsRead, Finding, FindingCode, Findings};
+
+/// A server signs every few seconds at most, so two of these would do.
+const READ_ATTEMPTS_MAX: u32 = 5;
 
 /// A signed statement: the first `size` events have this root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +66,7 @@ impl Claims {
             if let Some(reason) = &epoch.reason {
                 claims.notes.push(format!("Epoch {} was opened: {reason}.", epoch.number));
             }
-            match folder.kept(epoch.number) {
+            match kept(&folder, epoch.number) {
                 Ok(kept) => claims.claims.extend(kept.into_iter().map(|kept| Claim {
                     size: kept.checkpoint.size,
                     root: kept.checkpoint.root,
@@ -96,6 +100,21 @@ impl Claims {
             comparable: true,
         };
         (comparison, self.notes)
+    }
+}
+
+/// The kept checkpoints. A server at work removes old ones, maybe between listing and reading them.
+fn kept(folder: &Folder, epoch: u32) -> Result<Vec<Kept>, FolderError> {
+    let mut attempt = 1;
+    loop {
+        match folder.kept(epoch) {
+            Err(FolderError::Io { source, .. })
+                if source.kind() == ErrorKind::NotFound && attempt < READ_ATTEMPTS_MAX =>
+            {
+                attempt += 1;
+            }
+            other => return other,
+        }
     }
 }
 
