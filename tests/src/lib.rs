@@ -5,7 +5,8 @@
 //! - [`cluster`]: a data directory and the private Postgres in it, which outlives a killed server.
 //! - [`gate`]: the line from devices to the server: open, cut, slow, or losing answers.
 //! - [`kiosk`]: a device in this process, for load and for what no honest device sends.
-//! - [`operator`]: the HTTP API with an operator's key.
+//! - [`operator`]: the HTTP API with an operator's key; [`captured`]: what the ledger has, for comparing.
+//! - [`shop`]: a server with one site and a few people, where most tests begin.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
 //!
 //! Everything is on loopback, on ports that the system picks. A process is ended by its own id and by
@@ -13,6 +14,7 @@
 //! sleeps for a fixed time: what has to happen is waited for, bounded ([`wait::eventually`]).
 
 pub mod agent;
+pub mod captured;
 pub mod cli;
 pub mod cluster;
 pub mod demo;
@@ -22,6 +24,7 @@ pub mod operator;
 pub mod process;
 pub mod programs;
 pub mod server;
+pub mod shop;
 pub mod wait;
 
 pub use agent::Agent;
@@ -31,4 +34,5 @@ pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
 pub use server::{Place, Server};
+pub use shop::Shop;
 pub use wait::eventually;

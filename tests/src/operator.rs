@@ -22,12 +22,12 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// With a new key, for the server at `url`.
+    /// With a new key named `name`, for the server at `url`.
     ///
     /// # Errors
     /// When no key can be made.
-    pub async fn new(cli: &Cli, url: &str) -> anyhow::Result<Self> {
-        let key = cli.text(&["key", "new", "--name", "whole-system"], "key").await?;
+    pub async fn new(cli: &Cli, url: &str, name: &str) -> anyhow::Result<Self> {
+        let key = cli.text(&["key", "new", "--name", name], "key").await?;
         let http = reqwest::Client::builder().timeout(ANSWER_WAIT).build()?;
         Ok(Self { base: url.to_owned(), key, http })
     }

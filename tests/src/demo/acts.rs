@@ -183,7 +183,7 @@ pub async fn ask_for_a_missing_day(
     let badge = &script.protagonist().badge;
     let employee = people.get(badge).with_context(|| format!("nobody has badge {badge}"))?;
     stage.operator.settled(false, PATIENCE).await?;
-    let path = format!("/v1/explanations/absence?employee={employee}&day={}", script.days.1);
+    let path = format!("/v1/employees/{employee}/days/{}/explanation", script.days.1);
     memory.absence = Some(stage.operator.get(&path).await?);
     Ok(())
 }
@@ -327,6 +327,7 @@ async fn admit(
     employee: EmployeeId,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
+    stage.operator.settled(false, PATIENCE).await?;
     let items = stage.operator.rows("/v1/quarantine").await?;
     let item = items.iter().find(|item| item["code"] == "bad_capture").context("the nonsense")?;
     let id = item["item"].as_str().context("an item has an id")?;

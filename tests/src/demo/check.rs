@@ -4,15 +4,16 @@
 //! it did; so a punch that a device lost on its disk would not be excused by the demo's count, nor one
 //! that the ledger made up.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
 use anyhow::Context;
 use futures::future::try_join_all;
-use punchtrail_domain::Digest;
 use reqwest::Method;
 use serde_json::Value;
 
 use super::{acts::Memory, cast::Tag, stage::Stage};
+use crate::{
+    agent::Kept,
+    captured::{self, captures},
+};
 
 /// How many explanations are read at once.
 const AT_ONCE: usize = 8;
@@ -45,14 +46,6 @@ impl Verdict {
     }
 }
 
-/// What the ledger has of a punch.
-#[derive(Debug)]
-struct Held {
-    digest: Digest,
-    device: String,
-    seq: u64,
-}
-
 /// What one device holds against what the ledger has, for the table.
 #[derive(Debug)]
 pub struct Comparison {
@@ -75,18 +68,14 @@ pub struct Comparison {
 pub async fn compare(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<Vec<Comparison>> {
     let events = stage.operator.events().await?;
     dense(&events, verdict);
-    let (held, times) = captured(&events)?;
+    let held = captures(&events)?;
     let mut table = Vec::new();
     let mut lost = Vec::new();
     for door in &stage.doors {
         let kept = door.agent.kept().await?;
         let device = door.device.to_string();
-        let of_device = held.values().filter(|punch| punch.device == device).count() as u64;
-        let same = |kept: &&crate::agent::Kept| {
-            held.get(&kept.punch).is_some_and(|punch| {
-                punch.digest == kept.digest && punch.device == device && punch.seq == kept.seq
-            })
-        };
+        let of_device = held.iter().filter(|captured| captured.device == device).count() as u64;
+        let same = |kept: &&Kept| held.iter().any(|c| c.is(kept) && c.device == device);
         let in_ledger = kept.iter().filter(same).count() as u64;
         lost.extend(kept.iter().filter(|kept| !same(kept)).map(|kept| kept.punch.clone()));
         let again = kept.iter().filter(|kept| kept.status.as_deref() == Some("duplicate"));
@@ -105,7 +94,7 @@ pub async fn compare(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<Vec
         format!("Nothing is lost: all {made} punches are in the ledger, byte for byte as signed."),
         format!("{made} were confirmed, {total} are on the devices' disks, missing: {lost:?}"),
     );
-    let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
+    let twice = captured::twice(&held);
     let again: u64 = table.iter().map(|row| row.sent_again).sum();
     verdict.hold(
         twice.is_empty() && table.iter().all(|row| row.unknown_to_device == 0),
@@ -116,34 +105,12 @@ pub async fn compare(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<Vec
 }
 
 fn dense(events: &[Value], verdict: &mut Verdict) {
-    let hole = (1u64..).zip(events).find(|(n, event)| event["position"].as_u64() != Some(*n));
+    let hole = captured::hole(events);
     verdict.hold(
         hole.is_none() && !events.is_empty(),
         format!("One order without a hole: positions 1 to {}.", events.len()),
-        format!("position {} is missing or twice", hole.map_or(1, |(n, _)| n)),
+        format!("position {} is missing or twice", hole.unwrap_or(1)),
     );
-}
-
-/// The captures that the ledger has, by punch, and how often each is there.
-fn captured(
-    events: &[Value],
-) -> anyhow::Result<(HashMap<String, Held>, BTreeMap<String, u32>)> {
-    let (mut held, mut times) = (HashMap::new(), BTreeMap::new());
-    let mut numbers = HashSet::new();
-    for event in events.iter().filter(|event| event["event_type"] == "Captured") {
-        let payload: Value = serde_json::from_str(event["payload"].as_str().unwrap_or_default())?;
-        let signed = payload["Captured"]["capture"].as_str().context("a capture's text")?;
-        let capture: Value = serde_json::from_str(signed)?;
-        let text = |field: &str| capture[field].as_str().unwrap_or_default().to_owned();
-        let (punch, device) = (text("punch"), text("device"));
-        let seq = capture["seq"].as_u64().context("a capture's number")?;
-        *times.entry(punch.clone()).or_default() += 1;
-        if !numbers.insert((device.clone(), seq)) {
-            *times.entry(format!("number {seq} of device {device}")).or_default() += 2;
-        }
-        held.insert(punch, Held { digest: Digest::of(signed.as_bytes()), device, seq });
-    }
-    Ok((held, times))
 }
 
 /// Reads every punch and its explanation, twice, and holds the promises about them.

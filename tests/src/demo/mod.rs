@@ -15,7 +15,7 @@ pub mod screen;
 pub mod stage;
 pub mod tell;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +37,8 @@ pub struct Options {
     pub days: u32,
 }
 
+/// How often a server that goes on is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 const WHAT: &str = "Punchtrail records when people start and stop work, on devices whose network comes \
     and goes, and can always say of any punch what became of it, and why. What follows runs the server, \
     its database and the devices as you would; cuts them off, kills them, and then asks.";
@@ -71,7 +73,7 @@ async fn play(options: Options) -> anyhow::Result<()> {
     );
     let table = check::compare(&stage, &mut verdict).await?;
     let rows: Vec<Vec<String>> = table.iter().map(compared).collect();
-    screen.table(&["device", "on its disk", "in the ledger", "sent again", "in excess"], &rows);
+    screen.table(&["device", "on its disk", "in the ledger", "sent again", "unknown to it"], &rows);
     let busy = screen.busy("reading every explanation twice, and verifying the ledger");
     check::explained(&stage, &mut verdict).await?;
     check::incidents(&stage, &memory, &mut verdict).await?;
@@ -160,10 +162,9 @@ async fn go_on(screen: &mut Screen, mut stage: Stage) -> anyhow::Result<()> {
     ]);
     println!();
     // Until `run` hears a signal, or the server ends by itself.
-    crate::eventually("the server to end", std::time::Duration::MAX, async || {
-        Ok((!stage.server.process().runs()?).then_some(()))
-    })
-    .await?;
+    while stage.server.process().runs()? {
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
     bail!("the server ended by itself: {}", stage.server.process().log_tail())
 }
 

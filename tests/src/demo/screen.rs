@@ -44,6 +44,9 @@ impl Screen {
 
     /// Some sentences.
     pub fn prose(&self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         print!("{}", wrapped(text, "   ", "   "));
     }
 

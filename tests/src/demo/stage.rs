@@ -15,6 +15,9 @@ use crate::{Agent, Cli, Gate, Kiosk, Operator, Place, Server};
 /// How many batches the backlog of a door makes: enough to be killed in the middle of.
 const BATCHES_PER_BACKLOG: usize = 12;
 
+/// Whose key the demo asks with.
+const MANAGER: &str = "Petra Vogt";
+
 /// A device at a door, and its line to the server.
 #[derive(Debug)]
 pub struct Door {
@@ -74,7 +77,7 @@ impl Stage {
         fs::write(&roster, script.roster())?;
         let roster = roster.to_str().context("a path in UTF-8")?;
         cli.json(&["employee", "import", roster]).await?;
-        let operator = Operator::new(&cli, server.url()).await?;
+        let operator = Operator::new(&cli, server.url(), MANAGER).await?;
         drop(busy);
         screen.done(&format!(
             "two sites in two time zones, and {} people from roster.csv, every third with a PIN",
@@ -98,6 +101,7 @@ impl Stage {
         }
         let code = cli.text(&["device", "pair", "--site", &sites[0]], "code").await?;
         let broken = Kiosk::enroll(&doors[0].gate.url(), &code, "Hamburg broken kiosk").await?;
+        broken.heartbeat(0, None).await?;
         drop(busy);
         screen.done(&format!(
             "four punchtrail-device processes, each enrolled by a pairing code, each with its site's \

@@ -59,7 +59,7 @@ pub async fn timecard(screen: &Screen, stage: &Stage, script: &Script) -> anyhow
     let cards = page["data"][0]["cards"].as_array().context("a person's cards")?;
     let rows: Vec<Vec<String>> =
         cards.iter().map(|card| row(card, &zone)).collect::<anyhow::Result<_>>()?;
-    screen.prose(&format!("{}, by GET {path}:", worker.name));
+    screen.prose(&format!("{}, by GET /v1/timecards?employee=…&from=…&to=…", worker.name));
     screen.table(&["day", "first", "last", "worked", "doubtful", "breaks", "not paired"], &rows);
     Ok(())
 }

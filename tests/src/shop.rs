@@ -1,0 +1,98 @@
+//! The smallest world a whole-system test needs: a server with one site and three people.
+
+use std::fs;
+
+use anyhow::Context;
+use punchtrail_domain::EmployeeId;
+
+use crate::{Agent, Cli, Kiosk, Operator, Place, Server};
+
+/// Everybody's badges.
+pub const BADGES: [&str; 3] = ["101", "102", "103"];
+const ROSTER: &str = "badge,name,pin,site\n101,Ada,,Shop\n102,Ben,4711,Shop\n103,Cem,,Shop\n";
+/// Agents here start at once, report often and drain in small batches.
+const POLICY: [&str; 4] =
+    ["punches_per_minute=60000", "reconnect_spread_s=0", "heartbeat_s=5", "batch_max=5"];
+
+/// A server with one site.
+#[derive(Debug)]
+pub struct Shop {
+    /// Whom the HTTP API answers.
+    pub operator: Operator,
+    /// The operator's commands.
+    pub cli: Cli,
+    /// The server.
+    pub server: Server,
+    /// The site.
+    pub site: String,
+    /// The person with the first badge.
+    pub employee: EmployeeId,
+}
+
+impl Shop {
+    /// Opens it on a private Postgres of its own.
+    ///
+    /// # Errors
+    /// When anything fails.
+    pub async fn open() -> anyhow::Result<Self> {
+        Self::open_at(Place::embedded()?).await
+    }
+
+    /// Opens it on an empty database.
+    ///
+    /// # Errors
+    /// When anything fails.
+    pub async fn open_at(place: Place) -> anyhow::Result<Self> {
+        let cli = place.cli();
+        let server = Server::start(&place).await?;
+        let zone = "Europe/Berlin";
+        let site = cli.text(&["site", "add", "--name", "Shop", "--tz", zone], "site").await?;
+        let mut policy = vec!["site", "policy", "Shop"];
+        policy.extend(POLICY.iter().flat_map(|value| ["--set", value]));
+        cli.json(&policy).await?;
+        let roster = place.data.path().join("roster.csv");
+        fs::write(&roster, ROSTER)?;
+        cli.json(&["employee", "import", roster.to_str().context("a path in UTF-8")?]).await?;
+        let operator = Operator::new(&cli, server.url(), "test").await?;
+        operator.settled(false, crate::wait::PATIENCE).await?;
+        let people = operator.employees().await?;
+        let employee = people.get(BADGES[0]).context("a person with that badge")?.parse()?;
+        Ok(Self { operator, cli, server, site, employee })
+    }
+
+    /// A device in this process, at `base`.
+    ///
+    /// # Errors
+    /// When it can't enrol.
+    pub async fn kiosk(&self, base: &str) -> anyhow::Result<Kiosk> {
+        Kiosk::enroll(base, &self.code().await?, "Kiosk").await
+    }
+
+    /// A real device on a folder of its own, at `base`; its agent doesn't run yet.
+    ///
+    /// # Errors
+    /// When it can't enrol.
+    pub async fn agent(&self, base: &str) -> anyhow::Result<Agent> {
+        let devices = self.server.place().data.path().join("devices");
+        fs::create_dir_all(&devices)?;
+        let number = fs::read_dir(&devices)?.count() + 1;
+        let name = format!("Door {number}");
+        let agent = Agent::new(&name, &devices.join(number.to_string()), "Europe/Berlin");
+        agent.enroll(base, &self.code().await?).await?;
+        Ok(agent)
+    }
+
+    async fn code(&self) -> anyhow::Result<String> {
+        self.cli.text(&["device", "pair", "--site", "Shop"], "code").await
+    }
+
+    /// The server runs again, elsewhere.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.server.restart().await?;
+        self.operator.move_to(self.server.url());
+        Ok(())
+    }
+}

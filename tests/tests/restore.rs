@@ -1,0 +1,101 @@
+//! A restore drill: an earlier copy of the database is put back, and the devices bring everything back.
+
+use punchtrail_domain::capture::PunchKind;
+use punchtrail_tests::{
+    Agent, Gate, Shop,
+    agent::{Kept, Punch},
+    captured::holds_once,
+    eventually,
+    shop::BADGES,
+    wait::PATIENCE,
+};
+use reqwest::Method;
+use serde_json::Value;
+
+async fn punch(agent: &Agent, times: usize) {
+    for n in 0..times {
+        let kind = if n % 2 == 0 { PunchKind::In } else { PunchKind::Out };
+        let badge = BADGES[n % BADGES.len()];
+        agent.punch(&Punch { badge, kind, pin: None, then: None }).await.unwrap();
+    }
+}
+
+async fn kept(agents: &[&Agent]) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    for agent in agents {
+        kept.extend(agent.kept().await.unwrap());
+    }
+    kept
+}
+
+async fn checkpoints(shop: &Shop) -> Value {
+    shop.operator.ask(Method::GET, "/readyz", None).await.unwrap().1["checkpoints"].clone()
+}
+
+#[tokio::test]
+async fn after_a_restore_the_devices_bring_every_punch_back() {
+    let mut shop = Shop::open().await.unwrap();
+    let gate = Gate::open(shop.server.address().unwrap(), 1).await.unwrap();
+    let mut running = shop.agent(&gate.url()).await.unwrap();
+    let asked = shop.agent(&gate.url()).await.unwrap();
+    let data = shop.server.place().data.clone();
+
+    // Some punches are in the copy.
+    for agent in [&running, &asked] {
+        punch(agent, 4).await;
+        assert_eq!(agent.sync().await.unwrap()["complete"], true);
+    }
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert!(shop.server.terminate().await.unwrap().success());
+    let copy = data.path().join("copy");
+    data.copy_cluster_to(&copy).unwrap();
+    shop.restart().await.unwrap();
+    gate.lead_to(shop.server.address().unwrap());
+
+    // More are delivered, acknowledged and signed for after it.
+    running.start().await.unwrap();
+    for agent in [&running, &asked] {
+        punch(agent, 7).await;
+    }
+    assert_eq!(asked.sync().await.unwrap()["complete"], true);
+    eventually("the running agent to deliver", PATIENCE, async || {
+        Ok((running.waiting().await? == 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let head = shop.operator.settled(true, PATIENCE).await.unwrap();
+    let kept = kept(&[&running, &asked]).await;
+    assert_eq!(kept.len(), 22);
+    holds_once(&shop.operator, &kept).await.unwrap();
+
+    // The copy is put back.
+    assert!(shop.server.terminate().await.unwrap().success());
+    data.put_cluster_back(&copy).unwrap();
+    shop.restart().await.unwrap();
+    assert!(shop.operator.head().await.unwrap() < head, "the restored ledger is shorter");
+    let refused = eventually("checkpoints to be refused", PATIENCE, async || {
+        let now = checkpoints(&shop).await;
+        Ok((now["state"] == "refused").then_some(now))
+    })
+    .await
+    .unwrap();
+    assert!(refused["error"].as_str().unwrap().contains("new-epoch"), "{refused}");
+
+    // The devices hear at their next heartbeat, and bring everything: the running one by itself.
+    gate.lead_to(shop.server.address().unwrap());
+    assert_eq!(asked.sync().await.unwrap()["delivered"], 7);
+    eventually("every punch to be there again", PATIENCE, async || {
+        Ok(holds_once(&shop.operator, &kept).await.ok())
+    })
+    .await
+    .unwrap();
+    shop.operator.settled(false, PATIENCE).await.unwrap();
+    assert_eq!(checkpoints(&shop).await["state"], "refused");
+
+    // Only an operator, who knows that it was meant, makes the ledger signed for again.
+    let reason = ["checkpoint", "new-epoch", "--reason", "restored from the copy of this test"];
+    shop.cli.json(&reason).await.unwrap();
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(checkpoints(&shop).await["state"], "following");
+    running.stop().await.unwrap();
+}
