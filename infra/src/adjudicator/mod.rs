@@ -129,11 +129,14 @@ impl Adjudicator {
         let mut feed = self.ledger.feed();
         let mut at = Position::START;
         while !stop.is_cancelled() {
+            let begun = Instant::now();
             match self.step().await {
                 Ok(Some(to)) => {
                     at = to;
                     metrics::gauge!("punchtrail_adjudicator_position").set(to.0 as f64);
                     progress.send_replace(Progress::At(to));
+                    let rest = tokio::time::sleep(feed.rest_after(begun.elapsed()));
+                    tokio::select! { () = stop.cancelled() => {}, () = rest => {} }
                 }
                 Ok(None) => {
                     let deadline = Instant::now() + Duration::from_millis(LOOK_MS);

@@ -24,6 +24,7 @@ pub(super) struct Committer {
     pub pool: PgPool,
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
+    pub deliveries: Arc<feed::Deliveries>,
     pub stop: CancellationToken,
 }
 
@@ -163,6 +164,9 @@ impl Committer {
         let count = recorded.len();
         self.recent.push(recorded);
         feed::advance(&self.head, new_head);
+        if parts.iter().any(|part| matches!(part, Part::Delivery(_))) {
+            self.deliveries.committed();
+        }
         metrics::counter!("punchtrail_ledger_events_total").increment(count as u64);
         metrics::histogram!("punchtrail_ledger_commit_seconds").record(started.elapsed());
         metrics::gauge!("punchtrail_ledger_head").set(new_head.0 as f64);

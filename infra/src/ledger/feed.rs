@@ -4,7 +4,13 @@
 //! commits at once and by other nodes' through a poll every [`POLL_MS`]. It must never move beyond what
 //! it read: positions are dense, so what it read is all there is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use punchtrail_domain::{AggregateType, Position, Recorded};
 use sqlx::PgPool;
@@ -18,12 +24,49 @@ pub const POLL_MS: u64 = 200;
 /// The most events one read gives.
 pub const READ_EVENTS_MAX: u32 = 10_000;
 
+/// For how long after a delivery more of them are to be expected, in milliseconds.
+const DELIVERING_MS: u64 = 100;
+/// While deliveries come, a follower rests so many times as long as it worked.
+const REST_FACTOR: u32 = 3;
+/// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
+const REST_MS_MAX: u64 = 1_000;
+
+/// When this node last committed a device's delivery. While they come, followers yield to them: devices
+/// wait for answers, and what is in the ledger is safe.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    opened: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Deliveries {
+    pub(super) fn new() -> Self {
+        Self { opened: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+
+    pub(super) fn committed(&self) {
+        self.last_ms.store(self.now_ms() + 1, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn under_way(&self) -> bool {
+        match self.last_ms.load(Ordering::Relaxed) {
+            0 => false,
+            last_ms => self.now_ms() < last_ms + DELIVERING_MS,
+        }
+    }
+}
+
 /// The events after a position, as they come. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
     pool: PgPool,
     head: watch::Receiver<Position>,
     recent: Arc<Recent>,
+    deliveries: Arc<Deliveries>,
 }
 
 impl Feed {
@@ -31,8 +74,9 @@ impl Feed {
         pool: PgPool,
         head: watch::Receiver<Position>,
         recent: Arc<Recent>,
+        deliveries: Arc<Deliveries>,
     ) -> Self {
-        Self { pool, head, recent }
+        Self { pool, head, recent, deliveries }
     }
 
     /// At most `limit` events after `after`, in order, without a hole; none at the head. From memory
@@ -88,6 +132,16 @@ impl Feed {
     /// The newest position this node has seen committed.
     pub fn seen(&self) -> Position {
         *self.head.borrow()
+    }
+
+    /// How long a follower that worked for so long is to rest before it goes on: not at all, unless
+    /// devices are delivering. A follower whose reader waits need not.
+    pub fn rest_after(&self, worked: Duration) -> Duration {
+        if self.deliveries.under_way() {
+            (worked * REST_FACTOR).min(Duration::from_millis(REST_MS_MAX))
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Waits until something after `position` is there, at most until `deadline`. Whether it is.

@@ -183,6 +183,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     head: watch::Receiver<Position>,
     recent: Arc<entry::Recent>,
+    deliveries: Arc<feed::Deliveries>,
     committer: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -198,16 +199,18 @@ impl Ledger {
         let (publish, head) = watch::channel(head);
         let stop = tokio_util::sync::CancellationToken::new();
         let recent = Arc::new(entry::Recent::default());
+        let deliveries = Arc::new(feed::Deliveries::new());
         let committer = committer::Committer {
             pool: writer.clone(),
             head: publish.clone(),
             recent: Arc::clone(&recent),
+            deliveries: Arc::clone(&deliveries),
             stop: stop.clone(),
         };
         let committing = tokio::spawn(committer.run(waiting));
         tokio::spawn(feed::poll_head(writer.clone(), publish, stop.clone()));
         let committer = Arc::new(tokio::sync::Mutex::new(Some(committing)));
-        Ok(Self { writer, requests, head, recent, committer, stop })
+        Ok(Self { writer, requests, head, recent, deliveries, committer, stop })
     }
 
     /// Stops taking appends and waits until those in flight are answered.
@@ -259,7 +262,12 @@ impl Ledger {
 
     /// The events after a position, as they come.
     pub fn feed(&self) -> Feed {
-        Feed::new(self.writer.clone(), self.head.clone(), Arc::clone(&self.recent))
+        Feed::new(
+            self.writer.clone(),
+            self.head.clone(),
+            Arc::clone(&self.recent),
+            Arc::clone(&self.deliveries),
+        )
     }
 
     /// The newest position that this node has seen committed.
