@@ -72,7 +72,7 @@ fn pgbench(cluster: &Cluster, url: &str, options: &Options) -> anyhow::Result<f6
     let (head, _) = first.split_at(first.len() - 12);
     let statement = format!(
         "\\set n random(0, {})\nselect * from events where aggregate_type = 'punch' and \
-         aggregate_id = '{head}' || lpad(to_hex(:n), 12, '0') and sequence = 1;\n",
+         aggregate_id = '{head}' || lpad(to_hex(cast(:n as bigint)), 12, '0') and sequence = 1;\n",
         options.punches - 1
     );
     std::fs::write(script.path(), statement)?;
