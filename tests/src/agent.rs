@@ -148,7 +148,8 @@ impl Agent {
     /// When it is refused.
     pub async fn enroll(&self, server: &str, code: &str) -> anyhow::Result<Enrolled> {
         let mut command = self.command()?;
-        command.args(["enroll", "--json", "--server", server, "--code", code, "--name", &self.name]);
+        command
+            .args(["enroll", "--json", "--server", server, "--code", code, "--name", &self.name]);
         Ok(serde_json::from_value(self.succeed(command).await?)?)
     }
 
@@ -234,10 +235,8 @@ impl Agent {
     /// The device's own file, to be read beside whatever runs.
     async fn file(&self) -> anyhow::Result<SqliteConnection> {
         let path = self.dir.join("device.db");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .read_only(true)
-            .busy_timeout(COMMAND_WAIT);
+        let options =
+            SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(COMMAND_WAIT);
         SqliteConnection::connect_with(&options)
             .await
             .with_context(|| format!("can't read {}", path.display()))

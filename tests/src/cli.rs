@@ -66,7 +66,12 @@ impl Cli {
     pub async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let said = self.run(arguments).await?;
         if said.code != 0 {
-            bail!("`punchtrail {}` exits {}: {}", arguments.join(" "), said.code, said.stderr.trim());
+            bail!(
+                "`punchtrail {}` exits {}: {}",
+                arguments.join(" "),
+                said.code,
+                said.stderr.trim()
+            );
         }
         Ok(said.json)
     }

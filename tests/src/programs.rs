@@ -18,7 +18,8 @@ pub const DEMO: &str = "demo";
 /// When it isn't built.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("this program's own place isn't known")?;
-    let found = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let found =
+        this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
     match found {
         Some(path) => Ok(path),
         None => bail!(

@@ -4,6 +4,8 @@
 //! After adding an event or a version, write them anew with `PUNCHTRAIL_WRITE=1 ./dev test -p
 //! punchtrail-tests --test event_schemas`, and look at what changed.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::{fs, path::Path};
 
 use punchtrail_domain::{

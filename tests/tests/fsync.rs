@@ -1,6 +1,8 @@
 //! Under strace: what was confirmed is on disk. A completed fsync or fdatasync stands between a punch and
 //! its confirmation on the device, and between a batch and its 200 on the server's Postgres.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +12,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use punchtrail_domain::capture::PunchKind;
-use punchtrail_tests::{Shop, agent::Punch, eventually, process::Process, shop::BADGES, wait::PATIENCE};
+use punchtrail_tests::{
+    Shop, agent::Punch, eventually, process::Process, shop::BADGES, wait::PATIENCE,
+};
 
 const TRACE_WAIT: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,8 @@
 //! Kills and cuts at the worst moments: what was acknowledged stands, what wasn't is sent again, and
 //! nothing is there twice.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::collections::BTreeMap;
 
 use anyhow::bail;
@@ -12,7 +14,7 @@ use punchtrail_domain::{
 use punchtrail_tests::{
     Agent, Gate, Kiosk, Shop,
     agent::Punch,
-    captured::{captures, hole, holds_once, twice},
+    captured::{captures, holds_once, hole, twice},
     cluster::lives,
     eventually,
     gate::{Chance, LostAnswers},
@@ -98,8 +100,10 @@ async fn postgres_killed_mid_append_is_busy_for_a_while_and_loses_nothing() {
     let tally = Mutex::new(Tally::default());
     let batches = async || tally.lock().await.batches;
     let killing = async {
-        eventually("batches under way", PATIENCE, async || Ok((batches().await > KIOSKS).then_some(())))
-            .await?;
+        eventually("batches under way", PATIENCE, async || {
+            Ok((batches().await > KIOSKS).then_some(()))
+        })
+        .await?;
         let killed = shop.server.place().data.kill_9_postgres()?;
         eventually("a busy answer", PATIENCE, async || {
             Ok((tally.lock().await.busy > 0).then_some(()))
@@ -125,7 +129,10 @@ async fn postgres_killed_mid_append_is_busy_for_a_while_and_loses_nothing() {
     let there: BTreeMap<String, u64> =
         there.into_iter().map(|capture| (capture.punch, capture.position)).collect();
     let tally = tally.into_inner();
-    assert_eq!(there, tally.acknowledged, "what is there is what was acknowledged, where it was said");
+    assert_eq!(
+        there, tally.acknowledged,
+        "what is there is what was acknowledged, where it was said"
+    );
     let verified = shop.cli.run(&["ledger", "verify"]).await.unwrap();
     assert_eq!(verified.code, 0, "{}", verified.json);
 }

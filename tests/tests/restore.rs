@@ -1,5 +1,7 @@
 //! A restore drill: an earlier copy of the database is put back, and the devices bring everything back.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use punchtrail_domain::capture::PunchKind;
 use punchtrail_tests::{
     Agent, Gate, Shop,

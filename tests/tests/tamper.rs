@@ -1,6 +1,8 @@
 //! `ledger verify` against a superuser of the database: an altered row, a row altered together with its
 //! leaf hash, the newest rows removed.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use jiff::Timestamp;
 use punchtrail_domain::{capture::PunchKind, leaf::Leaf};
 use punchtrail_infra::testing::TestDatabase;
@@ -35,7 +37,10 @@ impl Scene {
         assert!(shop.server.terminate().await.unwrap().success());
         let mut superuser = database.owner_options().connect().await.unwrap();
         // Whoever is the superuser can switch the guards off; that is what signatures are for.
-        sqlx::raw_sql("alter table events disable trigger user").execute(&mut superuser).await.unwrap();
+        sqlx::raw_sql("alter table events disable trigger user")
+            .execute(&mut superuser)
+            .await
+            .unwrap();
         Self { shop, superuser, head, database }
     }
 

@@ -77,11 +77,11 @@ pub async fn work_offline(
     stage.doors[FAST_DOOR].agent.start().await?;
 
     let began = Instant::now();
-    let labels: Vec<_> =
-        stage.doors.iter().map(|door| (door.agent.name(), door.punches)).collect();
+    let labels: Vec<_> = stage.doors.iter().map(|door| (door.agent.name(), door.punches)).collect();
     let bars = screen.bars(&labels);
     let works = stage.doors.iter().zip(&script.doors).enumerate();
-    let made = try_join_all(works.map(|(index, (door, planned))| work(index, door, planned, &bars)));
+    let made =
+        try_join_all(works.map(|(index, (door, planned))| work(index, door, planned, &bars)));
     for remembered in made.await? {
         memory.punches.extend(remembered);
     }
@@ -214,7 +214,9 @@ pub async fn kill_the_server(
     let waiting: u64 = stage.waiting().await?.iter().sum();
     drop(bars);
     memory.waiting_when_server_killed = waiting;
-    screen.done(&format!("kill -9 of the server in the middle: {waiting} punches wait on the devices"));
+    screen.done(&format!(
+        "kill -9 of the server in the middle: {waiting} punches wait on the devices"
+    ));
     let busy = screen.busy("starting the server again");
     let began = Instant::now();
     stage.server.restart().await?;
@@ -252,8 +254,7 @@ pub async fn drain(screen: &Screen, stage: &Stage) -> anyhow::Result<u64> {
 }
 
 fn drain_bars(screen: &Screen, stage: &Stage) -> Bars {
-    let labels: Vec<_> =
-        stage.doors.iter().map(|door| (door.agent.name(), door.punches)).collect();
+    let labels: Vec<_> = stage.doors.iter().map(|door| (door.agent.name(), door.punches)).collect();
     screen.bars(&labels)
 }
 

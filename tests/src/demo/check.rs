@@ -135,7 +135,8 @@ pub async fn explained(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<u
     );
     let mut unexplained = Vec::new();
     for some in punches.chunks(AT_ONCE) {
-        let answers = try_join_all(some.iter().map(|punch| explanation_twice(stage, punch))).await?;
+        let answers =
+            try_join_all(some.iter().map(|punch| explanation_twice(stage, punch))).await?;
         unexplained.extend(answers.into_iter().flatten());
     }
     verdict.hold(
@@ -190,7 +191,11 @@ pub async fn incidents(
             && reason.is_none_or(|reason| reasons.iter().any(|found| found == reason));
         verdict.hold(
             judged,
-            format!("{} is {standing}{}.", tag.shown(), reason.map_or(String::new(), |r| format!(" ({r})"))),
+            format!(
+                "{} is {standing}{}.",
+                tag.shown(),
+                reason.map_or(String::new(), |r| format!(" ({r})"))
+            ),
             format!("{id} is {} for {reasons:?}", punch["standing"]),
         );
     }

@@ -64,7 +64,8 @@ async fn play(options: Options) -> anyhow::Result<()> {
     let script = Script::write(options.seed, options.days, &jiff::Timestamp::now())?;
     screen.chapter("A server, two sites, four doors", "");
     let mut stage = Stage::set(&screen, &script, options.seed).await?;
-    let (memory, mut verdict) = (perform(&mut screen, &mut stage, &script).await?, Verdict::default());
+    let (memory, mut verdict) =
+        (perform(&mut screen, &mut stage, &script).await?, Verdict::default());
 
     screen.chapter(
         "What the devices hold, and what the ledger has",
@@ -91,7 +92,11 @@ async fn play(options: Options) -> anyhow::Result<()> {
     screen.chapter("What it comes to", "");
     tell::timecard(&screen, &stage, &script).await?;
     conclude(&screen, &verdict, began)?;
-    if options.exit { stage.server.terminate().await.map(drop) } else { go_on(&mut screen, stage).await }
+    if options.exit {
+        stage.server.terminate().await.map(drop)
+    } else {
+        go_on(&mut screen, stage).await
+    }
 }
 
 async fn perform(
@@ -108,7 +113,9 @@ async fn perform(
     screen.chapter("A thin line comes back, and a device is killed", "");
     acts::kill_a_device(screen, stage, &mut memory).await?;
     acts::ask_for_a_missing_day(stage, script, &mut memory).await?;
-    screen.done("just now a manager asks where the last day's punches are (the answer is further down)");
+    screen.done(
+        "just now a manager asks where the last day's punches are (the answer is further down)",
+    );
     screen.chapter("Everything comes back, and the server is killed", "");
     acts::kill_the_server(screen, stage, &mut memory).await?;
     acts::drain(screen, stage).await?;

@@ -203,6 +203,11 @@ mod tests {
             lines.split_whitespace().collect::<Vec<_>>(),
             text.split_whitespace().collect::<Vec<_>>()
         );
-        assert!(lines.lines().skip(1).all(|line| line.starts_with("     a") || line.starts_with("     ")));
+        assert!(
+            lines
+                .lines()
+                .skip(1)
+                .all(|line| line.starts_with("     a") || line.starts_with("     "))
+        );
     }
 }

@@ -147,6 +147,9 @@ async fn pace(cli: &Cli, site: &str, script: &Script) -> anyhow::Result<()> {
         arguments.extend(["--set", value]);
     }
     let answer = cli.json(&arguments).await?;
-    anyhow::ensure!(answer["policy"]["heartbeat_s"] == json!(5), "the policy was not taken: {answer}");
+    anyhow::ensure!(
+        answer["policy"]["heartbeat_s"] == json!(5),
+        "the policy was not taken: {answer}"
+    );
     Ok(())
 }
