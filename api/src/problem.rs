@@ -34,6 +34,9 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* $name),+ }
 
         impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
             /// Its HTTP status.
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status),+ }
@@ -367,5 +370,16 @@ mod tests {
         let refusal = Refusal::from(ExecuteError::Refused(PunchError::Voided));
         assert_eq!(refusal.code(), Code::Conflict);
         assert!(refusal.detail.starts_with("The punch was voided"));
+    }
+
+    #[test]
+    fn the_page_for_integrators_lists_every_code_with_its_status() {
+        let page = include_str!("../../docs/http-api.md");
+        for code in Code::ALL {
+            let row = format!("| {} | `{}` |", code.status().as_u16(), code.as_str());
+            assert!(page.contains(&row), "{row}");
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5"));
+        assert_eq!(rows.count(), Code::ALL.len());
     }
 }
