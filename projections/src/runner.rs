@@ -2,9 +2,9 @@
 //!
 //! A task locks the model's row of progress for one batch and only then moves it, so the nodes share
 //! the work and every event takes effect once; a node that finds the row locked leaves it to the other.
-//! While events keep coming, it gathers them for [`LINGER_MS`] before the next batch: a punch's capture
-//! and its judgement then mostly meet in one batch and cost one row instead of two. A reader that waits
-//! ends the gathering at once.
+//! The first event after a pause is applied at once. While the ledger is busy, events are gathered for
+//! [`BUSY_LINGER_MS`]: a punch's capture and its judgement then mostly meet in one batch, and cost one row
+//! instead of two. A reader that waits ends the gathering at once.
 //!
 //! An event that a model can't take stops that model, loudly and at that event: its row says `stopped`
 //! and why, the metric `punchtrail_projection_stopped` is 1, the status says so. It is tried again at
@@ -29,9 +29,13 @@ use crate::{
 };
 
 /// The most events in one batch.
-pub const BATCH_EVENTS_MAX: u32 = 5_000;
-/// How long events are gathered after a batch while more keep coming, in milliseconds.
-pub const LINGER_MS: u64 = 100;
+pub const BATCH_EVENTS_MAX: u32 = 10_000;
+/// How long events are gathered after a batch before the next, in milliseconds.
+pub const LINGER_MS: u64 = 50;
+/// A batch of so many events shows that the ledger is busy.
+pub const BUSY_BATCH_EVENTS: usize = 500;
+/// How long events are gathered while the ledger is busy, in milliseconds: longer than judging takes.
+pub const BUSY_LINGER_MS: u64 = 500;
 /// How many models apply a batch at one time on a node: the rest of the pool stays free for readers.
 pub const BATCHES_AT_ONCE_MAX: usize = 4;
 
@@ -255,8 +259,8 @@ struct Runner {
 
 /// What a step came to.
 enum Step {
-    /// A batch was applied.
-    Applied,
+    /// A batch of so many events was applied.
+    Applied(usize),
     /// Nothing was left to apply.
     AtHead,
     /// Another node is at it.
@@ -290,10 +294,11 @@ impl Runner {
 
     async fn after(&mut self, step: Step) {
         match step {
-            Step::Applied => {
+            Step::Applied(count) => {
                 self.say(ProjectionState::Following, None);
                 self.limit = self.limit.saturating_mul(2).min(BATCH_EVENTS_MAX);
-                self.gather().await;
+                let busy = count >= BUSY_BATCH_EVENTS;
+                self.gather(if busy { BUSY_LINGER_MS } else { LINGER_MS }).await;
             }
             Step::AtHead => {
                 self.say(ProjectionState::Following, None);
@@ -343,7 +348,7 @@ impl Runner {
         progress::advance(&mut tx, model.name(), live.generation, last).await?;
         tx.commit().await?;
         self.applied(&events, last, begun);
-        Ok(Step::Applied)
+        Ok(Step::Applied(events.len()))
     }
 
     fn see(&mut self, live: &progress::Progress) {
@@ -448,8 +453,8 @@ impl Runner {
     }
 
     /// Lets events gather after a batch, unless a batch is full already or a reader waits.
-    async fn gather(&mut self) {
-        let (place, until) = (self.place, Instant::now() + Duration::from_millis(LINGER_MS));
+    async fn gather(&mut self, linger_ms: u64) {
+        let (place, until) = (self.place, Instant::now() + Duration::from_millis(linger_ms));
         let full = place.plus(u64::from(self.limit) - 1);
         tokio::select! {
             () = self.cancel.cancelled() => {}
