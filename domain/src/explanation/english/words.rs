@@ -7,10 +7,10 @@ const UNITS: [(u64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"
 /// From here on, seconds are left out of a length of time, in seconds: ten minutes.
 const SECONDS_TOLD_BELOW_S: u64 = 600;
 
-/// A length of time in its two greatest units, whatever its sign.
+/// A length of time in its two greatest units, to the nearest minute when long, whatever its sign.
 pub(super) fn duration(milliseconds: i64) -> String {
     let seconds = milliseconds.unsigned_abs() / 1_000;
-    let seconds = if seconds < SECONDS_TOLD_BELOW_S { seconds } else { seconds / 60 * 60 };
+    let seconds = if seconds < SECONDS_TOLD_BELOW_S { seconds } else { (seconds + 30) / 60 * 60 };
     let Some(greatest) = UNITS.iter().position(|(unit, _)| seconds >= *unit) else {
         return "less than a second".to_owned();
     };

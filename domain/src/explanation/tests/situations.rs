@@ -126,7 +126,7 @@ fn a_clock_three_hours_fast() {
     The device's clock was 3 hours ahead; by the server's clock the punch was made at 06:59:03.
     The server was out of reach then, so the device kept it. It reached the server at 07:10:05, 11 minutes later.
     No identity check was made: none is set up.
-    The device's clock was 3 hours ahead, which is more than the site allows. When it reached the server, the time on this punch was still 2 hours 48 minutes away. So this one waits for a manager.
+    The device's clock was 3 hours ahead, which is more than the site allows. When it reached the server, the time on this punch was still 2 hours 49 minutes away. So this one waits for a manager.
     It counts until then.
     "#);
 }
