@@ -25,7 +25,11 @@ impl<S: Sync> FromRequestParts<S> for After {
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
         match number.filter(|number| *number <= i64::MAX.cast_unsigned()) {
             Some(position) => Ok(Self(Some(Position(position)))),
-            None => Err(Refusal::field(HEADER, "invalid_value", "The header holds a position, a number.")),
+            None => Err(Refusal::field(
+                HEADER,
+                "invalid_value",
+                "The header holds a position, a number.",
+            )),
         }
     }
 }

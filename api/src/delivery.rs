@@ -116,7 +116,9 @@ impl Rules<'_> {
         let decoded: Vec<Decoded> = items.iter().map(decode).collect();
         let signed: Vec<(&[u8], Signature)> = decoded
             .iter()
-            .filter_map(|item| item.as_ref().ok().map(|(bytes, signature)| (&bytes[..], *signature)))
+            .filter_map(|item| {
+                item.as_ref().ok().map(|(bytes, signature)| (&bytes[..], *signature))
+            })
             .collect();
         let mut valid = self.key.verify_all(CAPTURE_TYPE, &signed).into_iter();
         drop(signed);

@@ -103,7 +103,10 @@ pub async fn read_json_body(
 
 /// The refusal of a body that took too long.
 pub fn too_slow() -> Refusal {
-    Refusal::new(Code::RequestTimeout, "The body took too long to come. Nothing was taken; send it again.")
+    Refusal::new(
+        Code::RequestTimeout,
+        "The body took too long to come. Nothing was taken; send it again.",
+    )
 }
 
 /// The refusal of a body that broke off.

@@ -87,7 +87,10 @@ impl Health {
         let adjudicator = self.adjudicator();
         let models_ready = self.projections.status().iter().all(|status| status.state.is_ready());
         Readiness {
-            ready: head.is_some() && schema.is_some() && adjudicator.error.is_none() && models_ready,
+            ready: head.is_some()
+                && schema.is_some()
+                && adjudicator.error.is_none()
+                && models_ready,
             ledger: head,
             schema,
             adjudicator,
@@ -103,7 +106,8 @@ impl Health {
                 .set((head.0.saturating_sub(position.0)) as f64);
         };
         metrics::gauge!("punchtrail_ledger_position").set(head.0 as f64);
-        let followers = self.projections().into_iter().chain([self.adjudicator(), self.checkpoints()]);
+        let followers =
+            self.projections().into_iter().chain([self.adjudicator(), self.checkpoints()]);
         for follower in followers {
             let stopped = matches!(follower.state.as_str(), "stopped" | "refused");
             metrics::gauge!("punchtrail_follower_stopped", "follower" => follower.name.clone())

@@ -137,8 +137,7 @@ mod tests {
                     .or_else(|| line.strip_prefix("pub enum "))
                     .filter(|_| described);
                 if let Some(rest) = declared {
-                    let name: String =
-                        rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+                    let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
                     places.entry(name).or_default().insert(path.display().to_string());
                     described = false;
                 }

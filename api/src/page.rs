@@ -63,9 +63,10 @@ impl<T> Page<T> {
         has_more: bool,
         key: impl Fn(&T) -> K,
     ) -> Self {
-        let next_cursor = data.last().filter(|_| has_more).map(|last| {
-            cursor::seal(&app.deployment, &[list.as_bytes()], key(last).as_ref())
-        });
+        let next_cursor = data
+            .last()
+            .filter(|_| has_more)
+            .map(|last| cursor::seal(&app.deployment, &[list.as_bytes()], key(last).as_ref()));
         Self { data, next_cursor, has_more }
     }
 

@@ -188,9 +188,10 @@ impl Refusal {
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::not_found(),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Self::new(Code::MethodNotAllowed, "The path is right, the method is not; see Allow.")
-            }
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(
+                Code::MethodNotAllowed,
+                "The path is right, the method is not; see Allow.",
+            ),
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Self::new(Code::PayloadTooLarge, "The request is larger than what is taken here.")
             }
@@ -258,9 +259,9 @@ impl From<sqlx::Error> for Refusal {
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Busy | AppendError::Stale => {
-                Self::busy("More is coming in than can be written now. Nothing was taken; send it again.")
-            }
+            AppendError::Busy | AppendError::Stale => Self::busy(
+                "More is coming in than can be written now. Nothing was taken; send it again.",
+            ),
             AppendError::Stopping => {
                 Self::busy("The server is stopping. Nothing was taken; send it again.")
             }
@@ -271,7 +272,9 @@ impl From<AppendError> for Refusal {
             AppendError::Side(error) => of_database(&error),
             AppendError::TooLong(bytes) => Self::new(
                 Code::PayloadTooLarge,
-                format!("This would be an event of {bytes} bytes; the ledger takes at most 65,535."),
+                format!(
+                    "This would be an event of {bytes} bytes; the ledger takes at most 65,535."
+                ),
             ),
         }
     }

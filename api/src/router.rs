@@ -9,8 +9,8 @@ use crate::{
     openapi,
     problem::Refusal,
     routes::{
-        batches, devices, employees, enrolment, explanations, feed, heartbeats, ledger, operations, photos,
-        punches, quarantine, roster, sites, timecards,
+        batches, devices, employees, enrolment, explanations, feed, heartbeats, ledger, operations,
+        photos, punches, quarantine, roster, sites, timecards,
     },
     state::App,
 };

@@ -19,10 +19,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use punchtrail_infra::{
-    adjudicator, checkpoint,
-    deployment::Deployment,
-    ledger::Ledger,
-    photos::PhotoFolder,
+    adjudicator, checkpoint, deployment::Deployment, ledger::Ledger, photos::PhotoFolder,
     postgres::Pools,
 };
 use punchtrail_projections::{ProjectionError, Projections};
@@ -37,9 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     health::Health,
     idle::IdleLimit,
-    limits::{
-        DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience, SETTLE_MAX, STREAMS_MAX,
-    },
+    limits::{DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience, SETTLE_MAX, STREAMS_MAX},
     metrics,
     router::{metrics_router, router},
     state::App,
@@ -168,7 +163,8 @@ impl Server {
             adjudicator: followers.adjudicator.progress.clone(),
             checkpoints: followers.checkpoints.progress.clone(),
         };
-        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, options.patience);
+        let app =
+            App::new(ledger, options.pools, deployment, Arc::new(photos), health, options.patience);
         let connections = Arc::new(Semaphore::new(options.connections_max));
         Ok(Self { listener, metrics_listener, address, app, followers, connections })
     }
@@ -193,7 +189,8 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
-            let (routes, few) = (metrics_router(app.clone()), Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)));
+            let (routes, few) =
+                (metrics_router(app.clone()), Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)));
             tokio::spawn(accept(listener, routes, few, app.patience, cancel))
         });
         let routes = router(self.app.clone());
@@ -206,7 +203,9 @@ impl Server {
             self.app.ledger.close().await;
         };
         if timeout(SETTLE_MAX, settling).await.is_err() {
-            tracing::warn!("followers did not settle in time; they go on from their places next time");
+            tracing::warn!(
+                "followers did not settle in time; they go on from their places next time"
+            );
         }
         tracing::info!("stopped");
     }
@@ -236,8 +235,7 @@ async fn follow(
     checkpoints: Arc<checkpoint::Folder>,
 ) -> Result<Followers, ServeError> {
     let stop = CancellationToken::new();
-    let projections =
-        Projections::start(pools.reader.clone(), ledger.feed(), stop.clone()).await?;
+    let projections = Projections::start(pools.reader.clone(), ledger.feed(), stop.clone()).await?;
     Ok(Followers {
         adjudicator: adjudicator::spawn(ledger.clone(), stop.clone()),
         checkpoints: checkpoint::spawn(ledger.clone(), checkpoints, stop.clone()),

@@ -96,7 +96,9 @@ impl App {
     pub fn hold_body(&self, length_bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let kib = u32::try_from(length_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| {
-            Refusal::busy("More is coming in than can be held now. Nothing was taken; send it again.")
+            Refusal::busy(
+                "More is coming in than can be held now. Nothing was taken; send it again.",
+            )
         })
     }
 

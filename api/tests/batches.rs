@@ -37,10 +37,7 @@ async fn a_punch_counts_once_however_often_it_is_sent() {
     let again = house.deliver(&device, &items).await;
     assert_eq!(again.outcomes(), ["duplicate", "duplicate"]);
     for (then, now) in [(0, 0), (1, 1)] {
-        assert_eq!(
-            first.body["results"][then]["position"],
-            again.body["results"][now]["position"]
-        );
+        assert_eq!(first.body["results"][then]["position"], again.body["results"][now]["position"]);
     }
     house.close().await;
 }
@@ -219,8 +216,7 @@ async fn doubts_are_applied_and_gaps_and_forks_are_facts_about_the_device() {
 #[tokio::test]
 async fn of_a_hundred_sends_at_once_one_is_applied() {
     let (house, mut device, employee) = at_work().await;
-    let items: Vec<Value> =
-        (0..20).map(|_| device.next(employee, PunchKind::In)).collect();
+    let items: Vec<Value> = (0..20).map(|_| device.next(employee, PunchKind::In)).collect();
     let sends = (0..100).map(|_| house.deliver(&device, &items));
     let answers = futures::future::join_all(sends).await;
     let mut applied = 0;
@@ -258,7 +254,10 @@ async fn refused_batches_write_nothing() {
         (json!({}).to_string(), "422 invalid: /punches missing_field"),
         (json!({ "punches": [], "x": 1 }).to_string(), "422 invalid: /x unknown_field"),
         (unknown.to_string(), "422 invalid: /punches/0/note unknown_field"),
-        (json!({ "punches": [{ "capture": 1, "signature": "" }] }).to_string(), "422 invalid: /punches/0/capture invalid_value"),
+        (
+            json!({ "punches": [{ "capture": 1, "signature": "" }] }).to_string(),
+            "422 invalid: /punches/0/capture invalid_value",
+        ),
         (json!([]).to_string(), "422 invalid:  invalid_value"),
         (r#"{"punches":[],"punches":[]}"#.to_owned(), "400 malformed_json"),
         (r#"{"punches":["\u0000"]}"#.to_owned(), "400 malformed_json"),
@@ -295,9 +294,8 @@ async fn a_moved_device_delivers_for_both_sites_and_reads_at_the_new_one() {
     let (house, mut device, employee) = at_work().await;
     let here = device.next(employee, PunchKind::In);
     let there = house.site().await;
-    let moved = house
-        .write(&format!("/v1/devices/{}/site", device.id), &json!({ "site": there }))
-        .await;
+    let moved =
+        house.write(&format!("/v1/devices/{}/site", device.id), &json!({ "site": there })).await;
     assert_eq!(moved.status, StatusCode::OK, "{}", moved.text);
     let old = device.site;
     assert_eq!(house.deliver(&device, &[here]).await.outcomes(), ["applied"]);

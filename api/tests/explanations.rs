@@ -1,5 +1,7 @@
 //! Explanations, over HTTP: of a punch from capture to ruling, and of a worker's day.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod common;
 
 use common::{Device, House};

@@ -26,7 +26,16 @@ impl Dice {
         let mut spoiled = text.to_vec();
         let at = self.below(text.len());
         let scraps: [&[u8]; 10] = [
-            b"\"", b"{", b"}", b"\\u0000", b"\\ud800", b"\xff", b"99999999999999999999", b"null", b"-", b",",
+            b"\"",
+            b"{",
+            b"}",
+            b"\\u0000",
+            b"\\ud800",
+            b"\xff",
+            b"99999999999999999999",
+            b"null",
+            b"-",
+            b",",
         ];
         match self.below(4) {
             0 => spoiled.truncate(at),
@@ -63,7 +72,9 @@ async fn every_spoiled_capture_is_acknowledged() {
         let outcomes = first.outcomes();
         assert_eq!(outcomes.len(), items.len());
         let known = ["applied", "quarantined", "conflict", "duplicate"];
-        assert!(outcomes.iter().all(|outcome| known.iter().any(|status| outcome.starts_with(status))));
+        assert!(
+            outcomes.iter().all(|outcome| known.iter().any(|status| outcome.starts_with(status)))
+        );
         let again = house.deliver(&device, &items).await.outcomes();
         for (first, again) in outcomes.iter().zip(&again) {
             let expected = if first == "applied" { "duplicate" } else { first };
@@ -114,9 +125,23 @@ async fn no_path_or_query_breaks_the_server() {
     let employee = house.employee(site, "B1", "Ada").await;
     let device = house.device(site).await;
     let values = [
-        "", "%00", "%ff", "0", "-1", "1e9", "99999999999999999999", "null", "'", "%27%20or%201=1--",
-        "0001-01-01T00:00:00.000Z", "9999-12-30T22:00:00.000Z", "-009999-01-02", "9999-12-31",
-        "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "../../x",
+        "",
+        "%00",
+        "%ff",
+        "0",
+        "-1",
+        "1e9",
+        "99999999999999999999",
+        "null",
+        "'",
+        "%27%20or%201=1--",
+        "0001-01-01T00:00:00.000Z",
+        "9999-12-30T22:00:00.000Z",
+        "-009999-01-02",
+        "9999-12-31",
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "../../x",
     ];
     let id = employee.to_string();
     let lists = [

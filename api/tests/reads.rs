@@ -76,8 +76,12 @@ async fn a_punch_its_events_and_its_explanation_are_shown() {
     let shown = house.read(&format!("/v1/punches/{punch}")).await.body;
     assert_eq!(shown["standing"], "accepted");
     let events = house.read(&format!("/v1/punches/{punch}/events")).await.body;
-    let types: Vec<_> =
-        events["data"].as_array().unwrap().iter().map(|event| event["event_type"].clone()).collect();
+    let types: Vec<_> = events["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["event_type"].clone())
+        .collect();
     assert_eq!(types, ["Captured", "Synced", "Accepted"]);
     let explained = house.read(&format!("/v1/punches/{punch}/explanation")).await.body;
     assert_eq!(explained["standing"], "accepted");
@@ -144,7 +148,10 @@ async fn rulings_change_what_counts_and_are_explained() {
         (json!({ "decision": "void", "kind": "in" }), "422 invalid: /effective_at invalid_value"),
         (json!({ "decision": "accept", "reason": "other" }), "422 invalid: /reason invalid_value"),
         (json!({ "decision": "forgive" }), "422 invalid: /decision invalid_value"),
-        (json!({ "decision": "void", "note": "x".repeat(2_001) }), "422 invalid: /note invalid_value"),
+        (
+            json!({ "decision": "void", "note": "x".repeat(2_001) }),
+            "422 invalid: /note invalid_value",
+        ),
         (json!({}), "422 invalid: /decision missing_field"),
     ] {
         assert_eq!(decide(&punches[1], body.clone()).await.refusal(), refusal, "{body}");
@@ -208,7 +215,8 @@ async fn timecards_come_by_person_and_by_site() {
     let (house, device, employee, punches) = after(&[PunchKind::In, PunchKind::Out]).await;
     let mut position = 0;
     for (punch, time) in punches.iter().zip(["08:00", "16:30"]) {
-        let body = json!({ "decision": "amend", "effective_at": format!("2026-11-20T{time}:00.000Z") });
+        let body =
+            json!({ "decision": "amend", "effective_at": format!("2026-11-20T{time}:00.000Z") });
         let written = house.write(&format!("/v1/punches/{punch}/decision"), &body).await;
         position = written.body["position"].as_u64().unwrap();
     }
@@ -222,10 +230,19 @@ async fn timecards_come_by_person_and_by_site() {
     assert_eq!(site["data"], cards["data"]);
     for (query, refusal) in [
         (days.to_owned(), "422 invalid: employee invalid_value"),
-        (format!("employee={employee}&site={}&{days}", device.site), "422 invalid: employee invalid_value"),
+        (
+            format!("employee={employee}&site={}&{days}", device.site),
+            "422 invalid: employee invalid_value",
+        ),
         (format!("employee={employee}&from=2026-11-20"), "422 invalid: to missing_field"),
-        (format!("employee={employee}&from=2026-11-20&to=2026-11-19"), "422 invalid: to invalid_value"),
-        (format!("employee={employee}&from=2026-01-01&to=2026-12-31"), "422 invalid: to invalid_value"),
+        (
+            format!("employee={employee}&from=2026-11-20&to=2026-11-19"),
+            "422 invalid: to invalid_value",
+        ),
+        (
+            format!("employee={employee}&from=2026-01-01&to=2026-12-31"),
+            "422 invalid: to invalid_value",
+        ),
         (format!("employee={employee}&from=20th&to=2026-11-20"), "422 invalid: from invalid_value"),
     ] {
         let answer = house.read(&format!("/v1/timecards?{query}")).await;
@@ -253,7 +270,10 @@ async fn sites_people_and_devices_are_listed_and_changed() {
         let path = format!("/v1/sites/{site}/policy");
         house.send(Method::PUT, &path, Some(&house.key), body.to_string()).await
     };
-    assert_eq!(put(json!({ "batch_max": 501 })).await.refusal(), "422 invalid: /batch_max invalid_value");
+    assert_eq!(
+        put(json!({ "batch_max": 501 })).await.refusal(),
+        "422 invalid: /batch_max invalid_value"
+    );
     assert_eq!(put(json!({ "batches": 1 })).await.refusal(), "422 invalid: /batches unknown_field");
     let code = house.write(&format!("/v1/sites/{site}/pairing-codes"), &json!({})).await;
     assert_eq!(code.status, StatusCode::CREATED);

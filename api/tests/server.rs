@@ -252,13 +252,13 @@ async fn two_servers_on_one_database_append_at_once() {
         let house = &house;
         async move {
             for round in 0..5 {
-                let items: Vec<_> =
-                    (0..10).map(|_| device.next(employee, PunchKind::In)).collect();
+                let items: Vec<_> = (0..10).map(|_| device.next(employee, PunchKind::In)).collect();
                 let body = json!({ "punches": items }).to_string();
                 let path = format!("/v1/sites/{site}/punches/batch");
                 let both = [house.address, second];
                 for address in [both[(at + round) % 2], both[(at + round + 1) % 2]] {
-                    let sent = request(Method::POST, &path, Some(&device.token), body.clone().into());
+                    let sent =
+                        request(Method::POST, &path, Some(&device.token), body.clone().into());
                     assert_eq!(ask(address, sent).await.outcomes().len(), 10);
                 }
             }
@@ -382,7 +382,8 @@ async fn metrics_are_open_only_where_they_were_asked_for() {
     let address = house.metrics_address.unwrap();
     let open = ask(address, request(Method::GET, "/metrics", None, "".into())).await;
     assert!(open.text.contains("punchtrail_ledger_position"), "{}", open.text);
-    let other = ask(address, request(Method::GET, "/v1/punches", Some(&house.key), "".into())).await;
+    let other =
+        ask(address, request(Method::GET, "/v1/punches", Some(&house.key), "".into())).await;
     assert_eq!(other.refusal(), "404 not_found");
     assert_eq!(house.get("/metrics", None).await.refusal(), "401 unauthenticated");
     house.close().await;

@@ -89,7 +89,12 @@ async fn a_new_policy_reaches_the_device() {
     let before = get(&house, &device, &path).await.body;
     let policy = json!({ "batch_max": 50, "photos": true });
     let written = house
-        .send(Method::PUT, &format!("/v1/sites/{site}/policy"), Some(&house.key), policy.to_string())
+        .send(
+            Method::PUT,
+            &format!("/v1/sites/{site}/policy"),
+            Some(&house.key),
+            policy.to_string(),
+        )
         .await;
     assert_eq!(written.status, StatusCode::OK, "{}", written.text);
     let after = get(&house, &device, &path).await.body;

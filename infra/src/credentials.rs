@@ -122,13 +122,15 @@ pub async fn insert_device(
     token: &Secret,
     key: &PublicKey,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into device_credentials (device, token_hash, public_key) values ($1, $2, $3)")
-        .bind(device.uuid())
-        .bind(token.digest().0.as_slice())
-        .bind(key.to_bytes().as_slice())
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(
+        "insert into device_credentials (device, token_hash, public_key) values ($1, $2, $3)",
+    )
+    .bind(device.uuid())
+    .bind(token.digest().0.as_slice())
+    .bind(key.to_bytes().as_slice())
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Ends a device's reading; what it holds it may still deliver.

@@ -70,7 +70,8 @@ mod tests {
     async fn of_many_first_starts_at_once_all_read_the_same() {
         let database = TestDatabase::new().await;
         let pools = database.pools().await;
-        let opened = futures::future::join_all((0..8).map(|_| Deployment::open(&pools.writer))).await;
+        let opened =
+            futures::future::join_all((0..8).map(|_| Deployment::open(&pools.writer))).await;
         let keys: std::collections::HashSet<_> =
             opened.into_iter().map(|one| one.map(|d| (d.org, d.cursor_key)).unwrap()).collect();
         assert_eq!(keys.len(), 1);

@@ -60,7 +60,8 @@ fn count_failure(app: &App, refusal: &Refusal) {
 }
 
 fn checked(asked: EnrollRequest) -> Result<Enrolment, Refusal> {
-    let wrong = |pointer: &str, detail: &'static str| Refusal::field(pointer, "invalid_value", detail);
+    let wrong =
+        |pointer: &str, detail: &'static str| Refusal::field(pointer, "invalid_value", detail);
     let name_chars = asked.name.chars().count();
     if name_chars == 0 || name_chars > DEVICE_NAME_CHARS_MAX {
         return Err(wrong("/name", "`name` has 1 to 64 characters."));

@@ -53,9 +53,7 @@ pub async fn of_day(
 impl From<ExplainError> for Refusal {
     fn from(error: ExplainError) -> Self {
         match error {
-            ExplainError::Busy => {
-                Self::busy("Too many ask for explanations just now. Ask again.")
-            }
+            ExplainError::Busy => Self::busy("Too many ask for explanations just now. Ask again."),
             ExplainError::Database(error) => crate::problem::of_database(&error),
             ExplainError::Undecodable(error) => unreadable(&error),
         }

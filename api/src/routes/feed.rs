@@ -59,12 +59,7 @@ pub async fn since(
     page(&app, site, from, limit).await.map(Answer)
 }
 
-async fn page(
-    app: &App,
-    site: SiteId,
-    from: Position,
-    limit: u32,
-) -> Result<SitePunches, Refusal> {
+async fn page(app: &App, site: SiteId, from: Position, limit: u32) -> Result<SitePunches, Refusal> {
     let page = site_feed::after(&app.pools.reader, site, from, limit).await?;
     let reached = page.rows.last().map_or(from, |row| row.position);
     let hash = leaf_hash(&app.pools.reader, reached).await?.ok_or_else(Refusal::internal)?;

@@ -36,7 +36,8 @@ pub async fn put(
     let (parts, body) = request.into_parts();
     announced(&parts.headers)?;
     let taking = take(&app, photo, body);
-    let is_new = tokio::time::timeout(app.patience.photo, taking).await.map_err(|_| too_slow())??;
+    let is_new =
+        tokio::time::timeout(app.patience.photo, taking).await.map_err(|_| too_slow())??;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 

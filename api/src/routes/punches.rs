@@ -8,8 +8,8 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{directory, rulings};
 use punchtrail_projections::{
-    page::Order,
     PunchRow,
+    page::Order,
     timeline::{self, Filter, Key},
 };
 use serde::{Deserialize, Serialize};

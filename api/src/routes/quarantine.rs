@@ -188,7 +188,8 @@ pub async fn admit(
 ) -> Result<(StatusCode, Answer<Admitted>), Refusal> {
     let author = operator.author(note_of(body.note)?);
     known(&app, body.employee, body.site).await?;
-    let (employee, site, kind, captured_at) = (body.employee, body.site, body.kind, body.captured_at);
+    let (employee, site, kind, captured_at) =
+        (body.employee, body.site, body.kind, body.captured_at);
     let admission = Admission { employee, site, kind, captured_at };
     let (punch, position) = rulings::admit(&app.ledger, item, admission, &author).await?;
     Ok((StatusCode::CREATED, Answer(Admitted { punch, position })))

@@ -5,8 +5,8 @@ use jiff::civil::Date;
 use punchtrail_domain::{EmployeeId, PunchId, SiteId, Time, timecard::Timecard};
 use punchtrail_infra::directory;
 use punchtrail_projections::{
-    page::Order,
     PunchRow,
+    page::Order,
     timecards::{self, PersonCards, TimecardsError},
     timeline::{self, Filter, Key},
 };
@@ -145,8 +145,7 @@ async fn of_employee(
     employee: EmployeeId,
     query: &TimecardQuery,
 ) -> Result<Page<PersonCards>, Refusal> {
-    let cards =
-        timecards::of_employee(&app.pools.reader, employee, query.from, query.to).await?;
+    let cards = timecards::of_employee(&app.pools.reader, employee, query.from, query.to).await?;
     Ok(Page { data: vec![PersonCards { employee, cards }], next_cursor: None, has_more: false })
 }
 
@@ -163,14 +162,13 @@ async fn of_site(
     Ok(Page::of(app, CARDS, found.rows, found.more, |row| *row.employee.0.as_bytes()))
 }
 
-async fn with_names(
-    app: &App,
-    page: Page<PersonCards>,
-) -> Result<Page<PersonTimecards>, Refusal> {
+async fn with_names(app: &App, page: Page<PersonCards>) -> Result<Page<PersonTimecards>, Refusal> {
     let people: Vec<_> = page.data.iter().map(|row| row.employee).collect();
     let mut names = directory::employee_names(&app.pools.reader, &people).await?;
-    Ok(page.map(|PersonCards { employee, cards }| {
-        PersonTimecards { employee, employee_name: names.remove(&employee), cards }
+    Ok(page.map(|PersonCards { employee, cards }| PersonTimecards {
+        employee,
+        employee_name: names.remove(&employee),
+        cards,
     }))
 }
 

@@ -221,7 +221,10 @@ impl House {
             if judged.is_some() && judged == state["position"].as_u64() {
                 return state["position"].as_u64().unwrap();
             }
-            assert!(tokio::time::Instant::now() < deadline, "the adjudicator stays behind: {state}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the adjudicator stays behind: {state}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
