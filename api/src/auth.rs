@@ -150,7 +150,7 @@ impl FromRequestParts<App> for Operator {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let (token, pool) = (bearer(&parts.headers)?, app.ledger.pool());
-        if let Some(key) = credentials::operator_of_key(pool, token).await? {
+        if let Some(key) = app.keys.operator(pool, token).await? {
             let request = parts.extensions.get::<RequestId>().ok_or_else(Refusal::internal)?;
             return Ok(Self { key, request: request.clone() });
         }

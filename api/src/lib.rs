@@ -12,6 +12,7 @@ pub mod extract;
 pub mod health;
 pub mod idle;
 pub mod leftover;
+pub mod keys;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;

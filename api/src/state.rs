@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     health::Health,
+    keys::Keys,
     limits::{BODIES_KIB_MAX, Patience},
     problem::{Code, Refusal},
     quota::PerMinute,
@@ -48,6 +49,8 @@ pub struct Parts {
     pub verifying: Semaphore,
     /// Enrolments that failed.
     pub failed_enrolments: PerMinute,
+    /// Operators' keys found good a moment ago.
+    pub keys: Keys,
 }
 
 impl std::ops::Deref for App {
@@ -86,6 +89,7 @@ impl App {
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             verifying: Semaphore::new(cores),
             failed_enrolments: PerMinute::new(crate::limits::FAILED_ENROLMENTS_PER_MINUTE_MAX),
+            keys: Keys::default(),
         }))
     }
 

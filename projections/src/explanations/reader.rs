@@ -18,8 +18,9 @@ use super::{
 
 /// The most punches explained by one read.
 pub const EXPLAIN_BATCH_MAX: usize = 64;
-/// How many reads may be under way; each takes a connection of the reader's pool.
-pub const EXPLAIN_AT_ONCE_MAX: usize = 2;
+/// How many reads may be under way; each takes a connection of the reader's pool. With one, all who come
+/// meanwhile share the next, which costs the database least.
+pub const EXPLAIN_AT_ONCE_MAX: usize = 1;
 /// How many callers may wait; one more is refused as busy.
 pub const EXPLAIN_WAITING_MAX: usize = 1_024;
 
