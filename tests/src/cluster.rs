@@ -16,10 +16,15 @@ use std::{
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use crate::process::tail;
+
 /// How long Postgres may take to go when its directory goes.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// If set, directories are kept: for looking into a failure.
+const KEEP: &str = "PUNCHTRAIL_TEST_KEEP";
 
 /// A data directory of one's own, removed in the end.
 #[derive(Debug)]
@@ -100,8 +105,31 @@ impl DataDir {
     }
 }
 
+impl DataDir {
+    /// The ends of all logs, for whoever wants to know why a test failed.
+    fn log_tails(&self) -> String {
+        let mut logs: Vec<PathBuf> = fs::read_dir(self.path().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        logs.sort();
+        let tails = logs.iter().map(|log| format!("--- {}\n{}\n", log.display(), tail(log)));
+        tails.collect()
+    }
+}
+
 impl Drop for DataDir {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tails());
+        }
+        if std::env::var_os(KEEP).is_some() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept: {}", self.path().display());
+        }
         let Some(postmaster) = self.postmaster() else { return };
         // Immediate shutdown: what is in the directory goes with it.
         let _ = kill_process(postmaster, Signal::QUIT);

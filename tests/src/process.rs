@@ -55,10 +55,7 @@ impl Process {
 
     /// The end of its log, for messages.
     pub fn log_tail(&self) -> String {
-        let text = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
-        let from = text.len().saturating_sub(TAIL_BYTES_MAX);
-        let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text[from..].trim().to_owned()
+        tail(&self.log)
     }
 
     /// Waits for a line on its stdout that starts with `start`, and gives the rest of that line.
@@ -112,6 +109,14 @@ impl Process {
         let what = format!("{} to stop", self.name);
         eventually(what, within, async || Ok(self.child.try_wait()?)).await
     }
+}
+
+/// The end of a log; empty when there is none.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let from = text.len().saturating_sub(TAIL_BYTES_MAX);
+    let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[from..].trim().to_owned()
 }
 
 impl Drop for Process {

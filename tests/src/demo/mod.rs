@@ -49,36 +49,54 @@ const WHAT: &str = "Punchtrail records when people start and stop work, on devic
 /// When a promise was broken, or the demo could not be carried through.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = play(options) => done,
-        // Whoever interrupts gets everything stopped, as any end of the demo does.
+    // However it ends, everything that was started is stopped with the stage.
+    let (mut screen, mut stage) = tokio::select! {
+        played = play(options) => played?,
         _ = tokio::signal::ctrl_c() => bail!("interrupted; everything it had started is stopped"),
         _ = terminate.recv() => bail!("terminated; everything it had started is stopped"),
+    };
+    if !options.exit {
+        tokio::select! {
+            ended = go_on(&mut screen, &mut stage) => return ended,
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        screen.done("stopping the devices, the server and its PostgreSQL, and removing their data");
     }
+    stage.server.terminate().await.map(drop)
 }
 
-async fn play(options: Options) -> anyhow::Result<()> {
+async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     let began = Instant::now();
     let mut screen = Screen::new();
     screen.title("Punchtrail: a punch's whole journey", WHAT);
     let script = Script::write(options.seed, options.days, &jiff::Timestamp::now())?;
     screen.chapter("A server, two sites, four doors", "");
     let mut stage = Stage::set(&screen, &script, options.seed).await?;
-    let (memory, mut verdict) =
-        (perform(&mut screen, &mut stage, &script).await?, Verdict::default());
+    let memory = perform(&mut screen, &mut stage, &script).await?;
+    let verdict = read_back(&mut screen, &stage, &memory).await?;
+    screen.chapter("Captured? Synced? Accepted? By whom, and why?", "");
+    tell::explanations(&screen, &stage, &memory).await?;
+    screen.chapter("What it comes to", "");
+    tell::timecard(&screen, &stage, &script).await?;
+    conclude(&screen, &verdict, began)?;
+    Ok((screen, stage))
+}
 
+async fn read_back(screen: &mut Screen, stage: &Stage, memory: &Memory) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::default();
     screen.chapter(
         "What the devices hold, and what the ledger has",
         "Read back over HTTP, and compared with the devices' own SQLite files by SHA-256 of the bytes \
          that each device signed.",
     );
-    let table = check::compare(&stage, &mut verdict).await?;
+    let table = check::compare(stage, &mut verdict).await?;
     let rows: Vec<Vec<String>> = table.iter().map(compared).collect();
     screen.table(&["device", "on its disk", "in the ledger", "sent again", "unknown to it"], &rows);
     let busy = screen.busy("reading every explanation twice, and verifying the ledger");
-    check::explained(&stage, &mut verdict).await?;
-    check::incidents(&stage, &memory, &mut verdict).await?;
-    check::verified(&stage, &mut verdict).await?;
+    check::explained(stage, &mut verdict).await?;
+    check::incidents(stage, memory, &mut verdict).await?;
+    check::verified(stage, &mut verdict).await?;
     drop(busy);
     for promise in &verdict.promises {
         match &promise.broken {
@@ -86,17 +104,7 @@ async fn play(options: Options) -> anyhow::Result<()> {
             Some(found) => screen.failed(&format!("BROKEN: {} Found: {found}", promise.what)),
         }
     }
-
-    screen.chapter("Captured? Synced? Accepted? By whom, and why?", "");
-    tell::explanations(&screen, &stage, &memory).await?;
-    screen.chapter("What it comes to", "");
-    tell::timecard(&screen, &stage, &script).await?;
-    conclude(&screen, &verdict, began)?;
-    if options.exit {
-        stage.server.terminate().await.map(drop)
-    } else {
-        go_on(&mut screen, stage).await
-    }
+    Ok(verdict)
 }
 
 async fn perform(
@@ -151,7 +159,7 @@ fn conclude(screen: &Screen, verdict: &Verdict, began: Instant) -> anyhow::Resul
     Ok(())
 }
 
-async fn go_on(screen: &mut Screen, mut stage: Stage) -> anyhow::Result<()> {
+async fn go_on(screen: &mut Screen, stage: &mut Stage) -> anyhow::Result<()> {
     screen.chapter("Look around", "The server and the four devices go on until Ctrl-C.");
     let data = stage.server.place().data.path().display().to_string();
     let device = stage.doors[0].agent.dir().display().to_string();
@@ -168,7 +176,6 @@ async fn go_on(screen: &mut Screen, mut stage: Stage) -> anyhow::Result<()> {
         format!("./punchtrail-device --dir {device} status"),
     ]);
     println!();
-    // Until `run` hears a signal, or the server ends by itself.
     while stage.server.process().runs()? {
         tokio::time::sleep(WATCH_EVERY).await;
     }
