@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -57,7 +57,10 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (request, leftover) = Leftover::of(request);
     let response = bounded(request, next, REQUEST_MAX).instrument(span.clone()).await;
-    if response.status().is_client_error() || response.status().is_server_error() {
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    // From one who has stalled nothing more is to be waited for.
+    if refused && status != StatusCode::REQUEST_TIMEOUT {
         leftover.discard().await;
     }
     let response = finish(response, &id);
