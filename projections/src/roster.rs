@@ -37,6 +37,8 @@ pub const RESTS_ON: [&str; 2] = [NAME, crate::timecards::NAME];
 
 /// The most people a search finds.
 pub const FOUND_MAX: usize = 20;
+/// How many people a search compares before it lets others run.
+const SEARCH_STEP_PEOPLE: usize = 500;
 
 /// The model.
 #[derive(Debug)]
@@ -389,7 +391,7 @@ pub async fn search(
     .bind(site.uuid())
     .fetch_all(pool)
     .await?;
-    let found = best(&query, &people);
+    let found = best(&query, &people).await;
     let statement = format!("{MANIFEST} and place.employee = any($2)");
     let mut rows: Vec<ManifestRow> =
         sqlx::query_as(&statement).bind(site.uuid()).bind(&found).fetch_all(pool).await?;
@@ -397,14 +399,16 @@ pub async fn search(
     Ok(rows)
 }
 
-fn best(query: &Query, people: &[(Uuid, String, Option<String>)]) -> Vec<Uuid> {
-    let mut fits: Vec<(Fit, &str, Uuid)> = people
-        .iter()
-        .filter_map(|(employee, name, badge)| {
+/// The best fits, looked for in steps, so that a large site's people don't keep others waiting.
+async fn best(query: &Query, people: &[(Uuid, String, Option<String>)]) -> Vec<Uuid> {
+    let mut fits: Vec<(Fit, &str, Uuid)> = Vec::new();
+    for step in people.chunks(SEARCH_STEP_PEOPLE) {
+        fits.extend(step.iter().filter_map(|(employee, name, badge)| {
             Some((query.fit(name, badge.as_deref())?, name.as_str(), *employee))
-        })
-        .collect();
-    fits.sort_unstable();
-    fits.truncate(FOUND_MAX);
+        }));
+        fits.sort_unstable();
+        fits.truncate(FOUND_MAX);
+        tokio::task::yield_now().await;
+    }
     fits.into_iter().map(|(_, _, employee)| employee).collect()
 }

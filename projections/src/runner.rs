@@ -39,8 +39,10 @@ pub const BUSY_LINGER_MS: u64 = 500;
 /// How many models apply a batch at one time on a node: the rest of the pool stays free for readers.
 pub const BATCHES_AT_ONCE_MAX: usize = 4;
 
-/// How often a model that stands still looks at its row: another node may have moved it.
-const IDLE_POLL: Duration = Duration::from_secs(1);
+/// How often a model at the head looks at its row all the same: another node may have swapped it.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+/// How often one that stands still looks whether another node or a rebuild has moved it.
+const STILL_POLL: Duration = Duration::from_secs(1);
 /// How soon a row that another node holds is looked at again.
 const HELD_RETRY: Duration = Duration::from_millis(50);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -75,9 +77,10 @@ impl ProjectionState {
         }
     }
 
-    /// Whether the model serves readers as it should.
+    /// Whether it goes on by itself. What has stopped needs a person; what retries or is rebuilt is only
+    /// behind, and no reason to turn devices away.
     pub const fn is_ready(self) -> bool {
-        matches!(self, Self::Following | Self::Newer)
+        !matches!(self, Self::Stopped)
     }
 }
 
@@ -307,12 +310,12 @@ impl Runner {
             Step::Held => self.pause(HELD_RETRY).await,
             Step::Stopped(error) => {
                 self.say(ProjectionState::Stopped, error);
-                self.pause(IDLE_POLL).await;
+                self.pause(STILL_POLL).await;
             }
             Step::OtherVersion(version) if version < self.model.version() => self.renew().await,
             Step::OtherVersion(_) => {
                 self.say(ProjectionState::Newer, None);
-                self.pause(IDLE_POLL).await;
+                self.pause(STILL_POLL).await;
             }
         }
     }
@@ -422,7 +425,7 @@ impl Runner {
             Ok(_) | Err(RebuildError::Cancelled) => {}
             // Another node rebuilds it.
             Err(RebuildError::Running { .. } | RebuildError::Lost { .. }) => {
-                self.pause(IDLE_POLL).await
+                self.pause(STILL_POLL).await
             }
             Err(error) => {
                 tracing::error!(projection = name, %error, "a changed read model could not be rebuilt");

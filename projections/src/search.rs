@@ -101,7 +101,10 @@ fn within_one_edit(a: &[char], b: &[char]) -> bool {
 }
 
 /// Lower case without accents.
-pub(crate) fn fold(text: &str) -> String {
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let mut folded = String::with_capacity(text.len());
     for c in text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase) {
         match c {
