@@ -2,7 +2,7 @@
 //! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a text
 //! would let one party see another punch than the other signed, so none of it is let in.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize,
@@ -98,8 +98,8 @@ impl<'de> Visitor<'de> for Strict {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let inside = self.deeper()?;
-        let mut seen = HashSet::new();
-        while let Some(key) = entries.next_key::<std::borrow::Cow<'de, str>>()? {
+        let mut seen = Keys::default();
+        while let Some(Key(key)) = entries.next_key::<Key<'de>>()? {
             without_nul(&key)?;
             entries.next_value_seed(inside)?;
             if let Some(key) = seen.replace(key) {
@@ -110,9 +110,72 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
+/// A key, borrowed from the text unless it is written with escapes. (`Cow`'s own reading always copies.)
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// The keys of one object so far. A few are compared one by one, which costs less than hashing them;
+/// many are hashed, so that no object makes the check slow.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+/// How many keys are compared one by one; a capture has 19.
+const FEW_KEYS_MAX: usize = 24;
+
+impl<'de> Keys<'de> {
+    /// Adds a key; gives back the one that was there already.
+    fn replace(&mut self, key: Cow<'de, str>) -> Option<Cow<'de, str>> {
+        if self.few.contains(&key) {
+            return Some(key);
+        }
+        if self.few.len() < FEW_KEYS_MAX {
+            if self.few.capacity() == 0 {
+                self.few.reserve_exact(FEW_KEYS_MAX);
+            }
+            self.few.push(key);
+            return None;
+        }
+        self.many.replace(key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_found_again_among_few_and_among_many() {
+        for count in [1, 2, FEW_KEYS_MAX, FEW_KEYS_MAX + 1, 3 * FEW_KEYS_MAX] {
+            let members: Vec<String> = (0..count).map(|n| format!(r#""k{n}":{n}"#)).collect();
+            let object = |members: &[String]| format!("{{{}}}", members.join(","));
+            assert_eq!(check(object(&members).as_bytes()), Ok(()), "{count}");
+            for again in [0, count - 1] {
+                let twice = [members.clone(), vec![members[again].clone()]].concat();
+                assert!(check(object(&twice).as_bytes()).is_err(), "{again} of {count}");
+            }
+        }
+    }
 
     #[test]
     fn plain_json_passes() {
