@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 use utoipa::openapi::{
-    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Response, ResponseBuilder,
-    path::Operation,
+    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response,
+    ResponseBuilder,
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn},
     schema::{Ref, Schema},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
@@ -54,7 +55,10 @@ fn add<T: ToSchema + PartialSchema>(components: &mut Components) {
 /// The whole description.
 pub fn describe() -> OpenApi {
     let mut api = router::described();
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
+        if let Some(read) = item.get.as_mut().filter(|_| rests_on_a_model(path)) {
+            read.parameters.get_or_insert_default().push(RefOr::T(after_header()));
+        }
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
@@ -62,6 +66,22 @@ pub fn describe() -> OpenApi {
         }
     }
     api
+}
+
+/// Reads of the API that don't come from the ledger itself.
+fn rests_on_a_model(path: &str) -> bool {
+    let exact = ["/v1/events", "/v1/ledger", "/v1/punches/{punch}/events"];
+    path.starts_with("/v1/") && !exact.contains(&path)
+}
+
+fn after_header() -> Parameter {
+    ParameterBuilder::new()
+        .name("Punchtrail-After")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("Wait until what was written up to this position is shown"))
+        .schema(Some(Ref::from_schema_name("Position")))
+        .build()
 }
 
 /// Every route can refuse, and always in the same form.
