@@ -36,7 +36,8 @@ pub async fn enlist(
     devices: usize,
 ) -> anyhow::Result<Vec<Enlisted>> {
     let cli = place.cli();
-    let site = cli.text(&["site", "add", "--name", "Bench", "--tz", "Europe/Berlin"], "site").await?;
+    let site =
+        cli.text(&["site", "add", "--name", "Bench", "--tz", "Europe/Berlin"], "site").await?;
     let roster = place.data.path().join("roster.csv");
     let mut csv = String::from("badge,name,pin,site\n");
     for n in 0..devices * PEOPLE_PER_DEVICE {

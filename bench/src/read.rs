@@ -86,9 +86,8 @@ fn pgbench(cluster: &Cluster, url: &str, options: &Options) -> anyhow::Result<f6
         .output()
         .context("run pgbench")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let tps = said
-        .lines()
-        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    let tps =
+        said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     match tps {
         Some(tps) => Ok(tps),
         None => bail!("pgbench said: {said}{}", String::from_utf8_lossy(&output.stderr)),
@@ -130,7 +129,9 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Re
         if stream.read_buf(answer).await? == 0 {
             bail!("the server closed the connection");
         }
-        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
         if !head.starts_with("http/1.1 200") {
             bail!("the server answered {head}");

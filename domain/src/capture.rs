@@ -136,7 +136,9 @@ pub struct Capture {
 }
 
 /// An optional field that must be written all the same: `null` is a value, absence is an error.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(deserializer)
 }
 
@@ -164,7 +166,8 @@ impl Capture {
             return Err(CaptureError::TooLarge(bytes.len()));
         }
         strict_json::check(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
-        let capture: Self = serde_json::from_slice(bytes).map_err(|error| unreadable(bytes, &error))?;
+        let capture: Self =
+            serde_json::from_slice(bytes).map_err(|error| unreadable(bytes, &error))?;
         capture.checked()
     }
 
@@ -177,12 +180,18 @@ impl Capture {
             c if c.employee.is_some() == c.badge.is_some() => {
                 Some("exactly one of `employee` and `badge` is null")
             }
-            c if c.badge.as_ref().is_some_and(|b| b.is_empty() || b.chars().count() > BADGE_CHARS_MAX) => {
+            c if c
+                .badge
+                .as_ref()
+                .is_some_and(|b| b.is_empty() || b.chars().count() > BADGE_CHARS_MAX) =>
+            {
                 Some("`badge` has 1 to 64 characters")
             }
             c if c.utc_offset_s.abs() > UTC_OFFSET_S_MAX => Some("`utc_offset_s` is beyond ±93599"),
             c if !zone_is_plausible(&c.tz) => Some("`tz` is not the name of a time zone"),
-            c if c.seq == 0 || c.seq >= INTEGER_LIMIT => Some("`seq` is an integer from 1, below 2^53"),
+            c if c.seq == 0 || c.seq >= INTEGER_LIMIT => {
+                Some("`seq` is an integer from 1, below 2^53")
+            }
             c if c.uptime_ms >= INTEGER_LIMIT => Some("`uptime_ms` is below 2^53"),
             c if c.app.chars().count() > APP_CHARS_MAX => Some("`app` has at most 64 characters"),
             c if c.seq == 1 && c.prev != Digest::ZERO => Some("`prev` is 64 zeros for `seq` 1"),
@@ -284,8 +293,14 @@ pub(crate) mod tests {
             (r#""badge":null,"#, ""),
             (r#""badge":null"#, r#""badge":"X1""#),
             (r#""badge":null"#, r#""badge":null,"note":"hi""#),
-            (r#""captured_at":"2026-11-21T08:59:03.120Z""#, r#""captured_at":"2016-12-31T23:59:60.000Z""#),
-            (r#""captured_at":"2026-11-21T08:59:03.120Z""#, r#""captured_at":"2026-11-21T08:59:03.120""#),
+            (
+                r#""captured_at":"2026-11-21T08:59:03.120Z""#,
+                r#""captured_at":"2016-12-31T23:59:60.000Z""#,
+            ),
+            (
+                r#""captured_at":"2026-11-21T08:59:03.120Z""#,
+                r#""captured_at":"2026-11-21T08:59:03.120""#,
+            ),
             (r#""tz":"Europe/Berlin""#, r#""tz":"<b>""#),
             ("7c1a", "4c1a"),
             (r#""prev":"0000"#, r#""prev":"0001"#),

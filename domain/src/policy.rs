@@ -4,11 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    PunchId, SiteId, Time,
-    capture::PunchKind,
-    punch::Anomaly,
-};
+use crate::{PunchId, SiteId, Time, capture::PunchKind, punch::Anomaly};
 
 /// One day in seconds.
 const DAY_S: u32 = 86_400;

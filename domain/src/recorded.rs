@@ -76,7 +76,9 @@ impl FromStr for AggregateType {
         [Self::Punch, Self::Device, Self::Site, Self::Employee, Self::Quarantine]
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Undecodable::new(Position::START, format!("unknown aggregate type `{text}`")))
+            .ok_or_else(|| {
+                Undecodable::new(Position::START, format!("unknown aggregate type `{text}`"))
+            })
     }
 }
 

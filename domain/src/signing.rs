@@ -69,7 +69,12 @@ impl PublicKey {
     ///
     /// # Errors
     /// When it doesn't.
-    pub fn verify(&self, kind: &str, body: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+    pub fn verify(
+        &self,
+        kind: &str,
+        body: &[u8],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
         let signed = pre_authentication_encoding(kind, body);
         self.0.verify_strict(&signed, &Ed25519::from_bytes(&signature.0)).map_err(|_| BadSignature)
     }
@@ -190,7 +195,10 @@ mod tests {
         assert_eq!(public.verify(CAPTURE_TYPE, b"body", &signature), Ok(()));
         assert_eq!(public.verify(CAPTURE_TYPE, b"bodY", &signature), Err(BadSignature));
         assert_eq!(public.verify(ENROLMENT_TYPE, b"body", &signature), Err(BadSignature));
-        assert_eq!(PublicKey::from(&key(2)).verify(CAPTURE_TYPE, b"body", &signature), Err(BadSignature));
+        assert_eq!(
+            PublicKey::from(&key(2)).verify(CAPTURE_TYPE, b"body", &signature),
+            Err(BadSignature)
+        );
     }
 
     #[test]

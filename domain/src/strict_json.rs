@@ -103,7 +103,10 @@ impl<'de> Visitor<'de> for Strict {
             without_nul(&key)?;
             entries.next_value_seed(inside)?;
             if let Some(key) = seen.replace(key) {
-                return Err(de::Error::custom(format_args!("duplicate key `{}`", key.escape_debug())));
+                return Err(de::Error::custom(format_args!(
+                    "duplicate key `{}`",
+                    key.escape_debug()
+                )));
             }
         }
         Ok(())

@@ -47,7 +47,10 @@ impl Time {
 
     fn truncated(self) -> Self {
         let below = self.0.subsec_nanosecond().rem_euclid(1_000_000);
-        Self(Timestamp::from_nanosecond(self.0.as_nanosecond() - i128::from(below)).unwrap_or(self.0))
+        Self(
+            Timestamp::from_nanosecond(self.0.as_nanosecond() - i128::from(below))
+                .unwrap_or(self.0),
+        )
     }
 }
 
@@ -161,7 +164,9 @@ mod tests {
 
     #[test]
     fn one_spelling_there_and_back() {
-        for text in ["2026-11-21T08:59:03.120Z", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00.000Z"] {
+        for text in
+            ["2026-11-21T08:59:03.120Z", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00.000Z"]
+        {
             assert_eq!(text.parse::<Time>().unwrap().to_string(), text);
         }
     }

@@ -11,9 +11,9 @@ pub mod ledger;
 pub mod notes;
 pub mod photos;
 pub mod postgres;
-pub mod roster;
 pub mod quarantine;
 pub mod reports;
+pub mod roster;
 pub mod rulings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -86,7 +86,10 @@ async fn a_double_tap_refers_the_later_one_whichever_came_first() {
     settle(&world.ledger).await;
     assert_eq!(punch(&world, &first).await.standing(), Standing::Accepted);
     let late = punch(&world, &second).await;
-    assert_eq!((late.standing(), reasons(&late)), (Standing::Referred, vec![Reason::NearDuplicate]));
+    assert_eq!(
+        (late.standing(), reasons(&late)),
+        (Standing::Referred, vec![Reason::NearDuplicate])
+    );
     world.close().await;
 }
 
@@ -96,11 +99,7 @@ async fn each_doubt_about_device_and_person_refers() {
     let mut kiosk = world.device().await;
     let gone = world.hire().await;
     let leave = EmployeeCommand::Depart { at: Time::from_millis(NOON_MS - 1) };
-    world
-        .ledger
-        .execute::<Employee>(&gone.to_string(), leave, &Metadata::default())
-        .await
-        .unwrap();
+    world.ledger.execute::<Employee>(&gone.to_string(), leave, &Metadata::default()).await.unwrap();
     let mut tap = 0;
     let mut make = |kiosk: &mut Kiosk, change: &dyn Fn(&mut Capture)| {
         tap += 100_000;
@@ -264,9 +263,8 @@ async fn outcome(taps: &[(u8, u8, i64)], cuts: &[usize], walk_events: u32) -> Ou
     let mut arrivals = Vec::new();
     for (n, &(kiosk, person, at_s)) in taps.iter().enumerate() {
         let capture = kiosks[usize::from(kiosk)].capture_with(|c| {
-            c.punch = PunchId(Uuid::from_u128(
-                0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128,
-            ));
+            c.punch =
+                PunchId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128));
             c.employee = Some(people[usize::from(person)]);
             c.captured_at = Time::from_millis(NOON_MS - 3_600_000 + at_s * 1_000);
         });

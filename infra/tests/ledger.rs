@@ -71,7 +71,8 @@ async fn garbage_is_kept_once_and_answered_alike() {
     let world = World::new().await;
     let mut kiosk = world.device().await;
     let a = kiosk.capture(PunchKind::In, NOON_MS);
-    let items = || vec![kiosk.garbage("!!"), kiosk.item(&a), kiosk.garbage("!!"), kiosk.garbage("?")];
+    let items =
+        || vec![kiosk.garbage("!!"), kiosk.item(&a), kiosk.garbage("!!"), kiosk.garbage("?")];
     let first = world.ledger.deliver(kiosk.delivery(items())).await.unwrap();
     use ItemStatus::{Applied, Quarantined};
     assert_eq!(statuses(&first.items), [Quarantined, Applied, Quarantined, Quarantined]);
@@ -285,13 +286,12 @@ async fn commands_that_race_on_one_punch_are_decided_one_after_the_other() {
     });
     let done = futures::future::join_all(rulings.collect::<Vec<_>>()).await;
     assert!(done.iter().any(|done| *done.as_ref().unwrap()));
-    let sequences: Vec<i64> = sqlx::query_scalar(
-        "select sequence from events where aggregate_id = $1 order by sequence",
-    )
-    .bind(capture.punch.to_string())
-    .fetch_all(&world.pools.writer)
-    .await
-    .unwrap();
+    let sequences: Vec<i64> =
+        sqlx::query_scalar("select sequence from events where aggregate_id = $1 order by sequence")
+            .bind(capture.punch.to_string())
+            .fetch_all(&world.pools.writer)
+            .await
+            .unwrap();
     assert!(dense(&sequences));
     world.close().await;
 }
@@ -310,9 +310,10 @@ async fn the_writing_role_can_not_change_what_is_written_and_nor_can_the_owner_b
         assert!(sqlx::query(statement).execute(&world.pools.writer).await.is_err(), "{statement}");
         assert!(sqlx::query(statement).execute(&world.pools.owner).await.is_err(), "{statement}");
     }
-    let as_reader = sqlx::query("insert into ledger_head (position, recorded_at) values (1, now())")
-        .execute(&world.pools.reader)
-        .await;
+    let as_reader =
+        sqlx::query("insert into ledger_head (position, recorded_at) values (1, now())")
+            .execute(&world.pools.reader)
+            .await;
     assert!(as_reader.is_err());
     let replica = "set session_replication_role = replica";
     let mut owner = world.pools.owner.acquire().await.unwrap();

@@ -25,7 +25,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Count {
         if event.metadata().target() == "sqlx::query" {
             struct Text(String);
             impl tracing::field::Visit for Text {
-                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                fn record_debug(
+                    &mut self,
+                    field: &tracing::field::Field,
+                    value: &dyn std::fmt::Debug,
+                ) {
                     if field.name() == "summary" {
                         self.0 = format!("{value:?}");
                     }

@@ -84,9 +84,8 @@ pub async fn deliver(database: &Database, punches: usize) -> anyhow::Result<f64>
 
 /// The limit: COPY of the same event rows into the same table and indexes, in one statement.
 pub async fn copy(from: &Database, to: &Database, punches: usize) -> anyhow::Result<f64> {
-    let out = format!(
-        "copy (select {COLUMNS} from events order by position) to stdout (format binary)"
-    );
+    let out =
+        format!("copy (select {COLUMNS} from events order by position) to stdout (format binary)");
     let mut owner = from.pools.owner.acquire().await?;
     let rows: Vec<_> = owner.copy_out_raw(&out).await?.try_collect().await?;
     drop(owner);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
-use punchtrail_domain::{punch::PunchEvent, punch::PunchError};
+use punchtrail_domain::{punch::PunchError, punch::PunchEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::{append::rate, load};

@@ -139,7 +139,10 @@ mod tests {
     #[test]
     fn a_gap_closes_from_the_middle_and_from_the_ends() {
         let open = [Gap { from: 3, to: 9 }];
-        assert_eq!(without(&open, Gap { from: 5, to: 6 }), [Gap { from: 3, to: 4 }, Gap { from: 7, to: 9 }]);
+        assert_eq!(
+            without(&open, Gap { from: 5, to: 6 }),
+            [Gap { from: 3, to: 4 }, Gap { from: 7, to: 9 }]
+        );
         assert_eq!(without(&open, Gap { from: 3, to: 3 }), [Gap { from: 4, to: 9 }]);
         assert_eq!(without(&open, Gap { from: 1, to: 20 }), []);
         assert_eq!(without(&open, Gap { from: 10, to: 20 }), open);

@@ -52,7 +52,9 @@ impl Employee {
             EmployeeCommand::AssignToSite { .. } if self.departed_at.is_some() => {
                 Err(EmployeeError::Departed)
             }
-            EmployeeCommand::AssignToSite { site } => Ok(vec![EmployeeEvent::AssignedToSite { site }]),
+            EmployeeCommand::AssignToSite { site } => {
+                Ok(vec![EmployeeEvent::AssignedToSite { site }])
+            }
             EmployeeCommand::UnassignFromSite { site } if self.sites.contains(&site) => {
                 Ok(vec![EmployeeEvent::UnassignedFromSite { site }])
             }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Digest, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, signing::Signature};
+use crate::{
+    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, signing::Signature,
+};
 
 /// An event of a punch. Past tense, versioned, never edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

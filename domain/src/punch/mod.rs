@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// Where a punch stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
@@ -155,8 +157,15 @@ impl Punch {
                 if self.origin.is_some() {
                     return Err(PunchError::Exists);
                 }
-                let admitted =
-                    PunchEvent::Admitted { quarantine, employee, site, kind, captured_at, device, note };
+                let admitted = PunchEvent::Admitted {
+                    quarantine,
+                    employee,
+                    site,
+                    kind,
+                    captured_at,
+                    device,
+                    note,
+                };
                 Ok(vec![admitted, PunchEvent::Accepted { basis: Basis::Manager, note: None }])
             }
             PunchCommand::Judge { anomalies } => self.judge(anomalies),
@@ -164,9 +173,8 @@ impl Punch {
                 let settled = self.standing == Standing::Accepted;
                 self.rule(settled, PunchEvent::Accepted { basis: Basis::Manager, note })
             }
-            PunchCommand::Reject { reason, note } => {
-                self.rule(self.standing == Standing::Rejected, PunchEvent::Rejected { reason, note })
-            }
+            PunchCommand::Reject { reason, note } => self
+                .rule(self.standing == Standing::Rejected, PunchEvent::Rejected { reason, note }),
             PunchCommand::Void { note } => self.rule(false, PunchEvent::Voided { note }),
             PunchCommand::Amend { effective_at, kind, note } => {
                 let (at, what) = self.effective.ok_or(PunchError::Unknown)?;
@@ -261,10 +269,18 @@ impl Punch {
             PunchEvent::Synced { device, received_at, clock } => {
                 self.synced = Some((device, received_at, clock));
             }
-            PunchEvent::Admitted { quarantine, employee, site, kind, captured_at, device, .. } => {
+            PunchEvent::Admitted {
+                quarantine, employee, site, kind, captured_at, device, ..
+            } => {
                 self.effective = Some((captured_at, kind));
-                self.origin =
-                    Some(Origin::Admitted { quarantine, employee, site, device, captured_at, kind });
+                self.origin = Some(Origin::Admitted {
+                    quarantine,
+                    employee,
+                    site,
+                    device,
+                    captured_at,
+                    kind,
+                });
             }
             PunchEvent::ConflictingCaptureReceived { digest, .. } => self.conflicts.push(digest),
             PunchEvent::AnomalyFlagged { anomaly } => self.anomalies.push(anomaly),

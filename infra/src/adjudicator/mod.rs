@@ -84,8 +84,7 @@ impl Adjudicator {
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
         walk::keep_receipts_with_captures(&mut entries);
         let Some(to) = entries.last().map(|entry| entry.position()) else { return Ok(None) };
-        let walked =
-            walk::walk(self.ledger.pool(), &mut self.standing, &entries, from).await;
+        let walked = walk::walk(self.ledger.pool(), &mut self.standing, &entries, from).await;
         let walked = match walked {
             Ok(walked) => walked,
             Err(error) => {

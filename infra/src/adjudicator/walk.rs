@@ -19,9 +19,7 @@ use super::{
     AdjudicatorError, Entries,
     known::{self, Held, Standing},
 };
-use crate::ledger::{
-    DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend,
-};
+use crate::ledger::{DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend};
 
 /// A walk must not end between a capture and its receipt, which always stand side by side.
 pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
@@ -254,11 +252,9 @@ impl Walk<'_> {
                 (noted, None)
             }
             Seen::Fork => {
-                let holders =
-                    known::held(self.pool, device, (held.seq, held.seq), before).await?;
+                let holders = known::held(self.pool, device, (held.seq, held.seq), before).await?;
                 let first = holders.first().and_then(|holder| holder.punch);
-                let fork =
-                    DeviceEvent::ForkDetected { seq: held.seq, first, second: held.punch };
+                let fork = DeviceEvent::ForkDetected { seq: held.seq, first, second: held.punch };
                 (vec![fork], Some(first))
             }
         };
@@ -304,8 +300,8 @@ impl Walked {
     /// What to append if nothing but capture and receipt happened to the punches of this stretch; none
     /// when it is known already that other streams must be loaded.
     pub(super) fn judging_of_fresh(&self) -> Option<Judging> {
-        let fresh = self.observed.is_empty()
-            && self.doubts.values().all(|(_, fresh)| *fresh == Fresh::Yes);
+        let fresh =
+            self.observed.is_empty() && self.doubts.values().all(|(_, fresh)| *fresh == Fresh::Yes);
         if !fresh {
             return None;
         }
@@ -321,10 +317,7 @@ impl Walked {
     }
 
     /// What to append given what the streams hold by now.
-    pub(super) async fn judging_of_loaded(
-        &self,
-        feed: &Feed,
-    ) -> Result<Judging, AdjudicatorError> {
+    pub(super) async fn judging_of_loaded(&self, feed: &Feed) -> Result<Judging, AdjudicatorError> {
         let mut streams = Vec::with_capacity(self.doubts.len());
         let punches =
             load::<Punch>(feed, AggregateType::Punch, self.doubts.keys().map(ToString::to_string))

@@ -141,11 +141,7 @@ impl Folder {
         let within = self.epoch(number).join("reason");
         fs::rename(&path, &within).map_err(at(&within))?;
         sync_dir(&self.epoch(number))?;
-        Ok(Epoch {
-            number,
-            origin: origin(self.org, number),
-            reason: Some(reason.to_owned()),
-        })
+        Ok(Epoch { number, origin: origin(self.org, number), reason: Some(reason.to_owned()) })
     }
 
     /// The verifier key of an epoch in its text form, for auditors.
@@ -194,9 +190,8 @@ impl Folder {
         let path = self.epoch(epoch).join("frontier");
         let Some(latest) = self.latest()? else { return Ok((Frontier::new(), Digest::ZERO)) };
         let bytes = fs::read(&path).map_err(at(&path))?;
-        let (last, frontier) = bytes
-            .split_first_chunk::<32>()
-            .ok_or_else(|| damaged(&path, "it is too short"))?;
+        let (last, frontier) =
+            bytes.split_first_chunk::<32>().ok_or_else(|| damaged(&path, "it is too short"))?;
         let frontier = Frontier::from_bytes(frontier).map_err(|error| damaged(&path, error))?;
         if super::covers(&latest.checkpoint, &frontier) {
             return Ok((frontier, Digest(*last)));
@@ -332,12 +327,8 @@ fn key(root: &Path) -> Result<SigningKey, FolderError> {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)

@@ -155,12 +155,7 @@ impl Checkpoints {
             .collect()
     }
 
-    async fn run(
-        self,
-        ledger: Ledger,
-        progress: watch::Sender<Progress>,
-        stop: CancellationToken,
-    ) {
+    async fn run(self, ledger: Ledger, progress: watch::Sender<Progress>, stop: CancellationToken) {
         let mut feed = ledger.feed();
         let mut refused = false;
         loop {

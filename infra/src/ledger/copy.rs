@@ -48,10 +48,7 @@ impl Rows {
         }
         let taken = copy.finish().await?;
         if taken != self.count as u64 {
-            return Err(sqlx::Error::Protocol(format!(
-                "COPY took {taken} rows of {}",
-                self.count
-            )));
+            return Err(sqlx::Error::Protocol(format!("COPY took {taken} rows of {}", self.count)));
         }
         Ok(())
     }

@@ -77,10 +77,8 @@ impl Recent {
     pub(super) fn push(&self, committed: Vec<Recorded>) {
         let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for recorded in committed {
-            let follows = run
-                .entries
-                .back()
-                .is_none_or(|last| last.position().plus(1) == recorded.position);
+            let follows =
+                run.entries.back().is_none_or(|last| last.position().plus(1) == recorded.position);
             if !follows {
                 run.entries.clear();
                 run.bytes = 0;

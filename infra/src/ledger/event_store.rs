@@ -59,7 +59,10 @@ impl<A: Aggregate> EventStore<A> for LedgerStore<A> {
             .collect()
     }
 
-    async fn load_aggregate(&self, aggregate_id: &str) -> Result<Self::AC, AggregateError<A::Error>> {
+    async fn load_aggregate(
+        &self,
+        aggregate_id: &str,
+    ) -> Result<Self::AC, AggregateError<A::Error>> {
         let events = self.load_events(aggregate_id).await?;
         let mut context = EventStoreAggregateContext {
             aggregate_id: aggregate_id.to_owned(),

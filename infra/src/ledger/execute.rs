@@ -93,10 +93,7 @@ impl Ledger {
             let Loaded { mut aggregate, sequence, position } =
                 self.load::<A>(id).await.map_err(ExecuteError::Load)?;
             let sink = EventSink::default();
-            aggregate
-                .handle(command.clone(), &(), &sink)
-                .await
-                .map_err(ExecuteError::Refused)?;
+            aggregate.handle(command.clone(), &(), &sink).await.map_err(ExecuteError::Refused)?;
             let events = sink.collect().await;
             let side = side();
             if events.is_empty() && side.is_none() {
@@ -109,8 +106,7 @@ impl Ledger {
                 expected: sequence,
                 events: events.iter().map(new_event).collect(),
             };
-            let append =
-                Append { streams: vec![stream], metadata: metadata.clone(), side };
+            let append = Append { streams: vec![stream], metadata: metadata.clone(), side };
             match self.append(append).await {
                 Ok(appended) => {
                     return Ok(Executed { aggregate, events, position: appended.last });

@@ -84,11 +84,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the database is out of reach, or an event's row can't be read.
-    pub async fn read(
-        &self,
-        after: Position,
-        limit: u32,
-    ) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
+    pub async fn read(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
         let limit = limit.min(READ_EVENTS_MAX);
         let recent = self.recent.after(after, limit as usize);
         if !recent.is_empty() {

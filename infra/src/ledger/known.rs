@@ -77,10 +77,11 @@ impl Known {
         }
         known.read_sequences(connection, parts).await?;
         if parts.iter().any(|part| matches!(part, Part::Judging(_))) {
-            let position: i64 = sqlx::query_scalar("select position from followers where name = $1")
-                .bind(ADJUDICATOR)
-                .fetch_one(&mut *connection)
-                .await?;
+            let position: i64 =
+                sqlx::query_scalar("select position from followers where name = $1")
+                    .bind(ADJUDICATOR)
+                    .fetch_one(&mut *connection)
+                    .await?;
             known.adjudicator = Position::from_db(position);
         }
         Ok(known)
@@ -143,8 +144,7 @@ impl Known {
         .fetch_all(connection)
         .await?;
         for row in rows {
-            let id: PunchId =
-                row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
+            let id: PunchId = row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
             let position = Position::from_db(row.try_get("position")?);
             let punch = self
                 .punches

@@ -20,8 +20,9 @@ pub(crate) async fn after(
     after: Position,
     limit: u32,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
-    let statement =
-        format!("select {COLUMNS} from events where position > $1 and position <= $2 order by position");
+    let statement = format!(
+        "select {COLUMNS} from events where position > $1 and position <= $2 order by position"
+    );
     sqlx::query(&statement)
         .bind(after.to_db())
         .bind(after.plus(u64::from(limit)).to_db())

@@ -50,10 +50,7 @@ impl SideRows<'_> {
 }
 
 /// The same bytes may be held already, from a time when they could not be taken as a punch.
-async fn write_chain(
-    connection: &mut PgConnection,
-    rows: &[ChainRow],
-) -> Result<(), sqlx::Error> {
+async fn write_chain(connection: &mut PgConnection, rows: &[ChainRow]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }

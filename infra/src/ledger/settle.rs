@@ -97,12 +97,7 @@ impl<'a> Settlement<'a> {
         Verdict::Appended(appended)
     }
 
-    fn streams(
-        &mut self,
-        streams: &[StreamAppend],
-        metadata: &str,
-        known: &mut Known,
-    ) -> Appended {
+    fn streams(&mut self, streams: &[StreamAppend], metadata: &str, known: &mut Known) -> Appended {
         let before = self.next;
         for stream in streams {
             let key = (stream.aggregate_type, stream.aggregate_id.clone());
@@ -127,11 +122,8 @@ impl<'a> Settlement<'a> {
 
     fn delivery(&mut self, delivery: &'a Delivery, known: &mut Known) -> Verdict {
         let metadata = delivery.metadata.to_text();
-        let items = delivery
-            .items
-            .iter()
-            .map(|item| self.item(delivery, item, &metadata, known))
-            .collect();
+        let items =
+            delivery.items.iter().map(|item| self.item(delivery, item, &metadata, known)).collect();
         let progress = known.devices.entry(delivery.device).or_default();
         Verdict::Delivered(DeliveryOutcome {
             items,
