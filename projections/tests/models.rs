@@ -14,7 +14,7 @@ use punchtrail_domain::{
     device::{Device, DeviceCommand, Gap},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
-    punch::{Punch, PunchCommand, RejectionReason, Standing},
+    punch::{Anomaly, Punch, PunchCommand, RejectionReason, Standing},
     quarantine::{Quarantine, QuarantineCommand, item_digest},
     site::{Site, SiteCommand},
 };
@@ -115,6 +115,34 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
         assert_eq!(walk(&world, filter, Order::NewestFirst).await.len(), count, "{filter:?}");
     }
     running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubts_add_up_until_a_person_rules_whatever_the_batches() {
+    let world = World::new().await;
+    let running = start(&world).await;
+    let mut kiosk = world.device().await;
+    let capture = kiosk.capture(PunchKind::In, NOON_MS - HOUR_MS);
+    deliver(&world, &kiosk, &[&capture]).await;
+    let doubt = |anomaly| PunchCommand::Judge { anomalies: vec![anomaly] };
+    let fork = Anomaly::Fork { seq: 1, other: None };
+    let story = [
+        (doubt(Anomaly::RevokedDevice), vec!["revoked_device"]),
+        (doubt(fork), vec!["fork", "revoked_device"]),
+        (PunchCommand::Accept { note: None }, vec![]),
+        (doubt(Anomaly::UnknownEmployee), vec!["unknown_employee"]),
+    ];
+    for (command, expected) in story {
+        rule(&world, capture.punch, command).await;
+        settle(&world, &running).await;
+        let row = timeline::one(&world.pools.reader, capture.punch).await.unwrap().unwrap();
+        assert_eq!(row.reasons, expected);
+    }
+    running.stop().await;
+    common::rebuild_all(&world).await;
+    let row = timeline::one(&world.pools.reader, capture.punch).await.unwrap().unwrap();
+    assert_eq!(row.reasons, ["unknown_employee"], "all in one batch");
     world.close().await;
 }
 
