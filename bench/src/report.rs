@@ -42,17 +42,6 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Compares an earlier row to one that was measured after it.
-    pub fn compare(&mut self, name: &str, of: &str) {
-        let Some(base) = self.rows.iter().find(|row| row.name == of).map(|row| row.rate) else {
-            return;
-        };
-        for row in self.rows.iter_mut().filter(|row| row.name == name) {
-            row.ratio = Some(row.rate / base);
-            row.of = Some(of.to_owned());
-        }
-    }
-
     /// Prints the table and writes `target/bench/NAME.json`.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The adjudicator: the only one to judge.
 //!
-//! It walks the ledger in order, applies each site's policy to each punch ([`policy::judge`], a pure
+//! It walks the ledger in order, applies each site's policy to each punch (`policy::judge`, a pure
 //! function), and appends `Accepted`, or the anomalies and `ReferredForReview`; and to devices what
 //! their chains show. What it must remember (neighbours, chains, its own place) moves in the same
 //! transaction as what it appends, so a punch is judged exactly once, and on nothing but what stood

@@ -88,10 +88,13 @@ pub(super) async fn walk(
     Ok(walk.found)
 }
 
+/// Devices, and people with the times of their punches.
+type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time)>);
+
 /// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
 fn concerned(
     entries: &Entries,
-) -> Result<(Vec<DeviceId>, Vec<(EmployeeId, Time)>), AdjudicatorError> {
+) -> Result<Concerned, AdjudicatorError> {
     let (mut devices, mut people) = (HashSet::new(), Vec::new());
     for entry in entries {
         match entry.event()? {

@@ -2,12 +2,12 @@
 //!
 //! # How an append goes
 //! Callers prepare outside: they parse, verify signatures, decide. Then they hand their part to the one
-//! committer of this node ([`committer`]), which takes all that wait and settles them together:
+//! committer of this node (`committer`), which takes all that wait and settles them together:
 //!
 //! 1. begin, and lock the one row of `ledger_head`; nobody else appends until the commit;
 //! 2. in new statements (an advisory or row wait does not refresh a running statement's snapshot), read
 //!    for all callers at once what their parts rest on: last sequences, captures held, followers;
-//! 3. settle every caller in memory ([`settle`]): a stale one alone is turned away, and tries again;
+//! 3. settle every caller in memory (`settle`): a stale one alone is turned away, and tries again;
 //! 4. number and hash the events, write them in one COPY, write the side rows in key order, move the
 //!    head, commit, answer.
 //!
