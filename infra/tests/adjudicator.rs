@@ -1,6 +1,6 @@
 //! The adjudicator on a real ledger: every rule, exactly once, whatever the batching.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The ledger on a real Postgres: dense, once, append-only, readable by stock postgres-es.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
