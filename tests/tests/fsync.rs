@@ -16,9 +16,11 @@ use punchtrail_tests::{
     Shop, agent::Punch, eventually, process::Process, shop::BADGES, wait::PATIENCE,
 };
 
+/// How the acknowledgement begins.
+const ANSWER: &str = "HTTP/1.1 200 OK";
 const TRACE_WAIT: Duration = Duration::from_secs(60);
 
-/// A system call that has returned, in the order of returning; or begun, for calls that speak.
+/// A system call, where it returned; one that was interrupted also where it began, without a result.
 #[derive(Debug, Clone)]
 struct Call {
     /// The call's text: name, arguments, and what it returned.
@@ -52,6 +54,8 @@ fn calls(trace: &str) -> Vec<Call> {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let rest = rest.trim_start();
         if let Some(head) = rest.strip_suffix("<unfinished ...>") {
+            // What it says may have been heard before it is known to have returned.
+            calls.push(Call { text: head.trim_end().to_owned() });
             begun.insert(pid, head.trim_end().to_owned());
         } else if rest.starts_with("<... ") {
             let tail = rest.split_once("resumed>").map_or("", |(_, tail)| tail);
@@ -79,9 +83,10 @@ fn a_trace_is_put_together_where_calls_were_interrupted() {
                  9 fsync(4</d/db-wal>) = -1 EIO (Input/output error)\n";
     let calls = calls(trace);
     assert!(calls[0].wrote("db-wal") && !calls[0].synced("db-wal"));
-    assert!(calls[1].says("read(5"));
-    assert!(calls[2].synced("db-wal") && !calls[2].synced("other"));
-    assert!(!calls[3].synced("db-wal"), "a sync that failed is none");
+    assert!(calls[1].says("fdatasync(") && !calls[1].synced("db-wal"), "it has only begun");
+    assert!(calls[2].says("read(5"));
+    assert!(calls[3].synced("db-wal") && !calls[3].synced("other"));
+    assert!(!calls[4].synced("db-wal"), "a sync that failed is none");
 }
 
 #[tokio::test]
@@ -155,12 +160,18 @@ async fn a_batch_is_acknowledged_only_after_postgres_synced_it() {
     let mut strace = attached(&pids, &out).await.unwrap();
     let answer = kiosk.deliver(&[kiosk.item(&capture)]).await.unwrap();
     assert_eq!(answer.results.len(), 1);
+    // The answer is heard a moment before it is noted down.
+    eventually("the answer to be in the trace", TRACE_WAIT, async || {
+        Ok(fs::read_to_string(&out)?.contains(ANSWER).then_some(()))
+    })
+    .await
+    .unwrap();
     strace.terminate(TRACE_WAIT).await.unwrap();
 
     let calls = calls(&fs::read_to_string(&out).unwrap());
     let path = format!("POST {}", kiosk.batch_path());
     let asked = calls.iter().position(|call| call.says(&path[..40])).context("the batch").unwrap();
-    let answered = calls[asked..].iter().position(|call| call.says("HTTP/1.1 200 OK"));
+    let answered = calls[asked..].iter().position(|call| call.says(ANSWER));
     let between = &calls[asked..asked + answered.expect("its 200")];
     let written = between.iter().position(|call| call.wrote("/pg_wal/")).expect("its WAL");
     assert!(
