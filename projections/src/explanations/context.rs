@@ -1,7 +1,7 @@
 //! What surrounds punches, for many of them in one statement and one round trip: names, zones, devices'
 //! reports, facts about their numbers, quarantined items.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 use punchtrail_domain::{
@@ -23,6 +23,7 @@ pub(super) struct Surroundings {
     pub names: Names,
     zones: HashMap<SiteId, TimeZone>,
     reports: HashMap<DeviceId, LastReport>,
+    noted: HashSet<DeviceId>,
     quarantined: HashMap<Digest, Quarantined>,
     gaps: HashMap<DeviceId, Vec<MissingNumbers>>,
     marks: HashMap<(DeviceId, u64), Vec<ChainMark>>,
@@ -43,12 +44,12 @@ fn place(position: i64, recorded_ms: i64) -> Place {
 }
 
 /// A device as the statement lists it: id, name, reported at, waiting, oldest, last number made, and up
-/// to which number all are held.
+/// to which number all are held; and whether anything was noted about its numbers.
 type DeviceRow =
-    (DeviceId, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64);
+    (DeviceId, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64, bool);
 
 fn report(row: &DeviceRow) -> Option<LastReport> {
-    let (_, _, reported, waiting, oldest, made_through, held_through) = row;
+    let (_, _, reported, waiting, oldest, made_through, held_through, _) = row;
     Some(LastReport {
         reported_at: Time::from_millis((*reported)?),
         waiting: (*waiting)?.cast_unsigned(),
@@ -58,35 +59,112 @@ fn report(row: &DeviceRow) -> Option<LastReport> {
     })
 }
 
+/// What is to be looked up of what surrounds some punches.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub employees: BTreeSet<EmployeeId>,
+    pub devices: BTreeSet<DeviceId>,
+    pub sites: BTreeSet<SiteId>,
+    pub keys: BTreeSet<Uuid>,
+    pub quarantined: BTreeSet<Digest>,
+    /// Numbers of devices about which something may have been noted.
+    pub numbers: BTreeSet<(DeviceId, u64)>,
+}
+
+impl Wanted {
+    /// Everything that these punches' explanations need.
+    pub fn of(accounts: &[&Account]) -> Self {
+        let numbered = |a: &&Account| a.seq().map(|seq| (a.device(), seq));
+        Self {
+            employees: accounts.iter().filter_map(|a| a.employee()).collect(),
+            devices: accounts.iter().map(|a| a.device()).collect(),
+            sites: accounts.iter().flat_map(|a| a.sites()).collect(),
+            keys: accounts.iter().flat_map(|a| a.keys()).collect(),
+            quarantined: accounts.iter().filter_map(|a| a.quarantine()).collect(),
+            numbers: accounts.iter().filter_map(numbered).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.employees.is_empty()
+            && self.devices.is_empty()
+            && self.sites.is_empty()
+            && self.keys.is_empty()
+            && self.quarantined.is_empty()
+            && self.numbers.is_empty()
+    }
+}
+
 impl Surroundings {
-    /// Reads them.
-    pub async fn of(pool: &PgPool, accounts: &[&Account]) -> Result<Self, sqlx::Error> {
-        let unique = |mut ids: Vec<Uuid>| {
-            ids.sort_unstable();
-            ids.dedup();
-            ids
-        };
-        let sites = unique(accounts.iter().flat_map(|a| a.sites()).map(SiteId::uuid).collect());
-        let site_texts: Vec<String> = sites.iter().map(Uuid::to_string).collect();
-        let numbered = accounts.iter().filter_map(|a| a.seq().map(|seq| (a.device().uuid(), seq)));
+    /// Reads what is wanted, in one statement; in none when nothing is.
+    pub async fn read_from(pool: &PgPool, wanted: &Wanted) -> Result<Self, sqlx::Error> {
+        if wanted.is_empty() {
+            return Ok(Self::default());
+        }
+        let texts: Vec<String> = wanted.sites.iter().map(ToString::to_string).collect();
+        let items: Vec<String> = wanted.quarantined.iter().map(ToString::to_string).collect();
         let (devices, seqs): (Vec<Uuid>, Vec<i64>) =
-            numbered.map(|(device, seq)| (device, seq.cast_signed())).unzip();
-        let items: Vec<String> =
-            accounts.iter().filter_map(|a| a.quarantine()).map(|item| item.to_string()).collect();
+            wanted.numbers.iter().map(|(device, seq)| (device.uuid(), seq.cast_signed())).unzip();
         let row = sqlx::query(include_str!("context.sql"))
-            .bind(unique(
-                accounts.iter().filter_map(|a| a.employee()).map(EmployeeId::uuid).collect(),
-            ))
-            .bind(unique(accounts.iter().map(|a| a.device().uuid()).collect()))
-            .bind(sites)
-            .bind(site_texts)
-            .bind(unique(accounts.iter().flat_map(|a| a.keys()).collect()))
+            .bind(wanted.employees.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+            .bind(wanted.devices.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+            .bind(wanted.sites.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+            .bind(texts)
+            .bind(wanted.keys.iter().copied().collect::<Vec<_>>())
             .bind(items)
             .bind(devices)
             .bind(seqs)
             .fetch_one(pool)
             .await?;
         Self::read(&row)
+    }
+
+    /// Adds what was read elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.names.employees.extend(other.names.employees);
+        self.names.devices.extend(other.names.devices);
+        self.names.sites.extend(other.names.sites);
+        self.names.keys.extend(other.names.keys);
+        self.zones.extend(other.zones);
+        self.reports.extend(other.reports);
+        self.noted.extend(other.noted);
+        self.quarantined.extend(other.quarantined);
+        self.gaps.extend(other.gaps);
+        self.marks.extend(other.marks);
+    }
+
+    /// The slowly changing part of it that is wanted: names, zones, reports.
+    pub fn part(&self, wanted: &Wanted) -> Self {
+        fn some<K: Copy + Ord, V: Clone>(
+            from: &BTreeMap<K, V>,
+            of: &BTreeSet<K>,
+        ) -> BTreeMap<K, V> {
+            of.iter().filter_map(|id| Some((*id, from.get(id)?.clone()))).collect()
+        }
+        let names = Names {
+            employees: some(&self.names.employees, &wanted.employees),
+            devices: some(&self.names.devices, &wanted.devices),
+            sites: some(&self.names.sites, &wanted.sites),
+            keys: some(&self.names.keys, &wanted.keys),
+        };
+        let mut part = Self { names, ..Self::default() };
+        for site in &wanted.sites {
+            part.zones.extend(self.zones.get(site).map(|zone| (*site, zone.clone())));
+        }
+        for device in &wanted.devices {
+            part.reports.extend(self.reports.get(device).map(|report| (*device, *report)));
+        }
+        part
+    }
+
+    /// Takes over about which devices' numbers something was noted.
+    pub fn note(&mut self, other: &Self) {
+        self.noted.extend(&other.noted);
+    }
+
+    /// Whether anything was ever noted about a device's numbers.
+    pub fn is_noted(&self, device: DeviceId) -> bool {
+        self.noted.contains(&device)
     }
 
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -100,6 +178,7 @@ impl Surroundings {
             sites: list(row, "sites")?.into_iter().collect(),
             keys: list(row, "keys")?.into_iter().collect(),
         };
+        found.noted = devices.iter().filter(|row| row.7).map(|row| row.0).collect();
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();
         let zones: Vec<(SiteId, SiteEvent)> = list(row, "zones")?;
         found.zones =

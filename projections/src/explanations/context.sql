@@ -8,7 +8,10 @@ select
 
     (select json_agg(json_build_array(
          d.device, n.name, floor(extract(epoch from r.reported_at) * 1000)::bigint, r.outbox,
-         floor(extract(epoch from r.oldest) * 1000)::bigint, r.seq, coalesce(p.acked_through, 0)))
+         floor(extract(epoch from r.oldest) * 1000)::bigint, r.seq, coalesce(p.acked_through, 0),
+         -- Whether anything was ever noted about its numbers: mostly not.
+         exists (select from read.explanation_gaps g where g.device = d.device)
+             or exists (select from read.explanation_marks m where m.device = d.device)))
      from unnest($2::uuid[]) as d(device)
      left join device_directory n on n.device = d.device
      left join device_reports r on r.device = d.device

@@ -13,6 +13,7 @@
 mod absence;
 mod context;
 mod gaps;
+mod memory;
 mod read;
 mod reader;
 mod stream;
@@ -29,7 +30,7 @@ use crate::{Generation, Projection, ProjectionError};
 
 pub use absence::{AbsenceError, DEVICES_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, explain_absence};
 pub use read::{ExplainError, explain, explain_many};
-pub use reader::{EXPLAIN_AT_ONCE_MAX, EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
+pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "explanations";

@@ -9,7 +9,10 @@ use punchtrail_domain::{
 };
 use sqlx::PgPool;
 
-use super::{context::Surroundings, stream};
+use super::{
+    context::{Surroundings, Wanted},
+    stream,
+};
 
 /// Why a punch could not be explained.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -73,16 +76,13 @@ pub(super) async fn accounts(
 }
 
 /// What surrounds them.
-pub(super) async fn surroundings(
-    pool: &PgPool,
-    found: &[Found],
-) -> Result<Surroundings, sqlx::Error> {
-    let accounts: Vec<&Account> =
-        found.iter().filter_map(|account| account.as_ref().ok()?.as_ref()).collect();
-    if accounts.is_empty() {
-        return Ok(Surroundings::default());
-    }
-    Surroundings::of(pool, &accounts).await
+async fn surroundings(pool: &PgPool, found: &[Found]) -> Result<Surroundings, sqlx::Error> {
+    Surroundings::read_from(pool, &Wanted::of(&readable(found))).await
+}
+
+/// The punches that were found and can be read.
+pub(super) fn readable(found: &[Found]) -> Vec<&Account> {
+    found.iter().filter_map(|account| account.as_ref().ok()?.as_ref()).collect()
 }
 
 /// A punch amid what surrounds it.

@@ -1,26 +1,23 @@
 //! Explanations for many callers at once: those who ask while a read is under way share the next one.
 //!
-//! A read of one punch costs two round trips; a read of sixty-four costs the same two. So callers queue,
-//! a task takes all that wait, up to [`EXPLAIN_BATCH_MAX`], and at most [`EXPLAIN_AT_ONCE_MAX`] reads are
-//! under way. Nobody waits for company: with a read free, a single caller goes at once. The words are
-//! made in the caller's own task.
+//! A read of one punch costs a round trip or two; a read of sixty-four costs the same. So callers queue,
+//! and one task takes all that wait, up to [`EXPLAIN_BATCH_MAX`]. Nobody waits for company: with no read
+//! under way, a single caller goes at once. The words are made in the caller's own task.
 
 use std::sync::Arc;
 
 use punchtrail_domain::{PunchId, explanation::Explanation};
 use sqlx::PgPool;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     context::Surroundings,
+    memory::Memory,
     read::{self, ExplainError, Found},
 };
 
 /// The most punches explained by one read.
 pub const EXPLAIN_BATCH_MAX: usize = 64;
-/// How many reads may be under way; each takes a connection of the reader's pool. With one, all who come
-/// meanwhile share the next, which costs the database least.
-pub const EXPLAIN_AT_ONCE_MAX: usize = 1;
 /// How many callers may wait; one more is refused as busy.
 pub const EXPLAIN_WAITING_MAX: usize = 1_024;
 
@@ -58,26 +55,17 @@ impl Explanations {
 }
 
 async fn serve(pool: PgPool, mut asked: mpsc::Receiver<Asked>) {
-    let reads = Arc::new(Semaphore::new(EXPLAIN_AT_ONCE_MAX));
-    loop {
-        // The place first, then the callers: whoever comes while there is none shares the read.
-        let Ok(place) = Arc::clone(&reads).acquire_owned().await else { return };
-        let mut batch = Vec::with_capacity(EXPLAIN_BATCH_MAX);
-        if asked.recv_many(&mut batch, EXPLAIN_BATCH_MAX).await == 0 {
-            return;
-        }
-        let pool = pool.clone();
-        tokio::spawn(async move {
-            answer(&pool, batch).await;
-            drop(place);
-        });
+    let mut memory = Memory::new();
+    let mut batch = Vec::with_capacity(EXPLAIN_BATCH_MAX);
+    while asked.recv_many(&mut batch, EXPLAIN_BATCH_MAX).await > 0 {
+        answer(&pool, &mut memory, std::mem::take(&mut batch)).await;
     }
 }
 
 /// A caller who has gone meanwhile is no matter.
-async fn answer(pool: &PgPool, batch: Vec<Asked>) {
+async fn answer(pool: &PgPool, memory: &mut Memory, batch: Vec<Asked>) {
     let punches: Vec<PunchId> = batch.iter().map(|asked| asked.punch).collect();
-    match read_all(pool, &punches).await {
+    match read_all(pool, memory, &punches).await {
         Ok((found, surroundings)) => {
             let surroundings = Arc::new(surroundings);
             for (asked, found) in batch.into_iter().zip(found) {
@@ -95,9 +83,10 @@ async fn answer(pool: &PgPool, batch: Vec<Asked>) {
 
 async fn read_all(
     pool: &PgPool,
+    memory: &mut Memory,
     punches: &[PunchId],
 ) -> Result<(Vec<Found>, Surroundings), sqlx::Error> {
     let found = read::accounts(pool, punches).await?;
-    let surroundings = read::surroundings(pool, &found).await?;
+    let surroundings = memory.around(pool, &read::readable(&found)).await?;
     Ok((found, surroundings))
 }
