@@ -1,11 +1,8 @@
 //! Devices, for operators.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
-    DeviceId, Position, SiteId, Time,
-    device::{Device, DeviceCommand, Gap},
-};
-use punchtrail_infra::{credentials, directory, enrolment, ledger::SideWrite};
+use punchtrail_domain::{DeviceId, Position, SiteId, Time, device::Gap};
+use punchtrail_infra::{directory, fleet};
 use punchtrail_projections::devices::{self, DeviceRow, Report};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -174,13 +171,9 @@ pub async fn revoke(
     operator: Operator,
     Place(device): Place<DeviceId>,
 ) -> Result<Answer<Written>, Refusal> {
-    let command = DeviceCommand::Revoke { at: jiff::Timestamp::now().into() };
-    let side = || {
-        Some(SideWrite::new(move |connection| {
-            Box::pin(credentials::revoke_device(connection, device))
-        }))
-    };
-    command_to(&app, &operator, device, command, side).await
+    let now = jiff::Timestamp::now().into();
+    let position = fleet::revoke(&app.ledger, device, now, &operator.metadata()).await?;
+    Ok(Answer(Written { position }))
 }
 
 /// Where a device shall serve.
@@ -207,22 +200,6 @@ pub async fn assign(
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::field("/site", "unknown", "There is no such site."));
     }
-    let side = || {
-        Some(SideWrite::new(move |connection| {
-            Box::pin(enrolment::assign_site(connection, device, site))
-        }))
-    };
-    command_to(&app, &operator, device, DeviceCommand::AssignSite { site }, side).await
-}
-
-async fn command_to(
-    app: &App,
-    operator: &Operator,
-    device: DeviceId,
-    command: DeviceCommand,
-    side: impl Fn() -> Option<SideWrite>,
-) -> Result<Answer<Written>, Refusal> {
-    let (id, metadata) = (device.to_string(), operator.metadata());
-    let done = app.ledger.execute_with::<Device>(&id, command, &metadata, side).await?;
-    Ok(Answer(Written { position: done.position }))
+    let position = fleet::assign(&app.ledger, device, site, &operator.metadata()).await?;
+    Ok(Answer(Written { position }))
 }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use punchtrail_domain::{Position, Recorded, leaf::Leaf};
+use punchtrail_domain::{Position, Recorded};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, Delivery, DeliveryOutcome, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    Judging, Request,
+    Append, AppendError, Appended, DeliveryOutcome, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX, Request,
     copy::Rows,
     entry::Recent,
     feed,
     known::Known,
+    part::{Part, leaf},
     settle::{Settled, Settlement, Verdict},
 };
 
@@ -26,13 +26,6 @@ pub(super) struct Committer {
     pub recent: Arc<Recent>,
     pub deliveries: Arc<feed::Deliveries>,
     pub stop: CancellationToken,
-}
-
-/// What one caller brought, kept until it is answered: a lost transaction is settled again from it.
-pub(super) enum Part<'a> {
-    Append(&'a Append),
-    Delivery(&'a Delivery),
-    Judging(&'a Judging),
 }
 
 impl Request {
@@ -210,21 +203,6 @@ impl Committer {
         }
         rows.copy_into(tx, COPY_EVENTS).await?;
         Ok(recorded)
-    }
-}
-
-/// The leaf of an event that will be recorded at that time, in microseconds since 1970.
-pub(super) fn leaf(event: &Recorded, recorded_us: i64) -> Leaf<'_> {
-    Leaf {
-        position: event.position.0,
-        recorded_at_us: recorded_us,
-        aggregate_type: event.aggregate_type.as_str(),
-        aggregate_id: &event.aggregate_id,
-        sequence: event.sequence,
-        event_type: &event.event_type,
-        event_version: &event.event_version,
-        payload: &event.payload,
-        metadata: &event.metadata,
     }
 }
 

@@ -10,9 +10,9 @@ use punchtrail_domain::{
 use sqlx::{PgConnection, Row};
 
 use super::{
-    committer::Part,
     delivery::{Delivery, ItemKind},
     judging::ADJUDICATOR,
+    part::Part,
 };
 
 /// The most numbers beyond a gap that are read to see how far the gap's closing reaches.

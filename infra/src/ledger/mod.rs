@@ -28,6 +28,7 @@ mod feed;
 mod judging;
 mod known;
 mod metadata;
+mod part;
 mod read;
 mod rows;
 mod settle;

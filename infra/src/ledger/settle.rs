@@ -14,9 +14,9 @@ use punchtrail_domain::{
 use super::{
     Append, AppendError, Appended, Delivery, DeliveryOutcome, ItemOutcome, Judging, Metadata,
     NewEvent, StreamAppend,
-    committer::{Part, leaf},
     delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, quarantined},
     known::{Known, KnownPunch, Progress},
+    part::{Part, leaf},
     rows::{ChainRow, SideRows},
 };
 

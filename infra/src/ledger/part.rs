@@ -1,0 +1,27 @@
+//! What a caller brings to the committer, and the leaf that each of its events becomes.
+
+use punchtrail_domain::{Recorded, leaf::Leaf};
+
+use super::{Append, Delivery, Judging};
+
+/// What one caller brought, kept until it is answered: a lost transaction is settled again from it.
+pub(super) enum Part<'a> {
+    Append(&'a Append),
+    Delivery(&'a Delivery),
+    Judging(&'a Judging),
+}
+
+/// The leaf of an event that will be recorded at that time, in microseconds since 1970.
+pub(super) fn leaf(event: &Recorded, recorded_us: i64) -> Leaf<'_> {
+    Leaf {
+        position: event.position.0,
+        recorded_at_us: recorded_us,
+        aggregate_type: event.aggregate_type.as_str(),
+        aggregate_id: &event.aggregate_id,
+        sequence: event.sequence,
+        event_type: &event.event_type,
+        event_version: &event.event_version,
+        payload: &event.payload,
+        metadata: &event.metadata,
+    }
+}
