@@ -6,8 +6,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::{fs, path::Path};
 
 use punchtrail_domain::{

@@ -92,9 +92,7 @@ pub(super) async fn walk(
 type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time)>);
 
 /// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
-fn concerned(
-    entries: &Entries,
-) -> Result<Concerned, AdjudicatorError> {
+fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
     let (mut devices, mut people) = (HashSet::new(), Vec::new());
     for entry in entries {
         match entry.event()? {
