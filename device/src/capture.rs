@@ -22,7 +22,8 @@ use crate::{
     store::{
         StoreError, Write, contact,
         identity::{self, Identity},
-        outbox, photos,
+        outbox::{self, Signed},
+        photos,
         roster::{self, Person},
     },
 };
@@ -189,8 +190,10 @@ impl Device {
         if let Some(frame) = frame {
             self.keep(&mut write, &now, frame).await?;
         }
-        record(&mut write, &now, &capture).await?;
+        let signed = signed(&now, capture)?;
+        record(&mut write, &now, std::slice::from_ref(&signed)).await?;
         write.commit().await.map_err(StoreError::from)?;
+        let capture = signed.capture;
         tracing::info!(punch = %capture.punch, device = %capture.device, seq = capture.seq, "captured");
         Ok(confirmation(capture, who))
     }
@@ -261,7 +264,7 @@ impl Device {
         })
     }
 
-    fn punch_id(&self, at: Time) -> PunchId {
+    pub(crate) fn punch_id(&self, at: Time) -> PunchId {
         // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
         let millis = u64::try_from(at.millis()).unwrap_or(0);
         PunchId(
@@ -286,19 +289,27 @@ impl Device {
     }
 }
 
-async fn record(
-    write: &mut Write,
-    identity: &Identity,
-    capture: &Capture,
-) -> Result<(), StoreError> {
+/// The capture's bytes, signed. No bytes of it are ever made again.
+pub(crate) fn signed(identity: &Identity, capture: Capture) -> Result<Signed, StoreError> {
     let bytes = capture.to_bytes();
     // What this device makes, every server must be able to read; a bug here must not reach the chain.
-    if Capture::parse(&bytes).as_ref() != Ok(capture) {
+    if Capture::parse(&bytes).as_ref() != Ok(&capture) {
         return Err(StoreError::unreadable("the capture just made"));
     }
     let signature = sign(&identity.key, CAPTURE_TYPE, &bytes);
-    outbox::add(write, identity.id, capture, &bytes, &signature).await?;
-    identity::advance(write, identity.id, capture.seq, Digest::of(&bytes)).await
+    Ok(Signed { capture, bytes, signature })
+}
+
+/// Puts captures that follow one another at the end of the chain and into the outbox.
+pub(crate) async fn record(
+    write: &mut Write,
+    identity: &Identity,
+    captures: &[Signed],
+) -> Result<(), StoreError> {
+    let Some(last) = captures.last() else { return Ok(()) };
+    outbox::add(write, identity.id, captures).await?;
+    let (count, head) = (captures.len() as u64, Digest::of(&last.bytes));
+    identity::advance(write, identity.id, count, last.capture.seq, head).await
 }
 
 fn frame(bytes: Zeroizing<Vec<u8>>) -> Result<Frame, PunchError> {

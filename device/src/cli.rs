@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fleet;
 mod text;
 
 use std::{
@@ -115,6 +116,8 @@ enum Command {
     },
     /// Deliver until stopped: heartbeats, manifest, punches, photos.
     Run,
+    /// Rehearse ten thousand devices coming back at once, against a server of yours.
+    Fleet(Box<fleet::FleetArguments>),
 }
 
 impl Arguments {
@@ -122,6 +125,8 @@ impl Arguments {
     pub fn default_filter(&self) -> &'static str {
         match self.command {
             Command::Run => "warn,punchtrail_device=info",
+            // Thousands of devices say the same; the report counts it.
+            Command::Fleet(_) => "error,punchtrail_device=error,punchtrail_device::fleet=info",
             _ => "error,punchtrail_device=warn",
         }
     }
@@ -132,7 +137,7 @@ impl Arguments {
             | Command::Punch { json, .. }
             | Command::Sync { json }
             | Command::Status { json } => json,
-            Command::Run => false,
+            Command::Run | Command::Fleet(_) => false,
         }
     }
 }
@@ -163,6 +168,7 @@ fn whole(error: &anyhow::Error) -> String {
 }
 
 async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Rehearsal { spread_cap_s, retry_cap_ms, .. } = arguments.rehearsal;
     let options = Options {
         clock: Arc::new(MachineClock {
             offset_s: arguments.rehearsal.clock_offset_s,
@@ -170,8 +176,9 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }),
         seed: None,
         pages_max: arguments.rehearsal.pages_max,
-        retry_cap_ms: arguments.rehearsal.retry_cap_ms,
-        spread_cap_s: arguments.rehearsal.spread_cap_s,
+        retry_cap_ms,
+        spread_cap_s,
+        synced: true,
     };
     let dir = arguments.dir;
     match arguments.command {
@@ -201,6 +208,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run => work(&Device::open(dir, options).await?).await,
+        Command::Fleet(arguments) => fleet::run(*arguments, spread_cap_s, retry_cap_ms).await,
     }
 }
 

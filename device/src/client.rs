@@ -218,6 +218,20 @@ impl Server {
         answer(self.call(Method::POST, path).json(body).send().await).await
     }
 
+    /// Makes a pairing code for `site`, where this is called with an operator's key.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn pairing_code(&self, site: SiteId) -> Result<String, CallError> {
+        #[derive(Deserialize)]
+        struct Made {
+            code: String,
+        }
+        let path = format!("/v1/sites/{site}/pairing-codes");
+        let made: Made = answer(self.call(Method::POST, &path).send().await).await?;
+        Ok(made.code)
+    }
+
     /// Becomes a device.
     ///
     /// # Errors
@@ -297,6 +311,14 @@ impl Server {
             Err(error) => Err(CallError::Unreachable(chain(&error.without_url()))),
         })
     }
+}
+
+/// Whether `address` is of this machine alone.
+///
+/// # Errors
+/// When it can't be used at all.
+pub fn is_loopback(address: &str) -> Result<bool, AddressError> {
+    checked(address).map(|(_, local)| local)
 }
 
 /// The address without its last slash, and whether it is this machine.

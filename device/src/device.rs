@@ -47,6 +47,9 @@ pub struct Options {
     pub retry_cap_ms: u64,
     /// Bounds the spread after a reconnect, in seconds, below the policy's; for rehearsals.
     pub spread_cap_s: Option<u32>,
+    /// Whether a commit is on the disk when it returns. A device at a door never goes without; the
+    /// simulator may, since it would measure its own disk.
+    pub synced: bool,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             pages_max: None,
             retry_cap_ms: BACKOFF_CAP_MS,
             spread_cap_s: None,
+            synced: true,
         }
     }
 }
@@ -122,7 +126,7 @@ impl Device {
         create: bool,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let store = Store::open(&folder, create, options.pages_max).await?;
+        let store = Store::open(&folder, create, options.pages_max, options.synced).await?;
         let dice = options.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
         Ok(Self { folder, store, options, dice: Arc::new(Mutex::new(dice)) })
     }

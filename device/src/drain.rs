@@ -5,7 +5,7 @@
 //! says, nothing is dropped: a refusal is shown in `status`, waited out and tried again. Two tries never
 //! follow one another without a pause, nor across restarts: the pause is kept in the store.
 
-mod errand;
+pub(crate) mod errand;
 pub mod lane;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -304,9 +304,15 @@ impl Route {
                 match sent.outcome {
                     Ok(next_after_ms) => {
                         delivered.punches += items as u64;
-                        self.lane.batch_answered(items, next_after_ms, policy, Instant::now());
+                        let now = Instant::now();
+                        self.lane.batch_answered(items, sent.took_ms, next_after_ms, policy, now);
                     }
-                    Err(error) => return self.batch_failed(device, &sent.seqs, error).await,
+                    Err(error) => {
+                        if !error.reached() {
+                            self.lane.batch_unanswered(items, sent.took_ms);
+                        }
+                        return self.batch_failed(device, &sent.seqs, error).await;
+                    }
                 }
             }
             Errand::Photo => match device.deliver_photo(server, &self.identity).await? {

@@ -4,6 +4,7 @@
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
+//! - [`fleet`]: thousands of simulated devices, for operators who want to know before it happens.
 //!
 //! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the folder's
 //! lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock for the length
@@ -19,6 +20,7 @@ pub mod client;
 pub mod clock;
 pub mod device;
 pub mod drain;
+pub mod fleet;
 pub mod folder;
 pub mod manifest;
 pub mod pin;

@@ -125,7 +125,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder's database; `create` makes one where there is none. `pages_max` bounds its size
-    /// in pages of 4 KiB.
+    /// in pages of 4 KiB; `synced` makes every commit wait for the disk.
     ///
     /// # Errors
     /// [`StoreError::Empty`] where there is none and none may be made.
@@ -133,6 +133,7 @@ impl Store {
         folder: &Folder,
         create: bool,
         pages_max: Option<u32>,
+        synced: bool,
     ) -> Result<Self, StoreError> {
         let path = folder.database();
         if create {
@@ -143,7 +144,7 @@ impl Store {
         let mut options = SqliteConnectOptions::new()
             .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            .synchronous(if synced { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
             .foreign_keys(true)
             .busy_timeout(Duration::from_millis(WRITE_WAIT_MS))
             .disable_statement_logging();

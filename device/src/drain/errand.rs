@@ -3,13 +3,15 @@
 use punchtrail_domain::{
     Digest, Time,
     signing::to_base64url,
-    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, Heartbeat, ItemStatus},
+    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, Heartbeat, HeartbeatAnswer, ItemStatus},
 };
+use tokio::time::Instant;
 
 use super::lane::Need;
 use crate::{
     APP,
     client::{BatchOutcome, CallError, Server},
+    clock::Moment,
     device::Device,
     manifest,
     store::{
@@ -51,6 +53,8 @@ pub struct Heard {
 pub struct Sent {
     /// Numbers of the items, in their order.
     pub seqs: Vec<u64>,
+    /// How long the call took, in milliseconds.
+    pub took_ms: u64,
     /// The pause the server asks for, in milliseconds; or why it failed.
     pub outcome: Result<u64, CallError>,
 }
@@ -106,12 +110,7 @@ impl Device {
                 app: APP.to_owned(),
             })
             .await?;
-        let mut write = self.store.write().await?;
-        let contact = contact::of(&mut write, identity.id).await?;
-        contact::reached(&mut write, identity.id, &now, Some(answer.server_time)).await?;
-        self.settle(&mut write, identity, &contact, answer.acked_through, None, answer.server_time)
-            .await?;
-        write.commit().await.map_err(StoreError::from)?;
+        let contact = self.heard(identity, &now, &answer).await?;
         if answer.acked_through > seq {
             tracing::warn!(device = %identity.device, seq, acked_through = answer.acked_through,
                 "the server knows later numbers: this folder is an old copy of itself, or has a twin");
@@ -120,6 +119,22 @@ impl Device {
             reported: backlog.waiting > 0 || photo_backlog.waiting > 0,
             roster_differs: contact.roster.as_ref() != Some(&answer.roster),
         })
+    }
+
+    /// Writes down what a heartbeat was answered; gives what was known before.
+    pub(crate) async fn heard(
+        &self,
+        identity: &Identity,
+        at: &Moment,
+        answer: &HeartbeatAnswer,
+    ) -> Result<Contact, StoreError> {
+        let mut write = self.store.write().await?;
+        let contact = contact::of(&mut write, identity.id).await?;
+        contact::reached(&mut write, identity.id, at, Some(answer.server_time)).await?;
+        self.settle(&mut write, identity, &contact, answer.acked_through, None, answer.server_time)
+            .await?;
+        write.commit().await.map_err(StoreError::from)?;
+        Ok(contact)
     }
 
     /// What follows from any answer that says how far the server holds the chain: a restored server gets
@@ -166,13 +181,14 @@ impl Device {
         identity: &Identity,
         items_max: usize,
     ) -> Result<Sent, StoreError> {
-        let waiting = outbox::next(&mut *self.store.read().await?, identity.id, items_max).await?;
-        let (items, batch) = fitting(waiting);
+        let (items, batch) = self.next_batch(identity, items_max).await?;
         let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
         if items.is_empty() {
-            return Ok(Sent { seqs, outcome: Ok(0) });
+            return Ok(Sent { seqs, took_ms: 0, outcome: Ok(0) });
         }
+        let asked_at = Instant::now();
         let answered = server.deliver(identity.site, &batch).await;
+        let took_ms = asked_at.elapsed().as_millis() as u64;
         let outcome = match answered.and_then(|outcome| matched(&items, outcome)) {
             Ok((acknowledged, outcome)) => {
                 self.acknowledge(identity, &acknowledged, &outcome).await?;
@@ -180,10 +196,21 @@ impl Device {
             }
             Err(error) => Err(error),
         };
-        Ok(Sent { seqs, outcome })
+        Ok(Sent { seqs, took_ms, outcome })
     }
 
-    async fn acknowledge(
+    /// The oldest waiting punches, at most `items_max` and what fits a body, and that body.
+    pub(crate) async fn next_batch(
+        &self,
+        identity: &Identity,
+        items_max: usize,
+    ) -> Result<(Vec<Waiting>, BatchRequest), StoreError> {
+        let waiting = outbox::next(&mut *self.store.read().await?, identity.id, items_max).await?;
+        Ok(fitting(waiting))
+    }
+
+    /// Writes down what became of each item of a batch.
+    pub(crate) async fn acknowledge(
         &self,
         identity: &Identity,
         items: &[Acknowledgement],
@@ -310,7 +337,7 @@ fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
 }
 
 /// Results and items in step. An answer about another punch is not an answer to this batch.
-fn matched(
+pub(crate) fn matched(
     items: &[Waiting],
     outcome: BatchOutcome,
 ) -> Result<(Vec<Acknowledgement>, BatchOutcome), CallError> {

@@ -19,6 +19,11 @@ use crate::{
 const SLICES_PER_MINUTE: u32 = 12;
 /// The least time between two heartbeats, in milliseconds, whatever else changes.
 const HEARTBEAT_FLOOR_MS: u64 = 1_000;
+/// A batch answered within this, in milliseconds, lets the next one be twice as large.
+pub const BATCH_QUICK_MS: u64 = 500;
+/// A batch that took longer than this, in milliseconds, makes the next one half as large: a slow line
+/// must not run into the limit of a call, nor a slow server hold much at once.
+pub const BATCH_SLOW_MS: u64 = 3_000;
 /// The longest wait between batches that a server can ask for, in milliseconds.
 const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
 
@@ -76,7 +81,7 @@ pub struct Lane {
     in_contact: bool,
     /// No call before this.
     ready_at: Instant,
-    /// No delivery at a steady pace before this: the spread after a reconnect.
+    /// No walk and no delivery at a steady pace before this: the spread after a reconnect.
     spread_until: Instant,
     /// No batch before this: the server asked.
     batch_at: Instant,
@@ -129,12 +134,16 @@ impl Lane {
         if !self.in_contact || now >= self.heartbeat_at {
             return Next::Do(Errand::Heartbeat);
         }
-        if self.walk_due && now >= self.walk_at {
+        let walk_at = match pace {
+            Pace::Steady => self.walk_at.max(self.spread_until),
+            Pace::Asked => self.walk_at,
+        };
+        if self.walk_due && now >= walk_at {
             return Next::Do(Errand::Walk);
         }
         let mut look_at = self.heartbeat_at;
         if self.walk_due {
-            look_at = look_at.min(self.walk_at);
+            look_at = look_at.min(walk_at);
         }
         if self.reported && !need.any() {
             // Tells the server that it has everything now, rather than at the next interval.
@@ -215,10 +224,12 @@ impl Lane {
         self.heartbeat_floor = now + Duration::from_millis(HEARTBEAT_FLOOR_MS);
     }
 
-    /// A batch of `items` was answered; the server wants no other within `next_after_ms`.
+    /// A batch of `items` was answered after `took_ms`; the server wants no other within
+    /// `next_after_ms`. How long it took decides how large the next one may be.
     pub fn batch_answered(
         &mut self,
         items: usize,
+        took_ms: u64,
         next_after_ms: u64,
         policy: &DevicePolicy,
         now: Instant,
@@ -226,8 +237,20 @@ impl Lane {
         self.answered();
         self.bucket.take(items as u32, now);
         self.batch_at = now + Duration::from_millis(next_after_ms.min(NEXT_BATCH_MAX_MS));
-        self.batch_limit =
-            (self.batch_limit.saturating_mul(2)).min(policy.batch_max as usize).max(1);
+        let limit = match took_ms {
+            quick if quick <= BATCH_QUICK_MS => self.batch_limit.saturating_mul(2),
+            slow if slow > BATCH_SLOW_MS => items.min(self.batch_limit) / 2,
+            _ => self.batch_limit,
+        };
+        self.batch_limit = limit.min(policy.batch_max as usize).max(1);
+    }
+
+    /// A batch of `items` got no answer within `took_ms`. On a line too slow for it the same again would
+    /// fail for ever, so after a long wait the next one is half as large.
+    pub fn batch_unanswered(&mut self, items: usize, took_ms: u64) {
+        if took_ms > BATCH_SLOW_MS {
+            self.batch_limit = (items.min(self.batch_limit) / 2).max(1);
+        }
     }
 
     /// A photo arrived.
@@ -289,6 +312,11 @@ impl Lane {
     /// The next look has to begin with a heartbeat.
     pub fn heartbeat_now(&mut self, now: Instant) {
         self.heartbeat_at = now;
+    }
+
+    /// No call before `at`, whatever failures and server said: how a simulated device misbehaves.
+    pub(crate) fn retry_at(&mut self, at: Instant) {
+        self.ready_at = at;
     }
 
     /// Whether the last try was answered.

@@ -129,22 +129,30 @@ pub async fn add(db: Db<'_>, identity: &Identity, at: Time) -> Result<IdentityId
     Ok(id)
 }
 
-/// Moves the chain's end from number `seq - 1` to the capture `seq` with digest `head`.
+/// Moves the chain's end by `count` captures to the capture `seq` with digest `head`.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when the chain doesn't end there.
-pub async fn advance(db: Db<'_>, id: IdentityId, seq: u64, head: Digest) -> Result<(), StoreError> {
-    let moved = sqlx::query("UPDATE identity SET seq = ?, head = ? WHERE id = ? AND seq = ? - 1")
+pub async fn advance(
+    db: Db<'_>,
+    id: IdentityId,
+    count: u64,
+    seq: u64,
+    head: Digest,
+) -> Result<(), StoreError> {
+    let moved = sqlx::query("UPDATE identity SET seq = ?, head = ? WHERE id = ? AND seq = ? - ?")
         .bind(to_stored(seq))
         .bind(head.0.to_vec())
         .bind(id)
         .bind(to_stored(seq))
+        .bind(to_stored(count))
         .execute(db)
         .await?;
     if moved.rows_affected() == 1 {
         return Ok(());
     }
-    Err(StoreError::Damaged(format!("the capture chain does not end before number {seq}")))
+    let first = (seq + 1).saturating_sub(count);
+    Err(StoreError::Damaged(format!("the capture chain does not end before number {first}")))
 }
 
 /// Removes an identity that isn't the current one and of which nothing is left here. Gives how many.

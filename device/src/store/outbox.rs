@@ -3,10 +3,12 @@
 use punchtrail_domain::{
     Digest, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
 };
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
 
+/// Rows in one insert: seven values each, well below SQLite's limit of 32,766 a statement.
+const INSERT_ROWS_MAX: usize = 500;
 /// How many captures one answer may forget: the rest goes with the next.
 const FORGET_MAX: i64 = 1_000;
 
@@ -47,30 +49,38 @@ pub struct Backlog {
     pub refused: u64,
 }
 
-/// Keeps a capture, waiting.
+/// A capture, its bytes and the signature over them.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// What the bytes say.
+    pub capture: Capture,
+    /// The bytes, made once.
+    pub bytes: Vec<u8>,
+    /// The signature.
+    pub signature: Signature,
+}
+
+/// Keeps captures, waiting.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn add(
-    db: Db<'_>,
-    identity: IdentityId,
-    capture: &Capture,
-    bytes: &[u8],
-    signature: &Signature,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO capture (identity, seq, punch, bytes, signature, captured_at_ms, photo)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(identity)
-    .bind(to_stored(capture.seq))
-    .bind(capture.punch.to_string())
-    .bind(bytes)
-    .bind(signature.0.to_vec())
-    .bind(capture.captured_at.millis())
-    .bind(capture.photo.map(|digest| digest.to_string()))
-    .execute(db)
-    .await?;
+pub async fn add(db: Db<'_>, identity: IdentityId, signed: &[Signed]) -> Result<(), StoreError> {
+    for chunk in signed.chunks(INSERT_ROWS_MAX) {
+        let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
+            "INSERT INTO capture (identity, seq, punch, bytes, signature, captured_at_ms, photo) ",
+        );
+        insert.push_values(chunk, |mut values, Signed { capture, bytes, signature }| {
+            values
+                .push_bind(identity)
+                .push_bind(to_stored(capture.seq))
+                .push_bind(capture.punch.to_string())
+                .push_bind(bytes.as_slice())
+                .push_bind(signature.0.to_vec())
+                .push_bind(capture.captured_at.millis())
+                .push_bind(capture.photo.map(|digest| digest.to_string()));
+        });
+        insert.build().execute(&mut *db).await?;
+    }
     Ok(())
 }
 
@@ -217,6 +227,25 @@ pub async fn forget(
     .execute(db)
     .await?;
     Ok(forgotten.rows_affected())
+}
+
+/// How many captures `identity` holds, by what the server said of them; none: they wait.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn by_status(
+    db: Db<'_>,
+    identity: IdentityId,
+) -> Result<Vec<(Option<String>, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT status, count(*) AS captures FROM capture WHERE identity = ? GROUP BY status",
+    )
+    .bind(identity)
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("status")?, from_stored(row.try_get("captures")?))))
+        .collect()
 }
 
 /// A capture as it is kept: for whoever compares this device's file with the ledger.

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -23,14 +24,15 @@ use punchtrail_domain::{
     capture::Capture,
     signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url},
     wire::{
-        BatchRequest, DevicePolicy, EnrollRequest, Heartbeat, ManifestPage, ManifestRow, PinHash,
-        pairing_code,
+        BatchItem, BatchRequest, DevicePolicy, EnrollRequest, Heartbeat, ManifestPage, ManifestRow,
+        PinHash, pairing_code,
     },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub const CODE: &str = "BCDF-GHJK";
+pub const OPERATOR_KEY: &str = "pto_stand_in";
 
 /// What the server does with the next batch instead of taking it.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +97,14 @@ pub struct Ledger {
     pub roster_changes_on_page: Option<usize>,
     pub calls: Vec<Call>,
     pub last_heartbeat: Option<Heartbeat>,
+    /// What can't be taken is quarantined, as the protocol says; else it fails the test.
+    pub takes_garbage: bool,
+    pub quarantined: u64,
+    /// Each device's first so many batches are refused as busy, with this Retry-After in seconds.
+    pub storm: Option<(u32, u64)>,
+    pub refusals: HashMap<DeviceId, (u32, Instant)>,
+    /// Calls that came before the Retry-After was over.
+    pub early: u64,
 }
 
 impl Ledger {
@@ -123,6 +133,20 @@ impl Ledger {
             .collect();
         captures.sort_by_key(|capture| capture.seq);
         captures
+    }
+
+    /// The refusal of a storm, if this device's share of it isn't over.
+    fn stormy(&mut self, device: DeviceId) -> Option<Fault> {
+        let (times, retry_after_s) = self.storm?;
+        let now = Instant::now();
+        let (refused, until) = self.refusals.entry(device).or_insert((0, now));
+        self.early += u64::from(now < *until);
+        if *refused == times {
+            return None;
+        }
+        *refused += 1;
+        *until = now + Duration::from_secs(retry_after_s);
+        Some(Fault::Busy(retry_after_s))
     }
 
     pub fn batches(&self) -> Vec<Vec<u64>> {
@@ -171,6 +195,11 @@ impl StandIn {
             roster_changes_on_page: None,
             calls: Vec::new(),
             last_heartbeat: None,
+            takes_garbage: false,
+            quarantined: 0,
+            storm: None,
+            refusals: HashMap::new(),
+            early: 0,
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -178,6 +207,7 @@ impl StandIn {
         let router = Router::new()
             .route("/v1/devices/enroll", post(enroll))
             .route("/v1/devices/self/heartbeat", post(heartbeat))
+            .route("/v1/sites/{site}/pairing-codes", post(pairing_code_made))
             .route("/v1/sites/{site}/manifest", get(manifest))
             .route("/v1/sites/{site}/punches/batch", post(batch))
             .route("/v1/photos/{digest}", put(photo))
@@ -276,6 +306,20 @@ async fn enroll(State(server): State<StandIn>, Json(request): Json<EnrollRequest
     (StatusCode::CREATED, Json(answer)).into_response()
 }
 
+async fn pairing_code_made(State(_): State<StandIn>, headers: HeaderMap) -> Response {
+    if headers.get(AUTHORIZATION).is_none_or(|value| value != &format!("Bearer {OPERATOR_KEY}")) {
+        return problem(401, "unauthenticated");
+    }
+    (StatusCode::CREATED, Json(json!({"code": CODE}))).into_response()
+}
+
+fn sound(item: &BatchItem, key: &PublicKey) -> bool {
+    let Ok(bytes) = URL_SAFE_NO_PAD.decode(&item.capture) else { return false };
+    let Some(signature) = from_base64url(&item.signature) else { return false };
+    key.verify(CAPTURE_TYPE, &bytes, &Signature(signature)).is_ok()
+        && Capture::parse(&bytes).is_ok()
+}
+
 async fn heartbeat(
     State(server): State<StandIn>,
     headers: HeaderMap,
@@ -332,6 +376,18 @@ async fn batch(
 ) -> Response {
     let mut ledger = server.ledger();
     let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
+    if let Some(refusal) = ledger.stormy(device) {
+        return refusal.response();
+    }
+    let sent = request.punches.len();
+    let mut request = request;
+    let key = ledger.tokens.values().find(|e| e.device == device).unwrap().key;
+    if ledger.takes_garbage {
+        // The simulator's garbage comes after the punches.
+        request.punches.retain(|item| sound(item, &key));
+        ledger.quarantined += (sent - request.punches.len()) as u64;
+    }
+    let garbage = sent - request.punches.len();
     let bytes: Vec<Vec<u8>> =
         request.punches.iter().map(|i| URL_SAFE_NO_PAD.decode(&i.capture).unwrap()).collect();
     let captures: Vec<Capture> = bytes.iter().map(|b| Capture::parse(b).unwrap()).collect();
@@ -346,7 +402,6 @@ async fn batch(
     if captures.iter().any(|capture| Some(capture.punch) == ledger.refuse_punch) {
         return problem(422, "invalid");
     }
-    let key = ledger.tokens.values().find(|e| e.device == device).unwrap().key;
     let mut results: Vec<Value> = Vec::new();
     for ((capture, bytes), item) in captures.iter().zip(bytes).zip(&request.punches) {
         let signature = Signature(from_base64url(&item.signature).unwrap());
@@ -368,6 +423,10 @@ async fn batch(
                    "position": position, "code": null, "detail": null})
         });
     }
+    results.extend((0..garbage).map(|_| {
+        json!({"punch": null, "seq": null, "status": "quarantined", "position": ledger.head,
+               "code": "bad_capture", "detail": "no capture"})
+    }));
     if fault == Some(Fault::CutAfterCommit) {
         return cut();
     }

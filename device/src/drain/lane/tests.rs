@@ -52,7 +52,7 @@ fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
                 let sent = (items as u64).min(waiting);
                 waiting -= sent;
                 calls += 1;
-                lane.batch_answered(sent as usize, 0, &policy, now);
+                lane.batch_answered(sent as usize, 20, 0, &policy, now);
             }
             Next::Do(other) => panic!("{other:?} while punches wait"),
             Next::Wait(at) => {
@@ -103,7 +103,7 @@ fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
         now = later(now, TRY_FLOOR_MS);
     }
     assert_eq!(sizes, [200, 100, 50, 25, 12, 6, 3, 1]);
-    lane.batch_answered(1, 0, &policy, now);
+    lane.batch_answered(1, 20, 0, &policy, now);
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(2)));
 }
 
@@ -111,7 +111,7 @@ fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
 fn the_servers_pause_between_batches_holds() {
     let (policy, now) = (default_policy(), Instant::now());
     let mut lane = connected(&policy, now);
-    lane.batch_answered(1, 5_000, &policy, now);
+    lane.batch_answered(1, 20, 5_000, &policy, now);
     let need = Need { waiting: 1, photos: 0 };
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(later(now, 5_000)));
 }
@@ -142,4 +142,41 @@ fn a_new_roster_is_walked_before_anything_is_delivered() {
         lane.next(need, &policy, Pace::Asked, later(now, 9_000)),
         Next::Do(Errand::Batch(200))
     );
+}
+
+#[test]
+fn a_walk_is_spread_like_deliveries_unless_somebody_waits_for_it() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    lane.heartbeat_answered(false, true, &policy, 0.0, now);
+    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    let none = Need::default();
+    assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(start));
+    assert_eq!(lane.next(none, &policy, Pace::Steady, start), Next::Do(Errand::Walk));
+    assert_eq!(lane.next(none, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
+}
+
+#[test]
+fn batches_shrink_with_slow_answers_and_grow_with_quick_ones() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let need = Need { waiting: 1_000, photos: 0 };
+    let size = |lane: &mut Lane| match lane.next(need, &policy, Pace::Asked, now) {
+        Next::Do(Errand::Batch(items)) => items,
+        other => panic!("{other:?}"),
+    };
+    let mut sizes = vec![size(&mut lane)];
+    for took_ms in [BATCH_SLOW_MS + 1, BATCH_SLOW_MS + 1, BATCH_SLOW_MS, BATCH_QUICK_MS, 0, 0, 0] {
+        let items = size(&mut lane);
+        lane.batch_answered(items, took_ms, 0, &policy, now);
+        sizes.push(size(&mut lane));
+    }
+    assert_eq!(sizes, [200, 100, 50, 50, 100, 200, 200, 200]);
+    for expected in [100, 50, 25, 12, 6, 3, 1, 1] {
+        let items = size(&mut lane);
+        lane.batch_unanswered(items, 20);
+        assert_eq!(size(&mut lane), items, "a line that breaks at once isn't slow");
+        lane.batch_unanswered(items, 30_000);
+        assert_eq!(size(&mut lane), expected);
+    }
 }

@@ -1,0 +1,260 @@
+//! What happens in a storm, counted as it happens: a row a second, and durations by class of call.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::percentiles::Durations;
+use crate::client::CallError;
+
+/// The most seconds that have a row of their own; what comes later is counted in the last.
+const SECONDS_MAX: usize = 86_400;
+
+/// Kinds of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A batch of punches.
+    Batch,
+    /// A heartbeat.
+    Heartbeat,
+    /// A walk of the manifest, all its pages.
+    Manifest,
+}
+
+/// One second after the gate opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Second {
+    /// Punches acknowledged.
+    pub acknowledged: u64,
+    /// Punches that wait at its end.
+    pub outstanding: u64,
+    /// Batches answered.
+    pub batches: u64,
+    /// Heartbeats answered.
+    pub heartbeats: u64,
+    /// Manifests walked.
+    pub manifests: u64,
+    /// Calls refused with 503.
+    pub busy_503: u64,
+    /// Calls refused with 429.
+    pub busy_429: u64,
+    /// Calls refused otherwise.
+    pub refused: u64,
+    /// Calls without an answer, or without one that makes sense.
+    pub unanswered: u64,
+    /// Calls that follow a failed one of the same device.
+    pub retries: u64,
+}
+
+/// Everything counted.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// A row a second, without `outstanding`.
+    pub seconds: Vec<Second>,
+    /// Answered batches.
+    pub batches: Durations,
+    /// Answered heartbeats.
+    pub heartbeats: Durations,
+    /// Answered walks.
+    pub manifests: Durations,
+    /// Calls of any class that were refused as busy: how soon a device is told.
+    pub sheds: Durations,
+    /// Failed calls by code.
+    pub failures: BTreeMap<String, u64>,
+    /// Calls made.
+    pub calls: u64,
+    /// Calls in flight now.
+    pub in_flight: u64,
+    /// The most calls in flight.
+    pub in_flight_max: u64,
+    /// Punches sent, each time counted.
+    pub items_sent: u64,
+    /// Batches sent once more on purpose.
+    pub batches_twice: u64,
+    /// Items of garbage sent.
+    pub garbage_sent: u64,
+    /// Items of garbage answered with anything but `quarantined`.
+    pub garbage_taken: u64,
+    /// Times that a device's folder refused.
+    pub store_failures: u64,
+    /// What waited when the gate opened.
+    pub outstanding: u64,
+    /// Of it, what is acknowledged.
+    pub acknowledged: u64,
+}
+
+/// Counts.
+#[derive(Debug)]
+pub struct Meter {
+    tally: Mutex<(Instant, Tally)>,
+}
+
+impl Meter {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { tally: Mutex::new((Instant::now(), Tally::default())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Instant, Tally)> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gate opens now; `outstanding` punches wait.
+    pub fn open_gate(&self, outstanding: u64) {
+        *self.lock() = (Instant::now(), Tally { outstanding, ..Tally::default() });
+    }
+
+    /// Since the gate opened.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().0.elapsed()
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().1.clone()
+    }
+
+    /// Punches outstanding, acknowledged, and calls shed so far, for whoever watches.
+    pub fn glance(&self) -> (u64, u64) {
+        let tally = &self.lock().1;
+        let sheds = tally.seconds.iter().map(|second| second.busy_503 + second.busy_429).sum();
+        (tally.acknowledged, sheds)
+    }
+
+    /// Counts something beside calls.
+    pub fn count(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.lock().1);
+    }
+
+    /// A call starts; `retry` when the same device's last one failed.
+    pub fn asked(&self, retry: bool) {
+        let mut counted = self.lock();
+        let (start, tally) = &mut *counted;
+        tally.calls += 1;
+        tally.in_flight += 1;
+        tally.in_flight_max = tally.in_flight_max.max(tally.in_flight);
+        tally.at(start.elapsed()).retries += u64::from(retry);
+    }
+
+    /// A call ended after `took`.
+    pub fn answered(&self, class: Class, took: Duration, failure: Option<&CallError>) {
+        let mut counted = self.lock();
+        let (start, tally) = &mut *counted;
+        tally.settle(start.elapsed(), class, took, failure);
+    }
+
+    /// A call was given up when the time was over.
+    pub fn abandoned(&self) {
+        self.count(|tally| tally.in_flight = tally.in_flight.saturating_sub(1));
+    }
+
+    /// Punches are acknowledged in their device's file.
+    pub fn acknowledged(&self, punches: u64) {
+        let mut counted = self.lock();
+        let (start, tally) = &mut *counted;
+        tally.acknowledged += punches;
+        tally.at(start.elapsed()).acknowledged += punches;
+    }
+}
+
+impl Tally {
+    fn at(&mut self, elapsed: Duration) -> &mut Second {
+        let second = (elapsed.as_secs() as usize).min(SECONDS_MAX - 1);
+        if self.seconds.len() <= second {
+            self.seconds.resize(second + 1, Second::default());
+        }
+        &mut self.seconds[second]
+    }
+
+    fn settle(
+        &mut self,
+        elapsed: Duration,
+        class: Class,
+        took: Duration,
+        failure: Option<&CallError>,
+    ) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let Some(error) = failure else {
+            match class {
+                Class::Batch => self.batches.add_us(took_us),
+                Class::Heartbeat => self.heartbeats.add_us(took_us),
+                Class::Manifest => self.manifests.add_us(took_us),
+            }
+            let second = self.at(elapsed);
+            match class {
+                Class::Batch => second.batches += 1,
+                Class::Heartbeat => second.heartbeats += 1,
+                Class::Manifest => second.manifests += 1,
+            }
+            return;
+        };
+        *self.failures.entry(error.code().to_owned()).or_default() += 1;
+        if matches!(error, CallError::Busy { .. }) {
+            self.sheds.add_us(took_us);
+        }
+        let second = self.at(elapsed);
+        match error {
+            CallError::Busy { code, .. } if code == "busy" => second.busy_503 += 1,
+            CallError::Busy { .. } => second.busy_429 += 1,
+            CallError::Refused { .. } => second.refused += 1,
+            CallError::Unreachable(_) | CallError::Senseless { .. } => second.unanswered += 1,
+        }
+    }
+
+    /// The rows, each with what waited at its end.
+    pub fn series(&self) -> Vec<Second> {
+        let mut outstanding = self.outstanding;
+        self.seconds
+            .iter()
+            .map(|second| {
+                outstanding = outstanding.saturating_sub(second.acknowledged);
+                Second { outstanding, ..*second }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn busy(code: &str) -> CallError {
+        CallError::Busy { code: code.to_owned(), detail: String::new(), retry_after: None }
+    }
+
+    #[test]
+    fn calls_land_in_their_second_and_class() {
+        let mut tally = Tally::default();
+        tally.settle(S / 2, Class::Heartbeat, S / 10, None);
+        tally.settle(S * 2, Class::Batch, S, None);
+        tally.settle(S * 2, Class::Batch, S / 4, Some(&busy("busy")));
+        tally.settle(S * 2, Class::Batch, S / 4, Some(&busy("one_at_a_time")));
+        tally.settle(S * 3, Class::Manifest, S, Some(&CallError::Unreachable("cut".to_owned())));
+        let rows = tally.series();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[0], Second { heartbeats: 1, ..Second::default() });
+        assert_eq!(rows[1], Second::default());
+        assert_eq!(rows[2], Second { batches: 1, busy_503: 1, busy_429: 1, ..Second::default() });
+        assert_eq!(rows[3], Second { unanswered: 1, ..Second::default() });
+        let counts = [&tally.batches, &tally.heartbeats, &tally.manifests, &tally.sheds]
+            .map(|durations| durations.percentiles().count);
+        assert_eq!(counts, [1, 1, 0, 2]);
+        assert_eq!(tally.failures["one_at_a_time"], 1);
+    }
+
+    #[test]
+    fn outstanding_goes_down_with_what_is_acknowledged() {
+        let mut tally = Tally { outstanding: 10, ..Tally::default() };
+        tally.at(S).acknowledged += 4;
+        tally.at(S * 3).acknowledged += 6;
+        let outstanding: Vec<u64> = tally.series().iter().map(|row| row.outstanding).collect();
+        assert_eq!(outstanding, [10, 6, 6, 0]);
+    }
+}

@@ -1,0 +1,120 @@
+//! Bounds on what a fleet holds at once: open files, and batches in memory.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::{duration_ms, member::SimulatedClock, plan::Plan};
+use crate::{
+    device::{Device, Options},
+    folder::AgentLock,
+    store::StoreError,
+};
+
+/// The most files of devices that are open at a time.
+pub const FILES_MAX: usize = 256;
+/// What an open device takes of them: its database, log, index of the log, lock, and for a moment
+/// the folder itself.
+const FILES_PER_DEVICE: usize = 5;
+/// Memory for batches on their way, all devices together, in KiB.
+const BODIES_KIB_MAX: usize = 512 << 10;
+/// What a punch on its way takes of it, in KiB: its bytes, the same in base64, and the body.
+const ITEM_KIB: usize = 3;
+
+/// What is left of the bounds.
+#[derive(Debug)]
+pub struct Places {
+    files: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+    waited_ms: AtomicU64,
+}
+
+/// An open device. Closed by [`Visit::end`]; the place is free again then.
+pub struct Visit {
+    /// The device.
+    pub device: Device,
+    _agent: AgentLock,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    /// Closes the device's files.
+    pub async fn end(self) {
+        self.device.close().await;
+    }
+}
+
+impl Places {
+    /// All of them free.
+    pub fn new() -> Self {
+        Self {
+            files: Arc::new(Semaphore::new(FILES_MAX / FILES_PER_DEVICE)),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            waited_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for an open device.
+    ///
+    /// # Errors
+    /// Never while the fleet lives.
+    pub async fn file(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.files.clone().acquire_owned().await.map_err(StoreError::unreadable)
+    }
+
+    /// Opens the enrolled device `index` of `plan`, as its agent; its clock is off by `clock_off_s`.
+    ///
+    /// # Errors
+    /// When its folder can't be opened.
+    pub async fn visit(
+        &self,
+        plan: &Plan,
+        index: usize,
+        clock_off_s: i64,
+    ) -> Result<Visit, StoreError> {
+        let place = self.file().await?;
+        let device = Device::open(plan.folder(index), options(plan, clock_off_s)).await?;
+        let agent = device.lock_agent()?;
+        Ok(Visit { device, _agent: agent, _place: place })
+    }
+
+    /// Room in memory for a batch of `items`. The wait for it is the simulator's, not the server's, and
+    /// is added up for the report.
+    ///
+    /// # Errors
+    /// Never while the fleet lives.
+    pub async fn body(&self, items: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        let kib = u32::try_from((items * ITEM_KIB).min(BODIES_KIB_MAX)).unwrap_or(u32::MAX);
+        if let Ok(room) = self.bodies.clone().try_acquire_many_owned(kib) {
+            return Ok(room);
+        }
+        let since = Instant::now();
+        let room =
+            self.bodies.clone().acquire_many_owned(kib).await.map_err(StoreError::unreadable)?;
+        self.waited_ms.fetch_add(duration_ms(since.elapsed()), Ordering::Relaxed);
+        Ok(room)
+    }
+
+    /// How long devices waited for room in memory, all together, in milliseconds.
+    pub fn waited_ms(&self) -> u64 {
+        self.waited_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// How a device of `plan` is opened.
+pub fn options(plan: &Plan, clock_off_s: i64) -> Options {
+    Options {
+        clock: Arc::new(SimulatedClock::off_by(clock_off_s)),
+        seed: None,
+        pages_max: None,
+        retry_cap_ms: plan.retry_cap_ms,
+        spread_cap_s: plan.spread_cap_s,
+        synced: plan.synced,
+    }
+}

@@ -1,0 +1,581 @@
+//! What a run showed: for a person at a glance, and as JSON.
+
+use std::{collections::BTreeMap, fmt};
+
+use punchtrail_domain::Time;
+use serde::Serialize;
+
+use super::{
+    Fleet, Misbehaviour, duration_ms,
+    member::Member,
+    meter::{Second, Tally},
+    percentiles::{Percentiles, of_sorted},
+};
+use crate::APP;
+
+/// How many discrepancies are listed; all are counted.
+const DISCREPANCIES_LISTED_MAX: usize = 20;
+/// Over how many seconds the highest rate is taken.
+const PEAK_S: usize = 5;
+
+/// What a run showed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Program and version.
+    pub app: &'static str,
+    /// When it was made.
+    pub at: Time,
+    /// The server.
+    pub server: String,
+    /// The seed that chose everything that was chosen.
+    pub seed: u64,
+    /// How many devices.
+    pub devices: usize,
+    /// How many punches each captured in this run.
+    pub punches_each: usize,
+    /// What some did wrong, and how many.
+    pub misbehaviour: MisbehaviourReport,
+    /// How long each part took.
+    pub phases: Phases,
+    /// Whether the promise held.
+    pub outcome: Outcome,
+    /// How soon devices were drained.
+    pub drained: Drained,
+    /// Rates.
+    pub rate: Rate,
+    /// Durations of answered calls by class, and of refusals as busy.
+    pub latency: Latency,
+    /// Calls that failed.
+    pub failures: Failures,
+    /// What was sent.
+    pub sent: Sent,
+    /// Where the simulator isn't a fleet at doors.
+    pub simulator: Simulator,
+    /// A row a second from the gate on.
+    pub seconds: Vec<Second>,
+}
+
+/// What some devices did wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct MisbehaviourReport {
+    /// What.
+    pub modes: Vec<Misbehaviour>,
+    /// How many devices did.
+    pub devices: usize,
+}
+
+/// Seconds of each part.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Phases {
+    /// Enrolling, or opening what was enrolled before.
+    pub enrol_s: f64,
+    /// Capturing offline.
+    pub capture_s: f64,
+    /// From the gate on, to the last device's last heartbeat.
+    pub deliver_s: f64,
+    /// Reading all files anew.
+    pub check_s: f64,
+}
+
+/// What the files say after the run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Checked {
+    /// Acknowledged captures by status; of all runs of these folders.
+    pub by_status: BTreeMap<String, u64>,
+    /// Captures that wait.
+    pub waiting: u64,
+    /// What doesn't agree, device by device.
+    pub discrepancies: Vec<String>,
+}
+
+/// Whether the promise held.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Everything acknowledged, and everything agrees.
+    pub complete: bool,
+    /// Punches that waited when the gate opened.
+    pub outstanding: u64,
+    /// Of them, acknowledged.
+    pub acknowledged: u64,
+    /// Punches that wait now, by the files.
+    pub unacknowledged: u64,
+    /// Devices that delivered everything and said so.
+    pub devices_finished: usize,
+    /// What the files say that the server answered; of all runs of these folders.
+    pub by_status: BTreeMap<String, u64>,
+    /// How many things don't agree.
+    pub discrepancies: usize,
+    /// The first of them.
+    pub discrepancies_listed: Vec<String>,
+}
+
+/// How soon devices were drained, in seconds after the gate opened.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Drained {
+    /// All.
+    pub all: DrainedOf,
+    /// Those that behave.
+    pub well_behaved: DrainedOf,
+    /// Those that don't.
+    pub misbehaving: DrainedOf,
+}
+
+/// The same of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct DrainedOf {
+    /// How many devices.
+    pub devices: usize,
+    /// How many are drained.
+    pub drained: usize,
+    /// Half of the drained ones.
+    pub p50_s: Option<f64>,
+    /// 99 of a hundred.
+    pub p99_s: Option<f64>,
+    /// The last.
+    pub last_s: Option<f64>,
+}
+
+/// Rates.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Rate {
+    /// From the gate to the last acknowledgement.
+    pub last_acknowledged_s: f64,
+    /// Punches a second, over that time.
+    pub mean_per_s: f64,
+    /// Punches a second from the time a tenth was acknowledged to nine tenths.
+    pub middle_per_s: f64,
+    /// Punches a second in the best five seconds.
+    pub peak_per_s: f64,
+}
+
+/// Durations.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Batches.
+    pub batches: Percentiles,
+    /// Heartbeats.
+    pub heartbeats: Percentiles,
+    /// Walks of the manifest, all pages.
+    pub manifest: Percentiles,
+    /// Refusals as busy, of any class: how soon a device is told.
+    pub sheds: Percentiles,
+}
+
+/// Calls that failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failures {
+    /// 503.
+    pub busy_503: u64,
+    /// 429.
+    pub busy_429: u64,
+    /// Other refusals.
+    pub refused: u64,
+    /// No answer, or none that makes sense.
+    pub unanswered: u64,
+    /// Calls that followed a failed one of the same device.
+    pub retries: u64,
+    /// All by code.
+    pub by_code: BTreeMap<String, u64>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Sent {
+    /// Calls.
+    pub calls: u64,
+    /// The most in flight at once.
+    pub in_flight_max: u64,
+    /// Punches, each time counted.
+    pub items: u64,
+    /// Batches sent twice on purpose.
+    pub batches_twice: u64,
+    /// Items of garbage.
+    pub garbage: u64,
+}
+
+/// Where the simulator isn't a fleet at doors.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Simulator {
+    /// Captures were made in one transaction a device.
+    pub bulk_capture: bool,
+    /// Whether commits waited for this machine's disk.
+    pub synced: bool,
+    /// The most files of devices open at a time.
+    pub files_max: usize,
+    /// How long devices waited for memory of the simulator, all together, in milliseconds.
+    pub waited_for_memory_ms: u64,
+    /// Times that a device's folder refused.
+    pub store_failures: u64,
+}
+
+impl Checked {
+    /// Takes the account of one device's file.
+    pub(super) fn device(
+        &mut self,
+        index: usize,
+        statuses: &[(Option<String>, u64)],
+        acked_through: u64,
+        seq: u64,
+    ) {
+        let mut waiting = 0;
+        for (status, captures) in statuses {
+            match status {
+                None => waiting += captures,
+                Some(status) => {
+                    *self.by_status.entry(status.clone()).or_default() += captures;
+                    if !matches!(status.as_str(), "applied" | "duplicate") {
+                        self.disagree(index, &format!("{captures} of its punches are {status}"));
+                    }
+                }
+            }
+        }
+        self.waiting += waiting;
+        if waiting == 0 && acked_through != seq {
+            self.disagree(
+                index,
+                &format!(
+                    "all of its punches up to number {seq} are acknowledged, but the server says that it \
+                     holds them without a hole up to {acked_through} only"
+                ),
+            );
+        }
+    }
+
+    fn disagree(&mut self, index: usize, what: &str) {
+        self.discrepancies.push(format!("device {index:05}: {what}"));
+    }
+}
+
+/// Puts the report together.
+pub(super) fn compose(
+    fleet: &Fleet,
+    members: &[Member],
+    mut checked: Checked,
+    phases: Phases,
+) -> Report {
+    let (plan, tally) = (&fleet.plan, fleet.meter.tally());
+    let seconds = tally.series();
+    if tally.garbage_taken > 0 {
+        let taken = tally.garbage_taken;
+        checked.discrepancies.push(format!("{taken} items of garbage weren't quarantined"));
+    }
+    let finished = members.iter().filter(|member| member.finished).count();
+    Report {
+        app: APP,
+        at: jiff::Timestamp::now().into(),
+        server: plan.server.clone(),
+        seed: plan.seed,
+        devices: plan.devices,
+        punches_each: plan.punches,
+        misbehaviour: MisbehaviourReport {
+            modes: plan.misbehaviours.clone(),
+            devices: members.iter().filter(|member| member.behaviour.misbehaves).count(),
+        },
+        phases,
+        outcome: Outcome {
+            complete: checked.waiting == 0
+                && checked.discrepancies.is_empty()
+                && finished == members.len(),
+            outstanding: tally.outstanding,
+            acknowledged: tally.acknowledged,
+            unacknowledged: checked.waiting,
+            devices_finished: finished,
+            by_status: checked.by_status,
+            discrepancies: checked.discrepancies.len(),
+            discrepancies_listed: checked
+                .discrepancies
+                .into_iter()
+                .take(DISCREPANCIES_LISTED_MAX)
+                .collect(),
+        },
+        drained: drained(members),
+        rate: rate(&seconds),
+        latency: Latency {
+            batches: tally.batches.percentiles(),
+            heartbeats: tally.heartbeats.percentiles(),
+            manifest: tally.manifests.percentiles(),
+            sheds: tally.sheds.percentiles(),
+        },
+        failures: failures(&tally),
+        sent: Sent {
+            calls: tally.calls,
+            in_flight_max: tally.in_flight_max,
+            items: tally.items_sent,
+            batches_twice: tally.batches_twice,
+            garbage: tally.garbage_sent,
+        },
+        simulator: Simulator {
+            bulk_capture: true,
+            synced: plan.synced,
+            files_max: super::FILES_MAX,
+            waited_for_memory_ms: fleet.places.waited_ms(),
+            store_failures: tally.store_failures,
+        },
+        seconds,
+    }
+}
+
+fn failures(tally: &Tally) -> Failures {
+    let sum = |part: fn(&Second) -> u64| tally.seconds.iter().map(part).sum();
+    Failures {
+        busy_503: sum(|second| second.busy_503),
+        busy_429: sum(|second| second.busy_429),
+        refused: sum(|second| second.refused),
+        unanswered: sum(|second| second.unanswered),
+        retries: sum(|second| second.retries),
+        by_code: tally.failures.clone(),
+    }
+}
+
+fn drained(members: &[Member]) -> Drained {
+    let times = |wanted: fn(&Member) -> bool| -> Vec<Option<u64>> {
+        members
+            .iter()
+            .filter(|member| wanted(member))
+            .map(|member| member.drained.map(duration_ms))
+            .collect()
+    };
+    Drained {
+        all: drained_of(times(|_| true)),
+        well_behaved: drained_of(times(|member| !member.behaviour.misbehaves)),
+        misbehaving: drained_of(times(|member| member.behaviour.misbehaves)),
+    }
+}
+
+/// Of devices' times in milliseconds; none for one that isn't drained.
+fn drained_of(times: Vec<Option<u64>>) -> DrainedOf {
+    let devices = times.len();
+    let mut known: Vec<u64> = times.into_iter().flatten().collect();
+    known.sort_unstable();
+    let at = |share| of_sorted(&known, share).map(|ms| ms as f64 / 1_000.0);
+    DrainedOf { devices, drained: known.len(), p50_s: at(0.5), p99_s: at(0.99), last_s: at(1.0) }
+}
+
+/// Rates from the rows.
+fn rate(seconds: &[Second]) -> Rate {
+    let total: u64 = seconds.iter().map(|second| second.acknowledged).sum();
+    let last = seconds.iter().rposition(|second| second.acknowledged > 0).map_or(0, |s| s + 1);
+    let reached = |share: f64| {
+        let wanted = (share * total as f64).ceil() as u64;
+        let mut sum = 0;
+        seconds.iter().position(|second| {
+            sum += second.acknowledged;
+            sum >= wanted
+        })
+    };
+    let per_s = |punches: f64, seconds: usize| match seconds {
+        0 => 0.0,
+        seconds => punches / seconds as f64,
+    };
+    let middle = reached(0.1).zip(reached(0.9)).map_or(0.0, |(from, until)| {
+        let within: u64 = seconds[from..=until].iter().map(|second| second.acknowledged).sum();
+        per_s(within as f64, until - from + 1)
+    });
+    let peak: u64 = seconds
+        .windows(PEAK_S.min(seconds.len()).max(1))
+        .map(|window| window.iter().map(|second| second.acknowledged).sum())
+        .max()
+        .unwrap_or(0);
+    Rate {
+        last_acknowledged_s: last as f64,
+        mean_per_s: per_s(total as f64, last),
+        middle_per_s: middle,
+        peak_per_s: per_s(peak as f64, PEAK_S.min(seconds.len())),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = &self.outcome;
+        let verdict = if outcome.complete {
+            "COMPLETE: every punch is acknowledged, and the files agree with the server"
+        } else if outcome.unacknowledged > 0 {
+            "NOT COMPLETE: punches still wait. They are safe in the devices' files; run again with \
+             --punches 0 to go on"
+        } else {
+            "NOT COMPLETE: see below"
+        };
+        writeln!(f, "{verdict}\n")?;
+        writeln!(
+            f,
+            "  devices      {} ({} drained and said so), seed {}",
+            grouped(self.devices as u64),
+            grouped(outcome.devices_finished as u64),
+            self.seed
+        )?;
+        if !self.misbehaviour.modes.is_empty() {
+            let modes: Vec<&str> = self.misbehaviour.modes.iter().map(|one| one.as_str()).collect();
+            writeln!(
+                f,
+                "  misbehaving  {} of them: {}",
+                grouped(self.misbehaviour.devices as u64),
+                modes.join(", ")
+            )?;
+        }
+        let statuses: Vec<String> = outcome
+            .by_status
+            .iter()
+            .map(|(status, captures)| format!("{} {status}", grouped(*captures)))
+            .collect();
+        writeln!(
+            f,
+            "  punches      {} waited, {} acknowledged, {} still wait; in the files: {}",
+            grouped(outcome.outstanding),
+            grouped(outcome.acknowledged),
+            grouped(outcome.unacknowledged),
+            if statuses.is_empty() { "none".to_owned() } else { statuses.join(", ") }
+        )?;
+        for line in &outcome.discrepancies_listed {
+            writeln!(f, "  ! {line}")?;
+        }
+        let unlisted = outcome.discrepancies - outcome.discrepancies_listed.len();
+        if unlisted > 0 {
+            writeln!(f, "  ! and {unlisted} more")?;
+        }
+        self.speed(f)?;
+        self.calls(f)?;
+        self.caveats(f)
+    }
+}
+
+impl Report {
+    fn speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rate, phases) = (&self.rate, &self.phases);
+        writeln!(
+            f,
+            "  time         enrolling {:.0} s, capturing {:.0} s, delivering {:.0} s, checking {:.0} s",
+            phases.enrol_s, phases.capture_s, phases.deliver_s, phases.check_s
+        )?;
+        writeln!(
+            f,
+            "  punches/s    {} mean, {} from a tenth to nine tenths, {} in the best {PEAK_S} s\n",
+            grouped(rate.mean_per_s as u64),
+            grouped(rate.middle_per_s as u64),
+            grouped(rate.peak_per_s as u64)
+        )?;
+        writeln!(f, "  drained, s after the gate     devices      p50      p99     last")?;
+        let rows = [
+            ("all", self.drained.all),
+            ("well-behaved", self.drained.well_behaved),
+            ("misbehaving", self.drained.misbehaving),
+        ];
+        let all_behave = self.misbehaviour.modes.is_empty();
+        for (name, of) in rows.into_iter().take(if all_behave { 1 } else { 3 }) {
+            let shown = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
+            writeln!(
+                f,
+                "    {name:<22} {:>7}/{:<7} {:>6} {:>8} {:>8}",
+                of.drained,
+                of.devices,
+                shown(of.p50_s),
+                shown(of.p99_s),
+                shown(of.last_s)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n  answered in, ms          calls      p50      p90      p99    p99.9      max"
+        )?;
+        let rows = [
+            ("batches", self.latency.batches),
+            ("heartbeats", self.latency.heartbeats),
+            ("manifest", self.latency.manifest),
+            ("refused as busy", self.latency.sheds),
+        ];
+        for (name, p) in rows {
+            if p.count == 0 {
+                writeln!(f, "    {name:<18} {:>9}        -", 0)?;
+                continue;
+            }
+            writeln!(
+                f,
+                "    {name:<18} {:>9} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>8.1}",
+                grouped(p.count),
+                p.p50_ms,
+                p.p90_ms,
+                p.p99_ms,
+                p.p999_ms,
+                p.max_ms
+            )?;
+        }
+        let failures = &self.failures;
+        writeln!(
+            f,
+            "\n  shed         {} with 503, {} with 429; {} refused otherwise, {} without an answer; {} retries",
+            grouped(failures.busy_503),
+            grouped(failures.busy_429),
+            grouped(failures.refused),
+            grouped(failures.unanswered),
+            grouped(failures.retries)
+        )?;
+        if !failures.by_code.is_empty() {
+            let codes: Vec<String> = failures
+                .by_code
+                .iter()
+                .map(|(code, calls)| format!("{code} {}", grouped(*calls)))
+                .collect();
+            writeln!(f, "  by code      {}", codes.join(", "))?;
+        }
+        writeln!(
+            f,
+            "  sent         {} calls, at most {} at once; {} punches",
+            grouped(self.sent.calls),
+            grouped(self.sent.in_flight_max),
+            grouped(self.sent.items)
+        )?;
+        if self.sent.batches_twice + self.sent.garbage > 0 {
+            writeln!(
+                f,
+                "               on purpose: {} batches twice, {} items of garbage",
+                grouped(self.sent.batches_twice),
+                grouped(self.sent.garbage)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn caveats(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let synced = if self.simulator.synced { "synced" } else { "not synced" };
+        writeln!(
+            f,
+            "\n  Captured in bulk (same bytes, chain and signatures, one transaction a device); files {synced}; \
+             at most {} open at once.",
+            self.simulator.files_max
+        )?;
+        if self.simulator.waited_for_memory_ms > 0 {
+            writeln!(
+                f,
+                "  The simulator held batches back for {:.1} s in all, to bound its own memory.",
+                self.simulator.waited_for_memory_ms as f64 / 1_000.0
+            )?;
+        }
+        if self.simulator.store_failures > 0 {
+            writeln!(
+                f,
+                "  Devices' folders refused {} times; the log says why.",
+                self.simulator.store_failures
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with its thousands told apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
