@@ -102,7 +102,7 @@ impl Committer {
         }
         match self.commit(&group).await {
             Ok(verdicts) => answer_each(group, verdicts),
-            Err(sqlx::Error::Database(error)) if group.len() > 1 => {
+            Err(sqlx::Error::Database(error)) if group.len() > 1 && refuses_a_row(&*error) => {
                 tracing::error!(%error, callers = group.len(), "a group was refused; each alone now");
                 for request in group {
                     let alone = [request];
@@ -204,6 +204,12 @@ impl Committer {
         rows.copy_into(tx, COPY_EVENTS).await?;
         Ok(recorded)
     }
+}
+
+/// Whether the database refused what was written (SQLSTATE classes 22 and 23), and not the connection:
+/// then another group may well pass.
+fn refuses_a_row(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>) {
