@@ -27,13 +27,13 @@ const TOO_LARGE_BYTES: usize = 5_000;
 pub enum Misbehaviour {
     /// No spread after a reconnect, no rate, no pause between batches.
     NoThrottle,
-    /// Every failure is followed by the same pause of [`FIXED_RETRY_MS`], without growth or jitter.
+    /// Every failure is followed by the same pause of `FIXED_RETRY_MS`, without growth or jitter.
     FixedRetry,
     /// Waits as if the server had asked for nothing.
     IgnoreRetryAfter,
-    /// Sends [`DUPLICATES_SHARE`] of its batches twice.
+    /// Sends `DUPLICATES_SHARE` of its batches twice.
     Duplicates,
-    /// Adds [`GARBAGE_SHARE`] of items that aren't captures.
+    /// Adds `GARBAGE_SHARE` of items that aren't captures.
     Garbage,
     /// Captures and heartbeats by a clock that is hours off.
     Clocks,
