@@ -248,23 +248,26 @@ impl Server {
         self.post("/v1/devices/self/heartbeat", heartbeat).await
     }
 
-    /// Delivers captures.
+    /// Delivers captures. Only the body that goes out is held while the answer is waited for.
     ///
     /// # Errors
     /// As the call went; whatever it is, sending again is safe.
     pub async fn deliver(
         &self,
         site: SiteId,
-        batch: &BatchRequest,
+        batch: BatchRequest,
     ) -> Result<BatchOutcome, CallError> {
-        let outcome: BatchOutcome =
-            self.post(&format!("/v1/sites/{site}/punches/batch"), batch).await?;
-        if outcome.results.len() == batch.punches.len() {
+        let items = batch.punches.len();
+        let path = format!("/v1/sites/{site}/punches/batch");
+        let request = self.call(Method::POST, &path).json(&batch);
+        drop(batch);
+        let outcome: BatchOutcome = answer(request.send().await).await?;
+        if outcome.results.len() == items {
             return Ok(outcome);
         }
         Err(CallError::Senseless {
             status: 200,
-            detail: format!("{} results for {} items", outcome.results.len(), batch.punches.len()),
+            detail: format!("{} results for {items} items", outcome.results.len()),
         })
     }
 

@@ -114,7 +114,7 @@ pub async fn run(
     stop: &CancellationToken,
 ) -> Result<Report, FleetError> {
     plan.check()?;
-    let fleet = Arc::new(Fleet { places: Places::new(), meter: Meter::new(), plan });
+    let fleet = Arc::new(Fleet { places: Places::new(plan.memory_mib), meter: Meter::new(), plan });
     let mut phases = Phases::default();
     let timed = Instant::now();
     let mut members = setup::enrol(&fleet, progress, stop).await?;

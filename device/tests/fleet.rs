@@ -45,6 +45,7 @@ fn plan(server: &StandIn, dir: &Path, devices: usize, punches: usize) -> Plan {
         offline: Duration::from_secs(8 * 3_600),
         spread_cap_s: None,
         retry_cap_ms: 2_000,
+        memory_mib: 64,
         synced: false,
         own_server: false,
     }

@@ -57,6 +57,9 @@ pub struct FleetArguments {
     /// Hours before now that the punches are spread over.
     #[arg(long, default_value_t = 8.0, value_name = "HOURS")]
     offline_h: f64,
+    /// Memory for batches on their way, all devices together, in MiB.
+    #[arg(long, default_value_t = 1_024, value_name = "MIB")]
+    memory_mib: u32,
     /// Waits for this machine's disk at each commit, as a device at a door does.
     #[arg(long)]
     synced: bool,
@@ -98,6 +101,7 @@ impl FleetArguments {
             offline: Duration::from_secs_f64(self.offline_h * 3_600.0),
             spread_cap_s,
             retry_cap_ms,
+            memory_mib: self.memory_mib,
             synced: self.synced,
             own_server: self.i_own_this_server,
         })

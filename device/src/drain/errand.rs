@@ -187,7 +187,7 @@ impl Device {
             return Ok(Sent { seqs, took_ms: 0, outcome: Ok(0) });
         }
         let asked_at = Instant::now();
-        let answered = server.deliver(identity.site, &batch).await;
+        let answered = server.deliver(identity.site, batch).await;
         let took_ms = asked_at.elapsed().as_millis() as u64;
         let outcome = match answered.and_then(|outcome| matched(&items, outcome)) {
             Ok((acknowledged, outcome)) => {
@@ -316,7 +316,7 @@ pub(crate) fn concerns_the_content(error: &CallError) -> bool {
 }
 
 /// The longest run of `waiting` that fits a body, and that body.
-fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
+pub(crate) fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
     let mut room = BATCH_BYTES_MAX - BATCH_MARGIN_BYTES;
     let mut items = Vec::with_capacity(waiting.len());
     let mut batch = BatchRequest { punches: Vec::with_capacity(waiting.len()) };

@@ -22,16 +22,15 @@ pub const FILES_MAX: usize = 256;
 /// What an open device takes of them: its database, log, index of the log, lock, and for a moment
 /// the folder itself.
 const FILES_PER_DEVICE: usize = 5;
-/// Memory for batches on their way, all devices together, in KiB.
-const BODIES_KIB_MAX: usize = 512 << 10;
-/// What a punch on its way takes of it, in KiB: its bytes, the same in base64, and the body.
-const ITEM_KIB: usize = 3;
+/// What a punch on its way takes of the memory for batches, in KiB.
+const ITEM_KIB: usize = 1;
 
 /// What is left of the bounds.
 #[derive(Debug)]
 pub struct Places {
     files: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    bodies_kib: usize,
     waited_ms: AtomicU64,
 }
 
@@ -51,11 +50,13 @@ impl Visit {
 }
 
 impl Places {
-    /// All of them free.
-    pub fn new() -> Self {
+    /// All of them free: `memory_mib` for batches on their way.
+    pub fn new(memory_mib: u32) -> Self {
+        let bodies_kib = (memory_mib as usize) << 10;
         Self {
             files: Arc::new(Semaphore::new(FILES_MAX / FILES_PER_DEVICE)),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            bodies: Arc::new(Semaphore::new(bodies_kib)),
+            bodies_kib,
             waited_ms: AtomicU64::new(0),
         }
     }
@@ -90,7 +91,7 @@ impl Places {
     /// # Errors
     /// Never while the fleet lives.
     pub async fn body(&self, items: usize) -> Result<OwnedSemaphorePermit, StoreError> {
-        let kib = u32::try_from((items * ITEM_KIB).min(BODIES_KIB_MAX)).unwrap_or(u32::MAX);
+        let kib = u32::try_from((items * ITEM_KIB).min(self.bodies_kib)).unwrap_or(u32::MAX);
         if let Ok(room) = self.bodies.clone().try_acquire_many_owned(kib) {
             return Ok(room);
         }

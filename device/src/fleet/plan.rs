@@ -15,6 +15,8 @@ pub const DEVICES_MAX: usize = 20_000;
 pub const PUNCHES_MAX: usize = 10_000;
 /// The longest time that captures are spread over, in seconds: a site's usual look-back.
 const OFFLINE_S_MAX: u64 = 30 * 86_400;
+/// Memory for batches on their way, in MiB: at least a large batch, at most what a permit can count.
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 16..=1 << 20;
 /// Open files beside the devices' connections and their folders: libraries, logs, the runtime.
 const FILES_SPARE: u64 = 128;
 
@@ -62,6 +64,9 @@ pub struct Plan {
     pub spread_cap_s: Option<u32>,
     /// Bounds the waits between tries that a device chooses itself, in milliseconds.
     pub retry_cap_ms: u64,
+    /// Memory for batches on their way, all devices together, in MiB. Devices wait for it when it is
+    /// used up, and the report says how long.
+    pub memory_mib: u32,
     /// Whether commits wait for this machine's disk.
     pub synced: bool,
     /// The operator says that a server elsewhere is theirs.
@@ -95,6 +100,9 @@ impl Plan {
             return refused(
                 "captures are spread over at least a second, at most 30 days".to_owned(),
             );
+        }
+        if !MEMORY_MIB.contains(&self.memory_mib) {
+            return refused("batches on their way need 16 MiB at least".to_owned());
         }
         if matches!(&self.pairing, Pairing::Operator { sites, .. } if sites.is_empty()) {
             return refused("name at least one site with --site".to_owned());

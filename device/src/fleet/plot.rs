@@ -9,7 +9,7 @@ use plotters::{
 use super::{
     meter::Second,
     percentiles::Percentiles,
-    report::{Outcome, Report},
+    report::{Outcome, Report, grouped},
 };
 
 const WIDTH: u32 = 1_280;
@@ -74,6 +74,11 @@ pub fn plot(report: &Report) -> Result<String, PlotError> {
                 ("retries", GREY, |s| s.retries as f64),
             ];
             curves(refused, "Refused calls and retries per second", &slots, &troubles)?;
+            if slots.rows.iter().all(|s| troubles.iter().all(|(.., value)| value(s) == 0.0)) {
+                let (x, y) = (LABELS as i32 + 40, 120);
+                let said = text(15, GREEN, HPos::Left, VPos::Top);
+                refused.draw_text("none: every call was answered", &said, (x, y)).map_err(wrong)?;
+            }
             latencies(latency, report)?;
         }
         root.present().map_err(wrong)?;
@@ -91,23 +96,27 @@ fn heading(area: &Panel<'_>, report: &Report) -> Drawn {
     let Outcome { complete, unacknowledged, acknowledged, .. } = report.outcome;
     let (verdict, color) = match complete {
         true => ("complete".to_owned(), GREEN),
-        false if unacknowledged > 0 => (format!("{unacknowledged} punches still wait"), RED),
+        false if unacknowledged > 0 => {
+            (format!("{} punches still wait", grouped(unacknowledged)), RED)
+        }
         false => ("files and server disagree".to_owned(), RED),
     };
     let misbehaving = match report.misbehaviour.modes.as_slice() {
         [] => String::new(),
         modes => {
             let modes: Vec<&str> = modes.iter().map(|one| one.as_str()).collect();
-            format!(" · {} misbehave: {}", report.misbehaviour.devices, modes.join(", "))
+            let devices = grouped(report.misbehaviour.devices as u64);
+            format!(" · {devices} misbehave: {}", modes.join(", "))
         }
     };
-    let title = format!("{} devices come back at once: {verdict}", report.devices);
+    let title = format!("{} devices come back at once: {verdict}", grouped(report.devices as u64));
     let below = format!(
-        "{acknowledged} punches in {:.0} s · {:.0}/s mean · {:.0}/s in the best 5 s · at most {} calls at once · seed {}{misbehaving}",
+        "{} punches in {:.0} s · {}/s mean · {}/s in the best 5 s · at most {} calls at once · seed {}{misbehaving}",
+        grouped(acknowledged),
         report.rate.last_acknowledged_s,
-        report.rate.mean_per_s,
-        report.rate.peak_per_s,
-        report.sent.in_flight_max,
+        grouped(report.rate.mean_per_s as u64),
+        grouped(report.rate.peak_per_s as u64),
+        grouped(report.sent.in_flight_max),
         report.seed,
     );
     area.draw_text(&title, &text(24, color, HPos::Left, VPos::Top), (20, 18)).map_err(wrong)?;
@@ -161,7 +170,7 @@ fn curves(area: &Panel<'_>, title: &str, slots: &Slots<'_>, curves: &[Curve]) ->
         .bold_line_style(FAINT)
         .axis_style(GREY)
         .label_style(text(12, GREY, HPos::Left, VPos::Top))
-        .y_labels(5)
+        .y_labels(if top <= 0.0 { 1 } else { 5 })
         .y_label_formatter(&|value| short(*value))
         .x_desc("seconds after the gate opened")
         .axis_desc_style(text(12, GREY, HPos::Left, VPos::Top))
@@ -228,7 +237,7 @@ fn latencies(area: &Panel<'_>, report: &Report) -> Drawn {
         .axis_desc_style(text(12, GREY, HPos::Left, VPos::Top))
         .x_labels(8)
         .x_label_formatter(&|ms| shown_ms(*ms))
-        .x_desc("logarithmic")
+        .x_desc("time a call took, logarithmic")
         .draw()
         .map_err(wrong)?;
     for (row, (name, p, color)) in rows.iter().enumerate() {
@@ -236,7 +245,8 @@ fn latencies(area: &Panel<'_>, report: &Report) -> Drawn {
         let said = match p.count {
             0 => format!("{name}: none"),
             calls => format!(
-                "{name}: {calls} calls, p50 {}, p99 {}, slowest {}",
+                "{name}: {} calls, p50 {}, p99 {}, slowest {}",
+                grouped(calls),
                 shown_ms(p.p50_ms),
                 shown_ms(p.p99_ms),
                 shown_ms(p.max_ms)
@@ -289,20 +299,24 @@ fn rounded_up(top: f64) -> f64 {
 
 fn short(value: f64) -> String {
     match value {
-        v if v >= 1e6 => format!("{:.1}M", v / 1e6),
-        v if v >= 10_000.0 => format!("{:.0}k", v / 1e3),
-        v if v >= 1_000.0 => format!("{:.1}k", v / 1e3),
-        v if v >= 10.0 || v == 0.0 => format!("{v:.0}"),
-        v => format!("{v:.1}"),
+        v if v >= 1e6 => format!("{}M", tenths(v / 1e6)),
+        v if v >= 1_000.0 => format!("{}k", tenths(v / 1e3)),
+        v => tenths(v),
     }
+}
+
+/// With a decimal where it says something.
+fn tenths(number: f64) -> String {
+    let text = format!("{number:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 fn shown_ms(ms: f64) -> String {
     match ms {
         ms if ms >= 10_000.0 => format!("{:.0} s", ms / 1_000.0),
-        ms if ms >= 1_000.0 => format!("{:.1} s", ms / 1_000.0),
+        ms if ms >= 1_000.0 => format!("{} s", tenths(ms / 1_000.0)),
         ms if ms >= 10.0 => format!("{ms:.0} ms"),
-        ms => format!("{ms:.1} ms"),
+        ms => format!("{} ms", tenths(ms)),
     }
 }
 
