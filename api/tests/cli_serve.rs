@@ -7,6 +7,7 @@ mod cli_common;
 use std::{process::Stdio, time::Duration};
 
 use cli_common::Scene;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -37,8 +38,8 @@ async fn serve(scene: &Scene, more: &[&str]) -> (Child, String) {
 
 /// Asks it to stop as an init system does, and gives its exit code.
 async fn stopped(mut child: Child) -> Option<i32> {
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let pid = i32::try_from(child.id().unwrap()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
     timeout(PATIENCE, child.wait()).await.expect("it stops in time").unwrap().code()
 }
 
