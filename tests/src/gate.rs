@@ -446,6 +446,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn on_a_silent_line_nobody_hears_anything_until_it_speaks_again() {
+        let gate = Gate::open(echo().await, 1).await.unwrap();
+        let mut old = call(&gate).await;
+        ask(&mut old, "before").await.unwrap();
+        gate.set(Line::Silent);
+        let mut new = call(&gate).await;
+        let speaking = std::cell::Cell::new(false);
+        let heard = async |stream| (ask(stream, "hello").await.is_err(), speaking.get());
+        let speak = async {
+            // Everything that could get through on loopback has its turn first.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            speaking.set(true);
+            gate.set(Line::Open);
+        };
+        let (old, new, ()) = tokio::join!(heard(&mut old), heard(&mut new), speak);
+        assert_eq!((old, new), ((true, true), (true, true)), "(reset, and not before it spoke)");
+        assert_eq!(ask(&mut call(&gate).await, "again").await.unwrap(), "again");
+    }
+
+    #[tokio::test]
     async fn an_answer_is_lost_only_where_it_is_asked_for() {
         let gate = Gate::open(echo().await, 1).await.unwrap();
         gate.lose_answers(Some(LostAnswers { to: "/batch".to_owned(), chance: Chance::Next(1) }));
