@@ -16,6 +16,7 @@
 //! consent in the plan. And it must never count as delivered what a file doesn't say is acknowledged.
 
 mod capture;
+mod clock;
 mod member;
 mod meter;
 mod misbehaviour;

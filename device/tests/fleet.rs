@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use punchtrail_device::{
     Device, Options,
     fleet::{self, FILES_MAX, Misbehaviour, Pairing, Plan, Progress, Report},
@@ -142,7 +143,7 @@ async fn bulk_captures_are_those_of_single_punches() {
 
 #[tokio::test]
 async fn nothing_is_lost_whatever_they_do_wrong() {
-    for mode in Misbehaviour::ALL {
+    join_all(Misbehaviour::ALL.map(async |mode| {
         let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
         {
             let mut ledger = server.ledger();
@@ -193,20 +194,22 @@ async fn nothing_is_lost_whatever_they_do_wrong() {
             _ => {}
         }
         holds_what_the_files_hold(&server, &plan, 100).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn retry_after_is_obeyed_by_those_that_behave_and_by_no_others() {
-    for (modes, obeyed) in [
+    let cases = [
         (vec![], true),
         (vec![Misbehaviour::NoThrottle], true),
         (vec![Misbehaviour::FixedRetry], true),
         (vec![Misbehaviour::IgnoreRetryAfter], false),
         (vec![Misbehaviour::FixedRetry, Misbehaviour::IgnoreRetryAfter], false),
-    ] {
+    ];
+    join_all(cases.map(async |(modes, obeyed)| {
         let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
-        server.ledger().storm = Some((2, 3));
+        server.ledger().storm = Some((2, 2));
         let mut plan = plan(&server, dir.path(), 6, 10);
         (plan.misbehaviours, plan.share) = (modes.clone(), 1.0);
         let report = run(&plan).await;
@@ -215,7 +218,8 @@ async fn retry_after_is_obeyed_by_those_that_behave_and_by_no_others() {
         assert_eq!((report.failures.busy_503, report.latency.sheds.count), (12, 12));
         assert!(report.failures.retries >= 12);
         holds_what_the_files_hold(&server, &plan, 10).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

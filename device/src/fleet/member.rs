@@ -12,9 +12,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Fleet, GATE_MS, Misbehaviour, duration_ms,
-    meter::Class,
-    misbehaviour::{DUPLICATES_SHARE, FIXED_RETRY_MS, garbage},
+    Fleet, GATE_MS,
+    clock::SimulatedClock,
+    duration_ms,
+    meter::{Class, measured},
+    misbehaviour::{Behaviour, DUPLICATES_SHARE, FIXED_RETRY_MS, garbage},
     places::Visit,
     plan::Plan,
 };
@@ -22,7 +24,7 @@ use crate::{
     APP,
     backoff::{RETRY_AFTER_MAX_S, TRY_FLOOR_MS},
     client::{BatchOutcome, CallError, Server},
-    clock::{Clock, MachineClock, Moment},
+    clock::{Clock, Moment},
     drain::{
         errand::{Setback, concerns_the_content, fitting, matched},
         lane::{Errand, Lane, Need, Next, Pace},
@@ -37,73 +39,11 @@ use crate::{
     },
 };
 
-/// Added to the machine's uptime, in milliseconds, so that a capture of days ago is of this boot.
-const UPTIME_AHEAD_MS: u64 = 31 * 86_400_000;
 /// Punches of the next batch that are read together with writing down the last one's answer, so that a
 /// slice of a drain at the policy's rate opens the file once and not twice.
 const READ_AHEAD_MAX: usize = 16;
 /// How long the waits are when a roster changed under a walk, in milliseconds.
 const WALK_AGAIN_MS: u64 = 10_000;
-
-/// The machine's clocks as a simulated device has them: up for long, and off by some.
-#[derive(Debug)]
-pub struct SimulatedClock(MachineClock);
-
-impl SimulatedClock {
-    /// Off by so many seconds.
-    pub fn off_by(offset_s: i64) -> Self {
-        Self(MachineClock { offset_s, boot: None })
-    }
-}
-
-impl Clock for SimulatedClock {
-    fn read(&self) -> Moment {
-        let mut moment = self.0.read();
-        moment.uptime_ms += UPTIME_AHEAD_MS;
-        moment
-    }
-}
-
-/// What a device does otherwise than it should.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Behaviour {
-    /// It is one of those that misbehave.
-    pub misbehaves: bool,
-    /// No spread, rate or pause.
-    pub no_throttle: bool,
-    /// Always the same pause after a failure.
-    pub fixed_retry: bool,
-    /// Deaf to `Retry-After`.
-    pub ignore_retry_after: bool,
-    /// Sends batches twice.
-    pub duplicates: bool,
-    /// Sends garbage.
-    pub garbage: bool,
-    /// Its clock is wrong.
-    pub wrong_clock: bool,
-    /// By so many seconds.
-    pub clock_off_s: i64,
-    /// Its roster is outdated. That is no misbehaviour.
-    pub stale_roster: bool,
-}
-
-impl Behaviour {
-    /// One that does all of `wrong`.
-    pub fn of(wrong: &[Misbehaviour]) -> Self {
-        let does = |one| wrong.contains(&one);
-        Self {
-            misbehaves: !wrong.is_empty(),
-            no_throttle: does(Misbehaviour::NoThrottle),
-            fixed_retry: does(Misbehaviour::FixedRetry),
-            ignore_retry_after: does(Misbehaviour::IgnoreRetryAfter),
-            duplicates: does(Misbehaviour::Duplicates),
-            garbage: does(Misbehaviour::Garbage),
-            wrong_clock: does(Misbehaviour::Clocks),
-            clock_off_s: 0,
-            stale_roster: false,
-        }
-    }
-}
 
 /// A device of the fleet, its file closed.
 pub struct Member {
@@ -301,7 +241,7 @@ impl Member {
             app: APP.to_owned(),
         };
         let call = server.heartbeat(&heartbeat);
-        let answer = measured(fleet, Class::Heartbeat, self.failing, call).await?;
+        let answer = measured(&fleet.meter, Class::Heartbeat, self.failing, call).await?;
         let reported = self.waiting > 0;
         let differs = self.roster.as_ref() != Some(&answer.roster);
         let news = answer.acked_through != self.acked_through;
@@ -319,7 +259,7 @@ impl Member {
     async fn walk(&mut self, fleet: &Fleet, lane: &mut Lane) -> Result<(), Setback> {
         let server = self.server()?;
         let call = manifest::walk(&server, self.identity.site);
-        let mut walked = measured(fleet, Class::Manifest, self.failing, call).await?;
+        let mut walked = measured(&fleet.meter, Class::Manifest, self.failing, call).await?;
         walked.rows.retain(|row| self.people.contains(&row.employee));
         let visit = self.open(fleet).await?;
         let mut write = visit.device.store().write().await?;
@@ -420,13 +360,14 @@ impl Member {
         let copy = twice.then(|| batch.clone());
         fleet.meter.count(|tally| tally.items_sent += sent);
         let call = server.deliver(site, batch);
-        let mut outcome = measured(fleet, Class::Batch, self.failing, call).await?;
+        let mut outcome = measured(&fleet.meter, Class::Batch, self.failing, call).await?;
         if let Some(copy) = copy {
             fleet.meter.count(|tally| {
                 tally.items_sent += sent;
                 tally.batches_twice += 1;
             });
-            let again = measured(fleet, Class::Batch, false, server.deliver(site, copy)).await;
+            let again =
+                measured(&fleet.meter, Class::Batch, false, server.deliver(site, copy)).await;
             outcome = again.unwrap_or(outcome);
         }
         let garbage = outcome.results.split_off(items.len().min(outcome.results.len()));
@@ -489,33 +430,4 @@ impl Member {
         visit.end().await;
         Ok(())
     }
-}
-
-/// Counts a call that may be given up on the way.
-struct Measured<'a> {
-    fleet: &'a Fleet,
-    over: bool,
-}
-
-impl Drop for Measured<'_> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.fleet.meter.abandoned();
-        }
-    }
-}
-
-async fn measured<T>(
-    fleet: &Fleet,
-    class: Class,
-    retry: bool,
-    call: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, CallError> {
-    fleet.meter.asked(retry);
-    let mut measured = Measured { fleet, over: false };
-    let since = std::time::Instant::now();
-    let ended = call.await;
-    measured.over = true;
-    fleet.meter.answered(class, since.elapsed(), ended.as_ref().err());
-    ended
 }

@@ -219,6 +219,36 @@ impl Tally {
     }
 }
 
+/// Counts a call that may be given up on the way.
+struct Measured<'a> {
+    meter: &'a Meter,
+    over: bool,
+}
+
+impl Drop for Measured<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.meter.abandoned();
+        }
+    }
+}
+
+/// Makes a call and counts it; `retry` when the same device's last one failed.
+pub async fn measured<T>(
+    meter: &Meter,
+    class: Class,
+    retry: bool,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    meter.asked(retry);
+    let mut measured = Measured { meter, over: false };
+    let since = Instant::now();
+    let ended = call.await;
+    measured.over = true;
+    meter.answered(class, since.elapsed(), ended.as_ref().err());
+    ended
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,6 +87,47 @@ impl FromStr for Misbehaviour {
     }
 }
 
+/// What a device does otherwise than it should.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Behaviour {
+    /// It is one of those that misbehave.
+    pub misbehaves: bool,
+    /// No spread, rate or pause.
+    pub no_throttle: bool,
+    /// Always the same pause after a failure.
+    pub fixed_retry: bool,
+    /// Deaf to `Retry-After`.
+    pub ignore_retry_after: bool,
+    /// Sends batches twice.
+    pub duplicates: bool,
+    /// Sends garbage.
+    pub garbage: bool,
+    /// Its clock is wrong.
+    pub wrong_clock: bool,
+    /// By so many seconds.
+    pub clock_off_s: i64,
+    /// Its roster is outdated. That is no misbehaviour.
+    pub stale_roster: bool,
+}
+
+impl Behaviour {
+    /// One that does all of `wrong`.
+    pub fn of(wrong: &[Misbehaviour]) -> Self {
+        let does = |one| wrong.contains(&one);
+        Self {
+            misbehaves: !wrong.is_empty(),
+            no_throttle: does(Misbehaviour::NoThrottle),
+            fixed_retry: does(Misbehaviour::FixedRetry),
+            ignore_retry_after: does(Misbehaviour::IgnoreRetryAfter),
+            duplicates: does(Misbehaviour::Duplicates),
+            garbage: does(Misbehaviour::Garbage),
+            wrong_clock: does(Misbehaviour::Clocks),
+            clock_off_s: 0,
+            stale_roster: false,
+        }
+    }
+}
+
 /// A clock's error in seconds: one to [`CLOCK_OFF_MAX_H`] hours, either way.
 pub fn clock_off_s(dice: &mut StdRng) -> i64 {
     let off_s = dice.random_range(3_600..=CLOCK_OFF_MAX_H * 3_600);

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{duration_ms, member::SimulatedClock, plan::Plan};
+use super::{clock::SimulatedClock, duration_ms, plan::Plan};
 use crate::{
     device::{Device, Options},
     folder::AgentLock,

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Fleet, FleetError,
-    member::{Behaviour, Member},
-    misbehaviour::clock_off_s,
+    member::Member,
+    misbehaviour::{Behaviour, clock_off_s},
     places::options,
     plan::Pairing,
     progress::Progress,
