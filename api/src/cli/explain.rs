@@ -42,7 +42,7 @@ pub(super) async fn punch(opened: &Opened, events: &[Recorded]) -> anyhow::Resul
     let explanation = account.told(&context, &names);
     let mut text = explanation.sentences.join("\n");
     if let Some(report) = &explanation.device_report {
-        text.push_str("\n\nBy the device's last report: ");
+        text.push_str("\n\n");
         text.push_str(&report.sentence);
     }
     text.push_str(&format!("\n\n(From the ledger up to position {as_of}.)"));
