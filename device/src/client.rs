@@ -28,6 +28,9 @@ const CONNECT_MS: u64 = 10_000;
 const CALL_MS: u64 = 30_000;
 /// The same for a photo, which may be 5 MiB over a slow line.
 const PHOTO_CALL_MS: u64 = 180_000;
+/// How long a connection is kept for another call, in milliseconds: over the slices of a drain, and no
+/// longer. Ten thousand devices that sit out their spread must not hold a server's connections.
+const IDLE_MS: u64 = 10_000;
 /// Rows asked for on a page of the manifest.
 const MANIFEST_LIMIT: u32 = 500;
 
@@ -171,6 +174,8 @@ impl Server {
         let mut http = reqwest::Client::builder()
             .connect_timeout(Duration::from_millis(CONNECT_MS))
             .timeout(Duration::from_millis(CALL_MS))
+            .pool_idle_timeout(Duration::from_millis(IDLE_MS))
+            .pool_max_idle_per_host(1)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .user_agent(crate::APP);

@@ -280,7 +280,8 @@ pub(super) fn compose(
                 && checked.discrepancies.is_empty()
                 && finished == members.len(),
             outstanding: tally.outstanding,
-            acknowledged: tally.acknowledged,
+            // By the files: a run that was ended in the middle of an answer counted less.
+            acknowledged: tally.outstanding.saturating_sub(checked.waiting),
             unacknowledged: checked.waiting,
             devices_finished: finished,
             by_status: checked.by_status,
