@@ -4,12 +4,11 @@
 use std::{collections::HashMap, marker::PhantomData};
 
 use cqrs_es::{
-    Aggregate, AggregateError, DomainEvent, EventEnvelope, EventStore,
-    persist::EventStoreAggregateContext,
+    Aggregate, AggregateError, EventEnvelope, EventStore, persist::EventStoreAggregateContext,
 };
 use punchtrail_domain::{AggregateType, recorded::Actor};
 
-use super::{Append, AppendError, Ledger, Metadata, NewEvent, StreamAppend, read};
+use super::{Append, AppendError, Ledger, Metadata, StreamAppend, execute::new_event, read};
 
 /// The metadata's key that names who caused an event.
 const ACTOR: &str = "actor";
@@ -88,14 +87,7 @@ impl<A: Aggregate> EventStore<A> for LedgerStore<A> {
             aggregate_type,
             aggregate_id: context.aggregate_id.clone(),
             expected: context.current_sequence as u64,
-            events: events
-                .iter()
-                .map(|event| NewEvent {
-                    event_type: event.event_type().into(),
-                    event_version: event.event_version().into(),
-                    payload: serde_json::to_string(event).unwrap_or_default(),
-                })
-                .collect(),
+            events: events.iter().map(new_event).collect(),
         };
         let actor = metadata.get(ACTOR).and_then(|actor| actor.parse().ok());
         let append = Append {

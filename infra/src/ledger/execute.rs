@@ -119,7 +119,8 @@ impl Ledger {
     }
 }
 
-fn new_event<E: cqrs_es::DomainEvent>(event: &E) -> NewEvent {
+/// Any cqrs-es event, as it goes into the ledger.
+pub(super) fn new_event<E: cqrs_es::DomainEvent>(event: &E) -> NewEvent {
     NewEvent {
         event_type: event.event_type().into(),
         event_version: event.event_version().into(),
