@@ -20,7 +20,7 @@ use punchtrail_domain::{
     employee::{DirectoryField, EmployeeEvent},
 };
 use punchtrail_infra::ledger::Entry;
-use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -338,7 +338,17 @@ const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pi
          order by punch.effective_at desc, punch.punch desc limit 1) last on true \
      where place.site = $1 and (place.departed_at is null or place.departed_at > now())";
 
-/// The people of a site in the order of their ids, after `after`; at most `limit`.
+/// A page of a site's manifest, and the version of the roster that it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestPage {
+    /// As [`version`] says it.
+    pub version: String,
+    /// The people.
+    pub people: Page<ManifestRow>,
+}
+
+/// The people of a site in the order of their ids, after `after`; at most `limit`. They and the
+/// version are read from one snapshot: neither can be newer than the other.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -347,15 +357,18 @@ pub async fn manifest(
     site: SiteId,
     after: Option<EmployeeId>,
     limit: u32,
-) -> Result<Page<ManifestRow>, sqlx::Error> {
+) -> Result<ManifestPage, sqlx::Error> {
+    let mut snapshot = pool.begin_with("begin isolation level repeatable read, read only").await?;
+    let version = version(&mut *snapshot, site).await?;
     let statement = format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
     let rows = sqlx::query_as(&statement)
         .bind(site.uuid())
         .bind(after.unwrap_or(EmployeeId::NIL).uuid())
         .bind(Page::<ManifestRow>::to_ask(limit))
-        .fetch_all(pool)
+        .fetch_all(&mut *snapshot)
         .await?;
-    Ok(Page::cut(rows, limit))
+    snapshot.commit().await?;
+    Ok(ManifestPage { version, people: Page::cut(rows, limit) })
 }
 
 /// The version of a site's roster: another one whenever a row of its manifest has changed in anything
@@ -363,13 +376,16 @@ pub async fn manifest(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn version(pool: &PgPool, site: SiteId) -> Result<String, sqlx::Error> {
+pub async fn version(
+    database: impl PgExecutor<'_>,
+    site: SiteId,
+) -> Result<String, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
              || (select count(*) from read.roster where site = $1 and departed_at <= now())",
     )
     .bind(site.uuid())
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 

@@ -303,7 +303,7 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
     settle(&world, &running).await;
     let version = || async { roster::version(pool, world.site).await.unwrap() };
     let last_kind = || async {
-        let page = roster::manifest(pool, world.site, None, 10).await.unwrap();
+        let page = roster::manifest(pool, world.site, None, 10).await.unwrap().people;
         page.rows.iter().find(|row| row.employee == world.employee).unwrap().last_kind
     };
     let before = version().await;
@@ -372,13 +372,13 @@ async fn who_leaves_stays_on_the_manifest_until_then() {
     let depart = EmployeeCommand::Depart { at: next_year };
     execute::<Employee>(&world, &world.employee.to_string(), depart).await;
     settle(&world, &running).await;
-    assert_eq!(roster::manifest(pool, world.site, None, 10).await.unwrap().rows.len(), 1);
+    assert_eq!(roster::manifest(pool, world.site, None, 10).await.unwrap().people.rows.len(), 1);
     let gone = world.hire().await;
     name(&world, gone, "Anna Müller", "B-2").await;
     let depart = EmployeeCommand::Depart { at: Time::from_millis(0) };
     execute::<Employee>(&world, &gone.to_string(), depart).await;
     settle(&world, &running).await;
-    let page = roster::manifest(pool, world.site, None, 10).await.unwrap();
+    let page = roster::manifest(pool, world.site, None, 10).await.unwrap().people;
     assert_eq!(page.rows.len(), 1);
     assert_eq!(page.rows[0].employee, world.employee);
     assert_eq!(roster::search(pool, world.site, "anna").await.unwrap().len(), 0);

@@ -50,23 +50,28 @@ pub async fn manifest(
     device.serves(site)?;
     let limit = page_limit(query.limit, MANIFEST_PAGE_DEFAULT, PAGE_MAX)?;
     after.reached(&app, &roster::RESTS_ON).await?;
-    let version = roster::version(&app.pools.reader, site).await?;
-    let from = match &query.cursor {
-        Some(text) => Some(begun(&app, site, text, &version)?),
-        None => None,
-    };
-    page(&app, site, version, from, limit).await.map(Answer)
-}
-
-/// The place of a walk that was begun with this version of the roster.
-fn begun(app: &App, site: SiteId, text: &str, version: &str) -> Result<EmployeeId, Refusal> {
-    let read = cursor::open(text)?;
-    let place = read.prove(&app.deployment, &scope(&site))?;
-    let (employee, begun_with) = place.split_first_chunk::<16>().ok_or_else(cursor::invalid)?;
-    if begun_with != version.as_bytes() {
+    let walk = query.cursor.as_deref().map(|text| Walk::read(&app, site, text)).transpose()?;
+    let found = roster::manifest(&app.pools.reader, site, walk.as_ref().map(|w| w.at), limit).await?;
+    if walk.is_some_and(|walk| walk.begun_with != found.version.as_bytes()) {
         return Err(changed());
     }
-    Ok(EmployeeId(uuid::Uuid::from_bytes(*employee)))
+    page(&app, site, found).await.map(Answer)
+}
+
+/// Where a walk stands, and the version of the roster that it was begun with.
+struct Walk {
+    at: EmployeeId,
+    begun_with: Vec<u8>,
+}
+
+impl Walk {
+    fn read(app: &App, site: SiteId, text: &str) -> Result<Self, Refusal> {
+        let read = cursor::open(text)?;
+        let place = read.prove(&app.deployment, &scope(&site))?;
+        let (employee, begun_with) = place.split_first_chunk::<16>().ok_or_else(cursor::invalid)?;
+        let at = EmployeeId(uuid::Uuid::from_bytes(*employee));
+        Ok(Self { at, begun_with: begun_with.to_vec() })
+    }
 }
 
 fn scope(site: &SiteId) -> [&[u8]; 2] {
@@ -84,27 +89,21 @@ fn changed() -> Refusal {
 async fn page(
     app: &App,
     site: SiteId,
-    version: String,
-    from: Option<EmployeeId>,
-    limit: u32,
+    found: roster::ManifestPage,
 ) -> Result<ManifestPage, Refusal> {
     let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
-    let found = roster::manifest(&app.pools.reader, site, from, limit).await?;
-    // Read again after the rows: then they are all of this version.
-    if roster::version(&app.pools.reader, site).await? != version {
-        return Err(changed());
-    }
-    let next_cursor = found.rows.last().filter(|_| found.more).map(|last| {
+    let roster::ManifestPage { version, people } = found;
+    let next_cursor = people.rows.last().filter(|_| people.more).map(|last| {
         let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
         cursor::seal(&app.deployment, &scope(&site), &place)
     });
     let photos = policy.policy().photos;
     Ok(ManifestPage {
-        data: found.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
+        data: people.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
         policy: DevicePolicy::from(policy.policy()),
         roster: version,
         next_cursor,
-        has_more: found.more,
+        has_more: people.more,
     })
 }
 
