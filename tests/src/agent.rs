@@ -7,16 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use punchtrail_domain::{BootId, DeviceId, Digest, SiteId, capture::PunchKind};
+use punchtrail_domain::{BootId, DeviceId, SiteId, capture::PunchKind};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::{
-    Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteRow},
-};
 use tokio::time::timeout;
 
 use crate::{
+    file::{self, Kept},
     process::Process,
     programs::{DEVICE, program},
 };
@@ -61,19 +58,6 @@ pub struct Punch<'a> {
     pub pin: Option<&'a str>,
     /// Another wall clock and boot than the machine's, for punches of another day.
     pub then: Option<(i64, BootId)>,
-}
-
-/// A capture as the device's own file has it.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Its number.
-    pub seq: u64,
-    /// Its punch.
-    pub punch: String,
-    /// The digest of the signed bytes.
-    pub digest: Digest,
-    /// What the server said; none while it waits.
-    pub status: Option<String>,
 }
 
 impl Agent {
@@ -232,27 +216,12 @@ impl Agent {
         self.succeed(command).await
     }
 
-    /// The device's own file, to be read beside whatever runs.
-    async fn file(&self) -> anyhow::Result<SqliteConnection> {
-        let path = self.dir.join("device.db");
-        let options =
-            SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(COMMAND_WAIT);
-        SqliteConnection::connect_with(&options)
-            .await
-            .with_context(|| format!("can't read {}", path.display()))
-    }
-
     /// How many captures wait, by the device's own file.
     ///
     /// # Errors
     /// When it can't be read.
     pub async fn waiting(&self) -> anyhow::Result<u64> {
-        let mut file = self.file().await?;
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM capture WHERE acked_ms IS NULL")
-            .fetch_one(&mut file)
-            .await?;
-        file.close().await?;
-        Ok(u64::try_from(count)?)
+        file::waiting(&self.dir).await
     }
 
     /// Every capture in the device's own file, in order.
@@ -260,21 +229,6 @@ impl Agent {
     /// # Errors
     /// When it can't be read.
     pub async fn kept(&self) -> anyhow::Result<Vec<Kept>> {
-        let mut file = self.file().await?;
-        let rows =
-            sqlx::query("SELECT seq, punch, bytes, status FROM capture ORDER BY identity, seq")
-                .fetch_all(&mut file)
-                .await?;
-        file.close().await?;
-        rows.iter().map(kept).collect()
+        file::kept(&self.dir).await
     }
-}
-
-fn kept(row: &SqliteRow) -> anyhow::Result<Kept> {
-    Ok(Kept {
-        seq: u64::try_from(row.try_get::<i64, _>("seq")?)?,
-        punch: row.try_get("punch")?,
-        digest: Digest::of(&row.try_get::<Vec<u8>, _>("bytes")?),
-        status: row.try_get("status")?,
-    })
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use punchtrail_domain::Digest;
 use serde_json::Value;
 
-use crate::{Operator, agent::Kept};
+use crate::{Operator, file::Kept};
 
 /// A capture in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]

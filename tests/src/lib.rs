@@ -5,7 +5,8 @@
 //! - [`cluster`]: a data directory and the private Postgres in it, which outlives a killed server.
 //! - [`gate`]: the line from devices to the server: open, cut, slow, or losing answers.
 //! - [`kiosk`]: a device in this process, for load and for what no honest device sends.
-//! - [`operator`]: the HTTP API with an operator's key; [`captured`]: what the ledger has, for comparing.
+//! - [`operator`]: the HTTP API with an operator's key; [`captured`]: what the ledger has, read so.
+//! - [`comparison`]: the devices' own files ([`file`](mod@file)) held against the ledger.
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
 //!
@@ -17,7 +18,9 @@ pub mod agent;
 pub mod captured;
 pub mod cli;
 pub mod cluster;
+pub mod comparison;
 pub mod demo;
+pub mod file;
 pub mod gate;
 pub mod kiosk;
 pub mod operator;
@@ -30,6 +33,7 @@ pub mod wait;
 pub use agent::Agent;
 pub use cli::Cli;
 pub use cluster::DataDir;
+pub use comparison::compare;
 pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;

@@ -4,11 +4,7 @@
 
 use punchtrail_domain::capture::PunchKind;
 use punchtrail_tests::{
-    Agent, Gate, Shop,
-    agent::{Kept, Punch},
-    captured::holds_once,
-    eventually,
-    shop::BADGES,
+    Agent, Gate, Shop, agent::Punch, captured::holds_once, eventually, file::Kept, shop::BADGES,
     wait::PATIENCE,
 };
 use reqwest::Method;

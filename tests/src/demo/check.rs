@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::{acts::Memory, cast::Tag, stage::Stage};
 use crate::{
-    agent::Kept,
     captured::{self, captures},
+    file::Kept,
 };
 
 /// How many explanations are read at once.

@@ -1,0 +1,77 @@
+//! A device's own file, read beside whatever runs on it, or after that was killed.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context;
+use punchtrail_domain::{DeviceId, Digest};
+use sqlx::{
+    Connection, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
+
+/// For a writer on the same folder.
+const BUSY_WAIT: Duration = Duration::from_secs(60);
+
+/// A capture as the device's own file has it.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The device that made it.
+    pub device: DeviceId,
+    /// Its number.
+    pub seq: u64,
+    /// Its punch.
+    pub punch: String,
+    /// The digest of the signed bytes.
+    pub digest: Digest,
+    /// What the server said; none while it waits.
+    pub status: Option<String>,
+}
+
+/// How many captures wait in the device's folder `dir`.
+///
+/// # Errors
+/// When its file can't be read.
+pub async fn waiting(dir: &Path) -> anyhow::Result<u64> {
+    let mut file = open(dir).await?;
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM capture WHERE acked_ms IS NULL")
+        .fetch_one(&mut file)
+        .await?;
+    file.close().await?;
+    Ok(u64::try_from(count)?)
+}
+
+/// Every capture in the device's folder `dir`, in order.
+///
+/// # Errors
+/// When its file can't be read.
+pub async fn kept(dir: &Path) -> anyhow::Result<Vec<Kept>> {
+    let mut file = open(dir).await?;
+    let rows = sqlx::query(
+        "SELECT device, capture.seq AS seq, punch, bytes, status
+         FROM capture JOIN identity ON identity.id = capture.identity
+         ORDER BY capture.identity, capture.seq",
+    )
+    .fetch_all(&mut file)
+    .await?;
+    file.close().await?;
+    rows.iter().map(read).collect()
+}
+
+async fn open(dir: &Path) -> anyhow::Result<SqliteConnection> {
+    let path = dir.join("device.db");
+    let options =
+        SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(BUSY_WAIT);
+    SqliteConnection::connect_with(&options)
+        .await
+        .with_context(|| format!("can't read {}", path.display()))
+}
+
+fn read(row: &SqliteRow) -> anyhow::Result<Kept> {
+    Ok(Kept {
+        device: row.try_get::<String, _>("device")?.parse()?,
+        seq: u64::try_from(row.try_get::<i64, _>("seq")?)?,
+        punch: row.try_get("punch")?,
+        digest: Digest::of(&row.try_get::<Vec<u8>, _>("bytes")?),
+        status: row.try_get("status")?,
+    })
+}
