@@ -104,6 +104,38 @@ pub(crate) struct Fleet {
     pub(crate) meter: Meter,
 }
 
+/// A fleet whose gate is closed still.
+struct Prepared {
+    fleet: Arc<Fleet>,
+    members: Vec<Member>,
+    phases: Phases,
+}
+
+/// What waits in a fleet that was prepared and not let go.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// Devices.
+    pub devices: usize,
+    /// Punches that wait.
+    pub punches: u64,
+    /// How long enrolling and capturing took.
+    pub phases: Phases,
+}
+
+/// Enrols a fleet and lets it capture offline, and leaves it so: a later run with 0 punches delivers.
+///
+/// # Errors
+/// When it couldn't be set up.
+pub async fn capture_only(
+    plan: Plan,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Waiting, FleetError> {
+    let Prepared { members, phases, .. } = prepare(plan, progress, stop).await?;
+    let punches = members.iter().map(|member| member.waiting).sum();
+    Ok(Waiting { devices: members.len(), punches, phases })
+}
+
 /// Runs a fleet from its enrolment to the comparison of its files with the server's answers. `stop`
 /// ends the run early; the report then says what still waits.
 ///
@@ -114,25 +146,35 @@ pub async fn run(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<Report, FleetError> {
+    let Prepared { fleet, members, mut phases } = prepare(plan, progress, stop).await?;
+    let timed = Instant::now();
+    let members = storm(&fleet, members, progress, stop).await?;
+    phases.deliver_s = timed.elapsed().as_secs_f64();
+
+    let timed = Instant::now();
+    let checked = check(&fleet, &members, progress).await?;
+    phases.check_s = timed.elapsed().as_secs_f64();
+    Ok(report::compose(&fleet, &members, checked, phases))
+}
+
+/// Everything before the gate opens.
+async fn prepare(
+    plan: Plan,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Prepared, FleetError> {
     plan.check()?;
     let fleet = Arc::new(Fleet { places: Places::new(plan.memory_mib), meter: Meter::new(), plan });
     let mut phases = Phases::default();
     let timed = Instant::now();
     let mut members = setup::enrol(&fleet, progress, stop).await?;
     phases.enrol_s = timed.elapsed().as_secs_f64();
-
-    let timed = Instant::now();
-    members = capture::offline(&fleet, members, progress, stop).await?;
-    phases.capture_s = timed.elapsed().as_secs_f64();
-
-    let timed = Instant::now();
-    let members = storm(&fleet, members, progress, stop).await?;
-    phases.deliver_s = timed.elapsed().as_secs_f64();
-
-    let timed = Instant::now();
-    let checked = check(&fleet, &members).await?;
-    phases.check_s = timed.elapsed().as_secs_f64();
-    Ok(report::compose(&fleet, &members, checked, phases))
+    if fleet.plan.punches > 0 {
+        let timed = Instant::now();
+        members = capture::offline(&fleet, members, progress, stop).await?;
+        phases.capture_s = timed.elapsed().as_secs_f64();
+    }
+    Ok(Prepared { fleet, members, phases })
 }
 
 /// Opens the gate and lets every device drain, until all have or the time is over.
@@ -175,7 +217,12 @@ async fn storm(
 }
 
 /// Reads every file anew: what waits, and what the server said of the rest.
-async fn check(fleet: &Arc<Fleet>, members: &[Member]) -> Result<Checked, FleetError> {
+async fn check(
+    fleet: &Arc<Fleet>,
+    members: &[Member],
+    progress: &Progress,
+) -> Result<Checked, FleetError> {
+    let bar = progress.begin("checking", members.len() as u64);
     let mut running = JoinSet::new();
     for member in members {
         let (fleet, index, id) = (fleet.clone(), member.index, member.identity.id);
@@ -199,7 +246,9 @@ async fn check(fleet: &Arc<Fleet>, members: &[Member]) -> Result<Checked, FleetE
         let (statuses, acked_through, seq) =
             read.map_err(|source| FleetError::Store { index, source })?;
         checked.device(index, &statuses, acked_through, seq);
+        bar.inc(1);
     }
+    bar.finish();
     checked.discrepancies.sort();
     Ok(checked)
 }

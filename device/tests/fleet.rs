@@ -38,6 +38,7 @@ fn plan(server: &StandIn, dir: &Path, devices: usize, punches: usize) -> Plan {
         },
         devices,
         punches,
+        moved: false,
         misbehaviours: Vec::new(),
         share: 0.5,
         stale_rosters: 0.0,
@@ -244,6 +245,28 @@ async fn what_is_not_acknowledged_in_time_fails_the_run_and_the_next_goes_on() {
     assert_eq!(report.outcome.acknowledged, 15);
     assert_eq!(server.ledger().tokens.len(), 3, "nobody is enrolled twice");
     holds_what_the_files_hold(&server, &plan, 5).await;
+}
+
+#[tokio::test]
+async fn what_was_only_captured_is_delivered_later_and_to_the_servers_new_address() {
+    let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
+    let mut plan = plan(&server, dir.path(), 4, 6);
+    plan.stale_rosters = 0.5;
+    let (progress, stop) = (Progress::hidden(), CancellationToken::new());
+    let waiting = fleet::capture_only(plan.clone(), &progress, &stop).await.unwrap();
+    assert_eq!((waiting.devices, waiting.punches), (4, 24));
+    assert!(server.ledger().punches.is_empty(), "the gate was closed");
+
+    plan.server = server.url.replace("127.0.0.1", "localhost");
+    plan.punches = 0;
+    let refused = fleet::run(plan.clone(), &progress, &stop).await.unwrap_err();
+    assert!(refused.to_string().contains("enrolled at another server"), "{refused}");
+    plan.moved = true;
+    let report = run(&plan).await;
+    assert!(report.outcome.complete, "{report}");
+    assert_eq!((report.outcome.acknowledged, report.latency.manifest.count), (24, 2));
+    assert_eq!(server.ledger().tokens.len(), 4, "nobody is enrolled twice");
+    holds_what_the_files_hold(&server, &plan, 6).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ pub struct FleetArguments {
     /// The fleet's folder. A fleet that is there is used again.
     #[arg(long, value_name = "DIR", default_value = "punchtrail-fleet")]
     fleet_dir: PathBuf,
+    /// Enrols and captures, and stops before the gate opens; `--punches 0` delivers later.
+    #[arg(long, conflicts_with_all = ["report", "plot"])]
+    capture_only: bool,
+    /// The fleet that is there belongs to this very server, which had another address then.
+    #[arg(long)]
+    moved: bool,
     /// What some devices do wrong: no-throttle, fixed-retry, ignore-retry-after, duplicates, garbage,
     /// clocks; several with commas.
     #[arg(long, value_delimiter = ',', value_name = "MODES")]
@@ -93,6 +99,7 @@ impl FleetArguments {
             pairing,
             devices: self.devices,
             punches: self.punches,
+            moved: self.moved,
             misbehaviours: self.misbehave,
             share: self.share,
             stale_rosters: self.stale_rosters,
@@ -115,6 +122,7 @@ pub async fn run(
     retry_cap_ms: u64,
 ) -> anyhow::Result<ExitCode> {
     let (report_file, plot_file) = (arguments.report.clone(), arguments.plot.clone());
+    let capture_only = arguments.capture_only;
     let plan = arguments.plan(spread_cap_s, retry_cap_ms)?;
     eprintln!("seed {}", plan.seed);
     let stop = CancellationToken::new();
@@ -128,6 +136,12 @@ pub async fn run(
         }
         asked.cancel();
     });
+    if capture_only {
+        let waiting = fleet::capture_only(plan, &Progress::shown(), &stop).await?;
+        listener.abort();
+        say(&waiting.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = fleet::run(plan, &Progress::shown(), &stop).await?;
     listener.abort();
     say(&report.to_string());

@@ -21,7 +21,12 @@ use punchtrail_domain::{
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fleet, FleetError, member::Member, progress::Progress, setup::patiently};
+use super::{
+    Fleet, FleetError,
+    member::{Member, STALE},
+    progress::Progress,
+    setup::patiently,
+};
 use crate::{
     APP,
     capture::{record, signed},
@@ -35,8 +40,6 @@ use crate::{
 const PEOPLE_PER_DEVICE_MAX: usize = 50;
 /// Devices that capture at a time: as many as there are places for their files, more wait.
 const CAPTURE_AT_ONCE: usize = 8;
-/// A roster's version that no server gives.
-const STALE: &str = "before-the-line-failed";
 
 /// Walks each site's manifest once, shares its people among the site's devices, and lets them punch.
 pub(super) async fn offline(
@@ -101,7 +104,7 @@ async fn walk(fleet: &Fleet, members: &[Member]) -> Result<BTreeMap<SiteId, Mani
         let walked = patiently(&mut dice, || manifest::walk(&server, site)).await;
         let mut walked = walked
             .map_err(|source| FleetError::Setup { what: "walking the site's manifest", source })?;
-        if walked.rows.is_empty() && fleet.plan.punches > 0 {
+        if walked.rows.is_empty() {
             return Err(FleetError::Plan(format!(
                 "site {site} has nobody on its manifest: hire people there first, so that the punches \
                  are somebody's"
@@ -137,7 +140,7 @@ async fn punch(
     let plan = &fleet.plan;
     let visit = fleet.places.visit(plan, member.index, member.behaviour.clock_off_s).await?;
     member.take_roster(&visit.device, roster, people).await?;
-    if plan.punches > 0 && !people.is_empty() {
+    if !people.is_empty() {
         let mut write = visit.device.store().write().await?;
         let mut current = identity::current(&mut write)
             .await?

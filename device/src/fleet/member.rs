@@ -42,6 +42,8 @@ use crate::{
 /// Punches of the next batch that are read together with writing down the last one's answer, so that a
 /// slice of a drain at the policy's rate opens the file once and not twice.
 const READ_AHEAD_MAX: usize = 16;
+/// A roster's version that no server gives.
+pub const STALE: &str = "before-the-line-failed";
 /// How long the waits are when a roster changed under a walk, in milliseconds.
 const WALK_AGAIN_MS: u64 = 10_000;
 
@@ -81,26 +83,38 @@ pub struct Member {
     last_failure: Option<(Failure, bool)>,
 }
 
+/// What a device's file holds beside its identity.
+#[derive(Debug)]
+pub struct Held {
+    /// What waits.
+    pub backlog: Backlog,
+    /// What the server last told.
+    pub contact: Contact,
+    /// Its people.
+    pub people: Vec<EmployeeId>,
+}
+
 impl Member {
     /// An enrolled device.
     pub fn new(
         plan: &Plan,
         index: usize,
         identity: Identity,
-        backlog: Backlog,
-        contact: Contact,
+        held: Held,
         behaviour: Behaviour,
         dice: StdRng,
     ) -> Self {
+        let Held { backlog, contact, people } = held;
+        let stale = behaviour.stale_roster.then(|| STALE.to_owned());
         Self {
             index,
             identity,
             waiting: backlog.waiting,
             oldest: backlog.oldest,
             behaviour,
-            people: Vec::new(),
+            people,
             policy: contact.policy.unwrap_or_else(manifest::default_policy),
-            roster: contact.roster,
+            roster: stale.or(contact.roster),
             drained: None,
             finished: false,
             dice,

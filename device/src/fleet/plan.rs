@@ -47,6 +47,8 @@ pub struct Plan {
     pub devices: usize,
     /// How many punches each captures in this run. With 0 it delivers what waits from an earlier one.
     pub punches: usize,
+    /// The fleet that is there was enrolled at this very server, under another address.
+    pub moved: bool,
     /// What some of them do wrong.
     pub misbehaviours: Vec<Misbehaviour>,
     /// Which share of them does, from 0 to 1.

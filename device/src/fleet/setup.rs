@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Fleet, FleetError,
-    member::Member,
+    member::{Held, Member},
     misbehaviour::{Behaviour, clock_off_s},
     places::options,
     plan::Pairing,
@@ -23,7 +23,7 @@ use crate::{
     backoff::Backoff,
     client::{CallError, Server},
     device::{Device, EnrollError},
-    store::{StoreError, contact, identity::Identity, outbox},
+    store::{StoreError, contact, identity::Identity, outbox, roster},
 };
 
 /// Devices that are enrolled at a time.
@@ -133,22 +133,26 @@ async fn join(
         Device::create(&folder, options(plan, behaviour.clock_off_s)).await.map_err(failed)?;
     let identity = match device.identity().await.map_err(failed)? {
         Some(identity) if identity.server == server.address() => identity,
+        Some(identity) if plan.moved => {
+            Identity { server: server.address().to_owned(), ..identity }
+        }
         Some(identity) => {
             return Err(FleetError::Elsewhere(folder.display().to_string(), identity.server));
         }
         None => become_one(&device, plan.server.as_str(), codes, index, &mut dice).await?,
     };
-    let (backlog, contact) = read(&device, &identity).await.map_err(failed)?;
+    let held = read(&device, &identity).await.map_err(failed)?;
     device.close().await;
-    Ok(Member::new(plan, index, identity, backlog, contact, behaviour, dice))
+    Ok(Member::new(plan, index, identity, held, behaviour, dice))
 }
 
-async fn read(
-    device: &Device,
-    identity: &Identity,
-) -> Result<(outbox::Backlog, contact::Contact), StoreError> {
+async fn read(device: &Device, identity: &Identity) -> Result<Held, StoreError> {
     let mut db = device.store().read().await?;
-    Ok((outbox::backlog(&mut db, identity.id).await?, contact::of(&mut db, identity.id).await?))
+    Ok(Held {
+        backlog: outbox::backlog(&mut db, identity.id).await?,
+        contact: contact::of(&mut db, identity.id).await?,
+        people: roster::employees(&mut db, identity.id).await?,
+    })
 }
 
 /// Enrols. A code whose answer got lost may be used up, so each try has one of its own.

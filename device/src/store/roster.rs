@@ -85,6 +85,18 @@ pub async fn replace(
     Ok(())
 }
 
+/// Everybody on the manifest.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn employees(db: Db<'_>, identity: IdentityId) -> Result<Vec<EmployeeId>, StoreError> {
+    let ids: Vec<String> = sqlx::query_scalar("SELECT employee FROM manifest WHERE identity = ?")
+        .bind(identity)
+        .fetch_all(db)
+        .await?;
+    ids.iter().map(|id| id.parse().map_err(StoreError::unreadable)).collect()
+}
+
 /// How many people the manifest has.
 ///
 /// # Errors

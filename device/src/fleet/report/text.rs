@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{PEAK_S, Report};
+use crate::fleet::Waiting;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +56,19 @@ impl fmt::Display for Report {
         self.speed(f)?;
         self.calls(f)?;
         self.caveats(f)
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} punches of {} devices wait, and the gate is closed. Enrolling took {:.0} s, capturing {:.0} s",
+            grouped(self.punches),
+            grouped(self.devices as u64),
+            self.phases.enrol_s,
+            self.phases.capture_s
+        )
     }
 }
 
