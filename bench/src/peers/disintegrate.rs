@@ -1,0 +1,170 @@
+//! disintegrate on disintegrate-postgres: one decision a punch, eight at once.
+//!
+//! Used as its documentation says: the store makes its own tables, and a decision maker without
+//! snapshots, of which a new punch would have no use, loads what a decision rests on and appends what
+//! it leads to. For speed its documentation advises to narrow what a decision is validated by: here
+//! to the one event that could make it wrong. A decision that met a conflict is made again, as it
+//! advises, too; conflicts between different punches come with `SERIALIZABLE`, in which it appends.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::bail;
+use disintegrate::{
+    Decision, DecisionError, Event, NoSnapshot, StateMutate, StateQuery, serde::json::Json,
+};
+use disintegrate_postgres::{Error as StoreError, PgDecisionMaker, PgEventStore};
+use punchtrail_domain::{
+    DeviceId, Digest, Time,
+    punch::{Basis, Clock, PunchError, PunchEvent},
+    signing::Signature,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Punch, finish, punches, side_by_side};
+
+/// How often one decision is made, at most.
+const ATTEMPTS_MAX: usize = 100;
+/// SQLSTATE of a transaction that can't be put in order with another.
+const SERIALIZATION_FAILURE: &str = "40001";
+
+/// The events of a punch, with the id that disintegrate finds them by.
+#[derive(Debug, Clone, PartialEq, Eq, Event, Serialize, Deserialize)]
+#[stream(Capturing, [Captured])]
+enum Recorded {
+    Captured {
+        #[id]
+        punch: Uuid,
+        capture: String,
+        signature: Signature,
+    },
+    Synced {
+        #[id]
+        punch: Uuid,
+        device: DeviceId,
+        received_at: Time,
+        clock: Clock,
+    },
+    Accepted {
+        #[id]
+        punch: Uuid,
+        basis: Basis,
+        note: Option<Digest>,
+    },
+}
+
+impl Recorded {
+    fn of(punch: Uuid, event: PunchEvent) -> anyhow::Result<Self> {
+        Ok(match event {
+            PunchEvent::Captured { capture, signature } => {
+                Self::Captured { punch, capture, signature }
+            }
+            PunchEvent::Synced { device, received_at, clock } => {
+                Self::Synced { punch, device, received_at, clock }
+            }
+            PunchEvent::Accepted { basis, note } => Self::Accepted { punch, basis, note },
+            other => bail!("a punch to measure with has no {other:?}"),
+        })
+    }
+}
+
+/// Whether the punch was captured before.
+#[derive(Debug, Clone, Default, StateQuery, Serialize, Deserialize)]
+#[state_query(Capturing)]
+struct Known {
+    #[id]
+    punch: Uuid,
+    captured: bool,
+}
+
+impl StateMutate for Known {
+    fn mutate(&mut self, _: Capturing) {
+        self.captured = true;
+    }
+}
+
+/// To record a punch with all its events.
+#[derive(Debug, Clone)]
+struct Record {
+    punch: Uuid,
+    events: Vec<Recorded>,
+}
+
+impl Record {
+    fn of((punch, events): Punch) -> anyhow::Result<Self> {
+        let punch = punch.uuid();
+        let events = events.into_iter().map(|event| Recorded::of(punch, event));
+        Ok(Self { punch, events: events.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Decision for Record {
+    type Event = Recorded;
+    type StateQuery = Known;
+    type Error = PunchError;
+
+    fn state_query(&self) -> Known {
+        Known { punch: self.punch, captured: false }
+    }
+
+    fn process(&self, known: &Known) -> Result<Vec<Recorded>, PunchError> {
+        if known.captured { Err(PunchError::Exists) } else { Ok(self.events.clone()) }
+    }
+}
+
+type Maker = PgDecisionMaker<Recorded, Json<Recorded>, NoSnapshot>;
+
+/// Makes one decision a punch, and tells how many were made again.
+///
+/// # Errors
+/// When Postgres refuses, a decision met too many conflicts, or another number of events is there in
+/// the end.
+pub async fn decide(url: &str, count: usize) -> anyhow::Result<f64> {
+    let decisions = punches(count).into_iter().map(Record::of).collect::<Result<_, _>>()?;
+    let pool = PgPool::connect(url).await?;
+    let store = PgEventStore::try_new(pool.clone(), Json::default()).await?;
+    let maker = disintegrate_postgres::decision_maker(store, NoSnapshot);
+    let conflicts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&conflicts);
+    let rate = side_by_side(count, decisions, move |decision| {
+        let (maker, conflicts) = (maker.clone(), Arc::clone(&counted));
+        async move {
+            conflicts.fetch_add(make(&maker, &decision).await?, Ordering::Relaxed);
+            Ok(())
+        }
+    })
+    .await?;
+    eprintln!("disintegrate_postgres: {} conflicts", conflicts.load(Ordering::Relaxed));
+    finish(pool, "event", 3 * count).await?;
+    Ok(rate)
+}
+
+/// Makes the decision until it stands. Returns how often it met a conflict.
+async fn make(maker: &Maker, decision: &Record) -> anyhow::Result<usize> {
+    for conflicts in 0..ATTEMPTS_MAX {
+        match maker.make(decision.clone()).await {
+            Ok(_) => return Ok(conflicts),
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("a decision met {ATTEMPTS_MAX} conflicts")
+}
+
+/// The store names a conflict as such only when it shows at the commit.
+fn is_conflict(error: &DecisionError<PunchError>) -> bool {
+    let (DecisionError::StateStore(source) | DecisionError::EventStore(source)) = error else {
+        return false;
+    };
+    match source.downcast_ref() {
+        Some(StoreError::Concurrency) => true,
+        Some(StoreError::Database(sqlx::Error::Database(error))) => {
+            error.code().as_deref() == Some(SERIALIZATION_FAILURE)
+        }
+        _ => false,
+    }
+}
