@@ -10,8 +10,8 @@ use std::{
 };
 
 use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::Response,
 };
@@ -19,7 +19,13 @@ use futures::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::{leftover::Leftover, limits::REQUEST_MAX, metrics, problem::Refusal};
+use crate::{
+    leftover::Leftover,
+    limits::REQUEST_MAX,
+    metrics,
+    problem::Refusal,
+    seats::{Beyond, Seats},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -45,8 +51,11 @@ impl fmt::Display for RequestId {
 }
 
 /// Carries out a request and finishes its answer.
-pub async fn envelope(mut request: Request, next: Next) -> Response {
+pub async fn envelope(State(seats): State<Seats>, mut request: Request, next: Next) -> Response {
     let id = RequestId::new();
+    // HTTP/2 has no such header: there one connection carries many requests.
+    let may_close = request.version() <= Version::HTTP_11;
+    let is_beyond = request.extensions().get::<Beyond>().is_some();
     request.extensions_mut().insert(id.clone());
     let route = request
         .extensions()
@@ -63,7 +72,11 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     if refused && status != StatusCode::REQUEST_TIMEOUT {
         leftover.discard().await;
     }
-    let response = finish(response, &id);
+    let shed = response.extensions().get::<Refusal>().is_some_and(Refusal::closes);
+    let mut response = finish(response, &id);
+    if may_close && (shed || is_beyond || seats.are_scarce()) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     metrics::answered(&method, &route, response.status(), started.elapsed());
     let _entered = span.enter();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -130,7 +143,7 @@ mod tests {
         let routes = Router::new()
             .route("/panics", get(async || -> &'static str { panic!("a bug") }))
             .route("/hangs", get(std::future::pending::<&'static str>))
-            .layer(middleware::from_fn(envelope));
+            .layer(middleware::from_fn_with_state(Seats::new(8, 1), envelope));
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();

@@ -4,6 +4,8 @@
 //! `punchtrail_domain::strict_json`), unknown fields and parameters are refused, and no body is read
 //! further than it may be large.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
+    admission::Ticket,
     problem::{Code, Refusal},
     state::App,
 };
@@ -71,10 +74,11 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     }
 }
 
-/// A JSON body as it came, and the share of memory it holds.
+/// A JSON body as it came, and the share of memory it holds; read when the request's turn has come to
+/// be worked on.
 ///
 /// # Errors
-/// When it is of another type, too large, too slow, or the server holds too many already.
+/// When it is of another type, too large, too slow, or the server has too much to do already.
 pub async fn read_json_body(
     app: &App,
     request: Request,
@@ -93,12 +97,16 @@ pub async fn read_json_body(
     }
     let held = app.hold_body(length.unwrap_or(bytes_max))?;
     let collecting = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(app.patience.body, collecting).await {
-        Err(_) => Err(too_slow()),
-        Ok(Ok(collected)) => Ok((collected.to_bytes(), held)),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
-        Ok(Err(_)) => Err(broken_off()),
+    let bytes = match tokio::time::timeout(app.patience.body, collecting).await {
+        Err(_) => return Err(too_slow()),
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),
+        Ok(Err(_)) => return Err(broken_off()),
+    };
+    if let Some(ticket) = parts.extensions.get::<Arc<Ticket>>() {
+        ticket.begin().await?;
     }
+    Ok((bytes, held))
 }
 
 /// The refusal of a body that took too long.

@@ -3,6 +3,7 @@
 //! [`server::Server`] opens the ledger, starts what follows it, and serves HTTP. The routes are a table
 //! ([`router`]); a handler authorises, calls, answers, and does nothing else.
 
+pub mod admission;
 pub mod after;
 pub mod auth;
 pub mod cursor;
@@ -21,5 +22,6 @@ pub mod problem;
 pub mod quota;
 pub mod router;
 pub mod routes;
+pub mod seats;
 pub mod server;
 pub mod state;

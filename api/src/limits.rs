@@ -3,8 +3,14 @@
 
 use std::time::Duration;
 
-/// Connections served at once; one more waits in the kernel's queue.
-pub const CONNECTIONS_MAX: usize = 4_096;
+/// Connections served at once. A batch takes a fraction of a second, and when seats become scarce answers
+/// end their connections, so that many more devices than this can be served.
+pub const CONNECTIONS_MAX: usize = 2_048;
+/// Connections beyond them that are still read: people are served on them, devices get a time to come
+/// back. One more is closed at once.
+pub const CONNECTIONS_BEYOND_MAX: usize = 256;
+/// How long a client on such a connection may take for a head, or stand idle.
+pub const BEYOND_PATIENCE: Duration = Duration::from_secs(5);
 /// Requests at once on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 64;
 /// The largest head of a request, in bytes; and what is read from a connection at a time.

@@ -49,6 +49,25 @@ fn describe() {
     );
     describe_counter!("punchtrail_items_total", "Items of batches, by what became of them");
     describe_gauge!("punchtrail_connections", "Connections being served");
+    describe_counter!(
+        "punchtrail_connections_closed_total",
+        "Connections closed unread, since there was no seat left"
+    );
+    describe_gauge!("punchtrail_admission_working", "Requests being worked on, by class");
+    describe_gauge!(
+        "punchtrail_admission_waiting",
+        "Requests let in that wait for their body or their turn, by class"
+    );
+    describe_histogram!(
+        "punchtrail_admission_wait_duration_seconds",
+        Unit::Seconds,
+        "From a request's body to its turn, by class"
+    );
+    describe_counter!(
+        "punchtrail_admission_refused_total",
+        "Requests refused as busy before any work, by class and why: the wait would have been too long, \
+         it came before the time it was given, or no seat was left"
+    );
 }
 
 /// Counts an answered request.
@@ -72,6 +91,11 @@ pub fn answered(method: &Method, route: &str, status: StatusCode, took: Duration
 /// Counts an item of a batch by what became of it.
 pub fn items(status: &'static str, count: u64) {
     metrics::counter!("punchtrail_items_total", "status" => status).increment(count);
+}
+
+/// Counts a connection that was closed unread.
+pub fn turned_away() {
+    metrics::counter!("punchtrail_connections_closed_total").increment(1);
 }
 
 /// Counts connections up and down.

@@ -5,7 +5,7 @@
 //! is never answered with a 5xx; a 5xx says that the server can't now ([`Code::Busy`],
 //! [`Code::ReadBehind`]) or is broken ([`Code::Internal`]), and never shows what broke.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     Json,
@@ -106,12 +106,13 @@ pub struct Refusal {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     retry_after_s: Option<u64>,
+    closes: bool,
 }
 
 impl Refusal {
     /// A refusal; `detail` says what happened, what was kept and what to do.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: None, closes: false }
     }
 
     /// A field is at fault: `pointer` is a JSON pointer, or a parameter's name.
@@ -132,6 +133,21 @@ impl Refusal {
     /// The server can't now; to be tried again after a while, spread so that not all come at once.
     pub fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Busy, detail).to_be_retried()
+    }
+
+    /// Not let in: to be tried again after `wait`. The connection ends with it, and makes room.
+    pub fn shed(wait: Duration) -> Self {
+        let refusal = Self::new(
+            Code::Busy,
+            "More is coming in than can be taken now. Nothing was taken; send it again after the time \
+             in Retry-After.",
+        );
+        Self { closes: true, ..refusal.retried_after(wait.as_secs_f64().ceil() as u64) }
+    }
+
+    /// Whether its connection ends with it.
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Broken; the log says what, the client learns only that.

@@ -5,6 +5,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    admission::{Admission, Class, admit},
     envelope::envelope,
     openapi,
     problem::Refusal,
@@ -12,21 +13,38 @@ use crate::{
         batches, devices, employees, enrolment, explanations, feed, heartbeats, ledger, operations,
         photos, punches, quarantine, roster, sites, timecards,
     },
+    seats::Seats,
     state::App,
 };
 
-fn table() -> OpenApiRouter<App> {
+/// Every route, class by class.
+fn table(admission: &Admission) -> OpenApiRouter<App> {
+    let classed = |class, routes: OpenApiRouter<App>| {
+        routes.route_layer(middleware::from_fn_with_state((admission.clone(), class), admit))
+    };
     OpenApiRouter::with_openapi(openapi::head())
-        // What devices say.
+        .merge(classed(
+            Class::Heartbeat,
+            OpenApiRouter::new().routes(routes!(heartbeats::take)),
+        ))
+        .merge(classed(Class::Delivery, OpenApiRouter::new().routes(routes!(batches::deliver))))
+        .merge(classed(Class::Photo, OpenApiRouter::new().routes(routes!(photos::put))))
+        .merge(classed(
+            Class::Sync,
+            OpenApiRouter::new().routes(routes!(roster::manifest)).routes(routes!(feed::since)),
+        ))
+        .merge(classed(Class::Interactive, interactive()))
+        // Whoever runs it asks in an overload first of all: never refused.
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
+/// What people and integrators read and rule, and what a person at a door waits for.
+fn interactive() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(enrolment::enroll))
-        .routes(routes!(heartbeats::take))
-        .routes(routes!(batches::deliver))
-        .routes(routes!(photos::put))
-        // What devices read.
-        .routes(routes!(roster::manifest))
         .routes(routes!(roster::search))
-        .routes(routes!(feed::since))
-        // What people and integrators read and rule.
         .routes(routes!(punches::list))
         .routes(routes!(punches::one))
         .routes(routes!(punches::events))
@@ -52,34 +70,30 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(devices::assign))
         .routes(routes!(ledger::state))
         .routes(routes!(ledger::events))
-        // What whoever runs it asks.
-        .routes(routes!(operations::livez))
-        .routes(routes!(operations::readyz))
-        .routes(routes!(operations::metrics))
 }
 
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
-    let (routes, _) = table().split_for_parts();
+    let (routes, _) = table(&app.admission).split_for_parts();
     routes
         .route("/openapi.json", get(operations::openapi))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(app.seats.clone(), envelope))
         .with_state(app)
 }
 
 /// The routes of the address that only metrics are served on.
-pub fn metrics_router(app: App) -> Router {
+pub fn metrics_router(app: App, seats: Seats) -> Router {
     Router::new()
         .route("/metrics", get(operations::open_metrics))
         .fallback(async || Refusal::not_found())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(seats, envelope))
         .with_state(app)
 }
 
 /// What the routes say of themselves.
 pub(crate) fn described() -> OpenApi {
-    table().into_openapi()
+    table(&Admission::off()).into_openapi()
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -25,19 +25,23 @@ use punchtrail_infra::{
 use punchtrail_projections::{ProjectionError, Projections};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Admission,
     health::Health,
     idle::IdleLimit,
-    limits::{DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience, SETTLE_MAX, STREAMS_MAX},
+    limits::{
+        BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience,
+        SETTLE_MAX, STREAMS_MAX,
+    },
     metrics,
     router::{metrics_router, router},
-    state::App,
+    seats::{Beyond, Seat, Seats},
+    state::{App, Entry},
 };
 
 /// After an accept that failed (no file descriptors left), how long to wait before the next.
@@ -59,6 +63,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Connections served at once.
     pub connections_max: usize,
+    /// Lets requests in.
+    pub admission: Admission,
     /// How long clients may take.
     pub patience: Patience,
 }
@@ -72,6 +78,7 @@ impl ServeOptions {
             pools,
             data_dir: data_dir.into(),
             connections_max: crate::limits::CONNECTIONS_MAX,
+            admission: Admission::new(),
             patience: Patience::default(),
         }
     }
@@ -114,7 +121,6 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     followers: Followers,
-    connections: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Server {
@@ -150,7 +156,7 @@ impl Server {
         let deployment = Deployment::open(&options.pools.writer).await?;
         let photos = open_photos(&options.data_dir).await?;
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
-        let ledger = Ledger::open(options.pools.writer.clone()).await?;
+        let ledger = Ledger::open_for(&options.pools).await?;
         let followers = match follow(&ledger, &options.pools, checkpoints).await {
             Ok(followers) => followers,
             Err(error) => {
@@ -163,10 +169,13 @@ impl Server {
             adjudicator: followers.adjudicator.progress.clone(),
             checkpoints: followers.checkpoints.progress.clone(),
         };
-        let app =
-            App::new(ledger, options.pools, deployment, Arc::new(photos), health, options.patience);
-        let connections = Arc::new(Semaphore::new(options.connections_max));
-        Ok(Self { listener, metrics_listener, address, app, followers, connections })
+        let entry = Entry {
+            patience: options.patience,
+            admission: options.admission,
+            seats: Seats::new(options.connections_max, CONNECTIONS_BEYOND_MAX),
+        };
+        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, entry);
+        Ok(Self { listener, metrics_listener, address, app, followers })
     }
 
     /// Where it serves metrics without a key, if anywhere.
@@ -189,12 +198,13 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
-            let (routes, few) =
-                (metrics_router(app.clone()), Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX)));
+            let few = Seats::new(METRICS_CONNECTIONS_MAX, 0);
+            let routes = metrics_router(app.clone(), few.clone());
             tokio::spawn(accept(listener, routes, few, app.patience, cancel))
         });
         let routes = router(self.app.clone());
-        accept(self.listener, routes, self.connections, self.app.patience, cancel).await;
+        let seats = self.app.seats.clone();
+        accept(self.listener, routes, seats, self.app.patience, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }
@@ -235,7 +245,7 @@ async fn follow(
     checkpoints: Arc<checkpoint::Folder>,
 ) -> Result<Followers, ServeError> {
     let stop = CancellationToken::new();
-    let projections = Projections::start(pools.reader.clone(), ledger.feed(), stop.clone()).await?;
+    let projections = Projections::start(pools.follower.clone(), ledger.feed(), stop.clone()).await?;
     Ok(Followers {
         adjudicator: adjudicator::spawn(ledger.clone(), stop.clone()),
         checkpoints: checkpoint::spawn(ledger.clone(), checkpoints, stop.clone()),
@@ -273,19 +283,26 @@ async fn keep_up(stop: CancellationToken) {
 async fn accept(
     listener: TcpListener,
     routes: Router,
-    connections: Arc<Semaphore>,
+    seats: Seats,
     patience: Patience,
     cancel: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
-    let protocol = protocol(patience);
+    let usual = Service { patience, protocol: protocol(patience), routes: routes.clone() };
+    let patience = Patience { head: BEYOND_PATIENCE, idle: BEYOND_PATIENCE, ..patience };
+    let routes = routes.layer(Extension(Beyond));
+    let beyond = Service { patience, protocol: protocol(patience), routes };
     loop {
-        let (stream, permit) = tokio::select! {
+        let stream = tokio::select! {
             () = cancel.cancelled() => break,
-            next = next(&listener, &connections) => next,
+            stream = next(&listener) => stream,
         };
-        let stream = IdleLimit::new(without_delay(stream), patience.head, patience.idle);
-        serve(stream, permit, &routes, &protocol, &graceful);
+        let Some(seat) = seats.take() else {
+            metrics::turned_away();
+            continue;
+        };
+        let service = if seat.beyond { &beyond } else { &usual };
+        service.serve(stream, seat, &graceful);
     }
     drop(listener);
     let open = graceful.count();
@@ -294,18 +311,11 @@ async fn accept(
     }
 }
 
-/// The next connection, once there is room for one.
-async fn next(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+/// The next connection.
+async fn next(listener: &TcpListener) -> TcpStream {
     loop {
-        let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
-            std::future::pending::<()>().await;
-            continue;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -336,23 +346,27 @@ fn without_delay(stream: TcpStream) -> TcpStream {
     stream
 }
 
-fn serve(
-    stream: IdleLimit<TcpStream>,
-    permit: OwnedSemaphorePermit,
-    routes: &Router,
-    protocol: &auto::Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
-) {
-    let io = TokioIo::new(stream);
-    let service = TowerToHyperService::new(routes.clone());
-    let connection = protocol.serve_connection(io, service).into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        metrics::connections(1.0);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection broke off");
-        }
-        metrics::connections(-1.0);
-        drop(permit);
-    });
+/// What is served on a connection, and how patiently.
+struct Service {
+    patience: Patience,
+    protocol: auto::Builder<TokioExecutor>,
+    routes: Router,
+}
+
+impl Service {
+    fn serve(&self, stream: TcpStream, seat: Seat, graceful: &GracefulShutdown) {
+        let Patience { head, idle, .. } = self.patience;
+        let io = TokioIo::new(IdleLimit::new(without_delay(stream), head, idle));
+        let service = TowerToHyperService::new(self.routes.clone());
+        let connection = self.protocol.serve_connection(io, service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            metrics::connections(1.0);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke off");
+            }
+            metrics::connections(-1.0);
+            drop(seat);
+        });
+    }
 }

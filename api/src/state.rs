@@ -14,11 +14,13 @@ use punchtrail_projections::explanations::Explanations;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    admission::Admission,
     health::Health,
     keys::Keys,
     limits::{BODIES_KIB_MAX, Patience},
     problem::{Code, Refusal},
     quota::PerMinute,
+    seats::Seats,
 };
 
 /// The server's parts, shared by all requests. Cheap to clone.
@@ -39,6 +41,10 @@ pub struct Parts {
     pub photos: Arc<dyn PhotoStore>,
     /// Explains punches, many at once.
     pub explanations: Explanations,
+    /// Lets requests in.
+    pub admission: Admission,
+    /// Connections of the listener for all.
+    pub seats: Seats,
     /// Whether everything that should run runs.
     pub health: Health,
     /// Devices whose batch is being taken on this node.
@@ -66,6 +72,17 @@ impl std::fmt::Debug for App {
     }
 }
 
+/// What is granted to whoever comes.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// How long clients may take.
+    pub patience: Patience,
+    /// Lets requests in.
+    pub admission: Admission,
+    /// Connections of the listener for all.
+    pub seats: Seats,
+}
+
 impl App {
     /// Puts the parts together; must be called within a runtime.
     pub fn new(
@@ -74,8 +91,9 @@ impl App {
         deployment: Deployment,
         photos: Arc<dyn PhotoStore>,
         health: Health,
-        patience: Patience,
+        entry: Entry,
     ) -> Self {
+        let Entry { patience, admission, seats } = entry;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone()),
@@ -83,6 +101,8 @@ impl App {
             pools,
             deployment,
             photos,
+            admission,
+            seats,
             health,
             patience,
             delivering: Arc::default(),

@@ -42,7 +42,7 @@ const TEMPLATE_WAIT: Duration = Duration::from_secs(120);
 const COPY_ATTEMPTS_MAX: u32 = 20;
 const COPY_RETRY: Duration = Duration::from_millis(50);
 /// Small: many tests share the server.
-const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, owner: 2 };
+const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 2 };
 
 /// One test's own database with the whole schema, dropped on [`TestDatabase::close`] or drop.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use punchtrail_infra::{
 use super::answer::Refusal;
 
 /// A command's share of connections; a server may run beside it.
-const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, owner: 1 };
+const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1 };
 
 /// Where the data is.
 #[derive(Debug, Clone, Args)]

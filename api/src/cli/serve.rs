@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::Args;
 use punchtrail_api::{
+    admission::Admission,
     limits::CONNECTIONS_MAX,
     server::{ServeOptions, Server},
 };
@@ -31,7 +32,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
 
-    /// Connections served at once; more wait to be accepted
+    /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     connections_max: usize,
@@ -45,6 +46,16 @@ pub(super) struct Serve {
     #[arg(long, value_name = "N", default_value_t = PoolSizes::default().reader,
           value_parser = clap::value_parser!(u32).range(4..=1_000))]
     readers_max: u32,
+
+    /// `off` lets everything in at once, to measure what that does to a server
+    #[arg(long, value_name = "ON|OFF", default_value = "on", hide = true)]
+    admission: Switch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl Serve {
@@ -98,7 +109,14 @@ impl Serve {
     ) -> anyhow::Result<()> {
         let options = ServeOptions {
             metrics_listen: self.metrics_listen,
-            connections_max: self.connections_max,
+            connections_max: match self.admission {
+                Switch::On => self.connections_max,
+                Switch::Off => usize::MAX,
+            },
+            admission: match self.admission {
+                Switch::On => Admission::new(),
+                Switch::Off => Admission::off(),
+            },
             ..ServeOptions::new(self.listen, pools, place.dir()?)
         };
         let server = Server::start(options).await?;

@@ -1,5 +1,7 @@
 //! What devices deliver: batches of captures.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json as Answer,
     extract::{Request, State},
@@ -10,6 +12,7 @@ use punchtrail_domain::{
 };
 
 use crate::{
+    admission::Ticket,
     auth::DeliveringDevice,
     delivery,
     envelope::RequestId,
@@ -33,12 +36,15 @@ pub async fn deliver(
     request: Request,
 ) -> Result<Answer<BatchAnswer>, Refusal> {
     device.delivers_for(site)?;
+    let caller = request.extensions().get::<Arc<Ticket>>().and_then(|ticket| ticket.caller());
     let (bytes, _held) = read_json_body(&app, request, BATCH_BYTES_MAX).await?;
     let _alone = app.begin_delivery(device.id())?;
     let batch: BatchRequest = read_json(&bytes)?;
     drop(bytes);
     within_limits(&batch)?;
-    delivery::take(&app, device.access(), &request_id, batch.punches).await.map(Answer)
+    let answer = delivery::take(&app, device.access(), &request_id, batch.punches).await?;
+    let next_batch_after_ms = app.admission.pace(caller);
+    Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
 }
 
 fn within_limits(batch: &BatchRequest) -> Result<(), Refusal> {

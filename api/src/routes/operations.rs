@@ -54,6 +54,7 @@ fn rendered(app: &App) -> Response {
     match metrics::handle() {
         Some(handle) => {
             app.health.measure(app.ledger.seen());
+            app.admission.publish();
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
             (kind, handle.render()).into_response()
         }

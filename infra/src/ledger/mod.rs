@@ -40,6 +40,8 @@ use punchtrail_domain::{AggregateType, Position};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::postgres::Pools;
+
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
@@ -195,6 +197,18 @@ impl Ledger {
     /// # Errors
     /// When the database is out of reach.
     pub async fn open(writer: PgPool) -> Result<Self, sqlx::Error> {
+        Self::open_on(writer.clone(), writer).await
+    }
+
+    /// The same, with connections for the committer that nobody else uses.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn open_for(pools: &Pools) -> Result<Self, sqlx::Error> {
+        Self::open_on(pools.writer.clone(), pools.committer.clone()).await
+    }
+
+    async fn open_on(writer: PgPool, committing: PgPool) -> Result<Self, sqlx::Error> {
         let head = read::head(&writer).await?;
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
         let (publish, head) = watch::channel(head);
@@ -202,15 +216,15 @@ impl Ledger {
         let recent = Arc::new(entry::Recent::default());
         let deliveries = Arc::new(feed::Deliveries::new());
         let committer = committer::Committer {
-            pool: writer.clone(),
+            pool: committing,
             head: publish.clone(),
             recent: Arc::clone(&recent),
             deliveries: Arc::clone(&deliveries),
             stop: stop.clone(),
         };
-        let committing = tokio::spawn(committer.run(waiting));
+        let running = tokio::spawn(committer.run(waiting));
         tokio::spawn(feed::poll_head(writer.clone(), publish, stop.clone()));
-        let committer = Arc::new(tokio::sync::Mutex::new(Some(committing)));
+        let committer = Arc::new(tokio::sync::Mutex::new(Some(running)));
         Ok(Self { writer, requests, head, recent, deliveries, committer, stop })
     }
 

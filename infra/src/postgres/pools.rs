@@ -22,20 +22,26 @@ const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 /// one isn't, which saves a round trip a statement.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// Connections for appending: one appends, the other is there at once when it broke.
+const COMMITTERS: u32 = 2;
+
 /// How many connections each pool may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {
-    /// For appending. The head's lock lets one append at a time, so more don't help.
+    /// For look-ups and for rows beside the ledger. The committer has connections of its own: the head's
+    /// lock lets one append at a time, so more don't help.
     pub writer: u32,
-    /// For read models and for reads.
+    /// For reads.
     pub reader: u32,
+    /// For read models.
+    pub follower: u32,
     /// For the schema.
     pub owner: u32,
 }
 
 impl Default for PoolSizes {
     fn default() -> Self {
-        Self { writer: 8, reader: 12, owner: 2 }
+        Self { writer: 8, reader: 12, follower: 10, owner: 2 }
     }
 }
 
@@ -45,8 +51,12 @@ impl Default for PoolSizes {
 pub struct Pools {
     /// Works as [`roles::WRITER`]: inserts into the ledger and can't change it.
     pub writer: PgPool,
+    /// The same, for the committer alone: no look-up makes an append wait for a connection.
+    pub committer: PgPool,
     /// Works as [`roles::READER`]: owns the read models, only selects from the ledger.
     pub reader: PgPool,
+    /// The same, for what fills the read models: no reader waits behind it for a connection.
+    pub follower: PgPool,
     /// Works as the connecting user, which owns the schema.
     pub owner: PgPool,
 }
@@ -55,7 +65,9 @@ impl Pools {
     /// Closes all, waiting until what is lent has come back.
     pub async fn close(&self) {
         self.writer.close().await;
+        self.committer.close().await;
         self.reader.close().await;
+        self.follower.close().await;
         self.owner.close().await;
     }
 }
@@ -149,7 +161,9 @@ pub(super) async fn open(
     trial.close().await.map_err(PostgresError::sql("close a connection"))?;
     Ok(Pools {
         writer: WRITER.pool(options, sizes.writer),
+        committer: WRITER.pool(options, COMMITTERS),
         reader: READER.pool(options, sizes.reader),
+        follower: READER.pool(options, sizes.follower),
         owner: OWNER.pool(options, sizes.owner),
     })
 }

@@ -1,0 +1,111 @@
+//! Admission over real connections: each class has its own budget, what doesn't fit is refused before
+//! its body is read with a time to come back, and people are served all the while.
+
+mod common;
+
+use std::time::Duration;
+
+use common::House;
+use hyper::StatusCode;
+use punchtrail_api::admission::{Admission, Budget, Class};
+use punchtrail_domain::capture::PunchKind;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// One delivery at a time and none that waits; everything else as usual.
+fn narrow(class: Class) -> Budget {
+    match class {
+        Class::Delivery => Budget { at_once: 1, wait_max: Duration::ZERO, waiting_max: 0 },
+        other => other.budget(),
+    }
+}
+
+/// A delivery whose body doesn't come.
+async fn hang(house: &House, path: &str, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn until_ended(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Waits until so many deliveries are let in.
+async fn let_in(house: &House, deliveries: usize) {
+    let wanted = format!("punchtrail_admission_waiting{{class=\"delivery\"}} {deliveries}");
+    loop {
+        let metrics = house.get("/metrics", Some(&house.key)).await;
+        if metrics.text.contains(&wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
+    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let (slow, mut device) = (house.device(site).await, house.device(site).await);
+    let path = format!("/v1/sites/{site}/punches/batch");
+    let hanging = hang(&house, &path, &slow.token).await;
+    let_in(&house, 1).await;
+
+    // The refusal comes although the body never does, says when to come back, and ends the connection.
+    let refused = until_ended(hang(&house, &path, &device.token).await).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let head = refused.to_lowercase();
+    assert!(head.contains("\r\nconnection: close\r\n"), "{refused}");
+    assert!(head.contains("\r\nretry-after: "), "{refused}");
+    assert!(refused.contains(r#""code":"busy""#), "{refused}");
+    // It comes too early, and is told the same appointment.
+    let again = until_ended(hang(&house, &path, &device.token).await).await;
+    assert!(again.starts_with("HTTP/1.1 503"), "{again}");
+
+    // Other classes don't notice.
+    let beat = house.post("/v1/devices/self/heartbeat", Some(&device.token), &device.heartbeat());
+    assert_eq!(beat.await.status, StatusCode::OK);
+    assert_eq!(house.read("/v1/sites").await.status, StatusCode::OK);
+
+    // Once there is room, who comes early is served, too: no turn is wasted.
+    drop(hanging);
+    let_in(&house, 0).await;
+    let item = device.next(employee, PunchKind::In);
+    assert_eq!(house.deliver(&device, &[item]).await.outcomes(), ["applied"]);
+    let metrics = house.get("/metrics", Some(&house.key)).await.text;
+    for why in ["wait", "early"] {
+        let count = format!("punchtrail_admission_refused_total{{class=\"delivery\",why=\"{why}\"}} 1");
+        assert!(metrics.contains(&count), "{why}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn beyond_the_seats_people_are_served_and_devices_told_when_to_come() {
+    let house = House::with(|options| options.connections_max = 2).await;
+    let site = house.site().await;
+    let device = house.device(site).await;
+    let idle = [
+        TcpStream::connect(house.address).await.unwrap(),
+        TcpStream::connect(house.address).await.unwrap(),
+    ];
+    let read = house.read("/v1/sites").await;
+    assert_eq!(read.status, StatusCode::OK, "{}", read.text);
+    assert_eq!(read.headers["connection"], "close");
+    let beat = house.post("/v1/devices/self/heartbeat", Some(&device.token), &device.heartbeat());
+    let beat = beat.await;
+    assert_eq!(beat.refusal(), "503 busy");
+    assert!(beat.headers.contains_key("retry-after"));
+    drop(idle);
+    house.close().await;
+}
