@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_domain::{
     BootId, Digest, OrgId, PunchId, SiteId, Time,
-    capture::{CAPTURE_BYTES_MAX, Capture, CaptureError, Fragment},
+    capture::{CAPTURE_BYTES_MAX, Capture, CaptureError, CaptureText, Fragment},
     punch::Clock,
     quarantine::QuarantineCode,
     recorded::Actor,
@@ -84,8 +84,26 @@ struct Read {
 }
 
 enum Found {
-    Capture { text: String, signature: Signature, capture: Box<Capture> },
+    Capture { text: CaptureText, signature: Signature, said: Said },
     Fault { code: QuarantineCode, detail: String, fragment: Fragment, held: Held },
+}
+
+/// What of a capture its answer and its clock rest on.
+#[derive(Clone, Copy)]
+struct Said {
+    punch: PunchId,
+    seq: u64,
+    prev: Digest,
+    boot: BootId,
+    captured_at: Time,
+    uptime_ms: u64,
+}
+
+impl From<&Capture> for Said {
+    fn from(capture: &Capture) -> Self {
+        let Capture { punch, seq, prev, boot, captured_at, uptime_ms, .. } = *capture;
+        Self { punch, seq, prev, boot, captured_at, uptime_ms }
+    }
 }
 
 /// The number, digest and predecessor of what a device's valid signature covers.
@@ -153,7 +171,15 @@ impl Rules<'_> {
             let held = fragment.seq.map(|seq| (seq, Digest::of(bytes), prev));
             Found::Fault { code, detail, fragment, held }
         };
-        let capture = match Capture::parse(&bytes) {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => CaptureText::from(text),
+            Err(error) => {
+                let detail = "The capture can't be taken: it is not UTF-8.";
+                return fault(QuarantineCode::BadCapture, detail.to_owned(), error.as_bytes());
+            }
+        };
+        let bytes = text.as_str().as_bytes();
+        let capture = match text.capture() {
             Ok(capture) => capture,
             Err(error) => {
                 let code = match error {
@@ -161,34 +187,27 @@ impl Rules<'_> {
                     CaptureError::Bad(_) => QuarantineCode::BadCapture,
                     CaptureError::UnknownVersion(_) => QuarantineCode::UnknownVersion,
                 };
-                return fault(code, format!("The capture can't be taken: {error}."), &bytes);
+                return fault(code, format!("The capture can't be taken: {error}."), bytes);
             }
         };
         if capture.device != self.device {
             let detail = "The capture names another device than the one that sent it.";
-            return fault(QuarantineCode::WrongDevice, detail.to_owned(), &bytes);
+            return fault(QuarantineCode::WrongDevice, detail.to_owned(), bytes);
         }
         if capture.org != self.org || !self.sites.contains(&capture.site) {
             let detail =
                 "The capture names another organisation, or a site that this device never served.";
-            return fault(QuarantineCode::WrongSite, detail.to_owned(), &bytes);
+            return fault(QuarantineCode::WrongSite, detail.to_owned(), bytes);
         }
-        match String::from_utf8(bytes) {
-            Ok(text) => Found::Capture { text, signature, capture: Box::new(capture) },
-            // Strict JSON is UTF-8, so this is not reached; were it, the bytes are kept all the same.
-            Err(error) => fault(
-                QuarantineCode::BadCapture,
-                "The capture is not UTF-8.".to_owned(),
-                error.as_bytes(),
-            ),
-        }
+        let said = capture.into();
+        Found::Capture { text, signature, said }
     }
 }
 
 impl Read {
     fn boot(&self) -> Option<BootId> {
         match &self.found {
-            Found::Capture { capture, .. } => Some(capture.boot),
+            Found::Capture { said, .. } => Some(said.boot),
             Found::Fault { .. } => None,
         }
     }
@@ -196,7 +215,7 @@ impl Read {
     /// Punch id and number, as far as they can be told to the device.
     fn named(&self) -> (Option<PunchId>, Option<u64>) {
         match &self.found {
-            Found::Capture { capture, .. } => (Some(capture.punch), Some(capture.seq)),
+            Found::Capture { said, .. } => (Some(said.punch), Some(said.seq)),
             Found::Fault { fragment, .. } => (fragment.punch, fragment.seq),
         }
     }
@@ -218,18 +237,17 @@ impl Read {
             Found::Fault { code, fragment, held, .. } => {
                 DeliveryItem::quarantine(self.raw, code, fragment.punch, held)
             }
-            Found::Capture { text, signature, capture } => {
+            Found::Capture { text, signature, said } => {
                 let clock = boots
-                    .get(&capture.boot)
-                    .map_or(Clock::Unknown, |b| b.clock_at(capture.captured_at, capture.uptime_ms));
-                let Capture { punch, seq, prev, .. } = *capture;
+                    .get(&said.boot)
+                    .map_or(Clock::Unknown, |b| b.clock_at(said.captured_at, said.uptime_ms));
                 DeliveryItem::capture(
                     self.raw,
                     text,
                     signature,
-                    punch,
-                    seq,
-                    prev,
+                    said.punch,
+                    said.seq,
+                    said.prev,
                     access.device,
                     received_at,
                     clock,

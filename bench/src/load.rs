@@ -122,7 +122,7 @@ impl Kiosk {
 /// The events that every punch of every row has in all: captured, synced, accepted.
 pub fn events(signed: &Signed, device: DeviceId) -> [PunchEvent; 3] {
     [
-        PunchEvent::Captured { capture: signed.text.clone(), signature: signed.signature },
+        PunchEvent::Captured { capture: signed.text.as_str().into(), signature: signed.signature },
         PunchEvent::Synced {
             device,
             received_at: Time::from_millis(1_790_000_000_000),

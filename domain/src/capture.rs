@@ -5,7 +5,11 @@
 //! and makes them on the device. It never repairs: bytes that break a rule are refused with the field
 //! at fault, and whoever called keeps them.
 
+mod text;
+
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+pub use text::CaptureText;
 
 use crate::{BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time, strict_json};
 
@@ -135,6 +139,9 @@ pub struct Capture {
     pub app: String,
 }
 
+/// The one spelling of a NUL character in JSON, which may also be a backslash and four zeros.
+const ESCAPED_NUL: &str = r"\u0000";
+
 /// An optional field that must be written all the same: `null` is a value, absence is an error.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -165,10 +172,16 @@ impl Capture {
         if bytes.len() > CAPTURE_BYTES_MAX {
             return Err(CaptureError::TooLarge(bytes.len()));
         }
-        strict_json::check(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
-        let capture: Self =
-            serde_json::from_slice(bytes).map_err(|error| unreadable(bytes, &error))?;
-        capture.checked()
+        let strict =
+            || strict_json::check(bytes).map_err(|error| CaptureError::Bad(error.to_string()));
+        let text = str::from_utf8(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
+        // What reads as a capture is strict JSON but for one rule, for none of its fields can be there
+        // twice, be passed over or nest deep. So a good capture is read once.
+        match serde_json::from_str::<Self>(text) {
+            Ok(capture) if !text.contains(ESCAPED_NUL) => capture.checked(),
+            Ok(capture) => strict().and_then(|()| capture.checked()),
+            Err(error) => strict().and_then(|()| Err(unreadable(bytes, &error))),
+        }
     }
 
     fn checked(self) -> Result<Self, CaptureError> {
@@ -272,6 +285,12 @@ pub(crate) mod tests {
         assert_eq!(String::from_utf8(capture.to_bytes()).unwrap(), EXAMPLE);
     }
 
+    #[test]
+    fn a_backslash_before_zeros_is_no_nul() {
+        let text = EXAMPLE.replacen("kiosk/1.0", r"kiosk\\u0000", 1);
+        assert_eq!(Capture::parse(text.as_bytes()).unwrap().app, r"kiosk\u0000");
+    }
+
     fn refused(from: &str, to: &str) -> CaptureError {
         let text = EXAMPLE.replacen(from, to, 1);
         assert_ne!(text, EXAMPLE, "{from}");
@@ -306,6 +325,10 @@ pub(crate) mod tests {
             (r#""prev":"0000"#, r#""prev":"0001"#),
             (r#""offline":true"#, r#""offline":1"#),
             (r#"kiosk/1.0"}"#, r#"kiosk/1.0"} "x""#),
+            ("kiosk/1.0", r"kiosk\u0000"),
+            ("kiosk/1.0", r"kiosk\ud800"),
+            (r#""app""#, r#""tz":"UTC","app""#),
+            (r#""app""#, r#""\u0074z":"UTC","app""#),
         ] {
             assert!(matches!(refused(from, to), CaptureError::Bad(_)), "{to}");
         }

@@ -14,6 +14,7 @@ use punchtrail_domain::{
     site::{Site, SiteCommand, SiteEvent},
     wire::ItemStatus,
 };
+use punchtrail_infra::adjudicator::Adjudicator;
 use punchtrail_infra::ledger::{
     Append, AppendError, ItemOutcome, Ledger, LedgerStore, Metadata, NewEvent, SideWrite,
     StreamAppend,
@@ -63,6 +64,34 @@ async fn a_punch_counts_once_however_it_is_sent() {
         .unwrap();
     assert_eq!(evidence, 1);
     assert!(dense(&positions(&world).await));
+    world.close().await;
+}
+
+/// Followers of the node that commits take events from memory, unread; others read them anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_followers_are_handed_is_what_they_would_read() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let a = kiosk.capture(PunchKind::In, NOON_MS);
+    let mut other = a.clone();
+    other.kind = PunchKind::Out;
+    let b = kiosk.capture(PunchKind::Out, NOON_MS + 1);
+    let before = world.ledger.head().await.unwrap();
+    let items = [&a, &other, &b].map(|capture| kiosk.item(capture));
+    world.ledger.deliver(kiosk.delivery(items.into())).await.unwrap();
+    Adjudicator::new(world.ledger.clone()).step().await.unwrap();
+
+    let elsewhere = Ledger::open(world.pools.writer.clone()).await.unwrap();
+    let handed = world.ledger.feed().read(before, 100).await.unwrap();
+    let read = elsewhere.feed().read(before, 100).await.unwrap();
+    assert!(handed.len() >= 7, "two captures, a conflict and what was judged");
+    assert_eq!(handed.len(), read.len());
+    for (handed, read) in handed.iter().zip(&read) {
+        assert_eq!(handed.recorded, read.recorded);
+        assert_eq!(handed.event(), read.event());
+        assert_eq!(handed.capture(), read.capture());
+    }
+    elsewhere.close().await;
     world.close().await;
 }
 
@@ -376,11 +405,8 @@ async fn a_batch_is_one_transaction() {
 async fn an_event_longer_than_a_leaf_is_refused_before_it_is_written() {
     let world = World::new().await;
     let id = Uuid::new_v4().to_string();
-    let event = NewEvent {
-        event_type: "Registered".into(),
-        event_version: "1".into(),
-        payload: format!("{{\"Registered\":{{\"tz\":\"{}\"}}}}", "x".repeat(70_000)),
-    };
+    let payload = format!("{{\"Registered\":{{\"tz\":\"{}\"}}}}", "x".repeat(70_000));
+    let event = NewEvent::from_text("Registered", "1", payload);
     let append = Append {
         streams: vec![StreamAppend {
             aggregate_type: AggregateType::Site,

@@ -55,11 +55,7 @@ async fn caught_up(world: &World, running: &Projections) -> Position {
 
 /// An event that no program knows: a newer version's, or a mistake.
 async fn poison(world: &World) -> Position {
-    let event = NewEvent {
-        event_type: "Registered".into(),
-        event_version: "99".into(),
-        payload: "{}".into(),
-    };
+    let event = NewEvent::from_text("Registered", "99", "{}".into());
     let stream = StreamAppend {
         aggregate_type: AggregateType::Site,
         aggregate_id: Uuid::new_v4().to_string(),

@@ -2,7 +2,7 @@
 
 use crate::{
     DeviceId, Digest, EmployeeId, SiteId, Time,
-    capture::PunchKind,
+    capture::{CaptureText, PunchKind},
     punch::{Anomaly, Clock, RejectionReason},
     signing::Signature,
 };
@@ -13,7 +13,7 @@ pub enum PunchCommand {
     /// Record a capture whose signature and fields were found good.
     Record {
         /// The signed bytes.
-        capture: String,
+        capture: CaptureText,
         /// The signature.
         signature: Signature,
         /// The device that delivered it.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, signing::Signature,
+    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time,
+    capture::{CaptureText, PunchKind},
+    signing::Signature,
 };
 
 /// An event of a punch. Past tense, versioned, never edited.
@@ -13,7 +15,7 @@ pub enum PunchEvent {
     /// A device captured the punch; first event of every punch that came as one.
     Captured {
         /// The bytes that the device signed, as one string.
-        capture: String,
+        capture: CaptureText,
         /// The device's signature over them.
         signature: Signature,
     },

@@ -17,7 +17,7 @@ pub use event::{Anomaly, Basis, Clock, PunchEvent, Reason, RejectionReason};
 use crate::{
     DeviceId, Digest, EmployeeId, SiteId, Time,
     aggregate::aggregate,
-    capture::{Capture, PunchKind},
+    capture::{Capture, CaptureText, PunchKind},
 };
 
 /// Where a punch stands.
@@ -190,7 +190,7 @@ impl Punch {
     /// A punch counts once: the same bytes again change nothing, other bytes are evidence, once.
     fn record(
         &self,
-        capture: String,
+        capture: CaptureText,
         signature: crate::signing::Signature,
         device: DeviceId,
         received_at: Time,
@@ -202,7 +202,7 @@ impl Punch {
                 PunchEvent::Synced { device, received_at, clock },
             ]);
         }
-        let digest = Digest::of(capture.as_bytes());
+        let digest = capture.digest();
         if self.digest() == Some(digest) || self.knows_conflict(&digest) {
             return Ok(Vec::new());
         }
@@ -260,10 +260,10 @@ impl Punch {
             PunchEvent::Captured { capture, .. } => {
                 // What is in the ledger was read before it was written; a text that can't be read
                 // leaves the punch without an origin, and every command on it is refused.
-                if let Ok(read) = Capture::parse(capture.as_bytes()) {
+                if let Ok(read) = capture.capture() {
                     self.effective = Some((read.captured_at, read.kind));
-                    let digest = Digest::of(capture.as_bytes());
-                    self.origin = Some(Origin::Captured { digest, capture: Box::new(read) });
+                    let (digest, read) = (capture.digest(), Box::new(read.clone()));
+                    self.origin = Some(Origin::Captured { digest, capture: read });
                 }
             }
             PunchEvent::Synced { device, received_at, clock } => {
@@ -307,7 +307,7 @@ mod tests {
 
     fn record(capture: &str) -> PunchCommand {
         PunchCommand::Record {
-            capture: capture.to_owned(),
+            capture: capture.into(),
             signature: Signature([0; 64]),
             device: DeviceId::NIL,
             received_at: Time::from_millis(0),

@@ -123,8 +123,8 @@ impl Walk<'_> {
     ) -> Result<(), AdjudicatorError> {
         match event {
             Event::Punch(punch, PunchEvent::Synced { received_at, clock, .. }) => {
-                if let Some((text, capture)) = captured.and_then(text_and_capture) {
-                    self.recorded(*punch, text, capture, (*received_at, *clock), entry).await?;
+                if let Some((digest, capture)) = captured.and_then(digest_and_capture) {
+                    self.recorded(*punch, digest, capture, (*received_at, *clock), entry).await?;
                 }
             }
             Event::Punch(punch, PunchEvent::Admitted { employee, site, kind, captured_at, .. }) => {
@@ -147,17 +147,12 @@ impl Walk<'_> {
     async fn recorded(
         &mut self,
         punch: PunchId,
-        text: &str,
+        digest: Digest,
         capture: &Capture,
         (received_at, clock): (Time, Clock),
         entry: &Entry,
     ) -> Result<(), AdjudicatorError> {
-        let held = Held {
-            seq: capture.seq,
-            digest: Digest::of(text.as_bytes()),
-            prev: capture.prev,
-            punch: Some(punch),
-        };
+        let held = Held { seq: capture.seq, digest, prev: capture.prev, punch: Some(punch) };
         let before = Position(entry.position().0.saturating_sub(1));
         let fork = self.chain(capture.device, held, before).await?;
         let facts = Facts {
@@ -266,10 +261,10 @@ impl Walk<'_> {
     }
 }
 
-fn text_and_capture(entry: &Entry) -> Option<(&str, &Capture)> {
+fn digest_and_capture(entry: &Entry) -> Option<(Digest, &Capture)> {
     match entry.event() {
         Ok(Event::Punch(_, PunchEvent::Captured { capture, .. })) => {
-            Some((capture, entry.capture()?))
+            Some((capture.digest(), capture.capture().ok()?))
         }
         _ => None,
     }

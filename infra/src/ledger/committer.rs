@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use punchtrail_domain::{Position, Recorded};
+use punchtrail_domain::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, DeliveryOutcome, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX, Request,
+    Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
+    Request,
     copy::Rows,
     entry::Recent,
     feed,
@@ -174,17 +175,16 @@ impl Committer {
     async fn write(
         &self,
         tx: &mut Transaction<'_, Postgres>,
-        events: Vec<Recorded>,
+        mut entries: Vec<Entry>,
         recorded_us: i64,
-    ) -> Result<Vec<Recorded>, sqlx::Error> {
-        if events.is_empty() {
-            return Ok(events);
+    ) -> Result<Vec<Entry>, sqlx::Error> {
+        if entries.is_empty() {
+            return Ok(entries);
         }
         let recorded_at = jiff::Timestamp::from_microsecond(recorded_us)
             .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut rows = Rows::new(10);
-        let mut recorded = events;
-        for event in &mut recorded {
+        for Entry { recorded: event, .. } in &mut entries {
             event.recorded_at = recorded_at;
             let leaf_hash = leaf(event, recorded_us)
                 .hash()
@@ -202,7 +202,7 @@ impl Committer {
                 .digest(&leaf_hash);
         }
         rows.copy_into(tx, COPY_EVENTS).await?;
-        Ok(recorded)
+        Ok(entries)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use punchtrail_domain::{
     DeviceId, Digest, Position, PunchId, Time,
+    capture::CaptureText,
     punch::{Clock, PunchEvent},
     quarantine::{QuarantineCode, QuarantineEvent, item_digest},
     signing::Signature,
@@ -58,7 +59,7 @@ impl DeliveryItem {
     #[expect(clippy::too_many_arguments, reason = "what one capture consists of")]
     pub fn capture(
         raw: BatchItem,
-        text: String,
+        text: impl Into<CaptureText>,
         signature: Signature,
         punch: PunchId,
         seq: u64,
@@ -67,7 +68,8 @@ impl DeliveryItem {
         received_at: Time,
         clock: Clock,
     ) -> Self {
-        let link = Link { seq, digest: Digest::of(text.as_bytes()), prev };
+        let text = text.into();
+        let link = Link { seq, digest: text.digest(), prev };
         let captured = NewEvent::of(&PunchEvent::Captured { capture: text, signature });
         let synced = NewEvent::of(&PunchEvent::Synced { device, received_at, clock });
         let prepared = PreparedCapture { punch, link, captured, synced };

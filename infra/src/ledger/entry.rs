@@ -1,4 +1,5 @@
-//! An event on its way to the followers of this node: decoded at most once, shared by all of them.
+//! An event on its way to the followers of this node: decoded at most once, shared by all of them; not at
+//! all when it is a punch's and was made on this node, for then what it was made from comes with it.
 //!
 //! The newest stay in memory ([`Recent`]), as they were committed, so that eight followers of one burst
 //! don't read and decode it eight times. What is there is always a dense run of positions; a commit of
@@ -22,16 +23,25 @@ pub struct Entry {
     /// The event as the ledger keeps it.
     pub recorded: Recorded,
     event: OnceLock<Result<Event, Undecodable>>,
-    capture: OnceLock<Option<Box<Capture>>>,
 }
 
 impl From<Recorded> for Entry {
     fn from(recorded: Recorded) -> Self {
-        Self { recorded, event: OnceLock::new(), capture: OnceLock::new() }
+        Self { recorded, event: OnceLock::new() }
     }
 }
 
 impl Entry {
+    /// An event of this node, with what it was made from, if that is known.
+    pub(super) fn made_from(recorded: Recorded, event: Option<Event>) -> Self {
+        let entry = Self::from(recorded);
+        if let Some(event) = event {
+            // Nobody else has seen it yet, so nothing stands there.
+            let _ = entry.event.set(Ok(event));
+        }
+        entry
+    }
+
     /// The event.
     ///
     /// # Errors
@@ -42,13 +52,10 @@ impl Entry {
 
     /// The capture, when this is a punch's `Captured`.
     pub fn capture(&self) -> Option<&Capture> {
-        let read = || match self.event() {
-            Ok(Event::Punch(_, PunchEvent::Captured { capture, .. })) => {
-                Capture::parse(capture.as_bytes()).ok().map(Box::new)
-            }
+        match self.event() {
+            Ok(Event::Punch(_, PunchEvent::Captured { capture, .. })) => capture.capture().ok(),
             _ => None,
-        };
-        self.capture.get_or_init(read).as_deref()
+        }
     }
 
     /// The event's place.
@@ -74,18 +81,17 @@ struct Run {
 
 impl Recent {
     /// Adds what was just committed; forgets the oldest beyond the limit.
-    pub(super) fn push(&self, committed: Vec<Recorded>) {
+    pub(super) fn push(&self, committed: Vec<Entry>) {
         let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for recorded in committed {
+        for entry in committed {
             let follows =
-                run.entries.back().is_none_or(|last| last.position().plus(1) == recorded.position);
+                run.entries.back().is_none_or(|last| last.position().plus(1) == entry.position());
             if !follows {
                 run.entries.clear();
                 run.bytes = 0;
             }
-            let entry = Arc::new(Entry::from(recorded));
             run.bytes += entry.weight_bytes();
-            run.entries.push_back(entry);
+            run.entries.push_back(Arc::new(entry));
         }
         while run.bytes > RECENT_BYTES_MAX {
             let Some(oldest) = run.entries.pop_front() else { break };
@@ -110,8 +116,8 @@ mod tests {
     use super::*;
     use punchtrail_domain::AggregateType;
 
-    fn recorded(position: u64) -> Recorded {
-        Recorded {
+    fn entry(position: u64) -> Entry {
+        Entry::from(Recorded {
             position: Position(position),
             recorded_at: jiff::Timestamp::UNIX_EPOCH,
             aggregate_type: AggregateType::Site,
@@ -121,7 +127,7 @@ mod tests {
             event_version: "1".into(),
             payload: "x".repeat(1 << 20),
             metadata: String::new(),
-        }
+        })
     }
 
     fn positions(recent: &Recent, after: u64) -> Vec<u64> {
@@ -131,12 +137,12 @@ mod tests {
     #[test]
     fn it_gives_a_dense_run_or_nothing() {
         let recent = Recent::default();
-        recent.push(vec![recorded(5), recorded(6)]);
+        recent.push(vec![entry(5), entry(6)]);
         assert_eq!(positions(&recent, 4), [5, 6]);
         assert_eq!(positions(&recent, 5), [6]);
         assert!(positions(&recent, 6).is_empty());
         assert!(positions(&recent, 3).is_empty(), "position 4 is not here");
-        recent.push(vec![recorded(9)]);
+        recent.push(vec![entry(9)]);
         assert!(positions(&recent, 5).is_empty());
         assert_eq!(positions(&recent, 8), [9]);
     }
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn it_stays_within_its_bytes() {
         let recent = Recent::default();
-        recent.push((1..=100).map(recorded).collect());
+        recent.push((1..=100).map(entry).collect());
         assert!(positions(&recent, 0).is_empty());
         assert_eq!(positions(&recent, 99), [100]);
         assert!(recent.0.lock().unwrap().bytes <= RECENT_BYTES_MAX);

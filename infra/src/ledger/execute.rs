@@ -121,11 +121,8 @@ impl Ledger {
 
 /// Any cqrs-es event, as it goes into the ledger.
 pub(super) fn new_event<E: cqrs_es::DomainEvent>(event: &E) -> NewEvent {
-    NewEvent {
-        event_type: event.event_type().into(),
-        event_version: event.event_version().into(),
-        payload: serde_json::to_string(event).unwrap_or_default(),
-    }
+    let payload = serde_json::to_string(event).unwrap_or_default();
+    NewEvent::from_text(event.event_type(), event.event_version(), payload)
 }
 
 pub(super) fn fold<A: Aggregate>(events: &[Recorded]) -> Result<Loaded<A>, sqlx::Error> {

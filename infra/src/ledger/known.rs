@@ -154,7 +154,7 @@ impl Known {
             let Some(payload) = row.try_get::<Option<&str>, _>("payload")? else { continue };
             match serde_json::from_str(payload).map_err(decode)? {
                 PunchEvent::Captured { capture, .. } => {
-                    punch.digest = Some(Digest::of(capture.as_bytes()));
+                    punch.digest = Some(capture.digest());
                 }
                 PunchEvent::ConflictingCaptureReceived { digest, .. } => {
                     punch.conflicts.push(digest);

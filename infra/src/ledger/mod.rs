@@ -34,9 +34,9 @@ mod rows;
 mod settle;
 mod side;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use punchtrail_domain::{AggregateType, Position};
+use punchtrail_domain::{AggregateType, Position, punch::PunchEvent};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -99,11 +99,14 @@ pub struct StreamAppend {
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// Its type.
-    pub event_type: std::borrow::Cow<'static, str>,
+    pub event_type: Cow<'static, str>,
     /// The version of its shape.
-    pub event_version: std::borrow::Cow<'static, str>,
+    pub event_version: Cow<'static, str>,
     /// The exact text that is kept and hashed.
     pub payload: String,
+    /// The event that the payload was made from, if it is a punch's: nearly all are, and their followers
+    /// on this node need not read them again.
+    of_punch: Option<PunchEvent>,
 }
 
 impl NewEvent {
@@ -112,12 +115,24 @@ impl NewEvent {
     where
         E: serde::Serialize + NamedEvent,
     {
-        let payload = serde_json::to_string(event).unwrap_or_default();
         Self {
-            event_type: event.event_name().into(),
-            event_version: event.event_version().into(),
-            payload,
+            of_punch: event.of_punch(),
+            ..Self::from_text(
+                event.event_name(),
+                event.event_version(),
+                serde_json::to_string(event).unwrap_or_default(),
+            )
         }
+    }
+
+    /// An event that is text already.
+    pub fn from_text(
+        event_type: impl Into<Cow<'static, str>>,
+        event_version: impl Into<Cow<'static, str>>,
+        payload: String,
+    ) -> Self {
+        let (event_type, event_version) = (event_type.into(), event_version.into());
+        Self { event_type, event_version, payload, of_punch: None }
     }
 }
 
@@ -127,6 +142,22 @@ pub trait NamedEvent {
     fn event_name(&self) -> &'static str;
     /// The version.
     fn event_version(&self) -> &'static str;
+    /// The event itself, if it is a punch's.
+    fn of_punch(&self) -> Option<PunchEvent> {
+        None
+    }
+}
+
+impl NamedEvent for PunchEvent {
+    fn event_name(&self) -> &'static str {
+        self.name()
+    }
+    fn event_version(&self) -> &'static str {
+        self.version()
+    }
+    fn of_punch(&self) -> Option<PunchEvent> {
+        Some(self.clone())
+    }
 }
 
 macro_rules! named {
@@ -138,7 +169,6 @@ macro_rules! named {
     )+};
 }
 named!(
-    punchtrail_domain::punch::PunchEvent,
     punchtrail_domain::device::DeviceEvent,
     punchtrail_domain::site::SiteEvent,
     punchtrail_domain::employee::EmployeeEvent,

@@ -4,7 +4,7 @@
 //! caller that is turned away leaves no trace in what the next one sees.
 
 use punchtrail_domain::{
-    AggregateType, DeviceId, Position, PunchId, Recorded, Time,
+    AggregateType, DeviceId, Event, Position, PunchId, Recorded,
     leaf::LEAF_BYTES_MAX,
     punch::PunchEvent,
     quarantine::QuarantineCode,
@@ -12,11 +12,11 @@ use punchtrail_domain::{
 };
 
 use super::{
-    Append, AppendError, Appended, Delivery, DeliveryOutcome, ItemOutcome, Judging, Metadata,
-    NewEvent, StreamAppend,
+    Append, AppendError, Appended, Delivery, DeliveryOutcome, Entry, ItemOutcome, Judging,
+    Metadata, NewEvent, StreamAppend,
     delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, quarantined},
     known::{Known, KnownPunch, Progress},
-    part::{Part, leaf},
+    part::{self, Part},
     rows::{ChainRow, SideRows},
 };
 
@@ -30,13 +30,13 @@ pub(super) enum Verdict {
 /// A group being settled.
 pub(super) struct Settlement<'a> {
     next: Position,
-    events: Vec<Recorded>,
+    events: Vec<Entry>,
     side: SideRows<'a>,
 }
 
 /// A group, settled: what to write.
 pub(super) struct Settled<'a> {
-    pub events: Vec<Recorded>,
+    pub events: Vec<Entry>,
     pub side: SideRows<'a>,
 }
 
@@ -61,8 +61,7 @@ impl<'a> Settlement<'a> {
                 return Err(AppendError::Stale);
             }
             for event in &stream.events {
-                let recorded = recorded(self.next, stream, event, &metadata, u64::MAX);
-                let length_bytes = leaf(&recorded, 0).length_bytes();
+                let length_bytes = part::leaf_of_new(stream, event, &metadata).length_bytes();
                 if length_bytes > LEAF_BYTES_MAX {
                     return Err(AppendError::TooLong(length_bytes));
                 }
@@ -101,7 +100,11 @@ impl<'a> Settlement<'a> {
         let before = self.next;
         for stream in streams {
             let key = (stream.aggregate_type, stream.aggregate_id.clone());
-            if let (AggregateType::Punch, Ok(punch)) = (stream.aggregate_type, key.1.parse()) {
+            let punch = match stream.aggregate_type {
+                AggregateType::Punch => key.1.parse().ok(),
+                _ => None,
+            };
+            if let Some(punch) = punch {
                 let first = self.next;
                 let entry = known
                     .punches
@@ -110,8 +113,12 @@ impl<'a> Settlement<'a> {
                 entry.last_sequence = stream.expected + stream.events.len() as u64;
             }
             for (event, sequence) in stream.events.iter().zip(stream.expected + 1..) {
-                self.events.push(recorded(self.next, stream, event, metadata, sequence));
-                self.next = self.next.plus(1);
+                self.push(
+                    (stream.aggregate_type, &stream.aggregate_id, punch),
+                    sequence,
+                    event,
+                    metadata,
+                );
             }
             known.sequences.insert(key, stream.expected + stream.events.len() as u64);
         }
@@ -171,8 +178,9 @@ impl<'a> Settlement<'a> {
         let Some(punch) = known.punches.get_mut(&capture.punch) else {
             let first = self.next;
             let id = capture.punch.to_string();
-            self.push(AggregateType::Punch, id.clone(), 1, &capture.captured, metadata);
-            self.push(AggregateType::Punch, id, 2, &capture.synced, metadata);
+            let stream = (AggregateType::Punch, id.as_str(), Some(capture.punch));
+            self.push(stream, 1, &capture.captured, metadata);
+            self.push(stream, 2, &capture.synced, metadata);
             let punch = KnownPunch {
                 digest: Some(capture.link.digest),
                 first,
@@ -197,7 +205,9 @@ impl<'a> Settlement<'a> {
                 received_at: delivery.received_at,
             });
             let position = self.next;
-            self.push(AggregateType::Punch, capture.punch.to_string(), sequence, &event, metadata);
+            let id = capture.punch.to_string();
+            let stream = (AggregateType::Punch, id.as_str(), Some(capture.punch));
+            self.push(stream, sequence, &event, metadata);
             self.side.conflicts.push((capture.link.digest, capture.punch, raw));
             self.hold(delivery.device, capture.link, Some(capture.punch), position, known);
         }
@@ -221,7 +231,7 @@ impl<'a> Settlement<'a> {
             link.map(|link| link.seq),
             delivery.received_at,
         );
-        self.push(AggregateType::Quarantine, id.to_string(), 1, &event, metadata);
+        self.push((AggregateType::Quarantine, &id.to_string(), None), 1, &event, metadata);
         self.side.quarantined.push((id, delivery.device, &item.raw));
         known.quarantined.insert(id, (code, position));
         known.devices.entry(delivery.device).or_default().quarantined += 1;
@@ -246,25 +256,28 @@ impl<'a> Settlement<'a> {
         known.devices.entry(device).or_default().hold(link.seq);
     }
 
+    /// Adds an event at the next place; its time is set when the group is written.
     fn push(
         &mut self,
-        aggregate_type: AggregateType,
-        aggregate_id: String,
+        (aggregate_type, aggregate_id, punch): (AggregateType, &str, Option<PunchId>),
         sequence: u64,
         event: &NewEvent,
         metadata: &str,
     ) {
-        self.events.push(Recorded {
+        let recorded = Recorded {
             position: self.next,
             recorded_at: jiff::Timestamp::UNIX_EPOCH,
             aggregate_type,
-            aggregate_id,
+            aggregate_id: aggregate_id.to_owned(),
             sequence,
             event_type: event.event_type.clone().into_owned(),
             event_version: event.event_version.clone().into_owned(),
             payload: event.payload.clone(),
             metadata: metadata.to_owned(),
-        });
+        };
+        let made_from =
+            punch.zip(event.of_punch.clone()).map(|(id, event)| Event::Punch(id, event));
+        self.events.push(Entry::made_from(recorded, made_from));
         self.next = self.next.plus(1);
     }
 }
@@ -283,27 +296,6 @@ impl Progress {
 
 fn policy() -> Metadata {
     Metadata::new(punchtrail_domain::recorded::Actor::Policy)
-}
-
-/// The event as it will stand; its time is set when the group is written.
-fn recorded(
-    position: Position,
-    stream: &StreamAppend,
-    event: &NewEvent,
-    metadata: &str,
-    sequence: u64,
-) -> Recorded {
-    Recorded {
-        position,
-        recorded_at: Time::default().timestamp(),
-        aggregate_type: stream.aggregate_type,
-        aggregate_id: stream.aggregate_id.clone(),
-        sequence,
-        event_type: event.event_type.clone().into_owned(),
-        event_version: event.event_version.clone().into_owned(),
-        payload: event.payload.clone(),
-        metadata: metadata.to_owned(),
-    }
 }
 
 #[cfg(test)]

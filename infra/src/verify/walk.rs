@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use punchtrail_domain::{
     DeviceId, Digest, Event, PunchId,
-    capture::Capture,
+    capture::{Capture, CaptureText},
     device::{Device, DeviceEvent},
     merkle::Frontier,
     punch::PunchEvent,
@@ -32,7 +32,7 @@ struct Checked {
 enum Read {
     Nothing,
     Unreadable,
-    Captured { of: PunchId, capture: Option<Box<Capture>>, body: String, signature: Signature },
+    Captured { of: PunchId, capture: Option<Box<Capture>>, body: CaptureText, signature: Signature },
     Conflict { punch: PunchId, digest: Digest },
     Quarantined { item: Digest, device: DeviceId, seq: Option<u64> },
     Device(DeviceId, DeviceEvent),
@@ -165,8 +165,9 @@ impl Walk {
                 if capture.punch == of =>
             {
                 let device = capture.device;
-                named.links.push(NamedLink::of(position, &capture, Digest::of(body.as_bytes())));
-                self.waiting.push(Signed { position, device, body: body.into_bytes(), signature });
+                named.links.push(NamedLink::of(position, &capture, body.digest()));
+                let body = body.as_str().as_bytes().to_vec();
+                self.waiting.push(Signed { position, device, body, signature });
             }
             Read::Captured { .. } => {
                 let what = "the capture can't be read, or is another punch's";
@@ -222,7 +223,7 @@ fn check_row(row: &Row) -> Checked {
 fn read(row: &Row) -> Read {
     match row.event() {
         Some(Event::Punch(of, PunchEvent::Captured { capture: body, signature })) => {
-            let capture = Capture::parse(body.as_bytes()).ok().map(Box::new);
+            let capture = body.capture().ok().cloned().map(Box::new);
             Read::Captured { of, capture, body, signature }
         }
         Some(Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { digest, .. })) => {

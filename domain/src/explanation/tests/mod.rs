@@ -103,7 +103,8 @@ impl Stream {
             text.replacen(from, to, 1)
         });
         let device = Actor::Device(device());
-        let captured = PunchEvent::Captured { capture, signature: Signature([0; 64]) };
+        let captured =
+            PunchEvent::Captured { capture: capture.into(), signature: Signature([0; 64]) };
         let synced =
             PunchEvent::Synced { device: self::device(), received_at: at(clock), clock: known };
         Self::default().then(clock, device.clone(), captured).then(clock, device, synced)
