@@ -71,6 +71,7 @@ pub struct Server {
     // Dropped first: a server that lives would start a stopped Postgres again.
     process: Process,
     place: Place,
+    arguments: Vec<String>,
     url: String,
 }
 
@@ -80,11 +81,20 @@ impl Server {
     /// # Errors
     /// When it ends before, with the end of its log.
     pub async fn start(place: &Place) -> anyhow::Result<Self> {
+        Self::start_with(place, &[]).await
+    }
+
+    /// The same, with more `arguments` of `serve`, which a restart keeps.
+    ///
+    /// # Errors
+    /// When it ends before, with the end of its log.
+    pub async fn start_with(place: &Place, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = place.command()?;
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         let mut process = Process::start("the server", command, &place.data.log("server")?)?;
         let url = process.says("listening ", START_WAIT).await?;
-        Ok(Self { process, place: place.clone(), url })
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Ok(Self { process, place: place.clone(), arguments, url })
     }
 
     /// Where it listens, like `http://127.0.0.1:40123`.
@@ -131,7 +141,8 @@ impl Server {
         if self.process.runs()? {
             self.kill_9()?;
         }
-        *self = Self::start(&self.place.clone()).await?;
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        *self = Self::start_with(&self.place.clone(), &arguments).await?;
         Ok(())
     }
 }
