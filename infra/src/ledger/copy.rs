@@ -90,4 +90,10 @@ impl Row<'_> {
     pub(super) fn uuid(&mut self, value: uuid::Uuid) -> &mut Self {
         self.field(value.as_bytes())
     }
+    pub(super) fn null(&mut self) -> &mut Self {
+        debug_assert!(self.left > 0, "more fields than columns");
+        self.left -= 1;
+        self.bytes.extend_from_slice(&(-1i32).to_be_bytes());
+        self
+    }
 }
