@@ -23,7 +23,7 @@ const COMMAND_WAIT: Duration = Duration::from_secs(120);
 /// How long a running agent may take to say that it runs, and to stop.
 const RUN_WAIT: Duration = Duration::from_secs(30);
 /// The longest pause between tries that agents choose here, in milliseconds.
-const RETRY_CAP_MS: u64 = 2_000;
+pub(crate) const RETRY_CAP_MS: u64 = 2_000;
 
 /// A device and the processes on its folder.
 #[derive(Debug)]

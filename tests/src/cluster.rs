@@ -39,7 +39,15 @@ impl DataDir {
     /// # Errors
     /// When it can't be made.
     pub fn fresh() -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("punchtrail-").tempdir()?;
+        Self::fresh_in(&std::env::temp_dir())
+    }
+
+    /// The same in `parent`, which other users have to be able to search.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn fresh_in(parent: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("punchtrail-").tempdir_in(parent)?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
         Ok(Self { dir, starts: AtomicU32::new(0) })
     }

@@ -12,6 +12,9 @@ use sqlx::{
 /// For a writer on the same folder.
 const BUSY_WAIT: Duration = Duration::from_secs(60);
 
+/// The index of a log, in bytes.
+const LOG_INDEX_BYTES: u64 = 32 << 10;
+
 /// A capture as the device's own file has it.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -59,11 +62,21 @@ pub async fn kept(dir: &Path) -> anyhow::Result<Vec<Kept>> {
 
 async fn open(dir: &Path) -> anyhow::Result<SqliteConnection> {
     let path = dir.join("device.db");
-    let options =
-        SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(BUSY_WAIT);
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .read_only(true)
+        .immutable(is_full(dir)?)
+        .busy_timeout(BUSY_WAIT);
     SqliteConnection::connect_with(&options)
         .await
         .with_context(|| format!("can't read {}", path.display()))
+}
+
+/// Whether SQLite could not even make the index of its log, which it needs for reading. Nobody can write
+/// then, so the file may be read as it stands.
+fn is_full(dir: &Path) -> anyhow::Result<bool> {
+    let disk = rustix::fs::statvfs(dir).with_context(|| format!("no folder {}", dir.display()))?;
+    Ok(disk.f_bavail * disk.f_frsize < LOG_INDEX_BYTES)
 }
 
 fn read(row: &SqliteRow) -> anyhow::Result<Kept> {

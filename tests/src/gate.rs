@@ -71,6 +71,8 @@ pub struct LostAnswers {
 pub struct Traffic {
     /// Connections that were let through.
     pub connections: u64,
+    /// Connections that were reset because the line was not open when they came.
+    pub turned_away: u64,
     /// Requests that reached the server.
     pub requests: u64,
     /// Answers that were lost on purpose.
@@ -119,6 +121,7 @@ struct Pace {
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
+    turned_away: AtomicU64,
     requests: AtomicU64,
     answers_lost: AtomicU64,
     bytes_up: AtomicU64,
@@ -188,6 +191,7 @@ impl Gate {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Traffic {
             connections: read(&counts.connections),
+            turned_away: read(&counts.turned_away),
             requests: read(&counts.requests),
             answers_lost: read(&counts.answers_lost),
             bytes_up: read(&counts.bytes_up),
@@ -223,6 +227,7 @@ async fn pass(device: &mut TcpStream, shared: &Shared) -> End {
     let mut watched = shared.rules.subscribe();
     let rules = *watched.borrow_and_update();
     if rules.line != Line::Open {
+        shared.counts.turned_away.fetch_add(1, Ordering::Relaxed);
         speak_again(&mut watched).await;
         return End::Broken;
     }
@@ -441,6 +446,7 @@ mod tests {
         gate.set(Line::Cut);
         assert!(ask(&mut stream, "after").await.is_err());
         assert!(ask(&mut call(&gate).await, "anew").await.is_err());
+        assert_eq!(gate.traffic().turned_away, 1);
         gate.set(Line::Open);
         assert_eq!(ask(&mut call(&gate).await, "again").await.unwrap(), "again");
     }

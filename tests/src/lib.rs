@@ -8,6 +8,8 @@
 //! - [`operator`]: the HTTP API with an operator's key; [`captured`]: what the ledger has, read so.
 //! - [`comparison`]: the devices' own files ([`file`](mod@file)) held against the ledger.
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
+//! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with faults.
+//! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be repeated.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
 //!
 //! Everything is on loopback, on ports that the system picks. A process is ended by its own id and by
@@ -21,22 +23,30 @@ pub mod cluster;
 pub mod comparison;
 pub mod demo;
 pub mod file;
+pub mod fleet;
 pub mod gate;
 pub mod kiosk;
 pub mod operator;
 pub mod process;
 pub mod programs;
+pub mod seed;
 pub mod server;
 pub mod shop;
+pub mod small_disk;
+pub mod storm;
 pub mod wait;
 
 pub use agent::Agent;
 pub use cli::Cli;
 pub use cluster::DataDir;
 pub use comparison::compare;
+pub use fleet::Fleet;
 pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
+pub use seed::seed;
 pub use server::{Place, Server};
 pub use shop::Shop;
+pub use small_disk::SmallDisk;
+pub use storm::Storm;
 pub use wait::eventually;

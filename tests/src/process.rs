@@ -53,6 +53,11 @@ impl Process {
         &self.log
     }
 
+    /// What it has said on its stdout.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+
     /// The end of its log, for messages.
     pub fn log_tail(&self) -> String {
         tail(&self.log)
@@ -65,7 +70,7 @@ impl Process {
     pub async fn says(&mut self, start: &str, within: Duration) -> anyhow::Result<String> {
         let what = format!("{} to say `{start}`", self.name);
         eventually(what, within, async || {
-            let said = fs::read_to_string(&self.said).unwrap_or_default();
+            let said = self.said();
             let whole = said.rfind('\n').map_or("", |end| &said[..end]);
             if let Some(rest) = whole.lines().find_map(|line| line.strip_prefix(start)) {
                 return Ok(Some(rest.trim().to_owned()));
@@ -96,6 +101,15 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it still runs after `within`.
+    pub async fn ends(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let what = format!("{} to end", self.name);
+        eventually(what, within, async || Ok(self.child.try_wait()?)).await
+    }
+
     /// Asks it to stop (SIGTERM) and waits until it has.
     ///
     /// # Errors
@@ -106,8 +120,7 @@ impl Process {
         }
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.context("a process id")?, Signal::TERM)?;
-        let what = format!("{} to stop", self.name);
-        eventually(what, within, async || Ok(self.child.try_wait()?)).await
+        self.ends(within).await
     }
 }
 

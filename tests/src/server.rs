@@ -1,10 +1,14 @@
 //! The real server, `punchtrail serve`, on a port that the system picks.
 
 use std::{
+    path::Path,
     process::{Command, ExitStatus},
     sync::Arc,
     time::Duration,
 };
+
+use punchtrail_infra::postgres::Postgres;
+use sqlx::PgPool;
 
 use crate::{
     cli::Cli,
@@ -36,6 +40,14 @@ impl Place {
         Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: None })
     }
 
+    /// The same in `parent`, which other users have to be able to search.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn embedded_in(parent: &Path) -> anyhow::Result<Self> {
+        Ok(Self { data: Arc::new(DataDir::fresh_in(parent)?), database_url: None })
+    }
+
     /// A fresh directory, and the database that `url` leads to.
     ///
     /// # Errors
@@ -57,6 +69,19 @@ impl Place {
             command.env("DATABASE_URL", url);
         }
         Ok(command)
+    }
+
+    /// The database of a server that runs here, to look into as the owner of its schema. The connections
+    /// heal by themselves after it was away.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn database(&self) -> anyhow::Result<PgPool> {
+        let postgres = Postgres::open(self.database_url.as_deref(), self.data.path()).await?;
+        let owner = postgres.owner_options().clone();
+        // The server has a share of its own in a private Postgres, and looks after it.
+        postgres.close().await?;
+        Ok(PgPool::connect_lazy_with(owner))
     }
 
     /// The operator's commands on this data.

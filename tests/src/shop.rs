@@ -1,18 +1,26 @@
 //! The smallest world a whole-system test needs: a server with one site and three people.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::Context;
 use punchtrail_domain::EmployeeId;
 
 use crate::{Agent, Cli, Kiosk, Operator, Place, Server};
 
+/// The site's time zone.
+pub const ZONE: &str = "Europe/Berlin";
 /// Everybody's badges.
 pub const BADGES: [&str; 3] = ["101", "102", "103"];
 const ROSTER: &str = "badge,name,pin,site\n101,Ada,,Shop\n102,Ben,4711,Shop\n103,Cem,,Shop\n";
 /// Agents here start at once, report often and drain in small batches.
 const POLICY: [&str; 4] =
     ["punches_per_minute=60000", "reconnect_spread_s=0", "heartbeat_s=5", "batch_max=5"];
+
+/// A roster of `people`, from the first of [`BADGES`] on, nobody with a PIN.
+pub fn crowd(people: usize) -> String {
+    let rows = (101..101 + people).map(|badge| format!("{badge},Worker {badge},,Shop\n"));
+    std::iter::once("badge,name,pin,site\n".to_owned()).chain(rows).collect()
+}
 
 /// A server with one site.
 #[derive(Debug)]
@@ -43,16 +51,24 @@ impl Shop {
     /// # Errors
     /// When anything fails.
     pub async fn open_at(place: Place) -> anyhow::Result<Self> {
+        Self::open_with(place, ROSTER, &POLICY).await
+    }
+
+    /// Opens it on an empty database with the people of `roster`, of whom the first of [`BADGES`] is one,
+    /// and with `policy`, values like `batch_max=5`.
+    ///
+    /// # Errors
+    /// When anything fails.
+    pub async fn open_with(place: Place, roster: &str, policy: &[&str]) -> anyhow::Result<Self> {
         let cli = place.cli();
         let server = Server::start(&place).await?;
-        let zone = "Europe/Berlin";
-        let site = cli.text(&["site", "add", "--name", "Shop", "--tz", zone], "site").await?;
-        let mut policy = vec!["site", "policy", "Shop"];
-        policy.extend(POLICY.iter().flat_map(|value| ["--set", value]));
-        cli.json(&policy).await?;
-        let roster = place.data.path().join("roster.csv");
-        fs::write(&roster, ROSTER)?;
-        cli.json(&["employee", "import", roster.to_str().context("a path in UTF-8")?]).await?;
+        let site = cli.text(&["site", "add", "--name", "Shop", "--tz", ZONE], "site").await?;
+        let mut set = vec!["site", "policy", "Shop"];
+        set.extend(policy.iter().flat_map(|value| ["--set", value]));
+        cli.json(&set).await?;
+        let file = place.data.path().join("roster.csv");
+        fs::write(&file, roster)?;
+        cli.json(&["employee", "import", file.to_str().context("a path in UTF-8")?]).await?;
         let operator = Operator::new(&cli, server.url(), "test").await?;
         operator.settled(false, crate::wait::PATIENCE).await?;
         let people = operator.employees().await?;
@@ -75,9 +91,17 @@ impl Shop {
     pub async fn agent(&self, base: &str) -> anyhow::Result<Agent> {
         let devices = self.server.place().data.path().join("devices");
         fs::create_dir_all(&devices)?;
-        let number = fs::read_dir(&devices)?.count() + 1;
+        self.agent_in(&devices, base).await
+    }
+
+    /// The same on a new folder in `devices`.
+    ///
+    /// # Errors
+    /// When it can't enrol.
+    pub async fn agent_in(&self, devices: &Path, base: &str) -> anyhow::Result<Agent> {
+        let number = fs::read_dir(devices)?.count() + 1;
         let name = format!("Door {number}");
-        let agent = Agent::new(&name, &devices.join(number.to_string()), "Europe/Berlin");
+        let agent = Agent::new(&name, &devices.join(number.to_string()), ZONE);
         agent.enroll(base, &self.code().await?).await?;
         Ok(agent)
     }
