@@ -2,14 +2,18 @@
 //! device enrolled.
 //!
 //! A single signature is checked strictly (no small-order points, no malleable encodings). Many at
-//! once are checked as a batch, which is several times cheaper; a batch that fails is halved until the
-//! bad ones are found, and what decides in the end about a single one is the strict check.
+//! once are checked as a batch, which is several times cheaper (`batch`); a batch that fails is halved
+//! until the bad ones are found, and what decides in the end about a single one is the strict check.
+
+mod batch;
 
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ed25519_dalek::{Signature as Ed25519, Signer, SigningKey, VerifyingKey, verify_batch};
+use ed25519_dalek::{Signature as Ed25519, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use batch::Claim;
 
 /// DSSE type of a capture.
 pub const CAPTURE_TYPE: &str = "application/vnd.punchtrail.capture.v1+json";
@@ -18,9 +22,14 @@ pub const ENROLMENT_TYPE: &str = "application/vnd.punchtrail.enrolment.v1";
 
 /// DSSE v1's pre-authentication encoding of `body` under `kind`; lengths in decimal, of bytes.
 pub fn pre_authentication_encoding(kind: &str, body: &[u8]) -> Vec<u8> {
-    let mut encoded = format!("DSSEv1 {} {kind} {} ", kind.len(), body.len()).into_bytes();
+    let mut encoded = before_body(kind, body).into_bytes();
     encoded.extend_from_slice(body);
     encoded
+}
+
+/// What the encoding puts before `body`.
+fn before_body(kind: &str, body: &[u8]) -> String {
+    format!("DSSEv1 {} {kind} {} ", kind.len(), body.len())
 }
 
 /// An Ed25519 signature.
@@ -81,27 +90,42 @@ impl PublicKey {
 
     /// Checks many at once; `false` stands where a signature doesn't verify.
     pub fn verify_all(&self, kind: &str, items: &[(&[u8], Signature)]) -> Vec<bool> {
-        let bodies: Vec<_> =
-            items.iter().map(|(body, _)| pre_authentication_encoding(kind, body)).collect();
-        let signed: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        let signatures: Vec<_> = items.iter().map(|(_, s)| Ed25519::from_bytes(&s.0)).collect();
-        let keys = vec![self.0; items.len()];
-        let mut valid = vec![true; items.len()];
-        bisect(&signed, &signatures, &keys, &mut valid);
+        let claims: Vec<(usize, Claim)> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(n, (body, signature))| {
+                Some((
+                    n,
+                    Claim::of(&self.0, [before_body(kind, body).as_bytes(), body], signature)?,
+                ))
+            })
+            .collect();
+        let mut valid = vec![false; items.len()];
+        bisect(&self.0, &claims, &mut valid, &|n| {
+            let (body, signature) = &items[n];
+            self.verify(kind, body, signature).is_ok()
+        });
         valid
     }
 }
 
 /// Halves a failing batch; one alone is checked strictly.
-fn bisect(signed: &[&[u8]], signatures: &[Ed25519], keys: &[VerifyingKey], valid: &mut [bool]) {
-    match signed.len() {
-        0 => {}
-        1 => valid[0] = keys[0].verify_strict(signed[0], &signatures[0]).is_ok(),
-        _ if verify_batch(signed, signatures, keys).is_ok() => {}
-        n => {
-            let (left, right) = valid.split_at_mut(n / 2);
-            bisect(&signed[..n / 2], &signatures[..n / 2], &keys[..n / 2], left);
-            bisect(&signed[n / 2..], &signatures[n / 2..], &keys[n / 2..], right);
+fn bisect(
+    key: &VerifyingKey,
+    claims: &[(usize, Claim)],
+    valid: &mut [bool],
+    strict: &impl Fn(usize) -> bool,
+) {
+    match claims {
+        [] => {}
+        [(n, _)] => valid[*n] = strict(*n),
+        _ if batch::all_hold(key, claims.iter().map(|(_, claim)| claim)) => {
+            claims.iter().for_each(|(n, _)| valid[*n] = true);
+        }
+        _ => {
+            let (left, right) = claims.split_at(claims.len() / 2);
+            bisect(key, left, valid, strict);
+            bisect(key, right, valid, strict);
         }
     }
 }
@@ -174,6 +198,8 @@ as_base64url!(
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::Scalar;
+
     use super::*;
 
     fn key(seed: u8) -> SigningKey {
@@ -212,6 +238,45 @@ mod tests {
         let valid = PublicKey::from(&key(1)).verify_all(CAPTURE_TYPE, &items);
         let found: Vec<_> = (0..37).filter(|&n| !valid[n]).collect();
         assert_eq!(found, [0, 17, 36]);
+    }
+
+    #[test]
+    fn a_batch_agrees_with_the_strict_check() {
+        let bodies: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; usize::from(n) * 7]).collect();
+        for spoilt in 0..40 {
+            let mut items: Vec<(&[u8], Signature)> =
+                bodies.iter().map(|b| (b.as_slice(), sign(&key(1), CAPTURE_TYPE, b))).collect();
+            match spoilt % 5 {
+                0 => items[spoilt].0 = b"other",
+                1 => items[spoilt].1.0[40] ^= 4,
+                2 => items[spoilt].1 = sign(&key(2), CAPTURE_TYPE, items[spoilt].0),
+                3 => items[spoilt].1 = sign(&key(1), ENROLMENT_TYPE, items[spoilt].0),
+                _ => items[spoilt].1.0[32..].copy_from_slice(&[0xff; 32]),
+            }
+            let public = PublicKey::from(&key(1));
+            let alone: Vec<bool> = items
+                .iter()
+                .map(|(body, signature)| public.verify(CAPTURE_TYPE, body, signature).is_ok())
+                .collect();
+            assert_eq!(alone.iter().filter(|valid| !**valid).count(), 1, "{spoilt}");
+            assert_eq!(public.verify_all(CAPTURE_TYPE, &items), alone, "{spoilt}");
+        }
+    }
+
+    /// Two faults that cancel in a plain sum must not in the weighted one.
+    #[test]
+    fn faults_that_cancel_are_found() {
+        let bodies = [b"a".as_slice(), b"b".as_slice()];
+        let mut items = bodies.map(|body| (body, sign(&key(1), CAPTURE_TYPE, body)));
+        let scalar = |signature: &Signature| {
+            let bytes = std::array::from_fn(|n| signature.0[32 + n]);
+            Scalar::from_canonical_bytes(bytes).unwrap()
+        };
+        let shifted = [scalar(&items[0].1) + Scalar::ONE, scalar(&items[1].1) - Scalar::ONE];
+        for (item, s) in items.iter_mut().zip(shifted) {
+            item.1.0[32..].copy_from_slice(s.as_bytes());
+        }
+        assert_eq!(PublicKey::from(&key(1)).verify_all(CAPTURE_TYPE, &items), [false, false]);
     }
 
     #[test]
