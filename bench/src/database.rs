@@ -38,12 +38,47 @@ impl Cluster {
     /// # Errors
     /// When Postgres refuses.
     pub async fn empty(&self) -> anyhow::Result<String> {
+        self.create("").await
+    }
+
+    /// Makes a database that begins as that of `url` is now. Nobody may be connected to that one.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn copy_of(&self, url: &str) -> anyhow::Result<String> {
+        self.create(&format!("template {}", name_in(url)?)).await
+    }
+
+    async fn create(&self, how: &str) -> anyhow::Result<String> {
         let name = format!("bench_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let mut owner = PgConnection::connect_with(self.postgres.owner_options()).await?;
-        sqlx::query(&format!("create database {name}")).execute(&mut owner).await?;
-        sqlx::query("checkpoint").execute(&mut owner).await?;
+        self.maintain(&format!("create database {name} {how}")).await?;
+        self.maintain("checkpoint").await?;
         let url = self.postgres.embedded_url().context("the run's Postgres is embedded")?;
         Ok(url.replacen("/punchtrail?", &format!("/{name}?"), 1))
+    }
+
+    /// Drops the database of `url`, also under open connections.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn drop_database(&self, url: &str) -> anyhow::Result<()> {
+        self.maintain(&format!("drop database {} with (force)", name_in(url)?)).await
+    }
+
+    async fn maintain(&self, statement: &str) -> anyhow::Result<()> {
+        let mut owner = PgConnection::connect_with(self.postgres.owner_options()).await?;
+        sqlx::query(statement).execute(&mut owner).await?;
+        Ok(owner.close().await?)
+    }
+
+    /// The process that all others of Postgres descend from, by its own account.
+    ///
+    /// # Errors
+    /// When it doesn't run.
+    pub fn postmaster(&self) -> anyhow::Result<u32> {
+        let path = self.data_dir.path().join("postgres/cluster/postmaster.pid");
+        let text = std::fs::read_to_string(path).context("Postgres runs")?;
+        Ok(text.lines().next().unwrap_or_default().trim().parse()?)
     }
 
     /// Makes a migrated database.
@@ -81,6 +116,12 @@ impl Cluster {
     pub async fn stop(self) -> anyhow::Result<()> {
         Ok(self.postgres.close().await?)
     }
+}
+
+/// The database's name in its URL.
+fn name_in(url: &str) -> anyhow::Result<&str> {
+    let (address, _) = url.split_once('?').context("a URL of the run's Postgres")?;
+    Ok(address.rsplit_once('/').context("a URL that names its database")?.1)
 }
 
 impl Database {

@@ -36,16 +36,8 @@ pub async fn enlist(
     devices: usize,
 ) -> anyhow::Result<Vec<Enlisted>> {
     let cli = place.cli();
-    let site =
-        cli.text(&["site", "add", "--name", "Bench", "--tz", "Europe/Berlin"], "site").await?;
-    let roster = place.data.path().join("roster.csv");
-    let mut csv = String::from("badge,name,pin,site\n");
-    for n in 0..devices * PEOPLE_PER_DEVICE {
-        csv.push_str(&format!("b{n:05},Worker {n},,{site}\n"));
-    }
-    std::fs::write(&roster, csv)?;
-    let roster = roster.to_str().context("the data directory has a plain name")?;
-    cli.json(&["employee", "import", roster]).await?;
+    let site = open_site(place, "Bench").await?;
+    hire(place, &[(&site, devices * PEOPLE_PER_DEVICE)]).await?;
     let pool = sqlx::PgPool::connect(place.database_url.as_deref().unwrap_or_default()).await?;
     let people: Vec<uuid::Uuid> =
         sqlx::query_scalar("select employee from employee_directory order by badge")
@@ -56,7 +48,7 @@ pub async fn enlist(
     for device in 0..devices {
         let code = cli.text(&["device", "pair", "--site", &site], "code").await?;
         let key = SigningKey::from_bytes(&rand::random());
-        let enrolled = enroll(server, &key, &code).await?;
+        let enrolled = enroll(server.url(), &key, &code).await?;
         let people = people[device * PEOPLE_PER_DEVICE..][..PEOPLE_PER_DEVICE]
             .iter()
             .map(|id| EmployeeId(*id))
@@ -68,7 +60,47 @@ pub async fn enlist(
     Ok(fleet)
 }
 
-async fn enroll(server: &Server, key: &SigningKey, code: &str) -> anyhow::Result<Enrolled> {
+/// Makes a site, and gives its id.
+pub async fn open_site(place: &Place, name: &str) -> anyhow::Result<String> {
+    let zone = "Europe/Berlin";
+    place.cli().text(&["site", "add", "--name", name, "--tz", zone], "site").await
+}
+
+/// Hires so many people at each site. Their names are [`name_of`] their number, counted through all
+/// sites; their badges are in the order of the numbers, too.
+pub async fn hire(place: &Place, sites: &[(&str, usize)]) -> anyhow::Result<()> {
+    let roster = place.data.path().join("roster.csv");
+    let mut csv = String::from("badge,name,pin,site\n");
+    let posts = sites.iter().flat_map(|(site, people)| std::iter::repeat_n(site, *people));
+    for (n, site) in posts.enumerate() {
+        csv.push_str(&format!("b{n:06},{},,{site}\n", name_of(n)));
+    }
+    std::fs::write(&roster, csv)?;
+    let roster = roster.to_str().context("the data directory has a plain name")?;
+    place.cli().json(&["employee", "import", roster]).await?;
+    Ok(())
+}
+
+/// The name of the person with this number: names that differ about as much as people's do, so that a
+/// search has to tell them apart.
+pub fn name_of(number: usize) -> String {
+    const GIVEN: [&str; 12] = [
+        "Ada", "Ben", "Cem", "Dorota", "Eyüp", "Fatma", "Greta", "Hannes", "Ines", "Jörg", "Katya",
+        "Luís",
+    ];
+    const SYLLABLES: [&str; 24] = [
+        "Ba", "Berg", "Da", "El", "Fe", "Gri", "Hu", "Jan", "Ka", "Lo", "Man", "Ne", "Os", "Pe",
+        "Ri", "Sch", "Ta", "U", "Vi", "Wa", "Xe", "Yl", "Zo", "Mi",
+    ];
+    // A prime, so that neighbours share no syllable.
+    let scattered = number * 7_919;
+    let syllable = |place: u32| SYLLABLES[scattered / 24usize.pow(place) % 24];
+    let rest = format!("{}{}", syllable(1), syllable(2)).to_lowercase();
+    format!("{} {}{rest}", GIVEN[number % GIVEN.len()], syllable(0))
+}
+
+/// Becomes a device of the server at `url`.
+pub async fn enroll(url: &str, key: &SigningKey, code: &str) -> anyhow::Result<Enrolled> {
     let letters = punchtrail_domain::wire::pairing_code(code).context("a pairing code")?;
     let request = EnrollRequest {
         code: letters.clone(),
@@ -78,7 +110,7 @@ async fn enroll(server: &Server, key: &SigningKey, code: &str) -> anyhow::Result
         app: "punchtrail-bench/1".into(),
     };
     let answer = reqwest::Client::new()
-        .post(format!("{}/v1/devices/enroll", server.url()))
+        .post(format!("{url}/v1/devices/enroll"))
         .json(&request)
         .send()
         .await?;

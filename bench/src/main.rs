@@ -9,6 +9,7 @@ mod peers;
 mod read;
 mod rebuild;
 mod report;
+mod storm;
 
 use clap::{Parser, Subcommand};
 
@@ -27,6 +28,8 @@ enum Bench {
     Read(read::Options),
     /// Events a second through a rebuild of each read model, beside COPY out and in
     Rebuild(rebuild::Options),
+    /// A whole fleet comes back at once: promises, readers' latency, drain rate and memory, by who throttles
+    Storm(storm::Options),
 }
 
 #[tokio::main]
@@ -35,5 +38,6 @@ async fn main() -> anyhow::Result<()> {
         Bench::Append(options) => append::run(options).await,
         Bench::Read(options) => read::run(options).await,
         Bench::Rebuild(options) => rebuild::run(options).await,
+        Bench::Storm(options) => storm::run(options).await,
     }
 }

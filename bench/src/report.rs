@@ -1,9 +1,12 @@
 //! A table for people and the same rows as JSON for comparison.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::Path};
 
 use anyhow::Context;
 use serde::Serialize;
+
+/// Where reports are written to.
+pub const REPORTS: &str = "target/bench";
 
 /// One measured row.
 #[derive(Debug, Clone, Serialize)]
@@ -51,12 +54,20 @@ impl Report {
         for row in &self.rows {
             println!("{}", line(row));
         }
-        let path = PathBuf::from("target/bench").join(format!("{name}.json"));
-        fs::create_dir_all("target/bench").context("make target/bench")?;
-        fs::write(&path, serde_json::to_string_pretty(self)?).context("write the report")?;
-        println!("written to {}", path.display());
+        write(name, self)?;
+        println!("written to {REPORTS}/{name}.json");
         Ok(())
     }
+}
+
+/// Writes `target/bench/NAME.json`.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(name: &str, report: &impl Serialize) -> anyhow::Result<()> {
+    let path = Path::new(REPORTS).join(format!("{name}.json"));
+    fs::create_dir_all(REPORTS).context("make the folder of reports")?;
+    fs::write(&path, serde_json::to_string_pretty(report)?).context("write the report")
 }
 
 fn line(row: &Row) -> String {
