@@ -62,11 +62,11 @@ fn of_run(run: &RunReport) -> Vec<Aim> {
     let mut aims = vec![
         Aim::at_most(
             format!("{name}: reads' p99 in the storm"),
-            run.storm.all.p99_ms,
+            run.storm.during.all.p99_ms,
             reads_limit_ms(&run.idle),
             " ms",
         ),
-        Aim::at_most(format!("{name}: reads refused"), run.storm.failures() as f64, 0.0, ""),
+        Aim::at_most(format!("{name}: reads refused"), run.storm.during.failures() as f64, 0.0, ""),
         Aim::at_most(
             format!("{name}: the server's memory"),
             run.peak.server_mib,
@@ -105,11 +105,11 @@ fn misbehaving(run: Option<&RunReport>, alone: Option<&RunReport>) -> Option<Aim
 /// What shows that a run without throttles did harm; it is expected of `neither`.
 pub fn harm(run: &RunReport) -> Vec<String> {
     let mut harm = run.broken.clone();
-    let failures = run.storm.failures();
+    let failures = run.storm.during.failures();
     if failures > 0 {
-        harm.push(format!("{failures} reads were not answered: {:?}", run.storm.failed));
+        harm.push(format!("{failures} reads were not answered: {:?}", run.storm.during.failed));
     }
-    let (p99_ms, limit_ms) = (run.storm.all.p99_ms, reads_limit_ms(&run.idle));
+    let (p99_ms, limit_ms) = (run.storm.during.all.p99_ms, reads_limit_ms(&run.idle));
     if p99_ms > limit_ms {
         harm.push(format!("reads' p99 was {p99_ms:.0} ms, over {limit_ms:.0} ms"));
     }

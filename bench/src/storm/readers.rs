@@ -69,6 +69,15 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
+/// Reads from a storm's beginning.
+#[derive(Debug, Default, Serialize)]
+pub struct Storm {
+    /// Due while devices delivered.
+    pub during: Phase,
+    /// Due after that, if there were too few before.
+    pub after: Phase,
+}
+
 /// One read.
 struct Read {
     kind: Kind,
@@ -94,30 +103,43 @@ impl Readers {
         Ok(readers)
     }
 
+    /// Reads so many times.
+    ///
+    /// # Errors
+    /// When a part of this program fails; the server's failures are counted.
+    pub async fn idle(&self, reads: usize) -> anyhow::Result<Phase> {
+        let over = Over::default();
+        over.set();
+        Ok(self.storm(reads, &over).await?.after)
+    }
+
     /// Reads on until it is `over`, and `reads_min` reads at least.
     ///
     /// # Errors
     /// When a part of this program fails; the server's failures are counted.
-    pub async fn run(&self, reads_min: usize, over: &Over) -> anyhow::Result<Phase> {
+    pub async fn storm(&self, reads_min: usize, over: &Over) -> anyhow::Result<Storm> {
         let start = Instant::now();
         let mut reading = JoinSet::new();
-        let mut reads = Vec::new();
+        let (mut during, mut after) = (Vec::new(), Vec::new());
+        let mut sort = |(within, read): (bool, Read)| {
+            if within { during.push(read) } else { after.push(read) }
+        };
         for (number, kind) in KINDS.into_iter().cycle().enumerate() {
             if number >= reads_min && over.is_set() {
                 break;
             }
             let due = start + EVERY * u32::try_from(number)?;
             sleep_until(due.into()).await;
-            let readers = self.clone();
-            reading.spawn(async move { readers.read(kind, number, due).await });
+            let (readers, within) = (self.clone(), !over.is_set());
+            reading.spawn(async move { (within, readers.read(kind, number, due).await) });
             while let Some(read) = reading.try_join_next() {
-                reads.push(read?);
+                sort(read?);
             }
         }
         while let Some(read) = reading.join_next().await {
-            reads.push(read?);
+            sort(read?);
         }
-        Ok(Phase::of(&reads))
+        Ok(Storm { during: Phase::of(&during), after: Phase::of(&after) })
     }
 
     /// What the server at `base` counted.

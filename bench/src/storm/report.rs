@@ -7,7 +7,7 @@ use super::{
     Kind,
     aims::{Aim, harm, judge},
     memory::Peak,
-    readers::Phase,
+    readers::{Phase, Storm},
     setup::Took,
     traffic::{Drain, Drained, Failures, Outcome},
 };
@@ -58,7 +58,7 @@ pub struct RunReport {
     /// Readers before the storm.
     pub idle: Phase,
     /// Readers during it.
-    pub storm: Phase,
+    pub storm: Storm,
     /// The fleet's own account.
     pub fleet: Option<FleetPart>,
     /// The most memory and files.
@@ -146,7 +146,7 @@ impl RunReport {
             broken: Vec::new(),
             harm: Vec::new(),
             idle: Phase::default(),
-            storm: Phase::default(),
+            storm: Storm::default(),
             fleet: None,
             peak: Peak::default(),
             server_refusals: 0,
@@ -180,13 +180,13 @@ impl RunReport {
         let of = |part: fn(&FleetPart) -> f64| fleet.map_or(f64::NAN, part);
         let failures = |part: fn(&Failures) -> u64| fleet.map_or(0, |fleet| part(&fleet.failures));
         format!(
-            "{name:<12} {:>8} {:>8.0} {:>6.2} {:>7.1} {:>8.1} {:>7} {:>7.0} {:>8} {:>8} {:>8} {:>8.1}  {}",
+            "{name:<12} {:>9} {:>8.0} {:>7.2} {:>8.1} {:>8.1} {:>7} {:>7.0} {:>8} {:>8} {:>8} {:>8.1}  {}",
             fleet.map_or(0, |fleet| fleet.outcome.acknowledged),
             of(|fleet| fleet.drain.after_spread_per_s),
             of(|fleet| fleet.of_http.unwrap_or(f64::NAN)),
             self.idle.all.p99_ms,
-            self.storm.all.p99_ms,
-            self.storm.failures(),
+            self.storm.during.all.p99_ms,
+            self.storm.during.failures(),
             self.peak.server_mib,
             failures(|failures| failures.busy_503 + failures.busy_429),
             failures(|failures| failures.retries),
@@ -197,8 +197,17 @@ impl RunReport {
     }
 }
 
-const HEAD: &str = "run          in ledger  drain/s of http p99 idle    storm refused  memory    sheds  retries \
-    no reply  settled  promises";
+/// The names of what [`RunReport::line`] says.
+fn heading() -> String {
+    let [run, acked, drain, of_http, idle, storm, refused, memory, sheds, retries, mute, settled] = [
+        "run", "acked", "drain/s", "of http", "idle p99", "p99", "refused", "memory", "sheds",
+        "retries", "no reply", "settled",
+    ];
+    format!(
+        "{run:<12} {acked:>9} {drain:>8} {of_http:>7} {idle:>8} {storm:>8} {refused:>7} {memory:>7} \
+         {sheds:>8} {retries:>8} {mute:>8} {settled:>8}  promises"
+    )
+}
 
 impl StormReport {
     /// Nothing yet.
@@ -223,7 +232,7 @@ impl StormReport {
 
     /// Prints it for a person.
     pub fn print(&self) {
-        println!("\n{HEAD}");
+        println!("\n{}", heading());
         for run in &self.runs {
             println!("{}", run.line());
         }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use punchtrail_domain::policy::Policy;
 use punchtrail_tests::{Server, compare, eventually, process::Process};
 use sqlx::PgPool;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     Kind, Over, memory,
-    readers::{Phase, Readers},
+    readers::{Readers, Storm},
     report::{Checked, FleetPart, RunReport},
     say,
     setup::{Copy, World, simulator},
@@ -24,9 +25,8 @@ use crate::{database::Cluster, fleet::settled, report::REPORTS};
 
 /// How much less the fleet gets of the processors than the server: it stands for other machines.
 const FLEET_NICE: &str = "10";
-/// What the site's policy spreads a reconnect over, unless somebody changed it, in seconds; and the
-/// second within which the gate opens.
-const SPREAD_S: usize = 61;
+/// The second within which the gate opens.
+const GATE_S: usize = 1;
 /// Opening ten thousand files before the gate, reading them anew after it.
 const FLEET_FILES_MAX: Duration = Duration::from_secs(900);
 /// `ledger verify` of millions of events.
@@ -67,14 +67,21 @@ pub async fn run(
     let copy = world.copy(cluster, name, options.devices).await?;
     say(&format!("{name}: copied"));
     let mut report = RunReport::new(options.kind, options.devices);
-    let driven = Box::pin(drive(cluster, world, &copy, options, &mut report)).await;
+    let driven = drive(cluster, world, &copy, options, &mut report).await;
     report.note_failure(driven);
+    // Also of a run that couldn't be carried through, or was given up: nothing may be lost in it.
+    say(&format!("{name}: comparing files and ledger"));
+    match check(&copy).await {
+        Ok(checked) => report.checked = Some(checked),
+        Err(error) => report.note_failure(Err(error)),
+    }
     report.note_promises();
     copy.remove(cluster).await?;
     say(&report.line());
     Ok(report)
 }
 
+/// Starts the server, and ends it when all is over.
 async fn drive(
     cluster: &Cluster,
     world: &World,
@@ -82,25 +89,19 @@ async fn drive(
     options: RunOptions,
     report: &mut RunReport,
 ) -> anyhow::Result<()> {
-    let pool = copy.pool().await?;
     let mut server = Server::start_with(&copy.place, options.kind.server_arguments()).await?;
     let over = Over::default();
     let watching =
         tokio::spawn(memory::watch(server.process().id(), cluster.postmaster()?, over.clone()));
-    let stormed = storm(world, copy, options, &mut server, &pool, report).await;
+    let stormed = storm(world, copy, options, &mut server, report).await;
     over.set();
     report.peak = watching.await?;
     stormed?;
-    let metrics = Readers::metrics(server.url(), &world.library).await;
-    report.server_refusals = metrics.as_deref().map(refusals).unwrap_or_default();
-    fs::write(beside(options.kind, "prom"), metrics.unwrap_or_default())?;
+    let metrics = Readers::metrics(server.url(), &world.library).await?;
+    report.server_refusals = refusals(&metrics);
+    fs::write(beside(options.kind, "prom"), metrics)?;
     let ended = server.terminate().await?;
     ensure!(ended.success(), "the server ended with {ended}");
-    say(&format!("{}: comparing files and ledger", options.kind.name()));
-    let comparison = compare(&copy.folders, &pool).await?;
-    pool.close().await;
-    let verified = verify(copy).await?;
-    report.checked = Some(Checked::of(&comparison, verified));
     Ok(())
 }
 
@@ -110,34 +111,39 @@ async fn storm(
     copy: &Copy,
     options: RunOptions,
     server: &mut Server,
-    pool: &PgPool,
     report: &mut RunReport,
 ) -> anyhow::Result<()> {
-    settled(pool).await?;
+    let pool = copy.pool().await?;
+    settled(&pool).await?;
     let readers = Readers::new(server.url(), &world.library).await?;
-    let at_once = Over::default();
-    at_once.set();
-    report.idle = readers.run(options.reads_min, &at_once).await?;
+    report.idle = readers.idle(options.reads_min).await?;
     let mut fleet = Fleet::start(world, copy, options, server.url())?;
     fleet.says(GATE_LINE, FLEET_FILES_MAX).await?;
     let drained = Over::default();
-    let reading: JoinHandle<anyhow::Result<Phase>> = tokio::spawn({
+    let reading: JoinHandle<anyhow::Result<Storm>> = tokio::spawn({
         let (readers, drained, reads_min) = (readers.clone(), drained.clone(), options.reads_min);
-        async move { readers.run(reads_min, &drained).await }
+        async move { readers.storm(reads_min, &drained).await }
     });
     let telling = tokio::spawn(tell(options.kind, pool.clone(), drained.clone()));
     let patience = Duration::from_secs(options.deadline_s) + FLEET_FILES_MAX;
-    let ended = fleet.says(DRAINED_LINE, patience).await;
+    let delivered = fleet.says(DRAINED_LINE, patience).await;
     drained.set();
-    let since = Instant::now();
-    ensure!(server.process().runs()?, "the server ended: {}", server.process().log_tail());
-    let caught_up = settled(pool).await;
-    report.settled_s = caught_up.is_ok().then(|| since.elapsed().as_secs_f64());
+    let caught_up = catch_up(server, &pool).await;
+    report.settled_s = caught_up.as_ref().ok().copied();
     report.storm = reading.await??;
     telling.await?;
-    ended?;
+    delivered?;
     report.fleet = Some(fleet.report(options).await?);
-    caught_up
+    pool.close().await;
+    caught_up.map(drop)
+}
+
+/// Waits until every follower stands at the head, and gives how many seconds that took.
+async fn catch_up(server: &mut Server, pool: &PgPool) -> anyhow::Result<f64> {
+    let since = Instant::now();
+    ensure!(server.process().runs()?, "the server ended: {}", server.process().log_tail());
+    settled(pool).await?;
+    Ok(since.elapsed().as_secs_f64())
 }
 
 /// The simulator's process and what it writes.
@@ -193,14 +199,14 @@ impl Fleet {
     }
 
     async fn report(mut self, options: RunOptions) -> anyhow::Result<FleetPart> {
-        eventually("the fleet to end", FLEET_FILES_MAX, async || {
-            Ok((!self.process.runs()?).then_some(()))
-        })
-        .await?;
+        self.process.ends(FLEET_FILES_MAX).await?;
         let text = fs::read_to_string(&self.report)
             .with_context(|| format!("the fleet made no report: {}", self.process.log_tail()))?;
         let told: FleetReport = serde_json::from_str(&text)?;
-        let spread_s = if options.kind.spreads() { SPREAD_S } else { 0 };
+        let spread_s = match options.kind.spreads() {
+            true => Policy::default().reconnect_spread_s as usize + GATE_S,
+            false => 0,
+        };
         let drain = Drain::of(&told.seconds, spread_s);
         let of_http = options.http_per_s.map(|http| drain.after_spread_per_s / http);
         let FleetReport { outcome, drained, failures, .. } = told;
@@ -223,6 +229,14 @@ async fn tell(kind: Kind, pool: PgPool, over: Over) {
         let elapsed_s = gate.elapsed().as_secs();
         say(&format!("{}: {elapsed_s} s after the gate, {head} events", kind.name()));
     }
+}
+
+/// Holds the devices' own files against the ledger.
+async fn check(copy: &Copy) -> anyhow::Result<Checked> {
+    let pool = copy.pool().await?;
+    let comparison = compare(&copy.folders, &pool).await?;
+    pool.close().await;
+    Ok(Checked::of(&comparison, verify(copy).await?))
 }
 
 /// `punchtrail ledger verify`: whether it is content.

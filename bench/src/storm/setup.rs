@@ -2,7 +2,6 @@
 //! history for readers, and the devices' files, full of punches that nobody has had yet.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -124,12 +123,9 @@ impl World {
         let began = Instant::now();
         let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
         let fleet = Fleet { dir: scratch.path().join("fleet"), ..first };
-        fleet.simulate(&sites, (devices, punches), &["--capture-only"]).await?;
+        let said = fleet.simulate(&sites, (devices, punches), &["--capture-only"]).await?;
         let fleet_s = began.elapsed().as_secs_f64();
-        say(&format!(
-            "{devices} devices enrolled, {} punches wait, {fleet_s:.0} s",
-            devices * punches
-        ));
+        say(&said);
 
         settled(&pool).await?;
         sqlx::query("vacuum analyze").execute(&pool).await?;
@@ -157,7 +153,6 @@ impl World {
         for some in devices.chunks(COPIED_AT_ONCE) {
             copy_into(&fleet, some)?;
         }
-        File::open(&fleet)?.sync_all()?;
         let synced = Command::new("sync").arg("--file-system").arg(&fleet).status()?;
         ensure!(synced.success(), "what was copied could not be written out");
         let early = folders(&self.scratch.path().join("early"), EARLY_DEVICES);
@@ -193,17 +188,17 @@ impl Fleet<'_> {
         sites: &[&str],
         (devices, punches): (usize, usize),
         more: &[&str],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<String> {
         let mut command = simulator(&self.dir, self.server, self.key, sites[0])?;
         command.args(sites[1..].iter().flat_map(|site| ["--site", site]));
         command.args(["--devices", &devices.to_string(), "--punches", &punches.to_string()]);
         command.args(["--seed", &self.seed.to_string()]).args(more).stdin(Stdio::null());
         let mut command = tokio::process::Command::from(command);
         let output = command.kill_on_drop(true).output().await?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         let log = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the fleet could not be set up: {said}{log}");
-        Ok(())
+        ensure!(output.status.success(), "the fleet could not be set up: {said} {log}");
+        Ok(said)
     }
 }
 
