@@ -19,6 +19,8 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote one.
+        .log_internal_errors(false)
         .init();
     cli::run(arguments).await
 }

@@ -140,7 +140,9 @@ fn log(serving: bool) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote one.
+        .log_internal_errors(false);
     // A second subscriber can't be there: this is the only place that sets one.
     let _ = subscriber.try_init();
 }
