@@ -12,8 +12,8 @@ use sqlx::{
 /// For a writer on the same folder.
 const BUSY_WAIT: Duration = Duration::from_secs(60);
 
-/// The index of a log, in bytes.
-const LOG_INDEX_BYTES: u64 = 32 << 10;
+/// More than a log and its index take while one batch is noted down, in bytes.
+const LOG_BYTES: u64 = 256 << 10;
 
 /// A capture as the device's own file has it.
 #[derive(Debug, Clone)]
@@ -72,11 +72,11 @@ async fn open(dir: &Path) -> anyhow::Result<SqliteConnection> {
         .with_context(|| format!("can't read {}", path.display()))
 }
 
-/// Whether SQLite could not even make the index of its log, which it needs for reading. Nobody can write
-/// then, so the file may be read as it stands.
+/// Whether SQLite can't make its log, whose index it needs even for reading. Nobody can write then, so
+/// the file may be read as it stands.
 fn is_full(dir: &Path) -> anyhow::Result<bool> {
     let disk = rustix::fs::statvfs(dir).with_context(|| format!("no folder {}", dir.display()))?;
-    Ok(disk.f_bavail * disk.f_frsize < LOG_INDEX_BYTES)
+    Ok(disk.f_bavail * disk.f_frsize < LOG_BYTES)
 }
 
 fn read(row: &SqliteRow) -> anyhow::Result<Kept> {
