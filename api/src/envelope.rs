@@ -69,12 +69,10 @@ pub async fn envelope(State(seats): State<Seats>, mut request: Request, next: Ne
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     // From one who has stalled nothing more is to be waited for.
-    if refused && status != StatusCode::REQUEST_TIMEOUT {
-        leftover.discard().await;
-    }
     let shed = response.extensions().get::<Refusal>().is_some_and(Refusal::closes);
+    let unread = refused && status != StatusCode::REQUEST_TIMEOUT && leftover.discard();
     let mut response = finish(response, &id);
-    if may_close && (shed || is_beyond || seats.are_scarce()) {
+    if may_close && (shed || unread || is_beyond || seats.are_scarce()) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     metrics::answered(&method, &route, response.status(), started.elapsed());

@@ -1,8 +1,8 @@
 //! What a refused request still has to say.
 //!
 //! A request may be refused before its body is read. On HTTP/1 the connection then ends, and a sender
-//! who is cut off in the middle of its body may never read why. So the rest is read for a while and
-//! thrown away before the answer goes out: a little work, and a device learns that its token is no
+//! who is cut off in the middle of its body may never read why. So the answer goes out at once, and the
+//! rest is read for a while and thrown away: a little work, and a device learns that its token is no
 //! longer good instead of seeing a broken connection for ever.
 
 use std::{
@@ -42,11 +42,15 @@ impl Leftover {
         (Request::from_parts(parts, shared), Self(Some(body)))
     }
 
-    /// Reads the rest and throws it away, bounded in bytes and time.
-    pub async fn discard(self) {
-        let Some(body) = self.0 else { return };
+    /// Reads the rest and throws it away, bounded in bytes and time, while the answer goes out. Whether
+    /// there is a rest; then the connection should end with the answer.
+    pub fn discard(self) -> bool {
+        let Some(body) = self.0 else { return false };
         let mut body = std::mem::take(&mut *body.lock().unwrap_or_else(PoisonError::into_inner));
-        let reading = async {
+        if body.is_end_stream() {
+            return false;
+        }
+        let reading = async move {
             let mut read_bytes = 0;
             while let Some(Ok(frame)) = body.frame().await {
                 read_bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -55,7 +59,8 @@ impl Leftover {
                 }
             }
         };
-        let _ = tokio::time::timeout(REFUSED_MAX, reading).await;
+        tokio::spawn(tokio::time::timeout(REFUSED_MAX, reading));
+        true
     }
 }
 

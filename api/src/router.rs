@@ -23,10 +23,7 @@ fn table(admission: &Admission) -> OpenApiRouter<App> {
         routes.route_layer(middleware::from_fn_with_state((admission.clone(), class), admit))
     };
     OpenApiRouter::with_openapi(openapi::head())
-        .merge(classed(
-            Class::Heartbeat,
-            OpenApiRouter::new().routes(routes!(heartbeats::take)),
-        ))
+        .merge(classed(Class::Heartbeat, OpenApiRouter::new().routes(routes!(heartbeats::take))))
         .merge(classed(Class::Delivery, OpenApiRouter::new().routes(routes!(batches::deliver))))
         .merge(classed(Class::Photo, OpenApiRouter::new().routes(routes!(photos::put))))
         .merge(classed(

@@ -245,7 +245,8 @@ async fn follow(
     checkpoints: Arc<checkpoint::Folder>,
 ) -> Result<Followers, ServeError> {
     let stop = CancellationToken::new();
-    let projections = Projections::start(pools.follower.clone(), ledger.feed(), stop.clone()).await?;
+    let projections =
+        Projections::start(pools.follower.clone(), ledger.feed(), stop.clone()).await?;
     Ok(Followers {
         adjudicator: adjudicator::spawn(ledger.clone(), stop.clone()),
         checkpoints: checkpoint::spawn(ledger.clone(), checkpoints, stop.clone()),

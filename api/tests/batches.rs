@@ -318,7 +318,7 @@ async fn a_revoked_device_delivers_and_reads_nothing() {
     let answer = house.deliver(&device, &[item]).await;
     assert_eq!(answer.outcomes(), ["applied"]);
     let token = Some(device.token.as_str());
-    let beat = house.post("/v1/devices/self/heartbeat", token, &device.heartbeat()).await;
+    let beat = house.beat(&device).await;
     assert_eq!(beat.body["acked_through"], 1, "{}", beat.text);
     for path in ["manifest", "employees?q=a", "punches"] {
         let path = format!("/v1/sites/{}/{path}", device.site);

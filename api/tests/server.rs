@@ -358,25 +358,6 @@ async fn clients_that_take_too_long_are_let_go() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_served_than_there_may_be() {
-    let house = House::with(|options| options.connections_max = 1).await;
-    let ping = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
-    let mut first = TcpStream::connect(house.address).await.unwrap();
-    first.write_all(ping).await.unwrap();
-    let mut byte = [0];
-    first.read_exact(&mut byte).await.unwrap();
-    let mut second = TcpStream::connect(house.address).await.unwrap();
-    second.write_all(ping).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(100), second.read_exact(&mut byte));
-    assert!(early.await.is_err(), "the second waits while the first is served");
-    drop(first);
-    let served = tokio::time::timeout(Duration::from_secs(10), second.read_exact(&mut byte));
-    served.await.expect("the second is served then").unwrap();
-    drop(second);
-    house.close().await;
-}
-
-#[tokio::test]
 async fn metrics_are_open_only_where_they_were_asked_for() {
     let house = House::with(|options| options.metrics_listen = Some(common::LISTEN)).await;
     let address = house.metrics_address.unwrap();

@@ -52,8 +52,7 @@ async fn a_manifest_is_walked_in_pages_of_one_version() {
     let mut expected: Vec<_> = people.iter().map(EmployeeId::to_string).collect();
     expected.sort();
     assert_eq!(seen, expected);
-    let beat =
-        house.post("/v1/devices/self/heartbeat", Some(&device.token), &device.heartbeat()).await;
+    let beat = house.beat(&device).await;
     assert_eq!(beat.body["roster"], version);
     assert_eq!(beat.body["commands"], false);
     house.close().await;

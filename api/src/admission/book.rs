@@ -17,9 +17,8 @@ use std::{
 const AHEAD_S: usize = 600;
 /// The share of what can be served that is promised; the rest is for those who come unannounced.
 const PROMISED_SHARE: f64 = 0.75;
-/// Coming so much before the time counts as keeping it: clocks tick differently, and `Retry-After` has
-/// whole seconds.
-const SLACK: Duration = Duration::from_millis(1_000);
+/// Coming so much before the time counts as keeping it: clocks tick differently.
+const SLACK: Duration = Duration::from_millis(100);
 /// How long after its time an appointment is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Callers remembered; beyond it new ones aren't, and count as unannounced.

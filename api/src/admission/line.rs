@@ -38,6 +38,8 @@ struct State {
     working: usize,
     /// Let in, and not yet in line: their bodies are still coming.
     coming: usize,
+    /// The same of those who came early.
+    coming_early: usize,
     expected: VecDeque<oneshot::Sender<()>>,
     early: VecDeque<oneshot::Sender<()>>,
     turns: u32,
@@ -51,7 +53,7 @@ pub struct Standing {
     pub working: usize,
     /// Let in and not yet served.
     pub waiting: usize,
-    /// Those of them who came early and stand in line.
+    /// Those of them who came early.
     pub early: usize,
 }
 
@@ -61,6 +63,7 @@ impl Line {
         let state = State {
             working: 0,
             coming: 0,
+            coming_early: 0,
             expected: VecDeque::new(),
             early: VecDeque::new(),
             turns: 0,
@@ -76,7 +79,7 @@ impl Line {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let state = self.state();
-        let early = state.early.len();
+        let early = state.coming_early + state.early.len();
         let waiting = state.coming + state.expected.len() + early;
         Standing { working: state.working, waiting, early }
     }
@@ -101,9 +104,9 @@ impl Line {
     }
 
     /// Lets one more in.
-    pub fn let_in(self: &Arc<Self>) -> Coming {
-        self.state().coming += 1;
-        Coming { line: Arc::clone(self) }
+    pub fn let_in(self: &Arc<Self>, order: Order) -> Coming {
+        *self.state().coming_of(order) += 1;
+        Coming { line: Arc::clone(self), order }
     }
 
     /// None when the turn has come already.
@@ -126,13 +129,14 @@ impl Line {
 #[derive(Debug)]
 pub struct Coming {
     line: Arc<Line>,
+    order: Order,
 }
 
 impl Coming {
     /// Stands in line until the turn has come. Whoever goes away before is passed over.
-    pub async fn turn(self, order: Order) -> Turn {
+    pub async fn turn(self) -> Turn {
         let line = Arc::clone(&self.line);
-        let called = line.stand(order);
+        let called = line.stand(self.order);
         drop(self);
         if let Some(called) = called {
             let mut waiting = Waiting { line: &line, called, served: false };
@@ -146,7 +150,7 @@ impl Coming {
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        self.line.state().coming -= 1;
+        *self.line.state().coming_of(self.order) -= 1;
     }
 }
 
@@ -183,6 +187,13 @@ impl Drop for Turn {
 }
 
 impl State {
+    fn coming_of(&mut self, order: Order) -> &mut usize {
+        match order {
+            Order::Expected => &mut self.coming,
+            Order::Early => &mut self.coming_early,
+        }
+    }
+
     /// Hands the place of one that is done to the next who still waits.
     fn pass_on(&mut self) {
         while let Some(next) = self.next() {
@@ -212,7 +223,7 @@ mod tests {
     type Waits = BoxFuture<'static, Turn>;
 
     fn stand(line: &Arc<Line>, order: Order) -> Waits {
-        let mut turn = line.let_in().turn(order).boxed();
+        let mut turn = line.let_in(order).turn().boxed();
         assert!((&mut turn).now_or_never().is_none());
         turn
     }
@@ -221,7 +232,7 @@ mod tests {
         let line = Line::new(at_once);
         let turn = |_| {
             assert!(line.is_free());
-            line.let_in().turn(Order::Expected).now_or_never().unwrap()
+            line.let_in(Order::Expected).turn().now_or_never().unwrap()
         };
         let turns = (0..at_once).map(turn).collect();
         assert!(!line.is_free());
@@ -269,7 +280,7 @@ mod tests {
         let (line, turns) = busy(1);
         let (gone, called) = (stand(&line, Order::Expected), stand(&line, Order::Expected));
         let mut last = stand(&line, Order::Expected);
-        let coming = line.let_in();
+        let coming = line.let_in(Order::Expected);
         drop(gone);
         drop(turns);
         drop(called);
@@ -285,11 +296,11 @@ mod tests {
         assert_eq!(line.estimated_wait(), Duration::from_secs_f64(TURN_GUESS_S / 2.0));
         drop(turns);
         for _ in 0..200 {
-            let turn = line.let_in().turn(Order::Expected).await;
+            let turn = line.let_in(Order::Expected).turn().await;
             tokio::time::advance(Duration::from_secs(1)).await;
             drop(turn);
         }
-        let _coming: Vec<_> = (0..4).map(|_| line.let_in()).collect();
+        let _coming: Vec<_> = (0..4).map(|_| line.let_in(Order::Expected)).collect();
         let wait_s = line.estimated_wait().as_secs_f64();
         assert!((1.45..=1.5).contains(&wait_s), "{wait_s}");
         assert!((1.9..=2.1).contains(&line.per_second()));

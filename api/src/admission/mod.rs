@@ -223,9 +223,9 @@ impl Desks {
 
     fn ask(self: &Arc<Self>, class: Class, request: &Request) -> Result<Ticket, Refusal> {
         let (desk, caller) = (self.desk(class), self.caller(class, request));
-        let (order, coming) = desk.ask(caller).map_err(|(why, wait)| desk.refuse(why, wait))?;
+        let coming = desk.ask(caller).map_err(|(why, wait)| desk.refuse(why, wait))?;
         let place = Mutex::new(Place::Coming(coming));
-        Ok(Ticket { desks: Arc::clone(self), class, order, caller, place })
+        Ok(Ticket { desks: Arc::clone(self), class, caller, place })
     }
 }
 
@@ -239,12 +239,12 @@ impl Desk {
         self.book().give(caller, per_second, rand::random(), Instant::now())
     }
 
-    fn ask(&self, caller: Option<Caller>) -> Result<(Order, Coming), (Why, Duration)> {
+    fn ask(&self, caller: Option<Caller>) -> Result<Coming, (Why, Duration)> {
         let expected = || {
             if let Some(caller) = caller {
                 self.book().came(caller);
             }
-            Ok((Order::Expected, self.line.let_in()))
+            Ok(self.line.let_in(Order::Expected))
         };
         if self.line.is_free() {
             return expected();
@@ -254,9 +254,9 @@ impl Desk {
         let arrival = caller.map(|caller| self.book().arrival(caller, now));
         if let Some(Arrival::Early(left)) = arrival {
             // A few are kept at hand, so that no turn is wasted while nobody else waits.
-            let at_hand_max = self.budget.at_once.div_ceil(EARLY_SHARE);
+            let at_hand_max = self.budget.at_once / EARLY_SHARE;
             return match standing.early < at_hand_max {
-                true => Ok((Order::Early, self.line.let_in())),
+                true => Ok(self.line.let_in(Order::Early)),
                 false => Err((Why::Early, left)),
             };
         }
@@ -279,7 +279,6 @@ impl Desk {
 pub struct Ticket {
     desks: Arc<Desks>,
     class: Class,
-    order: Order,
     caller: Option<Caller>,
     place: Mutex<Place>,
 }
@@ -307,21 +306,27 @@ impl Ticket {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What waits for its turn, the first time.
+    fn coming(&self) -> Option<Coming> {
+        let mut place = self.place();
+        match std::mem::replace(&mut *place, Place::InLine) {
+            Place::Coming(coming) => Some(coming),
+            begun => {
+                *place = begun;
+                None
+            }
+        }
+    }
+
     /// Waits for the turn to be worked on; only the first call waits.
     ///
     /// # Errors
     /// Busy when the turn doesn't come in a reasonable time.
     pub async fn begin(&self) -> Result<(), Refusal> {
-        let coming = match std::mem::replace(&mut *self.place(), Place::InLine) {
-            Place::Coming(coming) => coming,
-            begun => {
-                *self.place() = begun;
-                return Ok(());
-            }
-        };
+        let Some(coming) = self.coming() else { return Ok(()) };
         let desk = self.desks.desk(self.class);
         let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
-        let turn = tokio::time::timeout(patience, coming.turn(self.order)).await;
+        let turn = tokio::time::timeout(patience, coming.turn()).await;
         let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller)))?;
         *self.place() = Place::Served { _turn };
         let class = self.class.as_str();

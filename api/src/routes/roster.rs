@@ -51,7 +51,8 @@ pub async fn manifest(
     let limit = page_limit(query.limit, MANIFEST_PAGE_DEFAULT, PAGE_MAX)?;
     after.reached(&app, &roster::RESTS_ON).await?;
     let walk = query.cursor.as_deref().map(|text| Walk::read(&app, site, text)).transpose()?;
-    let found = roster::manifest(&app.pools.reader, site, walk.as_ref().map(|w| w.at), limit).await?;
+    let found =
+        roster::manifest(&app.pools.reader, site, walk.as_ref().map(|w| w.at), limit).await?;
     if walk.is_some_and(|walk| walk.begun_with != found.version.as_bytes()) {
         return Err(changed());
     }

@@ -212,6 +212,11 @@ impl House {
         self.post(&path, Some(&device.token), &json!({ "punches": items })).await
     }
 
+    /// A device's report of itself.
+    pub async fn beat(&self, device: &Device) -> Answer {
+        self.post("/v1/devices/self/heartbeat", Some(&device.token), &device.heartbeat()).await
+    }
+
     /// Waits until the adjudicator has judged everything, and gives the head then.
     pub async fn settled(&self) -> u64 {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
