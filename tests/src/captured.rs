@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use punchtrail_domain::Digest;
 use serde_json::Value;
 
-use crate::{Operator, file::Kept};
+use crate::file::Kept;
 
 /// A capture in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,19 +66,4 @@ pub fn twice(captures: &[Captured]) -> Vec<String> {
         *times.entry(number).or_default() += 1;
     }
     times.into_iter().filter(|(_, times)| *times > 1).map(|(what, _)| what).collect()
-}
-
-/// Holds that the ledger has each of `kept` exactly once, byte for byte, and no hole.
-///
-/// # Errors
-/// When it hasn't, saying what is wrong.
-pub async fn holds_once(operator: &Operator, kept: &[Kept]) -> anyhow::Result<Vec<Captured>> {
-    let events = operator.events().await?;
-    let captures = captures(&events)?;
-    ensure!(hole(&events).is_none(), "position {:?} is missing", hole(&events));
-    ensure!(twice(&captures).is_empty(), "there twice: {:?}", twice(&captures));
-    let missing: Vec<_> =
-        kept.iter().filter(|kept| !captures.iter().any(|captured| captured.is(kept))).collect();
-    ensure!(missing.is_empty(), "confirmed on a device and not in the ledger: {missing:?}");
-    Ok(captures)
 }

@@ -1,11 +1,14 @@
 //! The smallest world a whole-system test needs: a server with one site and three people.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use punchtrail_domain::EmployeeId;
 
-use crate::{Agent, Cli, Kiosk, Operator, Place, Server};
+use crate::{Agent, Cli, Kiosk, Operator, Place, Server, compare, comparison::Comparison};
 
 /// The site's time zone.
 pub const ZONE: &str = "Europe/Berlin";
@@ -108,6 +111,14 @@ impl Shop {
 
     async fn code(&self) -> anyhow::Result<String> {
         self.cli.text(&["device", "pair", "--site", "Shop"], "code").await
+    }
+
+    /// The files of the devices in `folders` held against the ledger.
+    ///
+    /// # Errors
+    /// When a file or the database can't be read.
+    pub async fn compare(&self, folders: &[PathBuf]) -> anyhow::Result<Comparison> {
+        compare(folders, &self.server.place().database().await?).await
     }
 
     /// The server runs again, elsewhere.

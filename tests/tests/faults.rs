@@ -5,12 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_domain::{capture::PunchKind, wire::BatchRequest};
 use punchtrail_tests::{
     Kiosk, Place, Shop, SmallDisk, Storm,
     agent::Punch,
     cluster::lives,
-    compare, eventually,
+    eventually,
     gate::{Chance, Gate, Line, LostAnswers, Traffic},
     seed,
     shop::BADGES,
@@ -20,7 +20,7 @@ use punchtrail_tests::{
 use rand::RngExt;
 use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The requests that deliver punches.
 const DELIVERIES: &str = "/punches/batch";
@@ -115,7 +115,7 @@ async fn all_others_deliver(storm: &mut Storm, line: usize) {
 /// Holds that it is known what the devices on `line` still hold, and that no other holds anything.
 async fn only_these_hold_punches(storm: &Storm, line: usize) {
     let comparison = storm.shows_what_waits().await.unwrap();
-    let there = compare(&storm.fleets[line].folders(), &storm.database).await.unwrap();
+    let there = storm.shop.compare(&storm.fleets[line].folders()).await.unwrap();
     assert_eq!(comparison.unsent, there.unsent);
 }
 
@@ -213,51 +213,102 @@ async fn a_punch_on_a_full_disk_is_refused_at_once_and_the_ones_before_it_are_sa
     agent.punch(&punch).await.unwrap();
     assert_eq!(agent.sync().await.unwrap()["complete"], true);
 
-    let database = shop.server.place().database().await.unwrap();
-    let comparison = compare(&[agent.dir().to_owned()], &database).await.unwrap();
+    let comparison = shop.compare(&[agent.dir().to_owned()]).await.unwrap();
     comparison.is_complete().unwrap();
     assert_eq!(comparison.captures, 3, "those that were confirmed");
     nothing_waits(&shop).await.unwrap();
 }
 
-/// Sends what can't be taken as a punch, and so has to be kept: something else each time. Gives the
-/// answer, which may only be that it is durably there, or that the server is busy.
-async fn keep_something(kiosk: &Kiosk, number: &mut u32) -> StatusCode {
-    *number += 1;
-    let item = kiosk.missigned(&number.to_be_bytes());
-    let body = json!({ "punches": [{ "capture": item.capture, "signature": item.signature }] });
-    let body = body.to_string().into_bytes();
-    let (status, answer) = kiosk.post(&kiosk.batch_path(), body).await.unwrap();
-    match status {
-        StatusCode::OK => assert_eq!(answer["results"][0]["status"], "quarantined"),
-        StatusCode::SERVICE_UNAVAILABLE => assert_eq!(answer["code"], "busy"),
-        other => panic!("a batch answers {other}: {answer}"),
+/// A device that sends what can't be taken as a punch and so has to be kept, something else each time.
+struct Nuisance {
+    kiosk: Kiosk,
+    sent: u32,
+    /// Where the server said that it keeps them.
+    kept: Vec<u64>,
+}
+
+impl Nuisance {
+    async fn at(storm: &Storm) -> Self {
+        let kiosk = storm.shop.kiosk(storm.shop.server.url()).await.unwrap();
+        kiosk.heartbeat(0, None).await.unwrap();
+        Self { kiosk, sent: 0, kept: Vec::new() }
     }
-    status
+
+    /// Sends something. Gives whether it is durably there; if not, the server may only say that it is busy.
+    async fn is_kept(&mut self) -> bool {
+        self.sent += 1;
+        let items = vec![self.kiosk.missigned(&self.sent.to_be_bytes())];
+        let body = serde_json::to_vec(&BatchRequest { punches: items }).unwrap();
+        match self.kiosk.post(&self.kiosk.batch_path(), body).await.unwrap() {
+            (StatusCode::OK, answer) => {
+                self.kept.push(answer["results"][0]["position"].as_u64().unwrap());
+                true
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, problem) if problem["code"] == "busy" => false,
+            (status, problem) => panic!("a batch answers {status}: {problem}"),
+        }
+    }
+
+    /// Waits until the server keeps what it is sent, or doesn't.
+    async fn wait_until_kept(&mut self, kept: bool) {
+        let what = if kept { "the server to keep something" } else { "the server to be busy" };
+        eventually(what, PATIENCE, async || Ok((self.is_kept().await == kept).then_some(())))
+            .await
+            .unwrap();
+    }
+
+    /// Holds that everything is where the server said.
+    async fn is_durable(&self, storm: &Storm) {
+        let there =
+            "select position from events where event_type = 'Quarantined' order by position";
+        let there: Vec<i64> = sqlx::query_scalar(there).fetch_all(&storm.database).await.unwrap();
+        let there: Vec<u64> = there.into_iter().map(i64::cast_unsigned).collect();
+        assert!(self.kept.iter().all(|kept| there.contains(kept)), "{:?}: {there:?}", self.kept);
+    }
+}
+
+/// A storm on a small disk that is filled in its middle until the server is busy.
+async fn storm_without_room(disk: &SmallDisk) -> (Storm, Nuisance) {
+    let storm = storm_at(Place::embedded_in(disk.path()).unwrap()).await;
+    let mut nuisance = Nuisance::at(&storm).await;
+    storm.slow();
+    disk.fill().unwrap();
+    nuisance.wait_until_kept(false).await;
+    (storm, nuisance)
+}
+
+/// There is room again, and nobody does anything else.
+async fn recovers(disk: &SmallDisk, mut storm: Storm, mut nuisance: Nuisance) {
+    disk.free().unwrap();
+    nuisance.wait_until_kept(true).await;
+    storm.shows_what_waits().await.unwrap();
+    storm.ends_well().await.unwrap();
+    nuisance.is_durable(&storm).await;
 }
 
 #[tokio::test]
 async fn the_disk_of_postgres_is_full() {
     let name = "the_disk_of_postgres_is_full";
     let Some(disk) = SmallDisk::of(name, POSTGRES_DISK_MIB).await.unwrap() else { return };
-    let mut storm = storm_at(Place::embedded_in(disk.path()).unwrap()).await;
-    let kiosk = storm.shop.kiosk(storm.shop.server.url()).await.unwrap();
-    kiosk.heartbeat(0, None).await.unwrap();
-    storm.slow();
-    let mut sent = 0;
-    eventually("the server to be busy", PATIENCE, async || {
+    let (storm, nuisance) = storm_without_room(&disk).await;
+    recovers(&disk, storm, nuisance).await;
+}
+
+#[tokio::test]
+async fn the_disk_of_postgres_is_too_full_for_its_log() {
+    let name = "the_disk_of_postgres_is_too_full_for_its_log";
+    let Some(disk) = SmallDisk::of(name, POSTGRES_DISK_MIB).await.unwrap() else { return };
+    let (storm, mut nuisance) = storm_without_room(&disk).await;
+    let data = storm.shop.server.place().data.clone();
+    let before = data.postmaster().unwrap();
+    // A new segment of its log is where Postgres gives up and ends, and can't start either.
+    let _ = sqlx::query("select pg_switch_wal()").execute(&storm.database).await;
+    eventually("Postgres to end", PATIENCE, async || {
         disk.fill()?;
-        let status = keep_something(&kiosk, &mut sent).await;
-        Ok((status == StatusCode::SERVICE_UNAVAILABLE).then_some(()))
+        assert!(!nuisance.is_kept().await);
+        Ok((!lives(before)).then_some(()))
     })
     .await
     .unwrap();
-    disk.free().unwrap();
-    eventually("the server to take something again", PATIENCE, async || {
-        Ok((keep_something(&kiosk, &mut sent).await == StatusCode::OK).then_some(()))
-    })
-    .await
-    .unwrap();
-    storm.shows_what_waits().await.unwrap();
-    storm.ends_well().await.unwrap();
+    recovers(&disk, storm, nuisance).await;
 }

@@ -14,7 +14,7 @@ use punchtrail_domain::{
 use punchtrail_tests::{
     Agent, Gate, Kiosk, Shop,
     agent::Punch,
-    captured::{captures, holds_once, hole, twice},
+    captured::{captures, hole, twice},
     cluster::lives,
     eventually,
     gate::{Chance, LostAnswers},
@@ -190,10 +190,9 @@ async fn all_there(shop: &Shop, agent: &Agent) {
     })
     .await
     .unwrap();
-    let kept = agent.kept().await.unwrap();
-    assert_eq!(kept.len(), BACKLOG);
-    let there = holds_once(&shop.operator, &kept).await.unwrap();
-    assert_eq!(there.len(), BACKLOG);
+    let comparison = shop.compare(&[agent.dir().to_owned()]).await.unwrap();
+    comparison.is_complete().unwrap();
+    assert_eq!(comparison.captures, BACKLOG as u64);
 }
 
 #[tokio::test]

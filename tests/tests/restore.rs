@@ -3,10 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use punchtrail_domain::capture::PunchKind;
-use punchtrail_tests::{
-    Agent, Gate, Shop, agent::Punch, captured::holds_once, eventually, file::Kept, shop::BADGES,
-    wait::PATIENCE,
-};
+use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, eventually, shop::BADGES, wait::PATIENCE};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -16,14 +13,6 @@ async fn punch(agent: &Agent, times: usize) {
         let badge = BADGES[n % BADGES.len()];
         agent.punch(&Punch { badge, kind, pin: None, then: None }).await.unwrap();
     }
-}
-
-async fn kept(agents: &[&Agent]) -> Vec<Kept> {
-    let mut kept = Vec::new();
-    for agent in agents {
-        kept.extend(agent.kept().await.unwrap());
-    }
-    kept
 }
 
 async fn checkpoints(shop: &Shop) -> Value {
@@ -62,9 +51,10 @@ async fn after_a_restore_the_devices_bring_every_punch_back() {
     .await
     .unwrap();
     let head = shop.operator.settled(true, PATIENCE).await.unwrap();
-    let kept = kept(&[&running, &asked]).await;
-    assert_eq!(kept.len(), 22);
-    holds_once(&shop.operator, &kept).await.unwrap();
+    let folders = [running.dir().to_owned(), asked.dir().to_owned()];
+    let before = shop.compare(&folders).await.unwrap();
+    before.is_complete().unwrap();
+    assert_eq!(before.captures, 22);
 
     // The copy is put back.
     assert!(shop.server.terminate().await.unwrap().success());
@@ -83,7 +73,8 @@ async fn after_a_restore_the_devices_bring_every_punch_back() {
     gate.lead_to(shop.server.address().unwrap());
     assert_eq!(asked.sync().await.unwrap()["delivered"], 7);
     eventually("every punch to be there again", PATIENCE, async || {
-        Ok(holds_once(&shop.operator, &kept).await.ok())
+        let now = shop.compare(&folders).await?;
+        Ok((now.is_complete().is_ok() && now.captures == before.captures).then_some(()))
     })
     .await
     .unwrap();

@@ -11,7 +11,7 @@ use punchtrail_domain::capture::PunchKind;
 use punchtrail_tests::{
     Agent, Fleet, Kiosk, Place, Shop,
     agent::Punch,
-    compare, seed,
+    seed,
     shop::{BADGES, ZONE, crowd},
     storm::{nothing_waits, verified},
 };
@@ -85,8 +85,7 @@ async fn storm(misbehave: Option<&str>) {
 
     let mut folders = fleet.folders();
     folders.push(agent.dir().to_owned());
-    let database = shop.server.place().database().await.unwrap();
-    let comparison = compare(&folders, &database).await.unwrap();
+    let comparison = shop.compare(&folders).await.unwrap();
     comparison.is_complete().unwrap();
     assert_eq!(comparison.captures, (DEVICES * PUNCHES + 1) as u64);
     nothing_waits(&shop).await.unwrap();
