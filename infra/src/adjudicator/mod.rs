@@ -21,7 +21,7 @@ use crate::ledger::{AppendError, Ledger};
 use known::Standing;
 
 /// The most events walked in one transaction.
-pub const WALK_EVENTS_MAX: u32 = 4_000;
+pub const WALK_EVENTS_MAX: u32 = 8_000;
 /// How long the adjudicator waits to be woken before it looks by itself, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 /// How long it waits after a failure before it tries again, in milliseconds.

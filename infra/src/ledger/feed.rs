@@ -21,13 +21,14 @@ use super::{Entry, entry::Recent, read};
 
 /// How often the head is read for appends of other nodes, in milliseconds.
 pub const POLL_MS: u64 = 200;
-/// The most events one read gives.
+/// The most events one read from the database gives. From memory it may be more: they are shared.
 pub const READ_EVENTS_MAX: u32 = 10_000;
 
 /// For how long after a delivery more of them are to be expected, in milliseconds.
 const DELIVERING_MS: u64 = 100;
-/// While deliveries come, a follower rests so many times as long as it worked.
-const REST_FACTOR: u32 = 3;
+/// While deliveries come, a follower rests so many times as long as it worked. More would be dearer: what
+/// is judged late costs every read model of punches a second write.
+const REST_FACTOR: u32 = 1;
 /// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
 const REST_MS_MAX: u64 = 1_000;
 
@@ -52,10 +53,14 @@ impl Deliveries {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn under_way(&self) -> bool {
+    /// For how long deliveries are still to be expected, if no other comes; none when they have ceased.
+    fn expected_for(&self) -> Option<Duration> {
         match self.last_ms.load(Ordering::Relaxed) {
-            0 => false,
-            last_ms => self.now_ms() < last_ms + DELIVERING_MS,
+            0 => None,
+            last_ms => match (last_ms + DELIVERING_MS).saturating_sub(self.now_ms()) {
+                0 => None,
+                left_ms => Some(Duration::from_millis(left_ms)),
+            },
         }
     }
 }
@@ -85,12 +90,11 @@ impl Feed {
     /// # Errors
     /// When the database is out of reach, or an event's row can't be read.
     pub async fn read(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
-        let limit = limit.min(READ_EVENTS_MAX);
         let recent = self.recent.after(after, limit as usize);
         if !recent.is_empty() {
             return Ok(recent);
         }
-        let events = read::after(&self.pool, after, limit).await?;
+        let events = read::after(&self.pool, after, limit.min(READ_EVENTS_MAX)).await?;
         match events.iter().zip(after.0 + 1..).find(|(event, place)| event.position.0 != *place) {
             Some((event, place)) => Err(sqlx::Error::Protocol(format!(
                 "the ledger has a hole: position {place} is missing before {}",
@@ -133,10 +137,16 @@ impl Feed {
     /// How long a follower that worked for so long is to rest before it goes on: not at all, unless
     /// devices are delivering. A follower whose reader waits need not.
     pub fn rest_after(&self, worked: Duration) -> Duration {
-        if self.deliveries.under_way() {
-            (worked * REST_FACTOR).min(Duration::from_millis(REST_MS_MAX))
-        } else {
-            Duration::ZERO
+        match self.deliveries.expected_for() {
+            Some(_) => (worked * REST_FACTOR).min(Duration::from_millis(REST_MS_MAX)),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Waits until devices have ceased to deliver to this node.
+    pub async fn deliveries_ceased(&self) {
+        while let Some(left) = self.deliveries.expected_for() {
+            tokio::time::sleep(left).await;
         }
     }
 

@@ -3,8 +3,9 @@
 //! A task locks the model's row of progress for one batch and only then moves it, so the nodes share
 //! the work and every event takes effect once; a node that finds the row locked leaves it to the other.
 //! The first event after a pause is applied at once. While the ledger is busy, events are gathered for
-//! [`BUSY_LINGER_MS`]: a punch's capture and its judgement then mostly meet in one batch, and cost one row
-//! instead of two. A reader that waits ends the gathering at once.
+//! [`BUSY_LINGER_MS`], and while devices deliver for up to [`DELIVERING_LINGER_MS`]: a punch's capture and
+//! its judgement then mostly meet in one batch, and cost one row instead of two. A reader that waits ends
+//! the gathering at once.
 //!
 //! An event that a model can't take stops that model, loudly and at that event: its row says `stopped`
 //! and why, the metric `punchtrail_projection_stopped` is 1, the status says so. It is tried again at
@@ -31,13 +32,16 @@ use crate::{
 use task::Runner;
 
 /// The most events in one batch.
-pub const BATCH_EVENTS_MAX: u32 = 10_000;
+pub const BATCH_EVENTS_MAX: u32 = 30_000;
 /// How long events are gathered after a batch before the next, in milliseconds.
 pub const LINGER_MS: u64 = 50;
 /// A batch of so many events shows that the ledger is busy.
 pub const BUSY_BATCH_EVENTS: usize = 500;
 /// How long events are gathered while the ledger is busy, in milliseconds: longer than judging takes.
-pub const BUSY_LINGER_MS: u64 = 500;
+pub const BUSY_LINGER_MS: u64 = 300;
+/// How long events are gathered while devices deliver, in milliseconds: several times what judging takes,
+/// so that few punches are cut off from their judgement by the end of a batch.
+pub const DELIVERING_LINGER_MS: u64 = 1_000;
 /// How many models apply a batch at one time on a node: the rest of the pool stays free for readers.
 pub const BATCHES_AT_ONCE_MAX: usize = 4;
 

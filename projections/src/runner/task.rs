@@ -12,8 +12,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BATCH_EVENTS_MAX, BUSY_BATCH_EVENTS, BUSY_LINGER_MS, LINGER_MS, ProjectionState,
-    ProjectionStatus,
+    BATCH_EVENTS_MAX, BUSY_BATCH_EVENTS, BUSY_LINGER_MS, DELIVERING_LINGER_MS, LINGER_MS,
+    ProjectionState, ProjectionStatus,
 };
 use crate::{
     progress::{self, State},
@@ -90,8 +90,7 @@ impl Runner {
             Step::Applied(count) => {
                 self.say(ProjectionState::Following, None);
                 self.limit = self.limit.saturating_mul(2).min(BATCH_EVENTS_MAX);
-                let busy = count >= BUSY_BATCH_EVENTS;
-                self.gather(if busy { BUSY_LINGER_MS } else { LINGER_MS }).await;
+                self.gather(count >= BUSY_BATCH_EVENTS).await;
             }
             Step::AtHead => {
                 self.fruitless = if self.feed.seen() > self.place { self.fruitless + 1 } else { 0 };
@@ -250,11 +249,21 @@ impl Runner {
     }
 
     /// Lets events gather after a batch, unless a batch is full already or a reader waits.
-    async fn gather(&mut self, linger_ms: u64) {
-        let (place, until) = (self.place, Instant::now() + Duration::from_millis(linger_ms));
+    async fn gather(&mut self, busy: bool) {
+        let place = self.place;
         let full = place.plus(u64::from(self.limit) - 1);
+        let feed = self.feed.clone();
+        let gathered = async {
+            let linger = if busy { BUSY_LINGER_MS } else { LINGER_MS };
+            tokio::time::sleep(Duration::from_millis(linger)).await;
+            if busy {
+                feed.deliveries_ceased().await;
+            }
+        };
+        let until = Instant::now() + Duration::from_millis(DELIVERING_LINGER_MS);
         tokio::select! {
             () = self.cancel.cancelled() => {}
+            () = gathered => {}
             _ = self.feed.wait_beyond(full, until) => {}
             Ok(_) = self.wanted.wait_for(|wanted| *wanted > place) => {}
         }
