@@ -83,7 +83,7 @@ pub async fn hire(place: &Place, sites: &[(&str, usize)]) -> anyhow::Result<()> 
 
 /// The name of the person with this number: names that differ about as much as people's do, so that a
 /// search has to tell them apart.
-pub fn name_of(number: usize) -> String {
+fn name_of(number: usize) -> String {
     const GIVEN: [&str; 12] = [
         "Ada", "Ben", "Cem", "Dorota", "Eyüp", "Fatma", "Greta", "Hannes", "Ines", "Jörg", "Katya",
         "Luís",

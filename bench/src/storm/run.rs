@@ -18,7 +18,7 @@ use super::{
     readers::{Readers, Storm},
     report::{Checked, FleetPart, RunReport},
     say,
-    setup::{Copy, World, simulator},
+    setup::{Copy, Library, World, simulator},
     traffic::{Drain, FleetReport},
 };
 use crate::{database::Cluster, fleet::settled, report::REPORTS};
@@ -160,8 +160,9 @@ impl Fleet {
         options: RunOptions,
         server: &str,
     ) -> anyhow::Result<Self> {
-        let (key, site) = (&world.library.operator_key, &world.library.device.1);
-        let simulator = simulator(&copy.fleet, server, key, site)?;
+        let Library { operator_key, device: (_, site), .. } = &world.library;
+        let sites = std::slice::from_ref(site);
+        let simulator = simulator(&copy.fleet, server, operator_key, sites)?;
         let mut command = Command::new("nice");
         command.args(["-n", FLEET_NICE]).arg(simulator.get_program()).args(simulator.get_args());
         command.envs(simulator.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::say;
 use crate::{
     database::Cluster,
-    fleet::{enroll, hire, name_of, open_site, settled},
+    fleet::{enroll, hire, open_site, settled},
     report::REPORTS,
 };
 
@@ -100,28 +100,19 @@ impl World {
         let pool = PgPool::connect(&template).await?;
 
         let began = Instant::now();
-        let people = devices.min(DEVICES_PER_SITE) * PEOPLE_PER_DEVICE;
-        let early = open_site(&place, "Early").await?;
-        let mut sites = Vec::new();
-        for n in 0..devices.div_ceil(DEVICES_PER_SITE) {
-            sites.push(open_site(&place, &format!("Storm {n}")).await?);
-        }
-        let mut posts = vec![(early.as_str(), EARLY_DEVICES * PEOPLE_PER_DEVICE)];
-        posts.extend(sites.iter().map(|site| (site.as_str(), people)));
-        hire(&place, &posts).await?;
+        let (early, sites) = open_sites(&place, devices).await?;
         settled(&pool).await?;
         let key = place.cli().text(&["key", "new"], "key").await?;
         let first =
             Fleet { server: server.url(), key: &key, seed, dir: scratch.path().join("early") };
         let sizes = (EARLY_DEVICES, EARLY_PUNCHES);
-        first.simulate(&[&early], sizes, &["--spread-cap-s", "0", "--stale-rosters", "0"]).await?;
+        first.simulate(&[early], sizes, &["--spread-cap-s", "0", "--stale-rosters", "0"]).await?;
         settled(&pool).await?;
-        let library = library(&pool, &server, &place, &key, &sites[0], people).await?;
+        let library = library(&pool, &server, &place, &key, &sites[0]).await?;
         let shop_s = began.elapsed().as_secs_f64();
-        say(&format!("{} sites, {} people, {shop_s:.0} s", sites.len(), sites.len() * people));
+        say(&format!("{} sites and {EARLY_DEVICES} early devices, {shop_s:.0} s", sites.len()));
 
         let began = Instant::now();
-        let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
         let fleet = Fleet { dir: scratch.path().join("fleet"), ..first };
         let said = fleet.simulate(&sites, (devices, punches), &["--capture-only"]).await?;
         let fleet_s = began.elapsed().as_secs_f64();
@@ -185,12 +176,11 @@ struct Fleet<'a> {
 impl Fleet<'_> {
     async fn simulate(
         &self,
-        sites: &[&str],
+        sites: &[String],
         (devices, punches): (usize, usize),
         more: &[&str],
     ) -> anyhow::Result<String> {
-        let mut command = simulator(&self.dir, self.server, self.key, sites[0])?;
-        command.args(sites[1..].iter().flat_map(|site| ["--site", site]));
+        let mut command = simulator(&self.dir, self.server, self.key, sites)?;
         command.args(["--devices", &devices.to_string(), "--punches", &punches.to_string()]);
         command.args(["--seed", &self.seed.to_string()]).args(more).stdin(Stdio::null());
         let mut command = tokio::process::Command::from(command);
@@ -203,10 +193,11 @@ impl Fleet<'_> {
 }
 
 /// The simulator's command for a fleet in `dir`.
-pub fn simulator(dir: &Path, server: &str, key: &str, site: &str) -> anyhow::Result<Command> {
+pub fn simulator(dir: &Path, server: &str, key: &str, sites: &[String]) -> anyhow::Result<Command> {
     let mut command = Command::new(program(DEVICE)?);
     command
-        .args(["fleet", "--server", server, "--site", site])
+        .args(["fleet", "--server", server])
+        .args(sites.iter().flat_map(|site| ["--site", site]))
         .arg("--fleet-dir")
         .arg(dir)
         .env("PUNCHTRAIL_OPERATOR_KEY", key)
@@ -214,26 +205,41 @@ pub fn simulator(dir: &Path, server: &str, key: &str, site: &str) -> anyhow::Res
     Ok(command)
 }
 
+/// The site of the devices that deliver beforehand, and those of the fleet, with their people.
+async fn open_sites(place: &Place, devices: usize) -> anyhow::Result<(String, Vec<String>)> {
+    let early = open_site(place, "Early").await?;
+    let mut sites = Vec::new();
+    for n in 0..devices.div_ceil(DEVICES_PER_SITE) {
+        sites.push(open_site(place, &format!("Storm {n}")).await?);
+    }
+    let people = devices.min(DEVICES_PER_SITE) * PEOPLE_PER_DEVICE;
+    let mut posts = vec![(early.as_str(), EARLY_DEVICES * PEOPLE_PER_DEVICE)];
+    posts.extend(sites.iter().map(|site| (site.as_str(), people)));
+    hire(place, &posts).await?;
+    Ok((early, sites))
+}
+
+/// What readers ask for; those at a device search at `site`.
 async fn library(
     pool: &PgPool,
     server: &Server,
     place: &Place,
     key: &str,
     site: &str,
-    people_of_site: usize,
 ) -> anyhow::Result<Library> {
     let code = place.cli().text(&["device", "pair", "--site", site], "code").await?;
     let reader = enroll(server.url(), &SigningKey::from_bytes(&rand::random()), &code).await?;
     let punches = "select aggregate_id::uuid from events \
         where aggregate_type = 'punch' and event_type = 'Captured' order by position";
     let people = "select distinct employee from read.timeline order by employee";
-    let first = EARLY_DEVICES * PEOPLE_PER_DEVICE;
+    let names = "select name from employee_directory join read.roster using (employee) \
+        where site = $1::uuid order by badge";
     Ok(Library {
         operator_key: key.to_owned(),
         device: (reader.token, site.to_owned()),
         punches: sqlx::query_scalar(punches).fetch_all(pool).await?,
         people: sqlx::query_scalar(people).fetch_all(pool).await?,
-        names: (first..first + people_of_site).map(name_of).collect(),
+        names: sqlx::query_scalar(names).bind(site).fetch_all(pool).await?,
     })
 }
 
