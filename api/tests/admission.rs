@@ -1,5 +1,6 @@
 //! Admission over real connections: each class has its own budget, what doesn't fit is refused before
 //! its body is read with a time to come back, and people are served all the while.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
 

@@ -266,9 +266,9 @@ mod tests {
         let (line, mut turns) = busy(1);
         let mut early = stand(&line, Order::Early);
         let mut expected: Vec<_> = (0..8).map(|_| stand(&line, Order::Expected)).collect();
-        for served_before in 0..EARLY_TURN as usize - 1 {
+        for next in expected.iter_mut().take(EARLY_TURN as usize - 1) {
             turns.clear();
-            turns.extend(served(&mut expected[served_before]));
+            turns.extend(served(next));
             assert_eq!(turns.len(), 1);
         }
         turns.clear();

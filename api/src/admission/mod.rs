@@ -352,10 +352,9 @@ pub async fn admit(
         Ok(ticket) => Arc::new(ticket),
         Err(refusal) => return refusal.into_response(),
     };
-    if class.works_on_bodies() || request.body().is_end_stream() {
-        if let Err(refusal) = ticket.begin().await {
-            return refusal.into_response();
-        }
+    let begins = class.works_on_bodies() || request.body().is_end_stream();
+    if begins && let Err(refusal) = ticket.begin().await {
+        return refusal.into_response();
     }
     request.extensions_mut().insert(Arc::clone(&ticket));
     let response = next.run(request).await;
