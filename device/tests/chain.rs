@@ -17,6 +17,7 @@ use punchtrail_domain::{
     Digest, Time,
     capture::{Capture, PunchKind},
     signing::{CAPTURE_TYPE, PublicKey, Signature},
+    wire::ItemStatus,
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -208,4 +209,46 @@ async fn a_photo_that_cannot_be_kept_refuses_the_punch() {
     let refusal = device.punch(press(Some(vec![0xff, 0xd8, 0xff, 1]))).await.unwrap_err();
     assert!(matches!(refusal, PunchError::Store(_)), "{refusal}");
     assert_eq!(check_chain(&device, &identity).await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_settles_each_capture_by_its_own_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let (device, identity) = enrolled(dir.path()).await;
+    for _ in 0..7 {
+        device.punch(press(None)).await.unwrap();
+    }
+    let answered = |seq, status, code: Option<&str>| outbox::Acknowledgement {
+        seq,
+        status,
+        code: code.map(str::to_owned),
+    };
+    let answers = [
+        answered(1, ItemStatus::Applied, None),
+        answered(2, ItemStatus::Applied, None),
+        answered(3, ItemStatus::Quarantined, Some("too_large")),
+        answered(4, ItemStatus::Quarantined, Some("bad_capture")),
+        answered(6, ItemStatus::Applied, None),
+        answered(7, ItemStatus::Duplicate, None),
+    ];
+    let mut write = device.store().write().await.unwrap();
+    let at = Time::from_millis(1_790_000_000_000);
+    outbox::acknowledge(&mut write, identity.id, &answers, at).await.unwrap();
+    write.commit().await.unwrap();
+    let rows: Vec<(i64, Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT seq, status, code FROM capture ORDER BY seq")
+            .fetch_all(&mut *device.store().read().await.unwrap())
+            .await
+            .unwrap();
+    let rows: Vec<_> = rows.iter().map(|(n, s, c)| (*n, s.as_deref(), c.as_deref())).collect();
+    let expected = [
+        (1, Some("applied"), None),
+        (2, Some("applied"), None),
+        (3, Some("quarantined"), Some("too_large")),
+        (4, Some("quarantined"), Some("bad_capture")),
+        (5, None, None),
+        (6, Some("applied"), None),
+        (7, Some("duplicate"), None),
+    ];
+    assert_eq!(rows, expected);
 }

@@ -140,7 +140,8 @@ pub async fn next(
         .collect()
 }
 
-/// The server answered for these at `server_time`.
+/// The server answered for these at `server_time`. Neighbours that fared alike are written down in one
+/// statement.
 ///
 /// # Errors
 /// When the store refuses.
@@ -150,21 +151,27 @@ pub async fn acknowledge(
     items: &[Acknowledgement],
     server_time: Time,
 ) -> Result<(), StoreError> {
-    for item in items {
-        let status = match item.status {
+    let alike = |one: &Acknowledgement, next: &Acknowledgement| {
+        next.seq == one.seq + 1 && (next.status, &next.code) == (one.status, &one.code)
+    };
+    for run in items.chunk_by(alike) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let status = match first.status {
             ItemStatus::Applied => "applied",
             ItemStatus::Duplicate => "duplicate",
             ItemStatus::Conflict => "conflict",
             ItemStatus::Quarantined => "quarantined",
         };
         sqlx::query(
-            "UPDATE capture SET acked_ms = ?, status = ?, code = ? WHERE identity = ? AND seq = ?",
+            "UPDATE capture SET acked_ms = ?, status = ?, code = ?
+             WHERE identity = ? AND seq BETWEEN ? AND ?",
         )
         .bind(server_time.millis())
         .bind(status)
-        .bind(item.code.as_deref())
+        .bind(first.code.as_deref())
         .bind(identity)
-        .bind(to_stored(item.seq))
+        .bind(to_stored(first.seq))
+        .bind(to_stored(last.seq))
         .execute(&mut *db)
         .await?;
     }
