@@ -40,7 +40,9 @@ pub async fn take(
 ) -> Result<BatchAnswer, Refusal> {
     let received_at = Time::from(jiff::Timestamp::now());
     let read = read_apart(app, access, items).await?;
-    let boots: Vec<_> = read.iter().filter_map(Read::boot).map(BootId::uuid).collect();
+    let mut boots: Vec<_> = read.iter().filter_map(Read::boot).map(BootId::uuid).collect();
+    boots.sort_unstable();
+    boots.dedup();
     let known = reports::boots(app.ledger.pool(), access.device, &boots).await?;
     let named: Vec<_> = read.iter().map(Read::named).collect();
     let faults: Vec<_> = read.iter().map(Read::fault).collect();
