@@ -19,6 +19,7 @@ use std::sync::{
 };
 
 use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     report::{Http, StormReport},
@@ -128,14 +129,30 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    let cluster = Cluster::start().await?;
+    // However it ends, what it started ends with it: servers and fleets as they are dropped, Postgres here.
+    let done = tokio::select! {
+        done = all_runs(&cluster, &options) => done,
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    cluster.stop().await?;
+    let report = done?;
+    report.print();
+    let broken = report.broken_where_promised();
+    if !broken.is_empty() {
+        bail!("a promise was broken: {}", broken.join("; "));
+    }
+    Ok(())
+}
+
+async fn all_runs(cluster: &Cluster, options: &Options) -> anyhow::Result<StormReport> {
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     say(&format!("{} devices with {} punches each, seed {seed}", options.devices, options.punches));
-    let cluster = Cluster::start().await?;
     let mut report = StormReport::new(options.devices, options.punches, seed);
     if options.http_punches > 0 {
-        report.http = Some(measure_http(&cluster, options.http_punches).await?);
+        report.http = Some(measure_http(cluster, options.http_punches).await?);
     }
-    let world = World::prepare(&cluster, options.devices, options.punches, seed).await?;
+    let world = World::prepare(cluster, options.devices, options.punches, seed).await?;
     report.setup = Some(world.took);
     for kind in &options.runs {
         let run = RunOptions {
@@ -146,19 +163,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             reads_min: options.readers_min,
             http_per_s: report.http.map(|http| http.acknowledged_per_s),
         };
-        let done = run::run(&cluster, &world, run).await?;
+        let done = run::run(cluster, &world, run).await?;
         report.runs.push(done);
         report.judge();
         report.write()?;
     }
-    drop(world);
-    cluster.stop().await?;
-    report.print();
-    let broken = report.broken_where_promised();
-    if !broken.is_empty() {
-        bail!("a promise was broken: {}", broken.join("; "));
+    Ok(report)
+}
+
+/// Returns when somebody wants it to end.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
-    Ok(())
 }
 
 /// The row `http` of `bench append`, from the same machine and hour.
