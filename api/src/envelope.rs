@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::Response,
@@ -24,7 +24,7 @@ use crate::{
     limits::REQUEST_MAX,
     metrics,
     problem::Refusal,
-    seats::{Beyond, Seats},
+    seats::{Beyond, Ends},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,7 +51,7 @@ impl fmt::Display for RequestId {
 }
 
 /// Carries out a request and finishes its answer.
-pub async fn envelope(State(seats): State<Seats>, mut request: Request, next: Next) -> Response {
+pub async fn envelope(mut request: Request, next: Next) -> Response {
     let id = RequestId::new();
     // HTTP/2 has no such header: there one connection carries many requests.
     let may_close = request.version() <= Version::HTTP_11;
@@ -71,8 +71,9 @@ pub async fn envelope(State(seats): State<Seats>, mut request: Request, next: Ne
     // From one who has stalled nothing more is to be waited for.
     let shed = response.extensions().get::<Refusal>().is_some_and(Refusal::closes);
     let unread = refused && status != StatusCode::REQUEST_TIMEOUT && leftover.discard();
+    let ends = response.extensions().get::<Ends>().is_some();
     let mut response = finish(response, &id);
-    if may_close && (shed || unread || is_beyond || seats.are_scarce()) {
+    if may_close && (shed || unread || is_beyond || ends) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     metrics::answered(&method, &route, response.status(), started.elapsed());
@@ -141,7 +142,7 @@ mod tests {
         let routes = Router::new()
             .route("/panics", get(async || -> &'static str { panic!("a bug") }))
             .route("/hangs", get(std::future::pending::<&'static str>))
-            .layer(middleware::from_fn_with_state(Seats::new(8, 1), envelope));
+            .layer(middleware::from_fn(envelope));
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// end their connections, so that many more devices than this can be served.
 pub const CONNECTIONS_MAX: usize = 2_048;
 /// Connections beyond them that are still read: people are served on them, devices get a time to come
-/// back. One more is closed at once.
+/// back. One more waits in the kernel's queue.
 pub const CONNECTIONS_BEYOND_MAX: usize = 256;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const BEYOND_PATIENCE: Duration = Duration::from_secs(5);

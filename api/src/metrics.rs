@@ -49,10 +49,6 @@ fn describe() {
     );
     describe_counter!("punchtrail_items_total", "Items of batches, by what became of them");
     describe_gauge!("punchtrail_connections", "Connections being served");
-    describe_counter!(
-        "punchtrail_connections_closed_total",
-        "Connections closed unread, since there was no seat left"
-    );
     describe_gauge!("punchtrail_admission_working", "Requests being worked on, by class");
     describe_gauge!(
         "punchtrail_admission_waiting",
@@ -91,11 +87,6 @@ pub fn answered(method: &Method, route: &str, status: StatusCode, took: Duration
 /// Counts an item of a batch by what became of it.
 pub fn items(status: &'static str, count: u64) {
     metrics::counter!("punchtrail_items_total", "status" => status).increment(count);
-}
-
-/// Counts a connection that was closed unread.
-pub fn turned_away() {
-    metrics::counter!("punchtrail_connections_closed_total").increment(1);
 }
 
 /// Counts connections up and down.

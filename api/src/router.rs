@@ -5,7 +5,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    admission::{Admission, Class, admit},
+    admission::{Admission, Class, Door, admit},
     envelope::envelope,
     openapi,
     problem::Refusal,
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Every route, class by class.
-fn table(admission: &Admission) -> OpenApiRouter<App> {
+fn table(door: &Door) -> OpenApiRouter<App> {
     let classed = |class, routes: OpenApiRouter<App>| {
-        routes.route_layer(middleware::from_fn_with_state((admission.clone(), class), admit))
+        routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))
     };
     OpenApiRouter::with_openapi(openapi::head())
         .merge(classed(Class::Heartbeat, OpenApiRouter::new().routes(routes!(heartbeats::take))))
@@ -71,26 +71,27 @@ fn interactive() -> OpenApiRouter<App> {
 
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
-    let (routes, _) = table(&app.admission).split_for_parts();
+    let (routes, _) = table(&Door { admission: app.admission.clone(), seats: app.seats.clone() })
+        .split_for_parts();
     routes
         .route("/openapi.json", get(operations::openapi))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(app.seats.clone(), envelope))
+        .layer(middleware::from_fn(envelope))
         .with_state(app)
 }
 
 /// The routes of the address that only metrics are served on.
-pub fn metrics_router(app: App, seats: Seats) -> Router {
+pub fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/metrics", get(operations::open_metrics))
         .fallback(async || Refusal::not_found())
-        .layer(middleware::from_fn_with_state(seats, envelope))
+        .layer(middleware::from_fn(envelope))
         .with_state(app)
 }
 
 /// What the routes say of themselves.
 pub(crate) fn described() -> OpenApi {
-    table(&Admission::off()).into_openapi()
+    table(&Door { admission: Admission::off(), seats: Seats::new(0, 0) }).into_openapi()
 }

@@ -1,9 +1,10 @@
 //! Seats: how many connections of a listener are served at once.
 //!
 //! A connection costs memory whether it asks for anything or not, so there are only so many. When they
-//! become scarce, every answer ends its connection, and devices that ask once in a while come anew.
-//! When there are none left, a few more connections are still read, so that people get their answers
-//! and devices a time to come back instead of silence ([`Beyond`]).
+//! become scarce, every answer to a device ends its connection, and seats turn over fast. When there are
+//! none left, a few more connections are still read, so that people get their answers and devices a time
+//! to come back ([`Beyond`]). What comes then waits in the kernel's queue, moments as long as answers
+//! end connections.
 
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ const SCARCE_SHARE: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct Beyond;
 
+/// An answer that ends its connection, since seats are scarce.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends;
+
 /// The seats of a listener. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Seats {
@@ -27,7 +32,7 @@ pub struct Seats {
 /// One seat, until it is dropped.
 #[derive(Debug)]
 pub struct Seat {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     /// Whether it is one beyond the usual.
     pub beyond: bool,
 }
@@ -40,13 +45,16 @@ impl Seats {
         Self { max, usual, beyond }
     }
 
-    /// A seat, if there is one.
-    pub fn take(&self) -> Option<Seat> {
-        let seat = |seats: &Arc<Semaphore>, beyond| {
-            let permit = Arc::clone(seats).try_acquire_owned().ok()?;
-            Some(Seat { _permit: permit, beyond })
+    /// The next free seat, a usual one if there is one.
+    pub async fn take(&self) -> Seat {
+        let (usual, beyond) = (Arc::clone(&self.usual), Arc::clone(&self.beyond));
+        let (permit, beyond) = tokio::select! {
+            biased;
+            permit = usual.acquire_owned() => (permit, false),
+            permit = beyond.acquire_owned() => (permit, true),
         };
-        seat(&self.usual, false).or_else(|| seat(&self.beyond, true))
+        // Nobody closes these semaphores.
+        Seat { _permit: permit.ok(), beyond }
     }
 
     /// Whether connections should end with their answers.
@@ -57,21 +65,23 @@ impl Seats {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
-    #[test]
-    fn seats_become_scarce_and_then_only_those_beyond_are_left() {
+    #[tokio::test]
+    async fn seats_become_scarce_and_then_only_those_beyond_are_left() {
         let seats = Seats::new(8, 1);
-        let mut taken: Vec<_> = (0..6).filter_map(|_| seats.take()).collect();
-        assert!(!seats.are_scarce());
-        taken.extend(seats.take());
-        assert!(seats.are_scarce());
-        taken.extend(seats.take());
+        let mut taken = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(seats.are_scarce(), taken.len() > 6);
+            taken.push(seats.take().await);
+        }
         assert!(taken.iter().all(|seat| !seat.beyond));
-        let last = seats.take().unwrap();
+        let last = seats.take().await;
         assert!(last.beyond);
-        assert!(seats.take().is_none());
+        assert!(seats.take().now_or_never().is_none());
         drop(taken.pop());
-        assert!(!seats.take().unwrap().beyond);
+        assert!(!seats.take().await.beyond);
     }
 }

@@ -199,7 +199,7 @@ impl Server {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
             let few = Seats::new(METRICS_CONNECTIONS_MAX, 0);
-            let routes = metrics_router(app.clone(), few.clone());
+            let routes = metrics_router(app.clone());
             tokio::spawn(accept(listener, routes, few, app.patience, cancel))
         });
         let routes = router(self.app.clone());
@@ -294,13 +294,9 @@ async fn accept(
     let routes = routes.layer(Extension(Beyond));
     let beyond = Service { patience, protocol: protocol(patience), routes };
     loop {
-        let stream = tokio::select! {
+        let (stream, seat) = tokio::select! {
             () = cancel.cancelled() => break,
-            stream = next(&listener) => stream,
-        };
-        let Some(seat) = seats.take() else {
-            metrics::turned_away();
-            continue;
+            next = next(&listener, &seats) => next,
         };
         let service = if seat.beyond { &beyond } else { &usual };
         service.serve(stream, seat, &graceful);
@@ -312,11 +308,12 @@ async fn accept(
     }
 }
 
-/// The next connection.
-async fn next(listener: &TcpListener) -> TcpStream {
+/// The next connection, once there is a seat for it.
+async fn next(listener: &TcpListener, seats: &Seats) -> (TcpStream, Seat) {
+    let seat = seats.take().await;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => return (stream, seat),
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;

@@ -34,7 +34,10 @@ use self::{
     book::{Arrival, Book},
     line::{Coming, Line, Order, Turn},
 };
-use crate::{problem::Refusal, seats::Beyond};
+use crate::{
+    problem::Refusal,
+    seats::{Beyond, Ends, Seats},
+};
 
 /// How many times longer than estimated one that was let in may wait for its turn.
 const PATIENCE_FACTOR: u32 = 4;
@@ -95,7 +98,7 @@ impl Class {
         match self {
             Self::Interactive => budget(16, 5, 512),
             Self::Heartbeat => budget(4, 2, 512),
-            Self::Delivery => budget(32, 1, 256),
+            Self::Delivery => budget(16, 1, 256),
             Self::Sync => budget(4, 2, 128),
             Self::Photo => budget(16, 2, 64),
         }
@@ -229,6 +232,29 @@ impl Desks {
     }
 }
 
+impl Desks {
+    async fn serve(
+        self: &Arc<Self>,
+        class: Class,
+        mut request: Request,
+        next: Next,
+    ) -> Result<Response, Refusal> {
+        let is_beyond = request.extensions().get::<Beyond>().is_some();
+        if is_beyond && class != Class::Interactive {
+            let (desk, caller) = (self.desk(class), self.caller(class, &request));
+            return Err(desk.refuse(Why::Seats, desk.give(caller)));
+        }
+        let ticket = Arc::new(self.ask(class, &request)?);
+        if class.works_on_bodies() || request.body().is_end_stream() {
+            ticket.begin().await?;
+        }
+        request.extensions_mut().insert(Arc::clone(&ticket));
+        let response = next.run(request).await;
+        drop(ticket);
+        Ok(response)
+    }
+}
+
 impl Desk {
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -336,28 +362,29 @@ impl Ticket {
     }
 }
 
-/// Lets a request in and waits for its turn, or refuses it.
+/// What stands at the door of every route.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Lets requests in.
+    pub admission: Admission,
+    /// The connections that they come on.
+    pub seats: Seats,
+}
+
+/// Lets a request in and waits for its turn, or refuses it. When seats are scarce, a device's connection
+/// ends with its answer; people keep theirs.
 pub async fn admit(
-    State((admission, class)): State<(Admission, Class)>,
-    mut request: Request,
+    State((door, class)): State<(Door, Class)>,
+    request: Request,
     next: Next,
 ) -> Response {
-    let Some(desks) = &admission.0 else { return next.run(request).await };
-    let is_beyond = request.extensions().get::<Beyond>().is_some();
-    if is_beyond && class != Class::Interactive {
-        let (desk, caller) = (desks.desk(class), desks.caller(class, &request));
-        return desk.refuse(Why::Seats, desk.give(caller)).into_response();
-    }
-    let ticket = match desks.ask(class, &request) {
-        Ok(ticket) => Arc::new(ticket),
-        Err(refusal) => return refusal.into_response(),
+    let Some(desks) = &door.admission.0 else { return next.run(request).await };
+    let mut response = match desks.serve(class, request, next).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
     };
-    let begins = class.works_on_bodies() || request.body().is_end_stream();
-    if begins && let Err(refusal) = ticket.begin().await {
-        return refusal.into_response();
+    if class != Class::Interactive && door.seats.are_scarce() {
+        response.extensions_mut().insert(Ends);
     }
-    request.extensions_mut().insert(Arc::clone(&ticket));
-    let response = next.run(request).await;
-    drop(ticket);
     response
 }

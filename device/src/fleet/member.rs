@@ -346,6 +346,7 @@ impl Member {
             ahead.truncate(items_max);
             return Ok(fitting(ahead));
         }
+        let _leave = fleet.places.reading().await?;
         let visit = self.open(fleet).await?;
         let next = visit.device.next_batch(&self.identity, items_max).await?;
         if next.0.is_empty() {

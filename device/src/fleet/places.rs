@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
@@ -22,6 +22,8 @@ pub const FILES_MAX: usize = 256;
 /// What an open device takes of them: its database, log, index of the log, lock, and for a moment
 /// the folder itself.
 const FILES_PER_DEVICE: usize = 5;
+/// One of so many places for files is for reading what is sent next.
+const READING_SHARE: usize = 2;
 /// What a punch on its way takes of the memory for batches, in KiB.
 const ITEM_KIB: usize = 1;
 
@@ -29,6 +31,9 @@ const ITEM_KIB: usize = 1;
 #[derive(Debug)]
 pub struct Places {
     files: Arc<Semaphore>,
+    /// Of the places for files, those for reading what is to be sent next: an answer that waits to be
+    /// written down waits behind few readers.
+    reading: Semaphore,
     bodies: Arc<Semaphore>,
     bodies_kib: usize,
     waited_ms: AtomicU64,
@@ -55,6 +60,7 @@ impl Places {
         let bodies_kib = (memory_mib as usize) << 10;
         Self {
             files: Arc::new(Semaphore::new(FILES_MAX / FILES_PER_DEVICE)),
+            reading: Semaphore::new(FILES_MAX / FILES_PER_DEVICE / READING_SHARE),
             bodies: Arc::new(Semaphore::new(bodies_kib)),
             bodies_kib,
             waited_ms: AtomicU64::new(0),
@@ -67,6 +73,14 @@ impl Places {
     /// Never while the fleet lives.
     pub async fn file(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         self.files.clone().acquire_owned().await.map_err(StoreError::unreadable)
+    }
+
+    /// Leave to open a device for reading what it sends next.
+    ///
+    /// # Errors
+    /// Never while the fleet lives.
+    pub async fn reading(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.reading.acquire().await.map_err(StoreError::unreadable)
     }
 
     /// Opens the enrolled device `index` of `plan`, as its agent; its clock is off by `clock_off_s`.

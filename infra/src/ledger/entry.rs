@@ -14,9 +14,9 @@ use punchtrail_domain::{
     Event, Position, Recorded, capture::Capture, punch::PunchEvent, recorded::Undecodable,
 };
 
-/// How much text the newest events may hold in memory, in bytes: some 16,000 punches, which is what read
-/// models gather and apply while a burst goes on.
-pub const RECENT_BYTES_MAX: usize = 64 << 20;
+/// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read models
+/// gather and apply while a burst goes on.
+pub const RECENT_BYTES_MAX: usize = 48 << 20;
 
 /// A recorded event, decoded at most once.
 #[derive(Debug)]
