@@ -376,10 +376,7 @@ pub async fn manifest(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn version(
-    database: impl PgExecutor<'_>,
-    site: SiteId,
-) -> Result<String, sqlx::Error> {
+pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<String, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
              || (select count(*) from read.roster where site = $1 and departed_at <= now())",

@@ -159,7 +159,11 @@ impl Storm {
     /// How many punches wait on each device, by its last heartbeat; devices that never made one are left
     /// out.
     async fn reported(&self) -> anyhow::Result<BTreeMap<DeviceId, u64>> {
-        let rows = self.shop.operator.rows("/v1/devices").await?;
+        // A connection that broke with the fault costs a read a 503; it is asked again, as anyone would.
+        let rows = eventually("the list of devices", PATIENCE, async || {
+            Ok(self.shop.operator.rows("/v1/devices").await.ok())
+        });
+        let rows = rows.await?;
         let mut reported = BTreeMap::new();
         for row in &rows {
             if let Some(waiting) = row["report"]["outbox"].as_u64() {
@@ -173,7 +177,10 @@ impl Storm {
     async fn explained(&self) -> anyhow::Result<Vec<DeviceId>> {
         let today = Timestamp::now().to_zoned(TimeZone::get(ZONE)?).date();
         let path = format!("/v1/employees/{}/days/{today}/explanation", self.shop.employee);
-        let explanation = self.shop.operator.get(&path).await?;
+        let explanation = eventually("the explanation of the day", PATIENCE, async || {
+            Ok(self.shop.operator.get(&path).await.ok())
+        });
+        let explanation = explanation.await?;
         let devices = explanation["devices"].as_array().context("an explanation's devices")?;
         let holding = devices.iter().filter(|device| device["holds"] == "punches");
         holding.map(|device| Ok(text(&device["device"])?.parse()?)).collect()

@@ -4,7 +4,7 @@
 //! A request is let in or refused when its head has come, before its body is read: refused when it
 //! would wait too long behind those already let in ([`Budget::wait_max`], estimated from what the last turns
 //! took). It takes its turn once its body is there, so that a slow line holds a place in no line. What
-//! is refused gets a time to come back from the class's [`book`]: far enough that all who were told
+//! is refused gets a time to come back from the class's book: far enough that all who were told
 //! to come back can be served, and so spread by the size of the fleet. Devices that are let in are paced
 //! the same way ([`Admission::pace`]).
 //!

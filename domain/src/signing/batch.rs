@@ -47,6 +47,16 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Whether 8·s·B = 8·R + 8·h·A.
+    pub(super) fn holds_times_cofactor(&self, key: &VerifyingKey) -> bool {
+        let h = Scalar::from_bytes_mod_order_wide(&self.hash);
+        let expected =
+            EdwardsPoint::vartime_double_scalar_mul_basepoint(&-h, &key.to_edwards(), &self.s);
+        (expected - self.r).is_small_order()
+    }
+}
+
 /// Whether all hold: (∑ z·s)·B = ∑ z·R + (∑ z·h)·A, with a random factor z for each.
 pub(super) fn all_hold<'a>(
     key: &VerifyingKey,

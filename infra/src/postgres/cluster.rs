@@ -78,7 +78,7 @@ const SETTINGS: &[(&str, &str)] = &[
 fn shared_buffers_mib() -> u64 {
     const MIB: u64 = 1 << 20;
     let machine = rustix::system::sysinfo();
-    let machine_bytes = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
+    let machine_bytes = machine.totalram.saturating_mul(u64::from(machine.mem_unit));
     let group_bytes = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
         .and_then(|text| text.trim().parse().ok())
