@@ -28,7 +28,7 @@ const CONNECT_MS: u64 = 10_000;
 const CALL_MS: u64 = 30_000;
 /// The same for a photo, which may be 5 MiB over a slow line.
 const PHOTO_CALL_MS: u64 = 180_000;
-/// How long a connection is kept for another call, in milliseconds: over the slices of a drain, and no
+/// How long a connection is kept for another call, in milliseconds: from one errand to the next, and no
 /// longer. Ten thousand devices that sit out their spread must not hold a server's connections.
 const IDLE_MS: u64 = 10_000;
 /// Rows asked for on a page of the manifest.

@@ -14,9 +14,9 @@ use crate::{
     client::CallError,
 };
 
-/// How many slices a minute's punches are delivered in while a backlog drains: one every five seconds,
+/// How many slices a minute's punches are delivered in while a backlog drains: one every fifteen seconds,
 /// rather than a call for each punch as its token comes.
-const SLICES_PER_MINUTE: u32 = 12;
+const SLICES_PER_MINUTE: u32 = 4;
 /// The least time between two heartbeats, in milliseconds, whatever else changes.
 const HEARTBEAT_FLOOR_MS: u64 = 1_000;
 /// A batch answered within this, in milliseconds, lets the next one be twice as large.

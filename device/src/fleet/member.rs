@@ -41,7 +41,7 @@ use crate::{
 
 /// Punches of the next batch that are read together with writing down the last one's answer, so that a
 /// slice of a drain at the policy's rate opens the file once and not twice.
-const READ_AHEAD_MAX: usize = 16;
+const READ_AHEAD_MAX: usize = 32;
 /// A roster's version that no server gives.
 pub const STALE: &str = "before-the-line-failed";
 /// How long the waits are when a roster changed under a walk, in milliseconds.
