@@ -26,9 +26,9 @@ pub const READ_EVENTS_MAX: u32 = 10_000;
 
 /// For how long after a delivery more of them are to be expected, in milliseconds.
 const DELIVERING_MS: u64 = 100;
-/// While deliveries come, a follower rests so many times as long as it worked. More would be dearer: what
-/// is judged late costs every read model of punches a second write.
-const REST_FACTOR: u32 = 1;
+/// While deliveries come, a follower rests so many times as long as it worked. Much more would be dearer:
+/// what is judged late costs every read model of punches a second write.
+const REST_FACTOR: u32 = 3;
 /// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
 const REST_MS_MAX: u64 = 1_000;
 
