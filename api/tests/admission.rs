@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::House;
+use common::{House, eventually};
 use hyper::StatusCode;
 use punchtrail_api::admission::{Admission, Budget, Class};
 use punchtrail_domain::capture::PunchKind;
@@ -46,13 +46,11 @@ async fn answered(mut stream: TcpStream) -> String {
 /// Waits until so many deliveries are let in.
 async fn let_in(house: &House, deliveries: usize) {
     let wanted = format!("punchtrail_admission_waiting{{class=\"delivery\"}} {deliveries}");
-    loop {
-        let metrics = house.get("/metrics", Some(&house.key)).await;
-        if metrics.text.contains(&wanted) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(async || {
+        let metrics = house.get("/metrics", Some(&house.key)).await.text;
+        metrics.contains(&wanted).then_some(()).ok_or(metrics)
+    })
+    .await;
 }
 
 #[tokio::test]

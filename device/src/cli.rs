@@ -19,7 +19,10 @@ use punchtrail_device::{
 use punchtrail_domain::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
 use serde::Serialize;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -255,10 +258,8 @@ async fn sync(device: &Device, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-async fn work(device: &Device) -> anyhow::Result<ExitCode> {
-    let agent = device.lock_agent()?;
-    let identity = enrolled(device).await?;
-    device.sweep_photos(&agent).await?;
+/// What SIGINT or SIGTERM cancels, and who listens for them until aborted.
+fn stop_on_signal() -> anyhow::Result<(CancellationToken, JoinHandle<()>)> {
     let stop = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
@@ -270,6 +271,14 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
         }
         asked.cancel();
     });
+    Ok((stop, listener))
+}
+
+async fn work(device: &Device) -> anyhow::Result<ExitCode> {
+    let agent = device.lock_agent()?;
+    let identity = enrolled(device).await?;
+    device.sweep_photos(&agent).await?;
+    let (stop, listener) = stop_on_signal()?;
     say(&format!("running as device {} for {}", identity.device, identity.server));
     Drain::new(device, &agent).run(&stop).await;
     listener.abort();

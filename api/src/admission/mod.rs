@@ -5,8 +5,8 @@
 //! would wait too long behind those already let in ([`Budget::wait_max`], estimated from what the last turns
 //! took). It takes its turn once its body is there, so that a slow line holds a place in no line. What
 //! is refused gets a time to come back from the class's book: far enough that all who were told
-//! to come back can be served, and so spread by the size of the fleet. Devices that are let in are paced
-//! the same way ([`Admission::pace`]).
+//! to come back can be served, and so spread by the size of the fleet. Devices that are let in pause
+//! between their batches while others wait ([`Admission::pace`]).
 //!
 //! Who comes before its time is let in only as far as nobody else is kept waiting by it.
 
@@ -45,6 +45,7 @@ const PATIENCE_FACTOR: u32 = 4;
 const EARLY_SHARE: usize = 4;
 /// The pause between two batches of a device while others wait, in milliseconds.
 const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
+
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -87,8 +88,8 @@ impl Class {
         }
     }
 
-    /// Its budget. People wait for the first class, so it may use the most at once; deliveries are as many as
-    /// the ledger settles in one transaction while the next ones are being verified: more only wait longer.
+    /// Its budget. Deliveries are enough that some are verified while others commit, and few enough to leave
+    /// readers their share of the cores.
     pub fn budget(self) -> Budget {
         let budget = |at_once, wait_s, waiting_max| Budget {
             at_once,
@@ -230,9 +231,7 @@ impl Desks {
         let place = Mutex::new(Place::Coming(coming));
         Ok(Ticket { desks: Arc::clone(self), class, caller, place })
     }
-}
 
-impl Desks {
     async fn serve(
         self: &Arc<Self>,
         class: Class,

@@ -219,19 +219,27 @@ impl House {
 
     /// Waits until the adjudicator has judged everything, and gives the head then.
     pub async fn settled(&self) -> u64 {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-        loop {
+        eventually(async || {
             let state = self.read("/v1/ledger").await.body;
-            let judged = state["adjudicator"]["position"].as_u64();
-            if judged.is_some() && judged == state["position"].as_u64() {
-                return state["position"].as_u64().unwrap();
+            let (judged, head) = (&state["adjudicator"]["position"], &state["position"]);
+            match head.as_u64().filter(|_| judged == head) {
+                Some(head) => Ok(head),
+                None => Err(format!("the adjudicator stays behind: {state}")),
             }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the adjudicator stays behind: {state}"
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        })
+        .await
+    }
+}
+
+/// Looks until it is so, at most 20 seconds, and then fails with what was so instead.
+pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(instead) => assert!(tokio::time::Instant::now() < deadline, "{instead}"),
         }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 

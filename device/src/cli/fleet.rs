@@ -6,11 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use punchtrail_device::fleet::{self, Misbehaviour, Pairing, Plan, Progress};
 use punchtrail_domain::SiteId;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::say;
+use super::{say, stop_on_signal};
 
 /// Runs a fleet of simulated devices against a server of yours and reports how it bore them.
 #[derive(Debug, Args)]
@@ -125,17 +123,7 @@ pub async fn run(
     let capture_only = arguments.capture_only;
     let plan = arguments.plan(spread_cap_s, retry_cap_ms)?;
     eprintln!("seed {}", plan.seed);
-    let stop = CancellationToken::new();
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let asked = stop.clone();
-    let listener = tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        asked.cancel();
-    });
+    let (stop, listener) = stop_on_signal()?;
     if capture_only {
         let waiting = fleet::capture_only(plan, &Progress::shown(), &stop).await?;
         listener.abort();
