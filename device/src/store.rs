@@ -20,7 +20,10 @@ use std::time::Duration;
 use sqlx::{
     ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 
 use crate::folder::{self, Folder, FolderError};
@@ -125,7 +128,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder's database; `create` makes one where there is none. `pages_max` bounds its size
-    /// in pages of 4 KiB; `synced` makes every commit wait for the disk.
+    /// in pages of 4 KiB; `synced` makes every commit wait for the disk; without it a killed
+    /// process loses nothing, a power cut may, and nobody else can use the file meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Empty`] where there is none and none may be made.
@@ -143,11 +147,20 @@ impl Store {
         }
         let mut options = SqliteConnectOptions::new()
             .filename(&path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(if synced { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
             .foreign_keys(true)
             .busy_timeout(Duration::from_millis(WRITE_WAIT_MS))
             .disable_statement_logging();
+        options = match synced {
+            true => {
+                options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
+            }
+            // A file that is opened for a moment, ten thousand of them in turn: a log and its index would be
+            // made and deleted each time.
+            false => options
+                .locking_mode(SqliteLockingMode::Exclusive)
+                .journal_mode(SqliteJournalMode::Persist)
+                .synchronous(SqliteSynchronous::Off),
+        };
         if let Some(pages) = pages_max {
             options = options.pragma("max_page_count", pages.to_string());
         }

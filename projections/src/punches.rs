@@ -13,7 +13,7 @@ use punchtrail_domain::{
     capture::PunchKind,
     punch::{PunchEvent, Standing},
 };
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
 use uuid::Uuid;
 
 use crate::ProjectionError;
@@ -52,21 +52,21 @@ struct Folded<'a> {
     position: Position,
 }
 
-/// Columns of the punches whose first event is in the batch, in the ledger's order.
-#[derive(Debug, Default)]
-pub(crate) struct NewPunches<'a> {
-    pub punches: Vec<Uuid>,
-    pub employees: Vec<Option<Uuid>>,
-    pub sites: Vec<Uuid>,
-    pub devices: Vec<Uuid>,
-    pub kinds: Vec<&'static str>,
-    pub captured_at: Vec<Timestamp>,
-    pub effective_at: Vec<Timestamp>,
-    pub standings: Vec<&'static str>,
-    /// Codes joined by commas; none for no reason.
-    pub reasons: Vec<Option<String>>,
-    pub positions: Vec<i64>,
-    pub zones: Vec<Option<&'a str>>,
+/// A punch that enters the models with this batch, as the batch leaves it.
+#[derive(Debug)]
+pub(crate) struct NewPunch<'a> {
+    pub punch: PunchId,
+    pub employee: Option<EmployeeId>,
+    pub site: SiteId,
+    pub device: DeviceId,
+    pub kind: PunchKind,
+    pub captured_at: Time,
+    pub effective_at: Time,
+    pub standing: Standing,
+    pub reasons: Vec<&'static str>,
+    pub position: Position,
+    /// Null for an admitted punch.
+    pub zone: Option<&'a str>,
 }
 
 /// Columns of the punches that were there before the batch and changed in it; none keeps what stands.
@@ -85,7 +85,7 @@ pub(crate) struct ChangedPunches {
 /// A batch's punches.
 #[derive(Debug, Default)]
 pub(crate) struct Punches<'a> {
-    pub new: NewPunches<'a>,
+    pub new: Vec<NewPunch<'a>>,
     pub changed: ChangedPunches,
 }
 
@@ -211,27 +211,29 @@ impl Ruling {
 impl<'a> Punches<'a> {
     fn add(&mut self, punch: Folded<'a>) {
         match punch.origin {
-            Some(origin) => self.new.add(&punch, origin),
+            Some(origin) => self.new.push(NewPunch::of(&punch, origin)),
             None => self.changed.add(&punch),
         }
     }
 }
 
-impl<'a> NewPunches<'a> {
-    fn add(&mut self, punch: &Folded<'a>, origin: Origin<'a>) {
+impl<'a> NewPunch<'a> {
+    fn of(punch: &Folded<'a>, origin: Origin<'a>) -> Self {
         let (effective_at, kind) = punch.amended.unwrap_or((origin.captured_at, origin.kind));
         let ruling = punch.ruling.clone().unwrap_or_default();
-        self.punches.push(punch.punch.uuid());
-        self.employees.push(origin.employee.map(EmployeeId::uuid));
-        self.sites.push(origin.site.uuid());
-        self.devices.push(origin.device.uuid());
-        self.kinds.push(kind.as_str());
-        self.captured_at.push(origin.captured_at.timestamp().to_sqlx());
-        self.effective_at.push(effective_at.timestamp().to_sqlx());
-        self.standings.push(ruling.standing.as_str());
-        self.reasons.push(ruling.joined());
-        self.positions.push(punch.position.to_db());
-        self.zones.push(origin.tz);
+        Self {
+            punch: punch.punch,
+            employee: origin.employee,
+            site: origin.site,
+            device: origin.device,
+            kind,
+            captured_at: origin.captured_at,
+            effective_at,
+            standing: ruling.standing,
+            reasons: ruling.reasons,
+            position: punch.position,
+            zone: origin.tz,
+        }
     }
 }
 
@@ -251,35 +253,27 @@ impl ChangedPunches {
 pub(crate) async fn insert(
     tx: &mut sqlx::PgConnection,
     table: &str,
-    new: &NewPunches<'_>,
+    new: &[NewPunch<'_>],
 ) -> Result<(), ProjectionError> {
-    if new.punches.is_empty() {
-        return Ok(());
+    let mut rows = Rows::new(10);
+    for punch in new {
+        rows.row()
+            .uuid(punch.punch.uuid())
+            .uuid_or_null(punch.employee.map(EmployeeId::uuid))
+            .uuid(punch.site.uuid())
+            .uuid(punch.device.uuid())
+            .text(punch.kind.as_str())
+            .timestamp_us(punch.captured_at.timestamp().as_microsecond())
+            .timestamp_us(punch.effective_at.timestamp().as_microsecond())
+            .text(punch.standing.as_str())
+            .texts_or_null(&punch.reasons)
+            .position(punch.position);
     }
     let statement = format!(
-        "insert into {table} (punch, employee, site, device, kind, captured_at, effective_at, \
-             standing, reasons, position) \
-         select punch, employee, site, device, kind, captured_at, effective_at, standing, \
-             string_to_array(reasons, ','), position \
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], \
-             $7::timestamptz[], $8::text[], $9::text[], $10::bigint[]) \
-         as new (punch, employee, site, device, kind, captured_at, effective_at, standing, reasons, \
-             position)"
+        "copy {table} (punch, employee, site, device, kind, captured_at, effective_at, standing, \
+             reasons, position) from stdin (format binary)"
     );
-    sqlx::query(&statement)
-        .bind(&new.punches)
-        .bind(&new.employees)
-        .bind(&new.sites)
-        .bind(&new.devices)
-        .bind(&new.kinds)
-        .bind(&new.captured_at)
-        .bind(&new.effective_at)
-        .bind(&new.standings)
-        .bind(&new.reasons)
-        .bind(&new.positions)
-        .execute(tx)
-        .await?;
-    Ok(())
+    Ok(rows.copy_into(tx, &statement).await?)
 }
 
 /// Changes punches in a table with the columns that the timeline and the site's feed share.

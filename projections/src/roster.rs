@@ -396,10 +396,12 @@ pub async fn search(
     typed: &str,
 ) -> Result<Vec<ManifestRow>, sqlx::Error> {
     let Some(query) = Query::new(typed) else { return Ok(Vec::new()) };
+    // As an array, so that each person is looked up by the key: a join would read the whole directory.
     let people: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
-        "select place.employee, entry.name, entry.badge \
-         from read.roster place join employee_directory entry on entry.employee = place.employee \
-         where place.site = $1 and (place.departed_at is null or place.departed_at > now())",
+        "select entry.employee, entry.name, entry.badge from employee_directory entry \
+         where entry.employee = any(array( \
+             select place.employee from read.roster place where place.site = $1 \
+             and (place.departed_at is null or place.departed_at > now())))",
     )
     .bind(site.uuid())
     .fetch_all(pool)

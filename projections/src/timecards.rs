@@ -17,7 +17,7 @@ use punchtrail_domain::{
     punch::Standing,
     timecard::{CountedAs, Timecard, TimecardPunch, punches_needed, timecards},
 };
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ use crate::{
     Generation, Projection, ProjectionError,
     page::Page,
     punch_row::{parsed, time},
-    punches::{self, ChangedPunches, NewPunches},
+    punches::{self, ChangedPunches, NewPunch},
     sites::PairingPolicies,
 };
 
@@ -118,40 +118,33 @@ impl Projection for Timecards {
 async fn insert(
     tx: &mut PgConnection,
     table: &str,
-    new: &NewPunches<'_>,
+    new: &[NewPunch<'_>],
 ) -> Result<(), ProjectionError> {
-    if new.punches.is_empty() {
-        return Ok(());
+    let mut rows = Rows::new(7);
+    for punch in new {
+        rows.row()
+            .uuid(punch.punch.uuid())
+            .uuid_or_null(punch.employee.map(EmployeeId::uuid))
+            .timestamp_us(punch.effective_at.timestamp().as_microsecond())
+            .text(punch.kind.as_str())
+            .text(punch.standing.as_str())
+            .uuid(punch.site.uuid())
+            .text_or_null(punch.zone);
     }
     let statement = format!(
-        "insert into {table} (punch, employee, effective_at, kind, standing, site, tz) \
-         select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[], \
-             $6::uuid[], $7::text[])"
+        "copy {table} (punch, employee, effective_at, kind, standing, site, tz) from stdin \
+             (format binary)"
     );
-    sqlx::query(&statement)
-        .bind(&new.punches)
-        .bind(&new.employees)
-        .bind(&new.effective_at)
-        .bind(&new.kinds)
-        .bind(&new.standings)
-        .bind(&new.sites)
-        .bind(&new.zones)
-        .execute(tx)
-        .await?;
-    Ok(())
+    Ok(rows.copy_into(tx, &statement).await?)
 }
 
 async fn insert_people(
     tx: &mut PgConnection,
     table: &str,
-    new: &NewPunches<'_>,
+    new: &[NewPunch<'_>],
 ) -> Result<(), ProjectionError> {
-    let pairs: HashSet<(Uuid, Uuid)> = new
-        .sites
-        .iter()
-        .zip(&new.employees)
-        .filter_map(|(site, employee)| Some((*site, (*employee)?)))
-        .collect();
+    let pairs: HashSet<(Uuid, Uuid)> =
+        new.iter().filter_map(|punch| Some((punch.site.uuid(), punch.employee?.uuid()))).collect();
     if pairs.is_empty() {
         return Ok(());
     }

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
     Request,
-    copy::Rows,
     entry::Recent,
     feed,
     known::Known,
     part::{Part, leaf},
     settle::{Settled, Settlement, Verdict},
 };
+use crate::postgres::copy::Rows;
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
@@ -160,6 +160,9 @@ impl Committer {
         feed::advance(&self.head, new_head);
         if parts.iter().any(|part| matches!(part, Part::Delivery(_))) {
             self.deliveries.committed();
+        }
+        if parts.iter().any(|part| matches!(part, Part::Judging(_))) {
+            self.deliveries.judged();
         }
         metrics::counter!("punchtrail_ledger_events_total").increment(count as u64);
         metrics::histogram!("punchtrail_ledger_commit_seconds").record(started.elapsed());

@@ -14,7 +14,10 @@ use std::{
 
 use punchtrail_domain::{AggregateType, Position, Recorded};
 use sqlx::PgPool;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, entry::Recent, read};
@@ -32,21 +35,26 @@ const REST_FACTOR: u32 = 3;
 /// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
 const REST_MS_MAX: u64 = 1_000;
 
-/// When this node last committed a device's delivery. While they come, followers yield to them: devices
-/// wait for answers, and what is in the ledger is safe.
+/// When this node last committed a device's delivery, and when it committed a judgement of some. While
+/// deliveries come, followers yield to them: devices wait for answers, and what is in the ledger is safe.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     opened: Instant,
     last_ms: AtomicU64,
+    judged: Notify,
 }
 
 impl Deliveries {
     pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), last_ms: AtomicU64::new(0) }
+        Self { opened: Instant::now(), last_ms: AtomicU64::new(0), judged: Notify::new() }
     }
 
     pub(super) fn committed(&self) {
         self.last_ms.store(self.now_ms() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn judged(&self) {
+        self.judged.notify_waiters();
     }
 
     fn now_ms(&self) -> u64 {
@@ -148,6 +156,12 @@ impl Feed {
         while let Some(left) = self.deliveries.expected_for() {
             tokio::time::sleep(left).await;
         }
+    }
+
+    /// Waits until this node commits the next judgement of what devices delivered: the moment at which
+    /// the fewest captures of the ledger are without theirs.
+    pub async fn judged(&self) {
+        self.deliveries.judged.notified().await;
     }
 
     /// Waits until something after `position` is there, at most until `deadline`. Whether it is.

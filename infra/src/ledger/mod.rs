@@ -19,7 +19,6 @@
 //! write an event by another way.
 
 mod committer;
-mod copy;
 mod delivery;
 mod entry;
 mod event_store;

@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use punchtrail_domain::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
 use sqlx::PgConnection;
 
-use super::{Judging, copy::Rows, delivery::Link, judging::ADJUDICATOR, known::Progress};
+use super::{Judging, delivery::Link, judging::ADJUDICATOR, known::Progress};
+use crate::postgres::copy::Rows;
 
 #[derive(Debug)]
 pub(super) struct ChainRow {
@@ -63,11 +64,7 @@ async fn copy_chain(connection: &mut PgConnection, chain: &[ChainRow]) -> Result
             .bigint(held.link.seq.cast_signed())
             .digest(&held.link.digest)
             .digest(&held.link.prev);
-        match held.punch {
-            Some(punch) => row.uuid(punch.uuid()),
-            None => row.null(),
-        };
-        row.position(held.position);
+        row.uuid_or_null(held.punch.map(PunchId::uuid)).position(held.position);
     }
     rows.copy_into(
         connection,

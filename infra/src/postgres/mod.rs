@@ -31,6 +31,7 @@ use sqlx::{
 mod account;
 mod binaries;
 mod cluster;
+pub mod copy;
 mod durability;
 mod embedded;
 mod error;

@@ -75,6 +75,9 @@ impl Pools {
 /// What a kind of connection is set to.
 #[derive(Debug, Clone, Copy)]
 struct Session {
+    /// Whether a statement may read a table whole where an index serves it. A plan made while a table was
+    /// empty would do so, and is kept while the table grows.
+    scans: &'static str,
     application: &'static str,
     role: &'static str,
     statement_timeout: &'static str,
@@ -82,12 +85,14 @@ struct Session {
 }
 
 const WRITER: Session = Session {
+    scans: "off",
     application: "punchtrail-writer",
     role: roles::WRITER,
     statement_timeout: "30s",
     lock_timeout: "10s",
 };
 const READER: Session = Session {
+    scans: "on",
     application: "punchtrail-reader",
     role: roles::READER,
     statement_timeout: "60s",
@@ -95,6 +100,7 @@ const READER: Session = Session {
 };
 /// A migration may build an index for as long as it takes.
 const OWNER: Session = Session {
+    scans: "on",
     application: "punchtrail-owner",
     role: "none",
     statement_timeout: "0",
@@ -103,7 +109,7 @@ const OWNER: Session = Session {
 
 impl Session {
     async fn begin(self, connection: &mut PgConnection) -> Result<(), PostgresError> {
-        let Self { role, statement_timeout, lock_timeout, .. } = self;
+        let Self { scans, role, statement_timeout, lock_timeout, .. } = self;
         let settings = durability::SELECT_LIST;
         // Without parameters it is one message and one answer.
         let statement = format!(
@@ -111,6 +117,7 @@ impl Session {
              set_config('lock_timeout', '{lock_timeout}', false), \
              set_config('idle_in_transaction_session_timeout', '60s', false), \
              set_config('timezone', 'UTC', false), \
+             set_config('enable_seqscan', '{scans}', false), \
              set_config('role', '{role}', false)"
         );
         let row = connection

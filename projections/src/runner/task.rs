@@ -257,7 +257,10 @@ impl Runner {
             let linger = if busy { BUSY_LINGER_MS } else { LINGER_MS };
             tokio::time::sleep(Duration::from_millis(linger)).await;
             if busy {
-                feed.deliveries_ceased().await;
+                tokio::select! {
+                    () = feed.deliveries_ceased() => {}
+                    () = feed.judged() => {}
+                }
             }
         };
         let until = Instant::now() + Duration::from_millis(DELIVERING_LINGER_MS);

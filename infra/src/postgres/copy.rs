@@ -8,32 +8,41 @@ use sqlx::PgConnection;
 
 /// Postgres counts microseconds from 2000-01-01T00:00:00Z.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+/// The type `text` (pg_type.dat in the source).
+const TEXT_OID: i32 = 25;
 /// How much is handed to the socket at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Rows being gathered for one table.
-pub(super) struct Rows {
+#[derive(Debug)]
+pub struct Rows {
     bytes: Vec<u8>,
     fields: i16,
     count: usize,
 }
 
 impl Rows {
-    pub(super) fn new(fields: i16) -> Self {
+    /// For rows of so many columns.
+    pub fn new(fields: i16) -> Self {
         let mut bytes = Vec::with_capacity(CHUNK_BYTES);
         bytes.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
         bytes.extend_from_slice(&[0; 8]);
         Self { bytes, fields, count: 0 }
     }
 
-    pub(super) fn row(&mut self) -> Row<'_> {
+    /// Begins the next row: a field for each column follows.
+    pub fn row(&mut self) -> Row<'_> {
         self.count += 1;
         self.bytes.extend_from_slice(&self.fields.to_be_bytes());
         Row { bytes: &mut self.bytes, left: self.fields }
     }
 
-    /// Sends the rows, and checks that Postgres took every one.
-    pub(super) async fn copy_into(
+    /// Sends the rows, and checks that Postgres took every one. `statement` is a `copy … from stdin
+    /// (format binary)`.
+    ///
+    /// # Errors
+    /// When the database refuses a row, or is out of reach.
+    pub async fn copy_into(
         mut self,
         connection: &mut PgConnection,
         statement: &str,
@@ -55,7 +64,8 @@ impl Rows {
 }
 
 /// One row, field by field in the order of the statement's columns.
-pub(super) struct Row<'a> {
+#[derive(Debug)]
+pub struct Row<'a> {
     bytes: &'a mut Vec<u8>,
     left: i16,
 }
@@ -69,28 +79,80 @@ impl Row<'_> {
         self.bytes.extend_from_slice(value);
         self
     }
-    pub(super) fn text(&mut self, value: &str) -> &mut Self {
+
+    /// A `text`.
+    pub fn text(&mut self, value: &str) -> &mut Self {
         self.field(value.as_bytes())
     }
-    pub(super) fn bigint(&mut self, value: i64) -> &mut Self {
+
+    /// A `bigint`.
+    pub fn bigint(&mut self, value: i64) -> &mut Self {
         self.field(&value.to_be_bytes())
     }
-    pub(super) fn position(&mut self, value: Position) -> &mut Self {
+
+    /// A position, as a `bigint`.
+    pub fn position(&mut self, value: Position) -> &mut Self {
         self.bigint(value.to_db())
     }
-    pub(super) fn boolean(&mut self, value: bool) -> &mut Self {
+
+    /// A `boolean`.
+    pub fn boolean(&mut self, value: bool) -> &mut Self {
         self.field(&[u8::from(value)])
     }
-    pub(super) fn timestamp_us(&mut self, value_us: i64) -> &mut Self {
+
+    /// A `timestamptz`, in microseconds since 1970.
+    pub fn timestamp_us(&mut self, value_us: i64) -> &mut Self {
         self.bigint(value_us - POSTGRES_EPOCH_US)
     }
-    pub(super) fn digest(&mut self, value: &Digest) -> &mut Self {
+
+    /// A digest, as `bytea`.
+    pub fn digest(&mut self, value: &Digest) -> &mut Self {
         self.field(&value.0)
     }
-    pub(super) fn uuid(&mut self, value: uuid::Uuid) -> &mut Self {
+
+    /// A `uuid`.
+    pub fn uuid(&mut self, value: uuid::Uuid) -> &mut Self {
         self.field(value.as_bytes())
     }
-    pub(super) fn null(&mut self) -> &mut Self {
+
+    /// A `text`, or null.
+    pub fn text_or_null(&mut self, value: Option<&str>) -> &mut Self {
+        match value {
+            Some(value) => self.text(value),
+            None => self.null(),
+        }
+    }
+
+    /// A `uuid`, or null.
+    pub fn uuid_or_null(&mut self, value: Option<uuid::Uuid>) -> &mut Self {
+        match value {
+            Some(value) => self.uuid(value),
+            None => self.null(),
+        }
+    }
+
+    /// A `text[]`; null when it is empty.
+    pub fn texts_or_null(&mut self, values: &[&str]) -> &mut Self {
+        if values.is_empty() {
+            return self.null();
+        }
+        // One dimension, no nulls, elements of type text, counted from 1 (array_send in the source).
+        let length = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes();
+        let mut array = Vec::new();
+        for word in [1_i32, 0, TEXT_OID] {
+            array.extend_from_slice(&word.to_be_bytes());
+        }
+        array.extend_from_slice(&length(values.len()));
+        array.extend_from_slice(&1_i32.to_be_bytes());
+        for value in values {
+            array.extend_from_slice(&length(value.len()));
+            array.extend_from_slice(value.as_bytes());
+        }
+        self.field(&array)
+    }
+
+    /// Nothing.
+    pub fn null(&mut self) -> &mut Self {
         debug_assert!(self.left > 0, "more fields than columns");
         self.left -= 1;
         self.bytes.extend_from_slice(&(-1i32).to_be_bytes());
