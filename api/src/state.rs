@@ -94,6 +94,7 @@ impl App {
         entry: Entry,
     ) -> Self {
         let Entry { patience, admission, seats } = entry;
+        admission.tell(ledger.returning());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone()),

@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 use crate::ProjectionError;
 
+/// Events, or punches, that are worked on before others on the same thread have their turn: a person's
+/// read doesn't wait for a whole batch.
+const STEP: usize = 500;
 /// Events of a punch that change no row: passed over before they are decoded.
 const EVIDENCE: [&str; 3] = ["Synced", "ConflictingCaptureReceived", "AnomalyFlagged"];
 
@@ -105,10 +108,13 @@ impl ChangedPunches {
 }
 
 /// Folds a batch's punch events.
-pub(crate) fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, ProjectionError> {
+pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, ProjectionError> {
     let mut places: HashMap<PunchId, usize> = HashMap::with_capacity(events.len() / 2);
     let mut folded: Vec<Folded<'_>> = Vec::with_capacity(events.len() / 2);
-    for entry in events {
+    for (index, entry) in events.iter().enumerate() {
+        if index % STEP == STEP - 1 {
+            tokio::task::yield_now().await;
+        }
         let recorded = &entry.recorded;
         let concerns = recorded.aggregate_type == AggregateType::Punch
             && !EVIDENCE.contains(&recorded.event_type.as_str());
@@ -256,7 +262,10 @@ pub(crate) async fn insert(
     new: &[NewPunch<'_>],
 ) -> Result<(), ProjectionError> {
     let mut rows = Rows::new(10);
-    for punch in new {
+    for (index, punch) in new.iter().enumerate() {
+        if index % STEP == STEP - 1 {
+            tokio::task::yield_now().await;
+        }
         rows.row()
             .uuid(punch.punch.uuid())
             .uuid_or_null(punch.employee.map(EmployeeId::uuid))

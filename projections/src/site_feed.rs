@@ -74,7 +74,7 @@ impl Projection for SiteFeed {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let punches = punches::fold(events)?;
+            let punches = punches::fold(events).await?;
             let table = generation.table("site_feed");
             punches::insert(tx, &table, &punches.new).await?;
             punches::change(tx, &table, &punches.changed).await

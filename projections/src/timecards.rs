@@ -106,7 +106,7 @@ impl Projection for Timecards {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let batch = punches::fold(events)?;
+            let batch = punches::fold(events).await?;
             let table = generation.table("timecards");
             insert(tx, &table, &batch.new).await?;
             insert_people(tx, &generation.table("timecards_people"), &batch.new).await?;

@@ -93,7 +93,7 @@ impl Projection for Timeline {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let punches = punches::fold(events)?;
+            let punches = punches::fold(events).await?;
             let table = generation.table("timeline");
             punches::insert(tx, &table, &punches.new).await?;
             punches::change(tx, &table, &punches.changed).await

@@ -17,7 +17,7 @@ use std::{
     collections::hash_map::RandomState,
     fmt,
     hash::BuildHasher,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use punchtrail_infra::ledger::Returning;
 
 pub use self::book::Caller;
 use self::{
@@ -99,7 +100,7 @@ impl Class {
         match self {
             Self::Interactive => budget(16, 5, 512),
             Self::Heartbeat => budget(4, 2, 512),
-            Self::Delivery => budget(16, 1, 256),
+            Self::Delivery => budget(8, 1, 256),
             Self::Sync => budget(4, 2, 128),
             Self::Photo => budget(16, 2, 64),
         }
@@ -151,6 +152,7 @@ struct Desk {
     budget: Budget,
     line: Arc<Line>,
     book: Mutex<Book>,
+    returning: Arc<OnceLock<Returning>>,
 }
 
 impl fmt::Debug for Admission {
@@ -168,11 +170,13 @@ impl Admission {
     /// With budgets of one's own.
     pub fn with(budget: impl Fn(Class) -> Budget) -> Self {
         let now = Instant::now();
+        let returning = Arc::<OnceLock<_>>::default();
         let desks = Class::ALL.map(|class| Desk {
             class,
             budget: budget(class),
             line: Line::new(budget(class).at_once),
             book: Mutex::new(Book::new(now)),
+            returning: Arc::clone(&returning),
         });
         Self(Some(Arc::new(Desks { desks, hasher: RandomState::new() })))
     }
@@ -180,6 +184,13 @@ impl Admission {
     /// Lets everything in at once, to measure what that does.
     pub fn off() -> Self {
         Self(None)
+    }
+
+    /// Tells `returning` from now on of devices that are turned away; only the first call counts.
+    pub fn tell(&self, returning: Returning) {
+        if let Some(desk) = self.0.as_ref().map(|desks| desks.desk(Class::Delivery)) {
+            let _ = desk.returning.set(returning);
+        }
     }
 
     /// A pause for a device between two of its batches, in milliseconds: none unless others wait. A device
@@ -293,6 +304,11 @@ impl Desk {
     }
 
     fn refuse(&self, why: Why, wait: Duration) -> Refusal {
+        if self.class.knows_callers()
+            && let Some(returning) = self.returning.get()
+        {
+            returning.within(wait);
+        }
         let (class, why) = (self.class.as_str(), why.as_str());
         metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
             .increment(1);

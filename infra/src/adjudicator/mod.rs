@@ -134,7 +134,7 @@ impl Adjudicator {
                     at = to;
                     metrics::gauge!("punchtrail_adjudicator_position").set(to.0 as f64);
                     progress.send_replace(Progress::At(to));
-                    let rest = tokio::time::sleep(feed.rest_after(begun.elapsed()));
+                    let rest = feed.rest(begun.elapsed());
                     tokio::select! { () = stop.cancelled() => {}, () = rest => {} }
                 }
                 Ok(None) => {

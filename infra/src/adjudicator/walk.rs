@@ -57,6 +57,9 @@ struct Walk<'a> {
     found: Walked,
 }
 
+/// Events that are looked at before others on the same thread have their turn.
+const STEP_EVENTS: usize = 500;
+
 /// Walks the entries that follow `from`.
 pub(super) async fn walk(
     pool: &PgPool,
@@ -65,7 +68,7 @@ pub(super) async fn walk(
     from: Position,
 ) -> Result<Walked, AdjudicatorError> {
     let to = entries.last().map_or(from, |entry| entry.position());
-    let (devices, people) = concerned(entries)?;
+    let (devices, people) = concerned(entries).await?;
     let neighbours = known::neighbours(pool, &people, standing.neighbourhood_ms()).await?;
     let found = Walked {
         from,
@@ -78,7 +81,10 @@ pub(super) async fn walk(
     };
     let mut walk = Walk { pool, standing, neighbours, voided: HashSet::new(), found };
     let mut captured: Option<&Entry> = None;
-    for entry in entries {
+    for (index, entry) in entries.iter().enumerate() {
+        if index % STEP_EVENTS == STEP_EVENTS - 1 {
+            tokio::task::yield_now().await;
+        }
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => captured = Some(entry),
             event => walk.take(entry, event, captured.take()).await?,
@@ -92,9 +98,12 @@ pub(super) async fn walk(
 type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time)>);
 
 /// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
-fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
+async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
     let (mut devices, mut people) = (HashSet::new(), Vec::new());
-    for entry in entries {
+    for (index, entry) in entries.iter().enumerate() {
+        if index % STEP_EVENTS == STEP_EVENTS - 1 {
+            tokio::task::yield_now().await;
+        }
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => {
                 let Some(capture) = entry.capture() else { continue };

@@ -1,6 +1,6 @@
 //! The one committer of this node: settles all callers that wait in one transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use punchtrail_domain::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -129,7 +129,7 @@ impl Committer {
         &self,
         group: &[Request],
     ) -> Result<Vec<Result<Verdict, AppendError>>, sqlx::Error> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let parts: Vec<Part<'_>> = group.iter().map(Request::part).collect();
         let mut tx = self.pool.begin().await?;
         let (head, recorded_us) = lock_head(&mut tx).await?;

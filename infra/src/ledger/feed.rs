@@ -27,13 +27,20 @@ pub const POLL_MS: u64 = 200;
 /// The most events one read from the database gives. From memory it may be more: they are shared.
 pub const READ_EVENTS_MAX: u32 = 10_000;
 
-/// For how long after a delivery more of them are to be expected, in milliseconds.
-const DELIVERING_MS: u64 = 100;
+/// For how long after a delivery more of them are to be expected, in milliseconds: longer than a disk that
+/// is written full by them makes them pause.
+const DELIVERING_MS: u64 = 500;
 /// While deliveries come, a follower rests so many times as long as it worked. Much more would be dearer:
 /// what is judged late costs every read model of punches a second write.
 const REST_FACTOR: u32 = 3;
 /// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
 const REST_MS_MAX: u64 = 1_000;
+/// The same while devices that were turned away are to come back: there isn't enough for all, and they
+/// come first.
+const PRESSED_REST_FACTOR: u32 = 19;
+/// And the longest rest then, in milliseconds: a follower does something now and then, however long a
+/// storm goes on.
+const PRESSED_REST_MS_MAX: u64 = 30_000;
 
 /// When this node last committed a device's delivery, and when it committed a judgement of some. While
 /// deliveries come, followers yield to them: devices wait for answers, and what is in the ledger is safe.
@@ -41,12 +48,19 @@ const REST_MS_MAX: u64 = 1_000;
 pub(super) struct Deliveries {
     opened: Instant,
     last_ms: AtomicU64,
+    /// Until when devices that were turned away are to come back.
+    due_ms: AtomicU64,
     judged: Notify,
 }
 
 impl Deliveries {
     pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), last_ms: AtomicU64::new(0), judged: Notify::new() }
+        Self {
+            opened: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            due_ms: AtomicU64::new(0),
+            judged: Notify::new(),
+        }
     }
 
     pub(super) fn committed(&self) {
@@ -70,6 +84,23 @@ impl Deliveries {
                 left_ms => Some(Duration::from_millis(left_ms)),
             },
         }
+    }
+}
+
+/// Devices that were turned away and are to come back: until they have, followers leave them what they
+/// can. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Returning(Arc<Deliveries>);
+
+impl Returning {
+    pub(super) fn new(deliveries: Arc<Deliveries>) -> Self {
+        Self(deliveries)
+    }
+
+    /// One more is, within this time.
+    pub fn within(&self, wait: Duration) {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.0.due_ms.fetch_max(self.0.now_ms().saturating_add(wait_ms), Ordering::Relaxed);
     }
 }
 
@@ -142,13 +173,22 @@ impl Feed {
         *self.head.borrow()
     }
 
-    /// How long a follower that worked for so long is to rest before it goes on: not at all, unless
-    /// devices are delivering. A follower whose reader waits need not.
-    pub fn rest_after(&self, worked: Duration) -> Duration {
-        match self.deliveries.expected_for() {
-            Some(_) => (worked * REST_FACTOR).min(Duration::from_millis(REST_MS_MAX)),
-            None => Duration::ZERO,
-        }
+    /// Whether deliveries press: devices deliver, and more of them were turned away and are to come back.
+    pub fn is_pressed(&self) -> bool {
+        self.deliveries.expected_for().is_some()
+            && self.deliveries.due_ms.load(Ordering::Relaxed) > self.deliveries.now_ms()
+    }
+
+    /// Rests, as a follower that worked for so long is to before it goes on: not at all, unless devices
+    /// are delivering. A follower whose reader waits need not.
+    pub async fn rest(&self, worked: Duration) {
+        let (factor, ms_max) = match self.is_pressed() {
+            true => (PRESSED_REST_FACTOR, PRESSED_REST_MS_MAX),
+            false => (REST_FACTOR, REST_MS_MAX),
+        };
+        let rest = (worked * factor).min(Duration::from_millis(ms_max));
+        // The other way to end: an error means that the time was up.
+        let _ = tokio::time::timeout(rest, self.deliveries_ceased()).await;
     }
 
     /// Waits until devices have ceased to deliver to this node.

@@ -45,7 +45,7 @@ pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed, Loaded};
-pub use feed::Feed;
+pub use feed::{Feed, Returning};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
 pub use side::SideWrite;
@@ -279,6 +279,11 @@ impl Ledger {
     /// See [`AppendError`]; never [`AppendError::Stale`].
     pub async fn deliver(&self, delivery: Delivery) -> Result<DeliveryOutcome, AppendError> {
         self.ask(|answer| Request::Delivery(delivery, answer)).await
+    }
+
+    /// What is to hear of devices that were turned away.
+    pub fn returning(&self) -> Returning {
+        Returning::new(Arc::clone(&self.deliveries))
     }
 
     /// Appends what the adjudicator found and moves it on, in one transaction.

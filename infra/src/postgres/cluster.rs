@@ -72,7 +72,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_error_verbosity", "terse"),
 ];
 
-/// What Postgres holds of the database in memory, in MiB: a sixteenth of what this machine, or the
+/// What Postgres holds of the database in memory, in MiB: an eighth of what this machine, or the
 /// control group that we are in, has. Much less than the quarter that its manual advises for a machine
 /// of its own (chapter 20.4): the rest is of use as the kernel's cache, too.
 fn shared_buffers_mib() -> u64 {
@@ -83,7 +83,7 @@ fn shared_buffers_mib() -> u64 {
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(u64::MAX);
-    (machine_bytes.min(group_bytes) / 16 / MIB).clamp(128, 1_024)
+    (machine_bytes.min(group_bytes) / 8 / MIB).clamp(128, 4_096)
 }
 
 /// A setting's name and value.

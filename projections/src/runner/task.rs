@@ -51,8 +51,8 @@ pub(super) struct Runner {
 
 /// What a step came to.
 enum Step {
-    /// A batch of so many events was applied.
-    Applied(usize),
+    /// A batch of so many events was applied, in this time.
+    Applied { count: usize, worked: Duration },
     /// Nothing was left to apply.
     AtHead,
     /// Another node is at it.
@@ -87,10 +87,10 @@ impl Runner {
 
     async fn after(&mut self, step: Step) {
         match step {
-            Step::Applied(count) => {
+            Step::Applied { count, worked } => {
                 self.say(ProjectionState::Following, None);
                 self.limit = self.limit.saturating_mul(2).min(BATCH_EVENTS_MAX);
-                self.gather(count >= BUSY_BATCH_EVENTS).await;
+                self.gather(count >= BUSY_BATCH_EVENTS, worked).await;
             }
             Step::AtHead => {
                 self.fruitless = if self.feed.seen() > self.place { self.fruitless + 1 } else { 0 };
@@ -140,8 +140,9 @@ impl Runner {
         model.apply(&mut tx, &live.generation, &events).await?;
         progress::advance(&mut tx, model.name(), live.generation, last).await?;
         tx.commit().await?;
-        self.applied(&events, last, begun);
-        Ok(Step::Applied(events.len()))
+        let worked = begun.elapsed();
+        self.applied(&events, last, worked);
+        Ok(Step::Applied { count: events.len(), worked })
     }
 
     fn see(&mut self, live: &progress::Progress) {
@@ -156,7 +157,7 @@ impl Runner {
         });
     }
 
-    fn applied(&mut self, events: &[Arc<Entry>], last: Position, begun: Instant) {
+    fn applied(&mut self, events: &[Arc<Entry>], last: Position, worked: Duration) {
         let name = self.model.name();
         let count = events.len() as u64;
         self.place = last;
@@ -166,10 +167,9 @@ impl Runner {
         metrics::gauge!("punchtrail_projection_lag_events", "projection" => name).set(lag as f64);
         metrics::counter!("punchtrail_projection_events_total", "projection" => name)
             .increment(count);
-        let duration = begun.elapsed();
         metrics::histogram!("punchtrail_projection_batch_seconds", "projection" => name)
-            .record(duration.as_secs_f64());
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            .record(worked.as_secs_f64());
+        let duration_ms = u64::try_from(worked.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(projection = name, position = last.0, count, duration_ms, "applied");
     }
 
@@ -248,26 +248,35 @@ impl Runner {
         }
     }
 
-    /// Lets events gather after a batch, unless a batch is full already or a reader waits.
-    async fn gather(&mut self, busy: bool) {
+    /// Lets events gather after a batch, unless a batch is full already or a reader waits. A full batch
+    /// is no reason to go on while deliveries press.
+    async fn gather(&mut self, busy: bool, worked: Duration) {
         let place = self.place;
         let full = place.plus(u64::from(self.limit) - 1);
-        let feed = self.feed.clone();
+        let mut feed = self.feed.clone();
         let gathered = async {
             let linger = if busy { BUSY_LINGER_MS } else { LINGER_MS };
-            tokio::time::sleep(Duration::from_millis(linger)).await;
-            if busy {
-                tokio::select! {
-                    () = feed.deliveries_ceased() => {}
-                    () = feed.judged() => {}
+            let until = Instant::now() + Duration::from_millis(DELIVERING_LINGER_MS);
+            let until_judged = async {
+                tokio::time::sleep(Duration::from_millis(linger)).await;
+                if busy {
+                    tokio::select! {
+                        () = self.feed.deliveries_ceased() => {}
+                        () = self.feed.judged() => {}
+                    }
                 }
+            };
+            tokio::select! {
+                () = until_judged => {}
+                _ = feed.wait_beyond(full, until) => {}
+            }
+            if self.feed.is_pressed() {
+                self.feed.rest(worked).await;
             }
         };
-        let until = Instant::now() + Duration::from_millis(DELIVERING_LINGER_MS);
         tokio::select! {
             () = self.cancel.cancelled() => {}
             () = gathered => {}
-            _ = self.feed.wait_beyond(full, until) => {}
             Ok(_) = self.wanted.wait_for(|wanted| *wanted > place) => {}
         }
     }
