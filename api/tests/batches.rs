@@ -222,8 +222,9 @@ async fn of_a_hundred_sends_at_once_one_is_applied() {
     let mut applied = 0;
     let mut positions = std::collections::HashSet::new();
     for answer in answers {
-        if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            assert_eq!(answer.refusal(), "429 one_at_a_time");
+        if answer.status != StatusCode::OK {
+            // Another of them is being taken, or more wait than can be served in a second.
+            assert!(["429 one_at_a_time", "503 busy"].contains(&answer.refusal().as_str()));
             assert!(answer.headers.contains_key("retry-after"));
             continue;
         }

@@ -72,6 +72,8 @@ impl Fleet {
             .args(["fleet", "--server", &self.server, "--site", &self.site])
             .args(["--devices", &self.devices.to_string(), "--punches", &punches.to_string()])
             .args(["--seed", &self.seed.to_string(), "--deadline-s", &DEADLINE_S.to_string()])
+            // What goes wrong here goes wrong for files as a device at a door has them.
+            .arg("--synced")
             .arg("--fleet-dir")
             .arg(&self.dir)
             .args(&self.wrong)

@@ -241,3 +241,28 @@ pub(super) fn advance(publish: &watch::Sender<Position>, head: Position) {
         moves
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn deliveries_press_while_devices_that_were_turned_away_are_to_come_back() {
+        let deliveries = Arc::new(Deliveries::new());
+        let pool = PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();
+        let (_publish, head) = watch::channel(Position::START);
+        let feed = Feed::new(pool, head, Arc::default(), Arc::clone(&deliveries));
+        let returning = Returning::new(Arc::clone(&deliveries));
+        returning.within(Duration::from_secs(60));
+        assert!(!feed.is_pressed(), "nobody has delivered yet");
+        deliveries.committed();
+        assert!(feed.is_pressed());
+        returning.within(Duration::ZERO);
+        assert!(feed.is_pressed(), "the latest of them counts");
+        let others = Arc::new(Deliveries::new());
+        others.committed();
+        let (_publish, head) = watch::channel(Position::START);
+        let feed = Feed::new(feed.pool.clone(), head, Arc::default(), others);
+        assert!(!feed.is_pressed(), "nobody was turned away");
+    }
+}

@@ -4,8 +4,9 @@
 //! the work and every event takes effect once; a node that finds the row locked leaves it to the other.
 //! The first event after a pause is applied at once. While the ledger is busy, events are gathered for
 //! [`BUSY_LINGER_MS`], and while devices deliver for up to [`DELIVERING_LINGER_MS`]: a punch's capture and
-//! its judgement then mostly meet in one batch, and cost one row instead of two. A reader that waits ends
-//! the gathering at once.
+//! its judgement then mostly meet in one batch, and cost one row instead of two. For the same reason a
+//! gathering ends, if it can, when a judgement was committed. While devices that were turned away are to come back, a
+//! model rests as the feed says ([`Feed::rest`]). A reader that waits ends the gathering, and the rest, at once.
 //!
 //! An event that a model can't take stops that model, loudly and at that event: its row says `stopped`
 //! and why, the metric `punchtrail_projection_stopped` is 1, the status says so. It is tried again at
