@@ -13,14 +13,14 @@ use punchtrail_domain::{
     capture::PunchKind,
     punch::{PunchEvent, Standing},
 };
-use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
+use punchtrail_infra::{
+    ledger::{Entry, give_way},
+    postgres::copy::Rows,
+};
 use uuid::Uuid;
 
 use crate::ProjectionError;
 
-/// Events, or punches, that are worked on before others on the same thread have their turn: a person's
-/// read doesn't wait for a whole batch.
-const STEP: usize = 500;
 /// Events of a punch that change no row: passed over before they are decoded.
 const EVIDENCE: [&str; 3] = ["Synced", "ConflictingCaptureReceived", "AnomalyFlagged"];
 
@@ -112,9 +112,7 @@ pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, Projectio
     let mut places: HashMap<PunchId, usize> = HashMap::with_capacity(events.len() / 2);
     let mut folded: Vec<Folded<'_>> = Vec::with_capacity(events.len() / 2);
     for (index, entry) in events.iter().enumerate() {
-        if index % STEP == STEP - 1 {
-            tokio::task::yield_now().await;
-        }
+        give_way(index).await;
         let recorded = &entry.recorded;
         let concerns = recorded.aggregate_type == AggregateType::Punch
             && !EVIDENCE.contains(&recorded.event_type.as_str());
@@ -263,9 +261,7 @@ pub(crate) async fn insert(
 ) -> Result<(), ProjectionError> {
     let mut rows = Rows::new(10);
     for (index, punch) in new.iter().enumerate() {
-        if index % STEP == STEP - 1 {
-            tokio::task::yield_now().await;
-        }
+        give_way(index).await;
         rows.row()
             .uuid(punch.punch.uuid())
             .uuid_or_null(punch.employee.map(EmployeeId::uuid))

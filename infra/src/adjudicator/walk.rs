@@ -19,7 +19,9 @@ use super::{
     AdjudicatorError, Entries,
     known::{self, Held, Standing},
 };
-use crate::ledger::{DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend};
+use crate::ledger::{
+    DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend, give_way,
+};
 
 /// A walk must not end between a capture and its receipt, which always stand side by side.
 pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
@@ -57,9 +59,6 @@ struct Walk<'a> {
     found: Walked,
 }
 
-/// Events that are looked at before others on the same thread have their turn.
-const STEP_EVENTS: usize = 500;
-
 /// Walks the entries that follow `from`.
 pub(super) async fn walk(
     pool: &PgPool,
@@ -82,9 +81,7 @@ pub(super) async fn walk(
     let mut walk = Walk { pool, standing, neighbours, voided: HashSet::new(), found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
-        if index % STEP_EVENTS == STEP_EVENTS - 1 {
-            tokio::task::yield_now().await;
-        }
+        give_way(index).await;
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => captured = Some(entry),
             event => walk.take(entry, event, captured.take()).await?,
@@ -101,9 +98,7 @@ type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time)>);
 async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
     let (mut devices, mut people) = (HashSet::new(), Vec::new());
     for (index, entry) in entries.iter().enumerate() {
-        if index % STEP_EVENTS == STEP_EVENTS - 1 {
-            tokio::task::yield_now().await;
-        }
+        give_way(index).await;
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => {
                 let Some(capture) = entry.capture() else { continue };

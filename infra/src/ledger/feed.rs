@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, entry::Recent, read};
 
+/// Steps of a walk between two pauses for others ([`give_way`]).
+const STEP: usize = 500;
 /// How often the head is read for appends of other nodes, in milliseconds.
 pub const POLL_MS: u64 = 200;
 /// The most events one read from the database gives. From memory it may be more: they are shared.
@@ -228,6 +230,14 @@ pub(super) async fn poll_head(
             Ok(head) => advance(&publish, head),
             Err(error) => tracing::debug!(%error, "the head can't be read now"),
         }
+    }
+}
+
+/// Lets others on the same thread have their turn after every 500 steps of a long walk: a person's
+/// read doesn't wait for a follower's whole batch.
+pub async fn give_way(step: usize) {
+    if step % STEP == STEP - 1 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -45,7 +45,7 @@ pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed, Loaded};
-pub use feed::{Feed, Returning};
+pub use feed::{Feed, Returning, give_way};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
 pub use side::SideWrite;
