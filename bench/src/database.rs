@@ -1,10 +1,16 @@
 //! One Postgres for a whole run, a fresh migrated database for each row.
+//!
+//! A server that has run for a while has files for its log ready. The run's makes them first, or whichever row
+//! is first would pay for all. A row's database is dropped after it, or Postgres would tidy it up during the next.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use punchtrail_infra::postgres::{Pools, Postgres};
 use sqlx::{Connection, PgConnection};
+
+/// What is written to the log before the first row, in MB: as much as Postgres keeps ready.
+const LOG_MADE_MB: u32 = 1_024;
 
 /// The Postgres of a run; on a real disk, with everything durable on.
 pub struct Cluster {
@@ -15,6 +21,7 @@ pub struct Cluster {
 
 /// A fresh database of the run.
 pub struct Database {
+    url: String,
     /// Opened as this program opens one's own database.
     pub postgres: Postgres,
     /// Its pools.
@@ -30,7 +37,15 @@ impl Cluster {
         let data_dir = punchtrail_infra::testing::data_dir();
         let postgres = Postgres::open(None, data_dir.path()).await?;
         postgres.migrate().await?;
-        Ok(Self { postgres, data_dir, made: AtomicU32::new(0) })
+        let cluster = Self { postgres, data_dir, made: AtomicU32::new(0) };
+        cluster
+            .maintain(&format!(
+                "select count(pg_logical_emit_message(false, 'bench', repeat('x', 1048576))) \
+                 from generate_series(1, {LOG_MADE_MB})"
+            ))
+            .await?;
+        cluster.maintain("checkpoint").await?;
+        Ok(cluster)
     }
 
     /// Makes an empty database, without tables.
@@ -55,6 +70,16 @@ impl Cluster {
         self.maintain("checkpoint").await?;
         let url = self.postgres.embedded_url().context("the run's Postgres is embedded")?;
         Ok(url.replacen("/punchtrail?", &format!("/{name}?"), 1))
+    }
+
+    /// Closes a row's database and drops it, so that the next row starts even.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn discard(&self, database: Database) -> anyhow::Result<()> {
+        database.pools.close().await;
+        database.postgres.close().await?;
+        self.drop_database(&database.url).await
     }
 
     /// Drops the database of `url`, also under open connections.
@@ -106,7 +131,7 @@ impl Cluster {
         let postgres = Postgres::open(Some(url), self.data_dir.path()).await?;
         postgres.migrate().await?;
         let pools = postgres.pools(Default::default()).await?;
-        Ok(Database { postgres, pools })
+        Ok(Database { url: url.to_owned(), postgres, pools })
     }
 
     /// Stops it.
@@ -122,15 +147,4 @@ impl Cluster {
 fn name_in(url: &str) -> anyhow::Result<&str> {
     let (address, _) = url.split_once('?').context("a URL of the run's Postgres")?;
     Ok(address.rsplit_once('/').context("a URL that names its database")?.1)
-}
-
-impl Database {
-    /// Closes the pools and settles what was written, so that the next row starts even.
-    ///
-    /// # Errors
-    /// When Postgres refuses.
-    pub async fn close(self) -> anyhow::Result<()> {
-        self.pools.close().await;
-        Ok(self.postgres.close().await?)
-    }
 }

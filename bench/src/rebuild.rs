@@ -60,7 +60,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         report.add(model.name(), rate(started), "events/s", Some("copy_out_and_in"));
     }
     ledger.close().await;
-    database.close().await?;
+    cluster.discard(database).await?;
     pool.close().await;
     cluster.stop().await?;
     report.finish("rebuild")

@@ -64,6 +64,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let pool = sqlx::PgPool::connect(&url).await?;
         let rates = http::deliver(&url, &pool, options.punches).await?;
         pool.close().await;
+        cluster.drop_database(&url).await?;
         let of = Some("stock_postgres_es");
         report.add("http", rates.acknowledged, UNIT, of);
         report.add("http_settled", rates.settled, UNIT, of);
@@ -84,15 +85,15 @@ async fn ledger_rows(
         if options.wants("copy") {
             let copied = cluster.database().await?;
             report.add("copy", ledger::copy(&appended, &copied, n).await?, UNIT, None);
-            copied.close().await?;
+            cluster.discard(copied).await?;
         }
-        appended.close().await?;
+        cluster.discard(appended).await?;
         report.add("ledger_append", append_rate, UNIT, LIMIT);
     }
     if options.wants("ledger_deliver") {
         let delivered = cluster.database().await?;
         report.add("ledger_deliver", ledger::deliver(&delivered, n).await?, UNIT, LIMIT);
-        delivered.close().await?;
+        cluster.discard(delivered).await?;
     }
     Ok(())
 }
@@ -104,12 +105,16 @@ async fn peer_rows(
 ) -> anyhow::Result<()> {
     let n = options.punches;
     if options.wants("stock_postgres_es") {
-        let rate = peers::postgres_es::execute(&cluster.empty().await?, n).await?;
+        let url = cluster.empty().await?;
+        let rate = peers::postgres_es::execute(&url, n).await?;
+        cluster.drop_database(&url).await?;
         report.add("stock_postgres_es", rate, UNIT, LIMIT);
     }
     if options.wants("disintegrate_postgres") {
         let n = n.min(DISINTEGRATE_PUNCHES_MAX);
-        let rate = peers::disintegrate::decide(&cluster.empty().await?, n).await?;
+        let url = cluster.empty().await?;
+        let rate = peers::disintegrate::decide(&url, n).await?;
+        cluster.drop_database(&url).await?;
         report.add("disintegrate_postgres", rate, UNIT, LIMIT);
     }
     for (row, batch_punches) in [("message_db", 1), ("message_db_batched", BATCH_PUNCHES)] {
@@ -118,7 +123,9 @@ async fn peer_rows(
         }
     }
     if options.wants("check_in") {
-        let rate = peers::check_in::insert(&cluster.empty().await?, n).await?;
+        let url = cluster.empty().await?;
+        let rate = peers::check_in::insert(&url, n).await?;
+        cluster.drop_database(&url).await?;
         report.add("check_in", rate, UNIT, LIMIT);
     }
     Ok(())
@@ -141,6 +148,7 @@ async fn message_db_row(
     let psql = cluster.program("psql")?;
     let rate =
         peers::message_db::write(&url, package, &psql, batch_punches, options.punches).await?;
+    cluster.drop_database(&url).await?;
     report.add(row, rate, UNIT, LIMIT);
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::{
     part::{Part, leaf},
     settle::{Settled, Settlement, Verdict},
 };
-use crate::postgres::copy::Rows;
+use crate::postgres::copy::Copying;
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
@@ -186,13 +186,14 @@ impl Committer {
         }
         let recorded_at = jiff::Timestamp::from_microsecond(recorded_us)
             .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-        let mut rows = Rows::new(10);
+        let mut rows = Copying::begin(tx, COPY_EVENTS, 10).await?;
         for Entry { recorded: event, .. } in &mut entries {
             event.recorded_at = recorded_at;
             let leaf_hash = leaf(event, recorded_us)
                 .hash()
                 .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
             rows.row()
+                .await?
                 .text(event.aggregate_type.as_str())
                 .text(&event.aggregate_id)
                 .bigint(event.sequence.cast_signed())
@@ -204,7 +205,7 @@ impl Committer {
                 .timestamp_us(recorded_us)
                 .digest(&leaf_hash);
         }
-        rows.copy_into(tx, COPY_EVENTS).await?;
+        rows.finish().await?;
         Ok(entries)
     }
 }

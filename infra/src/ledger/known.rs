@@ -133,19 +133,23 @@ impl Known {
         if ids.is_empty() {
             return Ok(());
         }
+        // Not ordered there: for the order of an index Postgres may read all punches by it, and keep that
+        // plan while they become millions.
         let rows = sqlx::query(
             "select aggregate_id, sequence, position, \
              case when event_type in ('Captured', 'ConflictingCaptureReceived') \
              then payload::text end as payload \
-             from events where aggregate_type = 'punch' and aggregate_id = any($1) \
-             order by aggregate_id, sequence",
+             from events where aggregate_type = 'punch' and aggregate_id = any($1)",
         )
         .bind(&ids)
         .fetch_all(connection)
         .await?;
-        for row in rows {
+        let placed = rows.into_iter().map(|row| Ok((row.try_get("position")?, row)));
+        let mut placed = placed.collect::<Result<Vec<(i64, _)>, sqlx::Error>>()?;
+        placed.sort_unstable_by_key(|(position, _)| *position);
+        for (position, row) in placed {
             let id: PunchId = row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
-            let position = Position::from_db(row.try_get("position")?);
+            let position = Position::from_db(position);
             let punch = self
                 .punches
                 .entry(id)

@@ -4,14 +4,14 @@
 //! executor between the wire and the table.
 
 use punchtrail_domain::{Digest, Position};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, postgres::PgCopyIn};
 
 /// Postgres counts microseconds from 2000-01-01T00:00:00Z.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// The type `text` (pg_type.dat in the source).
 const TEXT_OID: i32 = 25;
 /// How much is handed to the socket at a time.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Rows being gathered for one table.
 #[derive(Debug)]
@@ -43,21 +43,67 @@ impl Rows {
     /// # Errors
     /// When the database refuses a row, or is out of reach.
     pub async fn copy_into(
-        mut self,
+        self,
         connection: &mut PgConnection,
         statement: &str,
     ) -> Result<(), sqlx::Error> {
         if self.count == 0 {
             return Ok(());
         }
-        self.bytes.extend_from_slice(&(-1i16).to_be_bytes());
-        let mut copy = connection.copy_in_raw(statement).await?;
-        for chunk in self.bytes.chunks(CHUNK_BYTES) {
-            copy.send(chunk).await?;
+        let copy = connection.copy_in_raw(statement).await?;
+        Copying { copy, rows: self }.finish().await
+    }
+}
+
+/// Rows on their way: Postgres writes the first ones while the last are still being made.
+pub struct Copying<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    rows: Rows,
+}
+
+impl<'c> Copying<'c> {
+    /// Begins `statement`, a `copy … from stdin (format binary)` of so many columns.
+    ///
+    /// # Errors
+    /// When the database refuses the statement, or is out of reach.
+    pub async fn begin(
+        connection: &'c mut PgConnection,
+        statement: &str,
+        fields: i16,
+    ) -> Result<Self, sqlx::Error> {
+        let copy = connection.copy_in_raw(statement).await?;
+        Ok(Self { copy, rows: Rows::new(fields) })
+    }
+
+    /// Begins the next row, and sends those before it once they are enough.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn row(&mut self) -> Result<Row<'_>, sqlx::Error> {
+        if self.rows.bytes.len() >= CHUNK_BYTES {
+            self.send().await?;
         }
-        let taken = copy.finish().await?;
-        if taken != self.count as u64 {
-            return Err(sqlx::Error::Protocol(format!("COPY took {taken} rows of {}", self.count)));
+        Ok(self.rows.row())
+    }
+
+    async fn send(&mut self) -> Result<(), sqlx::Error> {
+        for chunk in self.rows.bytes.chunks(CHUNK_BYTES) {
+            self.copy.send(chunk).await?;
+        }
+        self.rows.bytes.clear();
+        Ok(())
+    }
+
+    /// Sends the rest, and checks that Postgres took every row.
+    ///
+    /// # Errors
+    /// When the database refuses a row, or is out of reach.
+    pub async fn finish(mut self) -> Result<(), sqlx::Error> {
+        self.rows.bytes.extend_from_slice(&(-1i16).to_be_bytes());
+        self.send().await?;
+        let (taken, count) = (self.copy.finish().await?, self.rows.count);
+        if taken != count as u64 {
+            return Err(sqlx::Error::Protocol(format!("COPY took {taken} rows of {count}")));
         }
         Ok(())
     }
