@@ -89,6 +89,29 @@ async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
 }
 
 #[tokio::test]
+async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
+    // With one at a time, the line isn't free while a device is answered.
+    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let mut device = house.device(site).await;
+    let mut heartbeat = device.heartbeat();
+    heartbeat["outbox"] = 2.into();
+    let heard = house.post("/v1/devices/self/heartbeat", Some(&device.token), &heartbeat).await;
+    assert_eq!(heard.status, StatusCode::OK, "{}", heard.text);
+    let mut pause_ms = async || {
+        let item = device.next(employee, PunchKind::In);
+        let taken = house.deliver(&device, &[item]).await;
+        assert_eq!(taken.outcomes(), ["applied"]);
+        taken.body["next_batch_after_ms"].as_u64().unwrap()
+    };
+    // A quarter of a minute at least: it drains by such slices.
+    assert!(pause_ms().await >= 15_000);
+    assert!((2_000..=4_000).contains(&pause_ms().await));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn beyond_the_seats_people_are_served_and_devices_told_when_to_come() {
     let house = House::with(|options| options.connections_max = 2).await;
     let site = house.site().await;

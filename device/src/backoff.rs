@@ -22,6 +22,10 @@ pub const RETRY_BUDGET_MAX: u32 = 10;
 pub const RETRY_BUDGET_PER_MINUTE: u32 = 4;
 /// The longest wait a server can ask for, in seconds: a mistaken header must not silence a device.
 pub const RETRY_AFTER_MAX_S: u64 = 3_600;
+/// What a device adds to a wait that the server asked for, by dice: up to one part in so many of it,
+const RETRY_AFTER_JITTER_SHARE: u64 = 8;
+/// a second at least, and at most so many milliseconds.
+const RETRY_AFTER_JITTER_MAX_MS: u64 = 10_000;
 
 /// A bucket of tokens that fills at a steady rate up to a limit.
 #[derive(Debug, Clone)]
@@ -106,8 +110,9 @@ impl Backoff {
     }
 
     /// A try failed: when the next one may start. `dice` is a roll from 0 to 1; `retry_after` what the
-    /// server asked for, which is always waited out, with up to a half on top so that those who were
-    /// told the same don't all come back at once.
+    /// server asked for, which is always waited out, with up to an eighth on top so that those who were
+    /// told the same don't all come back at once. Ours tells each another time: much later than that, and
+    /// the server would have nothing to do meanwhile.
     pub fn failed(&mut self, retry_after: Option<Duration>, dice: f64, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
         let dice = dice.clamp(0.0, 1.0);
@@ -117,7 +122,8 @@ impl Backoff {
         self.budget.take(1, budgeted);
         let asked = retry_after.map_or(now, |asked| {
             let asked = asked.min(Duration::from_secs(RETRY_AFTER_MAX_S));
-            let jitter_ms = (asked.as_millis() as u64 / 2).clamp(TRY_FLOOR_MS, 30_000);
+            let share_ms = asked.as_millis() as u64 / RETRY_AFTER_JITTER_SHARE;
+            let jitter_ms = share_ms.clamp(TRY_FLOOR_MS, RETRY_AFTER_JITTER_MAX_MS);
             now + asked + Duration::from_millis((dice * jitter_ms as f64) as u64)
         });
         own.max(asked).max(budgeted.min(now + Duration::from_millis(self.cap_ms)))

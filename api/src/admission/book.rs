@@ -6,7 +6,8 @@
 //! served, too. So the time to come back grows with the fleet, and shrinks as it drains.
 //!
 //! The book remembers devices by a keyed hash of their credentials: who comes before the time that was
-//! given goes behind those who kept theirs.
+//! given goes behind those who kept theirs. It also knows what they said they have to deliver, so that one
+//! that isn't done gets its next appointment with its answer, and needn't come to be turned away for it.
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,8 @@ const AHEAD_S: usize = 600;
 const SLACK: Duration = Duration::from_millis(100);
 /// How long after its time an appointment is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it is remembered what a caller has to deliver: longer than any appointment is ahead.
+const BACKLOG_REMEMBERED: Duration = Duration::from_secs(900);
 /// Callers remembered; beyond it new ones aren't, and count as unannounced.
 const CALLERS_MAX: usize = 1 << 16;
 
@@ -26,11 +29,13 @@ const CALLERS_MAX: usize = 1 << 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller(pub u64);
 
-/// Whether a caller comes when it should.
+/// How a caller comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// At its time or later, or it was never given one.
-    Expected,
+    /// It was never given a time, or long ago.
+    Unannounced,
+    /// At its time, or a little later.
+    Kept,
     /// So long before its time.
     Early(Duration),
 }
@@ -43,7 +48,28 @@ pub struct Book {
     seconds: Vec<u32>,
     /// The second that the ring begins with.
     first_s: usize,
-    callers: HashMap<Caller, Instant>,
+    callers: HashMap<Caller, Known>,
+}
+
+/// What is known of a caller.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// When it is to come, unless it came.
+    at: Option<Instant>,
+    /// What it has to deliver, by what it said and delivered since.
+    backlog: u64,
+    heard: Instant,
+}
+
+impl Known {
+    fn new(now: Instant) -> Self {
+        Self { at: None, backlog: 0, heard: now }
+    }
+
+    fn is_of_use(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at + REMEMBERED > now)
+            || (self.backlog > 0 && self.heard + BACKLOG_REMEMBERED > now)
+    }
 }
 
 impl Book {
@@ -52,30 +78,67 @@ impl Book {
         Self { start: now, seconds: vec![0; AHEAD_S], first_s: 0, callers: HashMap::new() }
     }
 
-    /// Whether `caller` comes when it should. One that is let in is forgotten with [`Book::came`].
+    /// How `caller` comes. One that is let in is crossed out with [`Book::came`].
     pub fn arrival(&self, caller: Caller, now: Instant) -> Arrival {
-        match self.callers.get(&caller) {
-            Some(at) if *at > now + SLACK => Arrival::Early(*at - now),
-            _ => Arrival::Expected,
+        match self.callers.get(&caller).and_then(|known| known.at) {
+            Some(at) if at > now + SLACK => Arrival::Early(at - now),
+            Some(at) if at + REMEMBERED > now => Arrival::Kept,
+            _ => Arrival::Unannounced,
         }
     }
 
     /// Crosses out a caller's appointment.
     pub fn came(&mut self, caller: Caller) {
-        self.callers.remove(&caller);
+        let Some(known) = self.callers.get_mut(&caller) else { return };
+        known.at = None;
+        if known.backlog == 0 {
+            self.callers.remove(&caller);
+        }
     }
 
-    /// Gives an appointment, when `per_second` can be served: how long until then, a second at least.
-    /// `roll`, from 0 to 1, chooses the moment.
+    /// Notes that a caller has so much to deliver.
+    pub fn says(&mut self, caller: Caller, backlog: u64, now: Instant) {
+        let Some(known) = self.known(caller, now) else { return };
+        (known.backlog, known.heard) = (backlog, now);
+        if !known.is_of_use(now) {
+            self.callers.remove(&caller);
+        }
+    }
+
+    /// A caller delivered so much: whether it has more, as far as it said.
+    pub fn delivered(&mut self, caller: Caller, items: u64) -> bool {
+        let Some(known) = self.callers.get_mut(&caller) else { return false };
+        known.backlog = known.backlog.saturating_sub(items);
+        let has_more = known.backlog > 0;
+        if !has_more && known.at.is_none() {
+            self.callers.remove(&caller);
+        }
+        has_more
+    }
+
+    /// The entry of a caller, a new one if there is room.
+    fn known(&mut self, caller: Caller, now: Instant) -> Option<&mut Known> {
+        if self.callers.len() >= CALLERS_MAX && !self.callers.contains_key(&caller) {
+            self.callers.retain(|_, known| known.is_of_use(now));
+            if self.callers.len() >= CALLERS_MAX {
+                return None;
+            }
+        }
+        Some(self.callers.entry(caller).or_insert_with(|| Known::new(now)))
+    }
+
+    /// Gives an appointment, when `per_second` can be served: how long until then, `from_s` seconds at
+    /// least, and never less than one. `roll`, from 0 to 1, chooses the moment.
     pub fn give(
         &mut self,
         caller: Option<Caller>,
+        from_s: usize,
         per_second: f64,
         roll: f64,
         now: Instant,
     ) -> Duration {
         self.turn_to(now);
-        let ahead = self.first_with_room(per_second.max(1.0));
+        let ahead = self.first_with_room(from_s.max(1), per_second.max(1.0));
         // When all are full, any of them.
         let ahead_s = ahead.unwrap_or_else(|| 1 + (roll * (AHEAD_S - 1) as f64) as usize);
         let slot = &mut self.seconds[(self.first_s + ahead_s) % AHEAD_S];
@@ -87,19 +150,15 @@ impl Book {
 
     /// Notes when a caller is to come, without counting it among the appointments.
     pub fn expect(&mut self, caller: Option<Caller>, at: Instant, now: Instant) {
-        let Some(caller) = caller else { return };
-        if self.callers.len() >= CALLERS_MAX && !self.callers.contains_key(&caller) {
-            self.callers.retain(|_, at| *at + REMEMBERED > now);
-        }
-        if self.callers.len() < CALLERS_MAX {
-            self.callers.insert(caller, at);
+        if let Some(known) = caller.and_then(|caller| self.known(caller, now)) {
+            known.at = Some(at);
         }
     }
 
-    /// How many seconds ahead the first is that has room for one more.
-    fn first_with_room(&self, per_second: f64) -> Option<usize> {
+    /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more.
+    fn first_with_room(&self, from_s: usize, per_second: f64) -> Option<usize> {
         let until = |second: usize| (per_second * second as f64).floor();
-        (1..AHEAD_S).find(|ahead| {
+        (from_s..AHEAD_S).find(|ahead| {
             let second = self.first_s + ahead;
             let room = until(second + 1) - until(second);
             f64::from(self.seconds[second % AHEAD_S]) < room
@@ -128,7 +187,7 @@ mod tests {
         let rolls = (0..fleet).map(|n| (n as f64 * 0.618_034).fract());
         let waits: Vec<_> = rolls
             .zip(0..)
-            .map(|(roll, n)| book.give(Some(Caller(n)), per_second, roll, now))
+            .map(|(roll, n)| book.give(Some(Caller(n)), 0, per_second, roll, now))
             .collect();
         (book, waits, now)
     }
@@ -155,21 +214,41 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_before_the_time_is_early_and_who_keeps_it_is_expected() {
+    fn who_comes_before_the_time_is_early_and_who_keeps_it_has_kept_it() {
         let (mut book, waits, now) = filled(1_000, 10.0);
         let (caller, wait) = (Caller(999), waits[999]);
         assert_eq!(book.arrival(caller, now), Arrival::Early(wait));
-        assert_eq!(book.arrival(caller, now + wait - SLACK), Arrival::Expected);
-        assert_eq!(book.arrival(Caller(5_000), now), Arrival::Expected);
+        assert_eq!(book.arrival(caller, now + wait - SLACK), Arrival::Kept);
+        assert_eq!(book.arrival(caller, now + wait + REMEMBERED), Arrival::Unannounced);
+        assert_eq!(book.arrival(Caller(5_000), now), Arrival::Unannounced);
         book.came(caller);
-        assert_eq!(book.arrival(caller, now), Arrival::Expected);
+        assert_eq!(book.arrival(caller, now), Arrival::Unannounced);
+    }
+
+    #[test]
+    fn who_said_that_it_has_more_is_known_to_have_until_it_delivered_it() {
+        let now = Instant::now();
+        let (mut book, device) = (Book::new(now), Caller(1));
+        assert!(!book.delivered(device, 120));
+        book.says(device, 150, now);
+        let wait = book.give(Some(device), 15, 1.0, 0.0, now);
+        assert_eq!(wait, Duration::from_secs(15));
+        book.came(device);
+        assert!(book.delivered(device, 120));
+        book.expect(Some(device), now + wait, now);
+        assert_eq!(book.arrival(device, now), Arrival::Early(wait));
+        assert!(!book.delivered(device, 30));
+        book.came(device);
+        book.says(device, 5, now);
+        book.says(device, 0, now);
+        assert!(book.callers.is_empty());
     }
 
     #[test]
     fn what_has_passed_is_forgotten() {
         let (mut book, _, now) = filled(5_000, 10.0);
         let later = now + Duration::from_secs(AHEAD_S as u64 * 2);
-        assert!(book.give(None, 10.0, 0.999, later) <= Duration::from_secs(2));
+        assert!(book.give(None, 0, 10.0, 0.999, later) <= Duration::from_secs(2));
     }
 
     #[test]

@@ -12,8 +12,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// One turn in so many goes to who came early, if one waits.
 const EARLY_TURN: u32 = 4;
-/// The weight of the newest in the average time that a turn takes.
-const NEWEST_WEIGHT: f64 = 1.0 / 16.0;
+/// The weight of the newest in the average time that a turn takes, by which a wait is estimated.
+const NEWEST_WEIGHT: f64 = 1.0 / 64.0;
+/// The same for the average by which appointments are given: they are far ahead, and what is quick or slow for a
+/// second now says little of then.
+const NEWEST_WEIGHT_AHEAD: f64 = 1.0 / 512.0;
 /// What a turn is taken to need before any has been measured, in seconds.
 const TURN_GUESS_S: f64 = 0.1;
 
@@ -44,6 +47,7 @@ struct State {
     early: VecDeque<oneshot::Sender<()>>,
     turns: u32,
     turn_s: f64,
+    turn_ahead_s: f64,
 }
 
 /// How a line stands.
@@ -68,6 +72,7 @@ impl Line {
             early: VecDeque::new(),
             turns: 0,
             turn_s: TURN_GUESS_S,
+            turn_ahead_s: TURN_GUESS_S,
         };
         Arc::new(Self { at_once, state: Mutex::new(state) })
     }
@@ -98,9 +103,9 @@ impl Line {
         Duration::from_secs_f64(behind as f64 * state.turn_s / self.at_once as f64)
     }
 
-    /// How many a second are served while there is a line.
+    /// How many a second are served while there is a line, over some time.
     pub fn per_second(&self) -> f64 {
-        self.at_once as f64 / self.state().turn_s
+        self.at_once as f64 / self.state().turn_ahead_s
     }
 
     /// Lets one more in.
@@ -182,6 +187,7 @@ impl Drop for Turn {
         let took_s = self.began.elapsed().as_secs_f64();
         let mut state = self.line.state();
         state.turn_s += (took_s - state.turn_s) * NEWEST_WEIGHT;
+        state.turn_ahead_s += (took_s - state.turn_ahead_s) * NEWEST_WEIGHT_AHEAD;
         state.pass_on();
     }
 }
@@ -295,7 +301,7 @@ mod tests {
         let (line, turns) = busy(2);
         assert_eq!(line.estimated_wait(), Duration::from_secs_f64(TURN_GUESS_S / 2.0));
         drop(turns);
-        for _ in 0..200 {
+        for _ in 0..4_000 {
             let turn = line.let_in(Order::Expected).turn().await;
             tokio::time::advance(Duration::from_secs(1)).await;
             drop(turn);

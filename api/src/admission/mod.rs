@@ -5,8 +5,8 @@
 //! would wait too long behind those already let in ([`Budget::wait_max`], estimated from what the last turns
 //! took). It takes its turn once its body is there, so that a slow line holds a place in no line. What
 //! is refused gets a time to come back from the class's book: far enough that all who were told
-//! to come back can be served, and so spread by the size of the fleet. Devices that are let in pause
-//! between their batches while others wait ([`Admission::pace`]).
+//! to come back can be served, and so spread by the size of the fleet. Devices that were served get the time
+//! of their next batch with the answer while others wait ([`Admission::pace`]).
 //!
 //! Who comes before its time is let in only as far as nobody else is kept waiting by it.
 
@@ -15,6 +15,7 @@ mod line;
 
 use std::{
     collections::hash_map::RandomState,
+    convert::Infallible,
     fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -23,8 +24,8 @@ use std::{
 
 use axum::{
     body::HttpBody,
-    extract::{Request, State},
-    http::header,
+    extract::{FromRequestParts, Request, State},
+    http::{header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -44,7 +45,14 @@ use crate::{
 const PATIENCE_FACTOR: u32 = 4;
 /// Of those that may be worked on at once, as many as one in so many may wait having come early.
 const EARLY_SHARE: usize = 4;
-/// The pause between two batches of a device while others wait, in milliseconds.
+/// A device that comes without an appointment is let in while the line is no longer than one part in so
+/// many of what it may be: the rest is for those who have one, or they would be turned away a second time.
+const UNANNOUNCED_SHARE: u32 = 2;
+/// A device that has more gets no appointment sooner, in seconds: it drains a backlog by slices of a quarter of
+/// a minute, and may have no leave by its policy to send another yet.
+const SLICE_S: usize = 15;
+/// The pause before the next batch of a device that has no more to deliver, as far as it said, while others
+/// wait, in milliseconds.
 const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
 
 /// What a request is about.
@@ -193,18 +201,33 @@ impl Admission {
         }
     }
 
-    /// A pause for a device between two of its batches, in milliseconds: none unless others wait. A device
-    /// that doesn't keep it comes early.
-    pub fn pace(&self, caller: Option<Caller>) -> u64 {
+    /// A device says that it has `backlog` punches to deliver.
+    pub fn has_backlog(&self, caller: Option<Caller>, backlog: u64) {
+        if let (Some(desks), Some(caller)) = (&self.0, caller) {
+            desks.desk(Class::Delivery).book().says(caller, backlog, Instant::now());
+        }
+    }
+
+    /// A pause for a device that delivered `items`, before its next batch, in milliseconds: none unless
+    /// others wait. One that has more, as far as it said, gets an appointment like those who are turned
+    /// away; the others a few seconds, for what they may capture. A device that doesn't keep it comes early.
+    pub fn pace(&self, caller: Option<Caller>, items: usize) -> u64 {
         let Some(desks) = &self.0 else { return 0 };
         let desk = desks.desk(Class::Delivery);
+        let has_more = caller.is_some_and(|caller| desk.book().delivered(caller, items as u64));
         if desk.line.is_free() {
             return 0;
         }
-        let pause_ms = rand::random_range(PACE_MS);
-        let now = Instant::now();
-        desk.book().expect(caller, now + Duration::from_millis(pause_ms), now);
-        pause_ms
+        let pause = if has_more {
+            let wait = desk.give(caller, SLICE_S);
+            desk.will_return(wait);
+            wait
+        } else {
+            let (pause, now) = (Duration::from_millis(rand::random_range(PACE_MS)), Instant::now());
+            desk.book().expect(caller, now + pause, now);
+            pause
+        };
+        u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Publishes how the lines stand.
@@ -252,7 +275,7 @@ impl Desks {
         let is_beyond = request.extensions().get::<Beyond>().is_some();
         if is_beyond && class != Class::Interactive {
             let (desk, caller) = (self.desk(class), self.caller(class, &request));
-            return Err(desk.refuse(Why::Seats, desk.give(caller)));
+            return Err(desk.refuse(Why::Seats, desk.give(caller, 0)));
         }
         let ticket = Arc::new(self.ask(class, &request)?);
         if class.works_on_bodies() || request.body().is_end_stream() {
@@ -270,9 +293,9 @@ impl Desk {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give(&self, caller: Option<Caller>) -> Duration {
+    fn give(&self, caller: Option<Caller>, from_s: usize) -> Duration {
         let per_second = self.line.per_second();
-        self.book().give(caller, per_second, rand::random(), Instant::now())
+        self.book().give(caller, from_s, per_second, rand::random(), Instant::now())
     }
 
     fn ask(&self, caller: Option<Caller>) -> Result<Coming, (Why, Duration)> {
@@ -296,18 +319,27 @@ impl Desk {
                 false => Err((Why::Early, left)),
             };
         }
+        let wait_max = match arrival {
+            Some(Arrival::Unannounced) => self.budget.wait_max / UNANNOUNCED_SHARE,
+            _ => self.budget.wait_max,
+        };
         let too_many = standing.waiting >= self.budget.waiting_max;
-        if too_many || self.line.estimated_wait() > self.budget.wait_max {
-            return Err((Why::Wait, self.give(caller)));
+        if too_many || self.line.estimated_wait() > wait_max {
+            return Err((Why::Wait, self.give(caller, 0)));
         }
         expected()
     }
 
-    fn refuse(&self, why: Why, wait: Duration) -> Refusal {
-        if self.class.knows_callers()
-            && let Some(returning) = self.returning.get()
-        {
+    /// A device is to come back after `wait`.
+    fn will_return(&self, wait: Duration) {
+        if let Some(returning) = self.returning.get() {
             returning.within(wait);
+        }
+    }
+
+    fn refuse(&self, why: Why, wait: Duration) -> Refusal {
+        if self.class.knows_callers() {
+            self.will_return(wait);
         }
         let (class, why) = (self.class.as_str(), why.as_str());
         metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
@@ -337,12 +369,19 @@ impl fmt::Debug for Ticket {
     }
 }
 
-impl Ticket {
-    /// Who it was given to.
-    pub fn caller(&self) -> Option<Caller> {
-        self.caller
-    }
+/// Who calls, where admission tells callers apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Calling(pub Option<Caller>);
 
+impl<S: Send + Sync> FromRequestParts<S> for Calling {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<Arc<Ticket>>().and_then(|ticket| ticket.caller)))
+    }
+}
+
+impl Ticket {
     fn place(&self) -> std::sync::MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,7 +407,7 @@ impl Ticket {
         let desk = self.desks.desk(self.class);
         let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
         let turn = tokio::time::timeout(patience, coming.turn()).await;
-        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller)))?;
+        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller, 0)))?;
         *self.place() = Place::Served { _turn };
         let class = self.class.as_str();
         metrics::histogram!("punchtrail_admission_wait_duration_seconds", "class" => class)

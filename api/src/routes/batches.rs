@@ -1,7 +1,5 @@
 //! What devices deliver: batches of captures.
 
-use std::sync::Arc;
-
 use axum::{
     Extension, Json as Answer,
     extract::{Request, State},
@@ -12,7 +10,7 @@ use punchtrail_domain::{
 };
 
 use crate::{
-    admission::Ticket,
+    admission::Calling,
     auth::DeliveringDevice,
     delivery,
     envelope::RequestId,
@@ -33,17 +31,18 @@ pub async fn deliver(
     device: DeliveringDevice,
     Place(site): Place<SiteId>,
     Extension(request_id): Extension<RequestId>,
+    Calling(caller): Calling,
     request: Request,
 ) -> Result<Answer<BatchAnswer>, Refusal> {
     device.delivers_for(site)?;
-    let caller = request.extensions().get::<Arc<Ticket>>().and_then(|ticket| ticket.caller());
     let (bytes, _held) = read_json_body(&app, request, BATCH_BYTES_MAX).await?;
     let _alone = app.begin_delivery(device.id())?;
     let batch: BatchRequest = read_json(&bytes)?;
     drop(bytes);
     within_limits(&batch)?;
+    let items = batch.punches.len();
     let answer = delivery::take(&app, device.access(), &request_id, batch.punches).await?;
-    let next_batch_after_ms = app.admission.pace(caller);
+    let next_batch_after_ms = app.admission.pace(caller, items);
     Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
 }
 

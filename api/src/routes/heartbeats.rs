@@ -9,7 +9,9 @@ use punchtrail_domain::{
 use punchtrail_infra::reports;
 use punchtrail_projections::roster;
 
-use crate::{auth::DeliveringDevice, extract::Json, problem::Refusal, state::App};
+use crate::{
+    admission::Calling, auth::DeliveringDevice, extract::Json, problem::Refusal, state::App,
+};
 
 /// Takes a device's report of itself.
 #[utoipa::path(
@@ -20,6 +22,7 @@ use crate::{auth::DeliveringDevice, extract::Json, problem::Refusal, state::App}
 pub async fn take(
     State(app): State<App>,
     device: DeliveringDevice,
+    Calling(caller): Calling,
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Answer<HeartbeatAnswer>, Refusal> {
     checked(&heartbeat)?;
@@ -27,6 +30,7 @@ pub async fn take(
     let server_time = Time::from(jiff::Timestamp::now());
     let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
     let acked_through = recorded.await?;
+    app.admission.has_backlog(caller, heartbeat.outbox);
     let roster = roster::version(&app.pools.reader, site).await?;
     Ok(Answer(HeartbeatAnswer { server_time, acked_through, roster, commands: false }))
 }

@@ -77,7 +77,7 @@ pub struct Member {
     clock: SimulatedClock,
     server: Option<Server>,
     failing: bool,
-    /// A heartbeat's answer that is written down with the next batch.
+    /// A heartbeat's answer that isn't written down yet: the next batch's answer will say the same anew.
     unwritten: Option<(Moment, HeartbeatAnswer)>,
     read_ahead: Vec<Waiting>,
     last_failure: Option<(Failure, bool)>,
@@ -319,6 +319,8 @@ impl Member {
             }
         };
         let (acknowledged, outcome) = matched(&items, outcome)?;
+        // What the last heartbeat was answered, this answer says anew.
+        self.unwritten = None;
         let visit = self.open(fleet).await?;
         visit.device.acknowledge(&self.identity, &acknowledged, &outcome).await?;
         let before = self.waiting;
@@ -347,7 +349,7 @@ impl Member {
             return Ok(fitting(ahead));
         }
         let _leave = fleet.places.reading().await?;
-        let visit = self.open(fleet).await?;
+        let visit = self.visit(fleet).await?;
         let next = visit.device.next_batch(&self.identity, items_max).await?;
         if next.0.is_empty() {
             self.look(&visit).await?;
@@ -415,10 +417,14 @@ impl Member {
         Err(error.into())
     }
 
+    /// Opens its files.
+    async fn visit(&self, fleet: &Fleet) -> Result<Visit, StoreError> {
+        fleet.places.visit(&fleet.plan, self.index, self.behaviour.clock_off_s).await
+    }
+
     /// Opens its files, and writes down what the last heartbeat was answered.
     async fn open(&mut self, fleet: &Fleet) -> Result<Visit, StoreError> {
-        let off_s = self.behaviour.clock_off_s;
-        let visit = fleet.places.visit(&fleet.plan, self.index, off_s).await?;
+        let visit = self.visit(fleet).await?;
         if let Some((at, answer)) = self.unwritten.take() {
             visit.device.heard(&self.identity, &at, &answer).await?;
             self.acked_through = answer.acked_through;
