@@ -56,6 +56,20 @@ impl Cluster {
         self.create("").await
     }
 
+    /// Does a row's work in an empty database, and drops that afterwards.
+    ///
+    /// # Errors
+    /// When Postgres refuses, and those of the work.
+    pub async fn in_empty<T>(
+        &self,
+        work: impl AsyncFnOnce(&str) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let url = self.empty().await?;
+        let done = work(&url).await?;
+        self.drop_database(&url).await?;
+        Ok(done)
+    }
+
     /// Makes a database that begins as that of `url` is now. Nobody may be connected to that one.
     ///
     /// # Errors

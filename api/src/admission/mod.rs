@@ -219,7 +219,7 @@ impl Admission {
             return 0;
         }
         let pause = if has_more {
-            let wait = desk.give(caller, SLICE_S);
+            let wait = desk.give_from(SLICE_S, caller);
             desk.will_return(wait);
             wait
         } else {
@@ -275,7 +275,7 @@ impl Desks {
         let is_beyond = request.extensions().get::<Beyond>().is_some();
         if is_beyond && class != Class::Interactive {
             let (desk, caller) = (self.desk(class), self.caller(class, &request));
-            return Err(desk.refuse(Why::Seats, desk.give(caller, 0)));
+            return Err(desk.refuse(Why::Seats, desk.give(caller)));
         }
         let ticket = Arc::new(self.ask(class, &request)?);
         if class.works_on_bodies() || request.body().is_end_stream() {
@@ -293,7 +293,12 @@ impl Desk {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give(&self, caller: Option<Caller>, from_s: usize) -> Duration {
+    fn give(&self, caller: Option<Caller>) -> Duration {
+        self.give_from(0, caller)
+    }
+
+    /// No sooner than in `from_s` seconds.
+    fn give_from(&self, from_s: usize, caller: Option<Caller>) -> Duration {
         let per_second = self.line.per_second();
         self.book().give(caller, from_s, per_second, rand::random(), Instant::now())
     }
@@ -325,7 +330,7 @@ impl Desk {
         };
         let too_many = standing.waiting >= self.budget.waiting_max;
         if too_many || self.line.estimated_wait() > wait_max {
-            return Err((Why::Wait, self.give(caller, 0)));
+            return Err((Why::Wait, self.give(caller)));
         }
         expected()
     }
@@ -407,7 +412,7 @@ impl Ticket {
         let desk = self.desks.desk(self.class);
         let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
         let turn = tokio::time::timeout(patience, coming.turn()).await;
-        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller, 0)))?;
+        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller)))?;
         *self.place() = Place::Served { _turn };
         let class = self.class.as_str();
         metrics::histogram!("punchtrail_admission_wait_duration_seconds", "class" => class)

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 
 use super::rate;
 use crate::{
+    database::Cluster,
     fleet::{Enlisted, enlist, settled},
     load::Kiosk,
 };
@@ -31,7 +32,19 @@ struct Sender {
     bodies: Vec<Vec<u8>>,
 }
 
-pub async fn deliver(url: &str, pool: &PgPool, punches: usize) -> anyhow::Result<Rates> {
+/// The row, in a database of its own.
+pub async fn measure(cluster: &Cluster, punches: usize) -> anyhow::Result<Rates> {
+    cluster
+        .in_empty(async |url| {
+            let pool = PgPool::connect(url).await?;
+            let rates = deliver(url, &pool, punches).await?;
+            pool.close().await;
+            Ok(rates)
+        })
+        .await
+}
+
+async fn deliver(url: &str, pool: &PgPool, punches: usize) -> anyhow::Result<Rates> {
     let place = Place::with_database(url)?;
     let mut server = Server::start(&place).await?;
     let fleet = enlist(&server, &place, DEVICES).await?;

@@ -60,11 +60,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     ledger_rows(&options, &cluster, &mut report).await?;
     peer_rows(&options, &cluster, &mut report).await?;
     if options.wants("http") {
-        let url = cluster.empty().await?;
-        let pool = sqlx::PgPool::connect(&url).await?;
-        let rates = http::deliver(&url, &pool, options.punches).await?;
-        pool.close().await;
-        cluster.drop_database(&url).await?;
+        let rates = http::measure(&cluster, options.punches).await?;
         let of = Some("stock_postgres_es");
         report.add("http", rates.acknowledged, UNIT, of);
         report.add("http_settled", rates.settled, UNIT, of);
@@ -105,16 +101,12 @@ async fn peer_rows(
 ) -> anyhow::Result<()> {
     let n = options.punches;
     if options.wants("stock_postgres_es") {
-        let url = cluster.empty().await?;
-        let rate = peers::postgres_es::execute(&url, n).await?;
-        cluster.drop_database(&url).await?;
+        let rate = cluster.in_empty(async |url| peers::postgres_es::execute(url, n).await).await?;
         report.add("stock_postgres_es", rate, UNIT, LIMIT);
     }
     if options.wants("disintegrate_postgres") {
         let n = n.min(DISINTEGRATE_PUNCHES_MAX);
-        let url = cluster.empty().await?;
-        let rate = peers::disintegrate::decide(&url, n).await?;
-        cluster.drop_database(&url).await?;
+        let rate = cluster.in_empty(async |url| peers::disintegrate::decide(url, n).await).await?;
         report.add("disintegrate_postgres", rate, UNIT, LIMIT);
     }
     for (row, batch_punches) in [("message_db", 1), ("message_db_batched", BATCH_PUNCHES)] {
@@ -123,9 +115,7 @@ async fn peer_rows(
         }
     }
     if options.wants("check_in") {
-        let url = cluster.empty().await?;
-        let rate = peers::check_in::insert(&url, n).await?;
-        cluster.drop_database(&url).await?;
+        let rate = cluster.in_empty(async |url| peers::check_in::insert(url, n).await).await?;
         report.add("check_in", rate, UNIT, LIMIT);
     }
     Ok(())
@@ -144,11 +134,11 @@ async fn message_db_row(
         );
         return Ok(());
     };
-    let url = cluster.empty().await?;
     let psql = cluster.program("psql")?;
-    let rate =
-        peers::message_db::write(&url, package, &psql, batch_punches, options.punches).await?;
-    cluster.drop_database(&url).await?;
+    let write = async |url: &str| {
+        peers::message_db::write(url, package, &psql, batch_punches, options.punches).await
+    };
+    let rate = cluster.in_empty(write).await?;
     report.add(row, rate, UNIT, LIMIT);
     Ok(())
 }

@@ -184,11 +184,7 @@ async fn interrupted() {
 
 /// The row `http` of `bench append`, from the same machine and hour.
 async fn measure_http(cluster: &Cluster, punches: usize) -> anyhow::Result<Http> {
-    let url = cluster.empty().await?;
-    let pool = sqlx::PgPool::connect(&url).await?;
-    let rates = http::deliver(&url, &pool, punches).await?;
-    pool.close().await;
-    cluster.drop_database(&url).await?;
+    let rates = http::measure(cluster, punches).await?;
     say(&format!("http: {:.0} punches/s acknowledged", rates.acknowledged));
     Ok(Http { punches, acknowledged_per_s: rates.acknowledged, settled_per_s: rates.settled })
 }
