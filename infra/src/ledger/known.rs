@@ -133,23 +133,21 @@ impl Known {
         if ids.is_empty() {
             return Ok(());
         }
-        // Not ordered there: for the order of an index Postgres may read all punches by it, and keep that
-        // plan while they become millions.
+        // Each by itself, as in `read::streams`.
         let rows = sqlx::query(
-            "select aggregate_id, sequence, position, \
-             case when event_type in ('Captured', 'ConflictingCaptureReceived') \
-             then payload::text end as payload \
-             from events where aggregate_type = 'punch' and aggregate_id = any($1)",
+            "select event.* from (select distinct unnest($1) as id) as wanted cross join lateral ( \
+                 select aggregate_id, sequence, position, \
+                     case when event_type in ('Captured', 'ConflictingCaptureReceived') \
+                     then payload::text end as payload \
+                 from events where aggregate_type = 'punch' and aggregate_id = wanted.id offset 0 \
+             ) as event order by aggregate_id, sequence",
         )
         .bind(&ids)
         .fetch_all(connection)
         .await?;
-        let placed = rows.into_iter().map(|row| Ok((row.try_get("position")?, row)));
-        let mut placed = placed.collect::<Result<Vec<(i64, _)>, sqlx::Error>>()?;
-        placed.sort_unstable_by_key(|(position, _)| *position);
-        for (position, row) in placed {
+        for row in rows {
             let id: PunchId = row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
-            let position = Position::from_db(position);
+            let position = Position::from_db(row.try_get("position")?);
             let punch = self
                 .punches
                 .entry(id)
@@ -191,8 +189,11 @@ impl Known {
             return Ok(());
         }
         let rows = sqlx::query(
-            "select aggregate_id, position, payload::text as payload from events \
-             where aggregate_type = 'quarantine' and aggregate_id = any($1) and sequence = 1",
+            "select event.* from (select distinct unnest($1) as id) as wanted cross join lateral ( \
+                 select aggregate_id, position, payload::text as payload from events \
+                 where aggregate_type = 'quarantine' and aggregate_id = wanted.id and sequence = 1 \
+                 offset 0 \
+             ) as event",
         )
         .bind(&ids)
         .fetch_all(connection)

@@ -41,14 +41,19 @@ pub(crate) async fn stream(
 }
 
 /// The events of many streams of one type, ordered by stream and sequence.
+///
+/// Each stream is looked for by itself, and `offset 0` keeps it so: with `= any($2)` a plan made while the
+/// table was small reads the whole index, and stays while the table grows.
 pub(crate) async fn streams(
     executor: impl PgExecutor<'_>,
     aggregate_type: AggregateType,
     aggregate_ids: &[String],
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     let statement = format!(
-        "select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = any($2) \
-         order by aggregate_id, sequence"
+        "select event.* from (select distinct unnest($2) as id) as wanted cross join lateral ( \
+             select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = wanted.id \
+             offset 0 \
+         ) as event order by aggregate_id, sequence"
     );
     sqlx::query(&statement)
         .bind(aggregate_type.as_str())

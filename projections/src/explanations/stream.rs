@@ -4,17 +4,19 @@ use jiff_sqlx::Timestamp;
 use punchtrail_domain::{AggregateType, Position, Recorded};
 use sqlx::{PgPool, Row, postgres::PgRow};
 
-/// The events of many streams of one type, each stream together and in order.
+/// The events of many streams of one type, each stream together and in order; looked for one by one,
+/// whatever plan Postgres made while the table was small.
 pub(super) async fn events(
     pool: &PgPool,
     aggregate_type: AggregateType,
     aggregate_ids: &[String],
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query(
-        "select aggregate_id, sequence, position, recorded_at, event_type, event_version, \
-             payload::text as payload, metadata::text as metadata \
-         from events where aggregate_type = $1 and aggregate_id = any($2) \
-         order by aggregate_id, sequence",
+        "select event.* from (select distinct unnest($2) as id) as wanted cross join lateral ( \
+             select aggregate_id, sequence, position, recorded_at, event_type, event_version, \
+                 payload::text as payload, metadata::text as metadata \
+             from events where aggregate_type = $1 and aggregate_id = wanted.id offset 0 \
+         ) as event order by aggregate_id, sequence",
     )
     .bind(aggregate_type.as_str())
     .bind(aggregate_ids)
