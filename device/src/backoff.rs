@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use punchtrail_domain::{DeviceId, Digest};
 use tokio::time::Instant;
 
 /// The least time between two tries after a failure, in milliseconds, whatever dice or server say.
@@ -136,20 +135,9 @@ impl Backoff {
     }
 }
 
-/// How long this device waits before it drains after a reconnect, in milliseconds: the same for one
-/// device each time, evenly spread over devices, below `spread_s` seconds.
-pub fn reconnect_spread_ms(device: DeviceId, spread_s: u32) -> u64 {
-    let digest = Digest::of(device.uuid().as_bytes());
-    let mut high = [0; 8];
-    high.copy_from_slice(&digest.0[..8]);
-    let spread_ms = u128::from(spread_s) * 1_000;
-    ((u128::from(u64::from_be_bytes(high)) * spread_ms) >> 64) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -226,23 +214,5 @@ mod tests {
                 now = next;
             }
         }
-
-        #[test]
-        fn the_spread_stays_inside(bytes in any::<[u8; 16]>(), spread_s in 0u32..10_000) {
-            let device = DeviceId(Uuid::from_bytes(bytes));
-            let wait = reconnect_spread_ms(device, spread_s);
-            prop_assert!(wait < u64::from(spread_s) * 1_000 || spread_s == 0 && wait == 0);
-            prop_assert_eq!(wait, reconnect_spread_ms(device, spread_s));
-        }
-    }
-
-    #[test]
-    fn the_spread_is_even() {
-        let mut buckets = [0u32; 6];
-        for n in 0..6_000u128 {
-            let wait = reconnect_spread_ms(DeviceId(Uuid::from_u128(n)), 60);
-            buckets[(wait / 10_000) as usize] += 1;
-        }
-        assert!(buckets.iter().all(|&count| (850..1_150).contains(&count)), "{buckets:?}");
     }
 }

@@ -286,11 +286,10 @@ impl Route {
     ) -> Result<(), Setback> {
         match errand {
             Errand::Heartbeat => {
-                let heard = device.heartbeat(server, &self.identity).await?;
+                let mut heard = device.heartbeat(server, &self.identity).await?;
                 let current = device.identity().await?.map(|identity| identity.id);
-                let walk = heard.roster_differs && current == Some(self.identity.id);
-                let roll = device.roll();
-                self.lane.heartbeat_answered(heard.reported, walk, policy, roll, Instant::now());
+                heard.roster_differs &= current == Some(self.identity.id);
+                self.lane.heartbeat_answered(heard, policy, device.roll(), Instant::now());
             }
             Errand::Walk => {
                 device.walk(server, &self.identity).await?;

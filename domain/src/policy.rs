@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PunchId, SiteId, Time, capture::PunchKind, punch::Anomaly};
+use crate::{DeviceId, Digest, PunchId, SiteId, Time, capture::PunchKind, punch::Anomaly};
 
 /// One day in seconds.
 const DAY_S: u32 = 86_400;
@@ -106,6 +106,17 @@ impl Policy {
     pub fn neighbourhood_ms(&self) -> i64 {
         i64::from(self.near_duplicate_s.max(self.travel_s)) * 1_000
     }
+}
+
+/// How long a device waits before it delivers after a reconnect, in milliseconds: the same for one device
+/// each time, evenly spread over devices, below `spread_s` seconds. The server counts on it too, so as
+/// to know when those who came back will call.
+pub fn reconnect_spread_ms(device: DeviceId, spread_s: u32) -> u64 {
+    let digest = Digest::of(device.uuid().as_bytes());
+    let mut high = [0; 8];
+    high.copy_from_slice(&digest.0[..8]);
+    let spread_ms = u128::from(spread_s) * 1_000;
+    ((u128::from(u64::from_be_bytes(high)) * spread_ms) >> 64) as u64
 }
 
 /// What the ledger knew of a person when a punch was recorded.
@@ -347,5 +358,25 @@ mod tests {
         assert_eq!(Policy::default().check(), Ok(()));
         let wrong = Policy { batch_max: 501, ..Policy::default() };
         assert_eq!(wrong.check(), Err(PolicyError { field: "batch_max", min: 1, max: 500 }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_spread_stays_inside(bytes in proptest::prelude::any::<[u8; 16]>(), spread_s in 0u32..10_000) {
+            let device = DeviceId(Uuid::from_bytes(bytes));
+            let wait = reconnect_spread_ms(device, spread_s);
+            proptest::prop_assert!(wait < u64::from(spread_s) * 1_000 || spread_s == 0 && wait == 0);
+            proptest::prop_assert_eq!(wait, reconnect_spread_ms(device, spread_s));
+        }
+    }
+
+    #[test]
+    fn the_spread_is_even() {
+        let mut buckets = [0u32; 6];
+        for n in 0..6_000u128 {
+            let wait = reconnect_spread_ms(DeviceId(Uuid::from_u128(n)), 60);
+            buckets[(wait / 10_000) as usize] += 1;
+        }
+        assert!(buckets.iter().all(|&count| (850..1_150).contains(&count)), "{buckets:?}");
     }
 }

@@ -174,6 +174,9 @@ pub struct HeartbeatAnswer {
     pub roster: String,
     /// Whether commands wait.
     pub commands: bool,
+    /// No batch within so many milliseconds: the device's place among those that came back.
+    #[serde(default)]
+    pub next_batch_after_ms: u64,
 }
 
 /// The part of the policy that a device is told.

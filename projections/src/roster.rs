@@ -18,6 +18,7 @@ use punchtrail_domain::{
     AggregateType, EmployeeId, Event, Position, SiteId, Time,
     capture::PunchKind,
     employee::{DirectoryField, EmployeeEvent},
+    policy::Policy,
 };
 use punchtrail_infra::ledger::Entry;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
@@ -28,6 +29,7 @@ use crate::{
     page::Page,
     punch_row::time_or_none,
     search::{Fit, Query},
+    sites,
 };
 
 /// The model's name.
@@ -377,9 +379,30 @@ pub async fn manifest(
 /// # Errors
 /// When the database is out of reach.
 pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar(
+    let (version, _) = standing(database, site).await?;
+    Ok(version)
+}
+
+/// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is answered by.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn in_force(
+    database: impl PgExecutor<'_>,
+    site: SiteId,
+) -> Result<(String, Policy), sqlx::Error> {
+    let (version, policy) = standing(database, site).await?;
+    Ok((version, sites::policy(policy.as_deref())?))
+}
+
+async fn standing(
+    database: impl PgExecutor<'_>,
+    site: SiteId,
+) -> Result<(String, Option<String>), sqlx::Error> {
+    sqlx::query_as(
         "select coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
-             || (select count(*) from read.roster where site = $1 and departed_at <= now())",
+             || (select count(*) from read.roster where site = $1 and departed_at <= now()), \
+             (select policy from read.sites where site = $1)",
     )
     .bind(site.uuid())
     .fetch_one(database)

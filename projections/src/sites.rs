@@ -148,7 +148,8 @@ impl FromRow<'_, PgRow> for SiteRow {
     }
 }
 
-fn policy(text: Option<&str>) -> Result<Policy, sqlx::Error> {
+/// The policy in force, as it is held; the default one where none is.
+pub(crate) fn policy(text: Option<&str>) -> Result<Policy, sqlx::Error> {
     text.map_or_else(|| Ok(Policy::default()), serde_json::from_str)
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

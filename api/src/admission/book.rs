@@ -5,9 +5,11 @@
 //! each gets a moment within the shortest time from now in which all who were given one before can be
 //! served, too. So the time to come back grows with the fleet, and shrinks as it drains.
 //!
-//! The book remembers devices by a keyed hash of their credentials: who comes before the time that was
-//! given goes behind those who kept theirs. It also knows what they said they have to deliver, so that one
-//! that isn't done gets its next appointment with its answer, and needn't come to be turned away for it.
+//! The book remembers devices by a keyed hash of their credentials. A heartbeat says what a device has to
+//! deliver, and gets it a place: at the moment it would choose itself if there is room, else later, so that it
+//! needn't come to be turned away. One that isn't done gets its next appointment with its answer. Who comes
+//! before the time that was given goes behind those who kept theirs, and who does so again, having been told,
+//! loses the place: others may have it.
 
 use std::{
     collections::HashMap,
@@ -16,6 +18,8 @@ use std::{
 
 /// How far ahead appointments are given, in seconds.
 const AHEAD_S: usize = 600;
+/// Coming early so often loses an appointment: once may be a client that doesn't know of it, which is told so.
+const EARLY_MAX: u32 = 2;
 /// Coming so much before the time counts as keeping it: clocks tick differently.
 const SLACK: Duration = Duration::from_millis(100);
 /// How long after its time an appointment is remembered.
@@ -54,21 +58,39 @@ pub struct Book {
 /// What is known of a caller.
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    /// When it is to come, unless it came.
-    at: Option<Instant>,
+    appointment: Option<Appointment>,
     /// What it has to deliver, by what it said and delivered since.
     backlog: u64,
     heard: Instant,
 }
 
+/// When a caller is to come.
+#[derive(Debug, Clone, Copy)]
+struct Appointment {
+    /// From then on
+    from: Instant,
+    /// until then.
+    until: Instant,
+    /// The second since the book's start that it is counted in, if it is.
+    second: Option<usize>,
+    /// How often it came before its time.
+    early: u32,
+}
+
 impl Known {
     fn new(now: Instant) -> Self {
-        Self { at: None, backlog: 0, heard: now }
+        Self { appointment: None, backlog: 0, heard: now }
     }
 
     fn is_of_use(&self, now: Instant) -> bool {
-        self.at.is_some_and(|at| at + REMEMBERED > now)
+        self.appointment.is_some_and(|appointment| appointment.until > now)
             || (self.backlog > 0 && self.heard + BACKLOG_REMEMBERED > now)
+    }
+}
+
+impl Appointment {
+    fn at(from: Instant, second: Option<usize>) -> Self {
+        Self { from, until: from + REMEMBERED, second, early: 0 }
     }
 }
 
@@ -79,41 +101,97 @@ impl Book {
     }
 
     /// How `caller` comes. One that is let in is crossed out with [`Book::came`].
-    pub fn arrival(&self, caller: Caller, now: Instant) -> Arrival {
-        match self.callers.get(&caller).and_then(|known| known.at) {
-            Some(at) if at > now + SLACK => Arrival::Early(at - now),
-            Some(at) if at + REMEMBERED > now => Arrival::Kept,
-            _ => Arrival::Unannounced,
+    pub fn arrival(&mut self, caller: Caller, now: Instant) -> Arrival {
+        self.turn_to(now);
+        let known = self.callers.get_mut(&caller).and_then(|known| known.appointment.as_mut());
+        let Some(appointment) = known.filter(|appointment| appointment.until > now) else {
+            return Arrival::Unannounced;
+        };
+        if appointment.from > now + SLACK {
+            let left = appointment.from - now;
+            appointment.early += 1;
+            if appointment.early >= EARLY_MAX {
+                let place = appointment.second.take();
+                self.give_up(place);
+            }
+            return Arrival::Early(left);
+        }
+        match appointment.early {
+            EARLY_MAX.. => Arrival::Unannounced,
+            _ => Arrival::Kept,
         }
     }
 
     /// Crosses out a caller's appointment.
-    pub fn came(&mut self, caller: Caller) {
-        let Some(known) = self.callers.get_mut(&caller) else { return };
-        known.at = None;
-        if known.backlog == 0 {
-            self.callers.remove(&caller);
-        }
+    pub fn came(&mut self, caller: Caller, now: Instant) {
+        self.turn_to(now);
+        self.cross_out(caller);
+        self.forget_if_of_no_use(caller, now);
     }
 
     /// Notes that a caller has so much to deliver.
     pub fn says(&mut self, caller: Caller, backlog: u64, now: Instant) {
         let Some(known) = self.known(caller, now) else { return };
         (known.backlog, known.heard) = (backlog, now);
-        if !known.is_of_use(now) {
+        self.forget_if_of_no_use(caller, now);
+    }
+
+    /// A caller that said what it has to deliver would come `after` that by itself: how long until it should
+    /// if that is later.
+    pub fn announce(
+        &mut self,
+        caller: Caller,
+        after: Duration,
+        per_second: f64,
+        roll: f64,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.turn_to(now);
+        let held = self.callers.get(&caller).and_then(|known| known.appointment);
+        if let Some(held) = held.filter(|held| held.until > now) {
+            return (held.from > now).then(|| held.from - now);
+        }
+        let own_s = after.as_secs() as usize;
+        let ahead_s = self.first_with_room(own_s, per_second.max(1.0))?;
+        if ahead_s > own_s {
+            return Some(self.note(Some(caller), ahead_s, roll, now));
+        }
+        // It may also come at once, if it hasn't just found its network again.
+        let until = now + after + REMEMBERED;
+        let second = self.count(ahead_s);
+        self.set(Some(caller), Appointment { until, ..Appointment::at(now, Some(second)) }, now);
+        None
+    }
+
+    /// A caller delivered so much: whether it has more, as far as it said. Its appointment is done with.
+    pub fn delivered(&mut self, caller: Caller, items: u64, now: Instant) -> bool {
+        self.turn_to(now);
+        self.cross_out(caller);
+        let Some(known) = self.callers.get_mut(&caller) else { return false };
+        known.backlog = known.backlog.saturating_sub(items);
+        let has_more = known.backlog > 0;
+        self.forget_if_of_no_use(caller, now);
+        has_more
+    }
+
+    fn forget_if_of_no_use(&mut self, caller: Caller, now: Instant) {
+        if self.callers.get(&caller).is_some_and(|known| !known.is_of_use(now)) {
             self.callers.remove(&caller);
         }
     }
 
-    /// A caller delivered so much: whether it has more, as far as it said.
-    pub fn delivered(&mut self, caller: Caller, items: u64) -> bool {
-        let Some(known) = self.callers.get_mut(&caller) else { return false };
-        known.backlog = known.backlog.saturating_sub(items);
-        let has_more = known.backlog > 0;
-        if !has_more && known.at.is_none() {
-            self.callers.remove(&caller);
+    fn cross_out(&mut self, caller: Caller) {
+        let known = self.callers.get_mut(&caller);
+        let place = known.and_then(|known| known.appointment.take()?.second);
+        self.give_up(place);
+    }
+
+    /// Others may have this place, unless its time has passed.
+    fn give_up(&mut self, second: Option<usize>) {
+        if let Some(second) = second.filter(|second| *second >= self.first_s) {
+            let slot = &mut self.seconds[second % AHEAD_S];
+            *slot = slot.saturating_sub(1);
         }
-        has_more
     }
 
     /// The entry of a caller, a new one if there is room.
@@ -141,18 +219,41 @@ impl Book {
         let ahead = self.first_with_room(from_s.max(1), per_second.max(1.0));
         // When all are full, any of them.
         let ahead_s = ahead.unwrap_or_else(|| 1 + (roll * (AHEAD_S - 1) as f64) as usize);
-        let slot = &mut self.seconds[(self.first_s + ahead_s) % AHEAD_S];
-        *slot = slot.saturating_add(1);
-        let wait = Duration::from_secs(ahead_s as u64) + Duration::from_secs_f64(roll);
-        self.expect(caller, now + wait, now);
-        wait
+        self.note(caller, ahead_s, roll, now)
     }
 
     /// Notes when a caller is to come, without counting it among the appointments.
     pub fn expect(&mut self, caller: Option<Caller>, at: Instant, now: Instant) {
-        if let Some(known) = caller.and_then(|caller| self.known(caller, now)) {
-            known.at = Some(at);
-        }
+        self.set(caller, Appointment::at(at, None), now);
+    }
+
+    /// Notes an appointment so many seconds ahead, at a moment chosen by `roll`: how long until then.
+    fn note(
+        &mut self,
+        caller: Option<Caller>,
+        ahead_s: usize,
+        roll: f64,
+        now: Instant,
+    ) -> Duration {
+        let second = self.count(ahead_s);
+        let wait = Duration::from_secs(ahead_s as u64) + Duration::from_secs_f64(roll);
+        self.set(caller, Appointment::at(now + wait, Some(second)), now);
+        wait
+    }
+
+    /// Counts one more so many seconds ahead; gives the second since the book's start.
+    fn count(&mut self, ahead_s: usize) -> usize {
+        let second = self.first_s + ahead_s;
+        let slot = &mut self.seconds[second % AHEAD_S];
+        *slot = slot.saturating_add(1);
+        second
+    }
+
+    /// The one before, if any, is crossed out.
+    fn set(&mut self, caller: Option<Caller>, appointment: Appointment, now: Instant) {
+        let Some(known) = caller.and_then(|caller| self.known(caller, now)) else { return };
+        let before = known.appointment.replace(appointment);
+        self.give_up(before.and_then(|before| before.second));
     }
 
     /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more.
@@ -221,27 +322,68 @@ mod tests {
         assert_eq!(book.arrival(caller, now + wait - SLACK), Arrival::Kept);
         assert_eq!(book.arrival(caller, now + wait + REMEMBERED), Arrival::Unannounced);
         assert_eq!(book.arrival(Caller(5_000), now), Arrival::Unannounced);
-        book.came(caller);
+        book.came(caller, now);
         assert_eq!(book.arrival(caller, now), Arrival::Unannounced);
+    }
+
+    #[test]
+    fn who_comes_early_though_it_was_told_loses_its_place_to_others() {
+        let (mut book, waits, now) = filled(1_000, 10.0);
+        let longest = || *waits.iter().max().unwrap();
+        let deaf = Caller(999);
+        let next = |book: &mut Book| book.give(None, 0, 10.0, 0.0, now);
+        assert!(next(&mut book) >= longest() - Duration::from_secs(1));
+        let wait = waits[999];
+        assert_eq!(book.arrival(deaf, now), Arrival::Early(wait));
+        assert!(next(&mut book) >= longest() - Duration::from_secs(1));
+        assert_eq!(book.arrival(deaf, now), Arrival::Early(wait));
+        let early = Caller(0);
+        book.came(early, now);
+        assert_eq!(next(&mut book).as_secs(), waits[0].as_secs());
+        assert_eq!(next(&mut book).as_secs(), wait.as_secs());
+        assert_eq!(book.arrival(deaf, now + wait), Arrival::Unannounced);
+    }
+
+    #[test]
+    fn who_announces_itself_comes_when_it_would_or_when_there_is_room() {
+        let now = Instant::now();
+        let mut book = Book::new(now);
+        let minute = Duration::from_secs(60);
+        let mut announce = |n: u64| {
+            book.says(Caller(n), 150, now);
+            book.announce(Caller(n), minute * (n % 60) as u32 / 60, 10.0, 0.5, now)
+        };
+        let waits: Vec<_> = (0..1_200).map(&mut announce).collect();
+        // Ten a second: half of them when they would by themselves, the others in the minute after.
+        assert_eq!(waits.iter().filter(|wait| wait.is_none()).count(), 600);
+        let later: Vec<_> = waits.iter().flatten().map(Duration::as_secs).collect();
+        assert!(later.iter().all(|wait| (60..121).contains(wait)), "{later:?}");
+        let (own, deferred) = (Caller(30), Caller(1_199));
+        assert_eq!(announce(1_199), waits[1_199]);
+        assert_eq!(announce(30), None);
+        assert_eq!(book.arrival(own, now), Arrival::Kept);
+        assert_eq!(book.arrival(own, now + minute), Arrival::Kept);
+        assert_eq!(book.arrival(deferred, now), Arrival::Early(waits[1_199].unwrap()));
+        assert_eq!(book.seconds.iter().sum::<u32>(), 1_200);
     }
 
     #[test]
     fn who_said_that_it_has_more_is_known_to_have_until_it_delivered_it() {
         let now = Instant::now();
         let (mut book, device) = (Book::new(now), Caller(1));
-        assert!(!book.delivered(device, 120));
+        assert!(!book.delivered(device, 120, now));
         book.says(device, 150, now);
         let wait = book.give(Some(device), 15, 1.0, 0.0, now);
         assert_eq!(wait, Duration::from_secs(15));
-        book.came(device);
-        assert!(book.delivered(device, 120));
+        book.came(device, now);
+        assert!(book.delivered(device, 120, now));
         book.expect(Some(device), now + wait, now);
         assert_eq!(book.arrival(device, now), Arrival::Early(wait));
-        assert!(!book.delivered(device, 30));
-        book.came(device);
+        assert!(!book.delivered(device, 30, now));
         book.says(device, 5, now);
         book.says(device, 0, now);
         assert!(book.callers.is_empty());
+        assert!(book.seconds.iter().all(|given| *given == 0));
     }
 
     #[test]

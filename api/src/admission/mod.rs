@@ -201,11 +201,23 @@ impl Admission {
         }
     }
 
-    /// A device says that it has `backlog` punches to deliver.
-    pub fn has_backlog(&self, caller: Option<Caller>, backlog: u64) {
-        if let (Some(desks), Some(caller)) = (&self.0, caller) {
-            desks.desk(Class::Delivery).book().says(caller, backlog, Instant::now());
-        }
+    /// A device says that it has `backlog` punches to deliver, and would begin `after` that by itself: how
+    /// long it should wait instead, in milliseconds, when more come back then than can be served; else 0.
+    pub fn announce(&self, caller: Option<Caller>, backlog: u64, after: Duration) -> u64 {
+        let (Some(desks), Some(caller)) = (&self.0, caller) else { return 0 };
+        let (desk, now) = (desks.desk(Class::Delivery), Instant::now());
+        let per_second = desk.line.per_second();
+        let wait = {
+            let mut book = desk.book();
+            book.says(caller, backlog, now);
+            match backlog {
+                0 => None,
+                _ => book.announce(caller, after, per_second, rand::random(), now),
+            }
+        };
+        let Some(wait) = wait else { return 0 };
+        desk.will_return(wait);
+        millis(wait)
     }
 
     /// A pause for a device that delivered `items`, before its next batch, in milliseconds: none unless
@@ -214,7 +226,8 @@ impl Admission {
     pub fn pace(&self, caller: Option<Caller>, items: usize) -> u64 {
         let Some(desks) = &self.0 else { return 0 };
         let desk = desks.desk(Class::Delivery);
-        let has_more = caller.is_some_and(|caller| desk.book().delivered(caller, items as u64));
+        let now = Instant::now();
+        let has_more = caller.is_some_and(|who| desk.book().delivered(who, items as u64, now));
         if desk.line.is_free() {
             return 0;
         }
@@ -223,11 +236,11 @@ impl Admission {
             desk.will_return(wait);
             wait
         } else {
-            let (pause, now) = (Duration::from_millis(rand::random_range(PACE_MS)), Instant::now());
+            let pause = Duration::from_millis(rand::random_range(PACE_MS));
             desk.book().expect(caller, now + pause, now);
             pause
         };
-        u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
+        millis(pause)
     }
 
     /// Publishes how the lines stand.
@@ -240,6 +253,10 @@ impl Admission {
                 .set(standing.waiting as f64);
         }
     }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Default for Admission {
@@ -306,7 +323,7 @@ impl Desk {
     fn ask(&self, caller: Option<Caller>) -> Result<Coming, (Why, Duration)> {
         let expected = || {
             if let Some(caller) = caller {
-                self.book().came(caller);
+                self.book().came(caller, Instant::now());
             }
             Ok(self.line.let_in(Order::Expected))
         };

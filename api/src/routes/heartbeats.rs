@@ -1,9 +1,12 @@
 //! What devices say of themselves.
 
+use std::time::Duration;
+
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::{
     Time,
     capture::{APP_CHARS_MAX, INTEGER_LIMIT},
+    policy::reconnect_spread_ms,
     wire::{Heartbeat, HeartbeatAnswer},
 };
 use punchtrail_infra::reports;
@@ -30,9 +33,18 @@ pub async fn take(
     let server_time = Time::from(jiff::Timestamp::now());
     let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
     let acked_through = recorded.await?;
-    app.admission.has_backlog(caller, heartbeat.outbox);
-    let roster = roster::version(&app.pools.reader, site).await?;
-    Ok(Answer(HeartbeatAnswer { server_time, acked_through, roster, commands: false }))
+    let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
+    let start = reconnect_spread_ms(device.id(), policy.reconnect_spread_s);
+    let next_batch_after_ms =
+        app.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
+    let commands = false;
+    Ok(Answer(HeartbeatAnswer {
+        server_time,
+        acked_through,
+        roster,
+        commands,
+        next_batch_after_ms,
+    }))
 }
 
 fn checked(heartbeat: &Heartbeat) -> Result<(), Refusal> {

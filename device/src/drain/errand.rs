@@ -7,7 +7,7 @@ use punchtrail_domain::{
 };
 use tokio::time::Instant;
 
-use super::lane::Need;
+use super::lane::{Heard, Need};
 use crate::{
     APP,
     client::{BatchOutcome, CallError, Server},
@@ -37,15 +37,6 @@ pub enum Setback {
     /// The store. What the call did may be done; it will be done again, which is safe.
     #[error("{0}")]
     Store(#[from] StoreError),
-}
-
-/// What a heartbeat brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    /// Whether it said that something waits.
-    pub reported: bool,
-    /// Whether the manifest that is held is another version.
-    pub roster_differs: bool,
 }
 
 /// What became of a batch that was sent.
@@ -118,6 +109,7 @@ impl Device {
         Ok(Heard {
             reported: backlog.waiting > 0 || photo_backlog.waiting > 0,
             roster_differs: contact.roster.as_ref() != Some(&answer.roster),
+            next_batch_after_ms: answer.next_batch_after_ms,
         })
     }
 

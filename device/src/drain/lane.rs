@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use punchtrail_domain::{DeviceId, wire::DevicePolicy};
+use punchtrail_domain::{DeviceId, policy::reconnect_spread_ms, wire::DevicePolicy};
 use tokio::time::Instant;
 
 use crate::{
-    backoff::{Backoff, TRY_FLOOR_MS, TokenBucket, reconnect_spread_ms},
+    backoff::{Backoff, TRY_FLOOR_MS, TokenBucket},
     client::CallError,
 };
 
@@ -53,6 +53,17 @@ pub enum Errand {
     Batch(usize),
     /// Deliver a photo.
     Photo,
+}
+
+/// What a heartbeat brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// Whether it said that something waits.
+    pub reported: bool,
+    /// Whether the manifest that is held is another version.
+    pub roster_differs: bool,
+    /// The pause before the next batch that the server asks for, in milliseconds.
+    pub next_batch_after_ms: u64,
 }
 
 /// The next step.
@@ -121,7 +132,7 @@ impl Lane {
             batch_limit: policy.batch_max as usize,
             calls: Backoff::new(cap_ms, now),
             photo_tries: Backoff::new(cap_ms, now),
-            bucket: TokenBucket::full(policy.punches_per_minute, policy.punches_per_minute, now),
+            bucket: TokenBucket::full(saved_up_max(policy), policy.punches_per_minute, now),
             reported: false,
         }
     }
@@ -186,7 +197,7 @@ impl Lane {
         }
         let mut items = self.batch_limit.min(policy.batch_max as usize);
         if steady {
-            self.bucket.retune(policy.punches_per_minute, policy.punches_per_minute, now);
+            self.bucket.retune(saved_up_max(policy), policy.punches_per_minute, now);
             let tokens_at = self.bucket.ready_at(wanted, now);
             if tokens_at > now {
                 return Some(Next::Wait(tokens_at));
@@ -199,12 +210,11 @@ impl Lane {
         }))
     }
 
-    /// A heartbeat was answered. `roster_differs` when the manifest has to be walked again; `roll` from
-    /// 0 to 1 keeps devices that started together from staying together.
+    /// A heartbeat was answered. `roll` from 0 to 1 keeps devices that started together from staying
+    /// together.
     pub fn heartbeat_answered(
         &mut self,
-        reported: bool,
-        roster_differs: bool,
+        heard: Heard,
         policy: &DevicePolicy,
         roll: f64,
         now: Instant,
@@ -215,8 +225,9 @@ impl Lane {
             let spread_ms = reconnect_spread_ms(self.device, policy.reconnect_spread_s);
             self.spread_until = now + Duration::from_millis(spread_ms);
         }
-        self.reported = reported;
-        self.walk_due = roster_differs;
+        self.reported = heard.reported;
+        self.walk_due = heard.roster_differs;
+        self.batch_at = self.batch_at.max(asked_pause(heard.next_batch_after_ms, now));
         let interval_ms = u64::from(policy.heartbeat_s) * 1_000;
         let early_ms = (roll * (interval_ms / 10) as f64) as u64;
         self.heartbeat_at =
@@ -236,7 +247,7 @@ impl Lane {
     ) {
         self.answered();
         self.bucket.take(items as u32, now);
-        self.batch_at = now + Duration::from_millis(next_after_ms.min(NEXT_BATCH_MAX_MS));
+        self.batch_at = asked_pause(next_after_ms, now);
         let limit = match took_ms {
             quick if quick <= BATCH_QUICK_MS => self.batch_limit.saturating_mul(2),
             slow if slow > BATCH_SLOW_MS => items.min(self.batch_limit) / 2,
@@ -323,6 +334,17 @@ impl Lane {
     pub fn in_contact(&self) -> bool {
         self.in_contact
     }
+}
+
+/// When a pause of `asked_ms`, asked for by the server, is over.
+fn asked_pause(asked_ms: u64, now: Instant) -> Instant {
+    now + Duration::from_millis(asked_ms.min(NEXT_BATCH_MAX_MS))
+}
+
+/// How many punches a device may deliver at once after a pause: a minute's, or one full batch if that is
+/// more. A backlog that one batch can hold needs one call.
+fn saved_up_max(policy: &DevicePolicy) -> u32 {
+    policy.punches_per_minute.max(policy.batch_max)
 }
 
 #[cfg(test)]

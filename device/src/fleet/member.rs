@@ -27,7 +27,7 @@ use crate::{
     clock::{Clock, Moment},
     drain::{
         errand::{Setback, concerns_the_content, fitting, matched},
-        lane::{Errand, Lane, Need, Next, Pace},
+        lane::{Errand, Heard, Lane, Need, Next, Pace},
     },
     manifest,
     store::{
@@ -256,8 +256,11 @@ impl Member {
         };
         let call = server.heartbeat(&heartbeat);
         let answer = measured(&fleet.meter, Class::Heartbeat, self.failing, call).await?;
-        let reported = self.waiting > 0;
-        let differs = self.roster.as_ref() != Some(&answer.roster);
+        let heard = Heard {
+            reported: self.waiting > 0,
+            roster_differs: self.roster.as_ref() != Some(&answer.roster),
+            next_batch_after_ms: self.paused_ms(answer.next_batch_after_ms),
+        };
         let news = answer.acked_through != self.acked_through;
         self.unwritten = Some((now, answer));
         if news {
@@ -266,7 +269,7 @@ impl Member {
             visit.end().await;
         }
         let roll = self.dice.random();
-        lane.heartbeat_answered(reported, differs, &self.followed(), roll, Instant::now());
+        lane.heartbeat_answered(heard, &self.followed(), roll, Instant::now());
         Ok(())
     }
 
@@ -332,9 +335,14 @@ impl Member {
         visit.end().await;
         self.acked_through = outcome.acked_through;
         fleet.meter.acknowledged(before.saturating_sub(self.waiting));
-        let pause_ms = if self.behaviour.no_throttle { 0 } else { outcome.next_batch_after_ms };
+        let pause_ms = self.paused_ms(outcome.next_batch_after_ms);
         lane.batch_answered(items.len(), took_ms, pause_ms, &self.followed(), Instant::now());
         Ok(())
+    }
+
+    /// How long it pauses between batches when the server asks for so long.
+    fn paused_ms(&self, asked_ms: u64) -> u64 {
+        if self.behaviour.no_throttle { 0 } else { asked_ms }
     }
 
     /// The next batch: from what was read ahead if that is enough, else from the file.

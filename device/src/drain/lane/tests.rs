@@ -13,12 +13,16 @@ fn later(at: Instant, ms: u64) -> Instant {
     at + Duration::from_millis(ms)
 }
 
+fn heard(reported: bool, roster_differs: bool) -> Heard {
+    Heard { reported, roster_differs, next_batch_after_ms: 0 }
+}
+
 /// A lane that has just reconnected.
 fn connected(policy: &DevicePolicy, now: Instant) -> Lane {
     let mut lane = Lane::new(DeviceId(Uuid::from_u128(7)), policy, 60_000, now, now);
     let none = Need::default();
     assert_eq!(lane.next(none, policy, Pace::Steady, now), Next::Do(Errand::Heartbeat));
-    lane.heartbeat_answered(true, false, policy, 0.0, now);
+    lane.heartbeat_answered(heard(true, false), policy, 0.0, now);
     lane
 }
 
@@ -30,7 +34,7 @@ fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
     let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
     assert_eq!(lane.next(need, &policy, Pace::Steady, now), Next::Wait(start));
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
-    assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(120)));
+    assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(200)));
 
     let retry = lane.failed(&unreachable(), ROLL, start);
     assert!(retry >= later(start, TRY_FLOOR_MS));
@@ -38,6 +42,21 @@ fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
         assert_eq!(lane.next(need, &policy, pace, start), Next::Wait(retry));
         assert_eq!(lane.next(need, &policy, pace, retry), Next::Do(Errand::Heartbeat));
     }
+}
+
+#[test]
+fn a_heartbeats_answer_can_ask_for_a_pause_longer_than_the_spread() {
+    let (policy, now) = (default_policy(), Instant::now());
+    let mut lane = connected(&policy, now);
+    let need = Need { waiting: 5, photos: 0 };
+    let paused = |next_batch_after_ms| Heard { next_batch_after_ms, ..heard(true, false) };
+    let (place, sooner) = (later(now, 90_000), later(now, 100));
+    lane.heartbeat_answered(paused(90_000), &policy, 0.0, now);
+    lane.heartbeat_answered(paused(0), &policy, 0.0, sooner);
+    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Wait(place));
+    assert_eq!(lane.next(need, &policy, Pace::Asked, start), Next::Wait(place));
+    assert_eq!(lane.next(need, &policy, Pace::Steady, place), Next::Do(Errand::Batch(200)));
 }
 
 #[test]
@@ -61,10 +80,10 @@ fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
             }
         }
     }
-    // 120 at once, 880 at 120 a minute: 440 s, in slices of thirty.
+    // 200 at once, 800 at 120 a minute: 400 s, in slices of thirty.
     let took_s = (now - start).as_secs();
-    assert!((439..=442).contains(&took_s), "{took_s} s");
-    assert!(calls <= 31, "{calls} calls");
+    assert!((399..=402).contains(&took_s), "{took_s} s");
+    assert!(calls <= 28, "{calls} calls");
     let photos = lane.next(Need { waiting: 0, photos: 3 }, &policy, Pace::Asked, now);
     assert_eq!(photos, Next::Do(Errand::Photo));
 }
@@ -124,7 +143,7 @@ fn when_all_is_delivered_the_server_hears_so_once() {
     let floor = later(now, HEARTBEAT_FLOOR_MS);
     assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(floor));
     assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Do(Errand::Heartbeat));
-    lane.heartbeat_answered(false, false, &policy, 0.0, floor);
+    lane.heartbeat_answered(heard(false, false), &policy, 0.0, floor);
     assert_eq!(lane.next(none, &policy, Pace::Steady, floor), Next::Wait(later(floor, 300_000)));
 }
 
@@ -132,7 +151,7 @@ fn when_all_is_delivered_the_server_hears_so_once() {
 fn a_new_roster_is_walked_before_anything_is_delivered() {
     let (policy, now) = (default_policy(), Instant::now());
     let mut lane = connected(&policy, now);
-    lane.heartbeat_answered(true, true, &policy, 0.0, now);
+    lane.heartbeat_answered(heard(true, true), &policy, 0.0, now);
     let need = Need { waiting: 1, photos: 0 };
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
     lane.walk_refused(later(now, 9_000));
@@ -148,7 +167,7 @@ fn a_new_roster_is_walked_before_anything_is_delivered() {
 fn a_walk_is_spread_like_deliveries_unless_somebody_waits_for_it() {
     let (policy, now) = (default_policy(), Instant::now());
     let mut lane = connected(&policy, now);
-    lane.heartbeat_answered(false, true, &policy, 0.0, now);
+    lane.heartbeat_answered(heard(false, true), &policy, 0.0, now);
     let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
     let none = Need::default();
     assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(start));
