@@ -6,10 +6,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{House, eventually};
-use hyper::StatusCode;
+use common::{Device, House, eventually};
+use hyper::{Method, StatusCode};
 use punchtrail_api::admission::{Admission, Budget, Class};
 use punchtrail_domain::capture::PunchKind;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -108,6 +109,44 @@ async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
     // A quarter of a minute at least: it drains by such slices.
     assert!(pause_ms().await >= 15_000);
     assert!((2_000..=4_000).contains(&pause_ms().await));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
+    // Ten a second, until a turn has been measured.
+    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let site = house.site().await;
+    let policy = json!({ "reconnect_spread_s": 0 }).to_string();
+    let path = format!("/v1/sites/{site}/policy");
+    let written = house.send(Method::PUT, &path, Some(&house.key), policy).await;
+    assert_eq!(written.status, StatusCode::OK, "{}", written.text);
+    house.settled().await;
+    let beat = async |device: &Device, outbox: u64| {
+        let mut heartbeat = device.heartbeat();
+        heartbeat["outbox"] = outbox.into();
+        let heard = house.post("/v1/devices/self/heartbeat", Some(&device.token), &heartbeat).await;
+        assert_eq!(heard.status, StatusCode::OK, "{}", heard.text);
+        heard.body["next_batch_after_ms"].as_u64().unwrap()
+    };
+    let (mut at_once, mut told) = (0, Vec::new());
+    for _ in 0..60 {
+        let device = house.device(site).await;
+        match beat(&device, 100).await {
+            0 => at_once += 1,
+            wait_ms => told.push((device, wait_ms)),
+        }
+        if told.len() == 3 {
+            break;
+        }
+    }
+    assert!(at_once >= 10, "{at_once}");
+    // Each heartbeat is told of the same place, and one that has nothing to deliver of none.
+    for (device, wait_ms) in &told {
+        assert!((1_000..10_000).contains(wait_ms), "{wait_ms}");
+        assert!(beat(device, 100).await <= *wait_ms);
+        assert_eq!(beat(device, 0).await, 0);
+    }
     house.close().await;
 }
 

@@ -129,8 +129,12 @@ impl Book {
         self.forget_if_of_no_use(caller, now);
     }
 
-    /// Notes that a caller has so much to deliver.
+    /// Notes that a caller has so much to deliver. With nothing it needs no place.
     pub fn says(&mut self, caller: Caller, backlog: u64, now: Instant) {
+        self.turn_to(now);
+        if backlog == 0 {
+            self.cross_out(caller);
+        }
         let Some(known) = self.known(caller, now) else { return };
         (known.backlog, known.heard) = (backlog, now);
         self.forget_if_of_no_use(caller, now);

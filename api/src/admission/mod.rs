@@ -47,7 +47,7 @@ const PATIENCE_FACTOR: u32 = 4;
 const EARLY_SHARE: usize = 4;
 /// A device that comes without an appointment is let in while the line is no longer than one part in so
 /// many of what it may be: the rest is for those who have one, or they would be turned away a second time.
-const UNANNOUNCED_SHARE: u32 = 2;
+const UNANNOUNCED_SHARE: u32 = 4;
 /// A device that has more gets no appointment sooner, in seconds: it drains a backlog by slices of a quarter of
 /// a minute, and may have no leave by its policy to send another yet.
 const SLICE_S: usize = 15;
@@ -108,7 +108,7 @@ impl Class {
         match self {
             Self::Interactive => budget(16, 5, 512),
             Self::Heartbeat => budget(4, 2, 512),
-            Self::Delivery => budget(8, 1, 256),
+            Self::Delivery => budget(8, 2, 256),
             Self::Sync => budget(4, 2, 128),
             Self::Photo => budget(16, 2, 64),
         }

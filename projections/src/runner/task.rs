@@ -112,12 +112,13 @@ impl Runner {
 
     /// One batch, in one transaction with its progress.
     async fn step(&mut self) -> Result<Step, ProjectionError> {
-        // Read before the row is locked, which mostly proves right, so that the lock is held shortly.
-        let mut events = self.feed.read(self.place, self.limit).await?;
-        let model = Arc::clone(&self.model);
+        // No batch is held in memory by a model that waits for its slot.
         let Ok(_slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return Ok(Step::Held);
         };
+        // Read before the row is locked, which mostly proves right, so that the lock is held shortly.
+        let mut events = self.feed.read(self.place, self.limit).await?;
+        let model = Arc::clone(&self.model);
         let begun = Instant::now();
         let mut tx = self.pool.begin().await?;
         let Some(live) = progress::lock_live(&mut tx, model.name()).await? else {
