@@ -164,7 +164,8 @@ async fn prepare(
     stop: &CancellationToken,
 ) -> Result<Prepared, FleetError> {
     plan.check()?;
-    let fleet = Arc::new(Fleet { places: Places::new(plan.memory_mib), meter: Meter::new(), plan });
+    let places = Places::new(plan.memory_mib, plan.is_mixed());
+    let fleet = Arc::new(Fleet { places, meter: Meter::new(), plan });
     let mut phases = Phases::default();
     let timed = Instant::now();
     let mut members = setup::enrol(&fleet, progress, stop).await?;

@@ -13,6 +13,7 @@
 
 use std::{
     collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,12 @@ use std::{
 const AHEAD_S: usize = 600;
 /// Coming early so often loses an appointment: once may be a client that doesn't know of it, which is told so.
 const EARLY_MAX: u32 = 2;
+/// The weight of the newest arrival in the share of those that come early.
+const ARRIVAL_WEIGHT: f64 = 1.0 / 256.0;
+/// When such a share of those who arrive come early, many of the places that are taken will be lost:
+const DEAF_SHARE: f64 = 0.25;
+/// then nobody who hasn't come early is put off by more seconds than this.
+const PUT_OFF_S: usize = 15;
 /// Coming so much before the time counts as keeping it: clocks tick differently.
 const SLACK: Duration = Duration::from_millis(100);
 /// How long after its time an appointment is remembered.
@@ -53,6 +60,23 @@ pub struct Book {
     /// The second that the ring begins with.
     first_s: usize,
     callers: HashMap<Caller, Known>,
+    deafness: Arc<Deafness>,
+}
+
+/// Of those who arrived lately at any desk, the share that came before the time they were given.
+#[derive(Debug, Default)]
+pub struct Deafness(Mutex<f64>);
+
+impl Deafness {
+    fn note(&self, arrival: Arrival) {
+        let early = f64::from(u8::from(matches!(arrival, Arrival::Early(_))));
+        let mut share = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *share += (early - *share) * ARRIVAL_WEIGHT;
+    }
+
+    fn is_common(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) > DEAF_SHARE
+    }
 }
 
 /// What is known of a caller.
@@ -73,6 +97,8 @@ struct Appointment {
     until: Instant,
     /// The second since the book's start that it is counted in, if it is.
     second: Option<usize>,
+    /// Whether it is the moment that the caller would choose by itself.
+    own: bool,
     /// How often it came before its time.
     early: u32,
 }
@@ -90,19 +116,26 @@ impl Known {
 
 impl Appointment {
     fn at(from: Instant, second: Option<usize>) -> Self {
-        Self { from, until: from + REMEMBERED, second, early: 0 }
+        Self { from, until: from + REMEMBERED, second, own: false, early: 0 }
     }
 }
 
 impl Book {
     /// An empty one.
-    pub fn new(now: Instant) -> Self {
-        Self { start: now, seconds: vec![0; AHEAD_S], first_s: 0, callers: HashMap::new() }
+    pub fn new(now: Instant, deafness: Arc<Deafness>) -> Self {
+        let (seconds, callers) = (vec![0; AHEAD_S], HashMap::new());
+        Self { start: now, seconds, first_s: 0, callers, deafness }
     }
 
     /// How `caller` comes. One that is let in is crossed out with [`Book::came`].
     pub fn arrival(&mut self, caller: Caller, now: Instant) -> Arrival {
         self.turn_to(now);
+        let arrival = self.judge(caller, now);
+        self.deafness.note(arrival);
+        arrival
+    }
+
+    fn judge(&mut self, caller: Caller, now: Instant) -> Arrival {
         let known = self.callers.get_mut(&caller).and_then(|known| known.appointment.as_mut());
         let Some(appointment) = known.filter(|appointment| appointment.until > now) else {
             return Arrival::Unannounced;
@@ -120,6 +153,12 @@ impl Book {
             EARLY_MAX.. => Arrival::Unannounced,
             _ => Arrival::Kept,
         }
+    }
+
+    /// Whether `caller` came before the time of the appointment it has.
+    fn was_early(&self, caller: Caller) -> bool {
+        let appointment = self.callers.get(&caller).and_then(|known| known.appointment);
+        appointment.is_some_and(|appointment| appointment.early > 0)
     }
 
     /// Crosses out a caller's appointment.
@@ -153,17 +192,16 @@ impl Book {
         self.turn_to(now);
         let held = self.callers.get(&caller).and_then(|known| known.appointment);
         if let Some(held) = held.filter(|held| held.until > now) {
-            return (held.from > now).then(|| held.from - now);
+            return (!held.own && held.from > now).then(|| held.from - now);
         }
         let own_s = after.as_secs() as usize;
-        let ahead_s = self.first_with_room(own_s, per_second.max(1.0))?;
+        let ahead_s = self.first_with_room(Some(caller), own_s, per_second.max(1.0))?;
         if ahead_s > own_s {
             return Some(self.note(Some(caller), ahead_s, roll, now));
         }
-        // It may also come at once, if it hasn't just found its network again.
-        let until = now + after + REMEMBERED;
         let second = self.count(ahead_s);
-        self.set(Some(caller), Appointment { until, ..Appointment::at(now, Some(second)) }, now);
+        let own = Appointment { own: true, ..Appointment::at(now + after, Some(second)) };
+        self.set(Some(caller), own, now);
         None
     }
 
@@ -220,7 +258,7 @@ impl Book {
         now: Instant,
     ) -> Duration {
         self.turn_to(now);
-        let ahead = self.first_with_room(from_s.max(1), per_second.max(1.0));
+        let ahead = self.first_with_room(caller, from_s.max(1), per_second.max(1.0));
         // When all are full, any of them.
         let ahead_s = ahead.unwrap_or_else(|| 1 + (roll * (AHEAD_S - 1) as f64) as usize);
         self.note(caller, ahead_s, roll, now)
@@ -260,10 +298,24 @@ impl Book {
         self.give_up(before.and_then(|before| before.second));
     }
 
-    /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more.
-    fn first_with_room(&self, from_s: usize, per_second: f64) -> Option<usize> {
+    /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more, or will
+    /// probably.
+    fn first_with_room(
+        &self,
+        caller: Option<Caller>,
+        from_s: usize,
+        per_second: f64,
+    ) -> Option<usize> {
+        let favoured = caller.is_some_and(|caller| !self.was_early(caller));
+        let last = match favoured && self.deafness.is_common() {
+            true => from_s + PUT_OFF_S,
+            false => AHEAD_S,
+        };
         let until = |second: usize| (per_second * second as f64).floor();
         (from_s..AHEAD_S).find(|ahead| {
+            if *ahead >= last {
+                return true;
+            }
             let second = self.first_s + ahead;
             let room = until(second + 1) - until(second);
             f64::from(self.seconds[second % AHEAD_S]) < room
@@ -287,7 +339,7 @@ mod tests {
 
     fn filled(fleet: u64, per_second: f64) -> (Book, Vec<Duration>, Instant) {
         let now = Instant::now();
-        let mut book = Book::new(now);
+        let mut book = Book::new(now, Arc::default());
         // Rolls that are spread evenly, in an order that isn't sorted.
         let rolls = (0..fleet).map(|n| (n as f64 * 0.618_034).fract());
         let waits: Vec<_> = rolls
@@ -351,7 +403,7 @@ mod tests {
     #[test]
     fn who_announces_itself_comes_when_it_would_or_when_there_is_room() {
         let now = Instant::now();
-        let mut book = Book::new(now);
+        let mut book = Book::new(now, Arc::default());
         let minute = Duration::from_secs(60);
         let mut announce = |n: u64| {
             book.says(Caller(n), 150, now);
@@ -365,16 +417,28 @@ mod tests {
         let (own, deferred) = (Caller(30), Caller(1_199));
         assert_eq!(announce(1_199), waits[1_199]);
         assert_eq!(announce(30), None);
-        assert_eq!(book.arrival(own, now), Arrival::Kept);
+        assert_eq!(book.arrival(own, now), Arrival::Early(minute / 2));
         assert_eq!(book.arrival(own, now + minute), Arrival::Kept);
         assert_eq!(book.arrival(deferred, now), Arrival::Early(waits[1_199].unwrap()));
         assert_eq!(book.seconds.iter().sum::<u32>(), 1_200);
     }
 
     #[test]
+    fn among_the_deaf_nobody_is_put_off_for_long() {
+        let (mut book, _, now) = filled(1_000, 10.0);
+        let at_once = |book: &mut Book, n| book.announce(Caller(n), Duration::ZERO, 10.0, 0.0, now);
+        assert!(at_once(&mut book, 5_000).unwrap() >= Duration::from_secs(99));
+        for deaf in 0..100 {
+            book.arrival(Caller(deaf), now);
+        }
+        assert!(book.give(Some(Caller(0)), 0, 10.0, 0.0, now) >= Duration::from_secs(90));
+        assert_eq!(at_once(&mut book, 5_001), Some(Duration::from_secs(PUT_OFF_S as u64)));
+    }
+
+    #[test]
     fn who_said_that_it_has_more_is_known_to_have_until_it_delivered_it() {
         let now = Instant::now();
-        let (mut book, device) = (Book::new(now), Caller(1));
+        let (mut book, device) = (Book::new(now, Arc::default()), Caller(1));
         assert!(!book.delivered(device, 120, now));
         book.says(device, 150, now);
         let wait = book.give(Some(device), 15, 1.0, 0.0, now);

@@ -33,7 +33,7 @@ use punchtrail_infra::ledger::Returning;
 
 pub use self::book::Caller;
 use self::{
-    book::{Arrival, Book},
+    book::{Arrival, Book, Deafness},
     line::{Coming, Line, Order, Turn},
 };
 use crate::{
@@ -178,12 +178,12 @@ impl Admission {
     /// With budgets of one's own.
     pub fn with(budget: impl Fn(Class) -> Budget) -> Self {
         let now = Instant::now();
-        let returning = Arc::<OnceLock<_>>::default();
+        let (returning, deafness) = (Arc::<OnceLock<_>>::default(), Arc::<Deafness>::default());
         let desks = Class::ALL.map(|class| Desk {
             class,
             budget: budget(class),
             line: Line::new(budget(class).at_once),
-            book: Mutex::new(Book::new(now)),
+            book: Mutex::new(Book::new(now, Arc::clone(&deafness))),
             returning: Arc::clone(&returning),
         });
         Self(Some(Arc::new(Desks { desks, hasher: RandomState::new() })))

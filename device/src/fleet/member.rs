@@ -299,7 +299,7 @@ impl Member {
     ) -> Result<(), Setback> {
         let server = self.server()?;
         let expected = items_max.min(usize::try_from(self.waiting).unwrap_or(items_max));
-        let room = fleet.places.body(expected).await?;
+        let room = fleet.places.body(&self.behaviour, expected).await?;
         let (mut items, batch) = self.next_batch(fleet, expected).await?;
         if items.is_empty() {
             return Ok(());
@@ -356,7 +356,7 @@ impl Member {
             ahead.truncate(items_max);
             return Ok(fitting(ahead));
         }
-        let _leave = fleet.places.reading().await?;
+        let _leave = fleet.places.reading(&self.behaviour).await?;
         let visit = self.visit(fleet).await?;
         let next = visit.device.next_batch(&self.identity, items_max).await?;
         if next.0.is_empty() {

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{clock::SimulatedClock, duration_ms, plan::Plan};
+use super::{clock::SimulatedClock, duration_ms, misbehaviour::Behaviour, plan::Plan};
 use crate::{
     device::{Device, Options},
     folder::AgentLock,
@@ -31,12 +31,27 @@ const ITEM_KIB: usize = 1;
 #[derive(Debug)]
 pub struct Places {
     files: Arc<Semaphore>,
+    behaving: Arc<Sending>,
+    misbehaving: Arc<Sending>,
+    waited_ms: AtomicU64,
+}
+
+/// What is left for sending batches. In a mixed fleet those who misbehave have a share of their own: in the
+/// field a device doesn't stand in line behind the tight retries of another.
+#[derive(Debug)]
+struct Sending {
     /// Of the places for files, those for reading what is to be sent next: an answer that waits to be
     /// written down waits behind few readers.
     reading: Semaphore,
     bodies: Arc<Semaphore>,
     bodies_kib: usize,
-    waited_ms: AtomicU64,
+}
+
+impl Sending {
+    fn new(readers: usize, bodies_kib: usize) -> Arc<Self> {
+        let (reading, bodies) = (Semaphore::new(readers), Arc::new(Semaphore::new(bodies_kib)));
+        Arc::new(Self { reading, bodies, bodies_kib })
+    }
 }
 
 /// An open device. Closed by [`Visit::end`]; the place is free again then.
@@ -55,16 +70,25 @@ impl Visit {
 }
 
 impl Places {
-    /// All of them free: `memory_mib` for batches on their way.
-    pub fn new(memory_mib: u32) -> Self {
-        let bodies_kib = (memory_mib as usize) << 10;
+    /// All of them free: `memory_mib` for batches on their way; `mixed` when some devices misbehave and
+    /// others don't.
+    pub fn new(memory_mib: u32, mixed: bool) -> Self {
+        let places = FILES_MAX / FILES_PER_DEVICE;
+        let shares = 1 + usize::from(mixed);
+        let sending = || {
+            Sending::new(places / READING_SHARE / shares, ((memory_mib as usize) << 10) / shares)
+        };
+        let behaving = sending();
         Self {
-            files: Arc::new(Semaphore::new(FILES_MAX / FILES_PER_DEVICE)),
-            reading: Semaphore::new(FILES_MAX / FILES_PER_DEVICE / READING_SHARE),
-            bodies: Arc::new(Semaphore::new(bodies_kib)),
-            bodies_kib,
+            files: Arc::new(Semaphore::new(places)),
+            misbehaving: if mixed { sending() } else { Arc::clone(&behaving) },
+            behaving,
             waited_ms: AtomicU64::new(0),
         }
+    }
+
+    fn sending(&self, behaviour: &Behaviour) -> &Sending {
+        if behaviour.misbehaves { &self.misbehaving } else { &self.behaving }
     }
 
     /// A place for an open device.
@@ -79,8 +103,8 @@ impl Places {
     ///
     /// # Errors
     /// Never while the fleet lives.
-    pub async fn reading(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        self.reading.acquire().await.map_err(StoreError::unreadable)
+    pub async fn reading(&self, behaviour: &Behaviour) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.sending(behaviour).reading.acquire().await.map_err(StoreError::unreadable)
     }
 
     /// Opens the enrolled device `index` of `plan`, as its agent; its clock is off by `clock_off_s`.
@@ -104,14 +128,18 @@ impl Places {
     ///
     /// # Errors
     /// Never while the fleet lives.
-    pub async fn body(&self, items: usize) -> Result<OwnedSemaphorePermit, StoreError> {
-        let kib = u32::try_from((items * ITEM_KIB).min(self.bodies_kib)).unwrap_or(u32::MAX);
-        if let Ok(room) = self.bodies.clone().try_acquire_many_owned(kib) {
+    pub async fn body(
+        &self,
+        behaviour: &Behaviour,
+        items: usize,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
+        let Sending { bodies, bodies_kib, .. } = self.sending(behaviour);
+        let kib = u32::try_from((items * ITEM_KIB).min(*bodies_kib)).unwrap_or(u32::MAX);
+        if let Ok(room) = bodies.clone().try_acquire_many_owned(kib) {
             return Ok(room);
         }
         let since = Instant::now();
-        let room =
-            self.bodies.clone().acquire_many_owned(kib).await.map_err(StoreError::unreadable)?;
+        let room = bodies.clone().acquire_many_owned(kib).await.map_err(StoreError::unreadable)?;
         self.waited_ms.fetch_add(duration_ms(since.elapsed()), Ordering::Relaxed);
         Ok(room)
     }

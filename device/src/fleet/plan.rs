@@ -76,6 +76,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether some devices misbehave and others don't.
+    pub fn is_mixed(&self) -> bool {
+        !self.misbehaviours.is_empty() && self.share > 0.0 && self.share < 1.0
+    }
+
     /// Whether this can be done here.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ const STEP: usize = 500;
 /// How often the head is read for appends of other nodes, in milliseconds.
 pub const POLL_MS: u64 = 200;
 /// The most events one read from the database gives. From memory it may be more: they are shared.
-pub const READ_EVENTS_MAX: u32 = 5_000;
+pub const READ_EVENTS_MAX: u32 = 2_500;
 
 /// For how long after a delivery more of them are to be expected, in milliseconds: longer than a disk that
 /// is written full by them makes them pause.
