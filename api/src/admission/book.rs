@@ -417,22 +417,23 @@ mod tests {
         let (own, deferred) = (Caller(30), Caller(1_199));
         assert_eq!(announce(1_199), waits[1_199]);
         assert_eq!(announce(30), None);
+        assert_eq!(book.seconds.iter().sum::<u32>(), 1_200);
         assert_eq!(book.arrival(own, now), Arrival::Early(minute / 2));
         assert_eq!(book.arrival(own, now + minute), Arrival::Kept);
         assert_eq!(book.arrival(deferred, now), Arrival::Early(waits[1_199].unwrap()));
-        assert_eq!(book.seconds.iter().sum::<u32>(), 1_200);
     }
 
     #[test]
     fn among_the_deaf_nobody_is_put_off_for_long() {
         let (mut book, _, now) = filled(1_000, 10.0);
-        let at_once = |book: &mut Book, n| book.announce(Caller(n), Duration::ZERO, 10.0, 0.0, now);
+        let second = Duration::from_secs(1);
+        let at_once = |book: &mut Book, n| book.announce(Caller(n), second, 10.0, 0.0, now);
         assert!(at_once(&mut book, 5_000).unwrap() >= Duration::from_secs(99));
         for deaf in 0..100 {
             book.arrival(Caller(deaf), now);
         }
+        assert_eq!(at_once(&mut book, 5_001), Some(second + Duration::from_secs(PUT_OFF_S as u64)));
         assert!(book.give(Some(Caller(0)), 0, 10.0, 0.0, now) >= Duration::from_secs(90));
-        assert_eq!(at_once(&mut book, 5_001), Some(Duration::from_secs(PUT_OFF_S as u64)));
     }
 
     #[test]
