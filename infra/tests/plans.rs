@@ -7,11 +7,11 @@
 mod common;
 
 use common::{NOON_MS, World};
-use punchtrail_domain::{AggregateType, capture::PunchKind};
+use punchtrail_domain::AggregateType;
 use sqlx::{Connection, PgConnection};
 
 const BATCHES: i64 = 20;
-const BATCH: i64 = 50;
+const BATCH: usize = 50;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_made_while_the_ledger_was_small_do_not_walk_it() {
@@ -23,12 +23,7 @@ async fn plans_made_while_the_ledger_was_small_do_not_walk_it() {
     let feed = world.ledger.feed();
     let mut at_ms = NOON_MS - 80_000_000;
     for _ in 0..BATCHES {
-        let captures: Vec<_> = (0..BATCH)
-            .map(|_| {
-                at_ms += 1_000;
-                kiosk.capture(PunchKind::In, at_ms)
-            })
-            .collect();
+        let captures = kiosk.captures(BATCH, &mut at_ms, 1_000);
         let items = captures.iter().map(|capture| kiosk.item(capture)).collect();
         world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
         let one = [captures[0].punch.to_string()];

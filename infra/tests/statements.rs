@@ -11,7 +11,6 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{NOON_MS, World};
-use punchtrail_domain::capture::PunchKind;
 use punchtrail_infra::adjudicator::Adjudicator;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
@@ -59,12 +58,7 @@ async fn an_append_costs_few_statements_whatever_its_size() {
     let mut at_ms = NOON_MS - 80_000_000;
     let mut counts = Vec::new();
     for size in [1, 20, 500] {
-        let captures: Vec<_> = (0..size)
-            .map(|_| {
-                at_ms += 100_000;
-                kiosk.capture(PunchKind::In, at_ms)
-            })
-            .collect();
+        let captures = kiosk.captures(size, &mut at_ms, 100_000);
         let items = captures.iter().map(|capture| kiosk.item(capture)).collect();
         let before = STATEMENTS.load(Ordering::Relaxed);
         world.ledger.deliver(kiosk.delivery(items)).await.unwrap();

@@ -379,8 +379,8 @@ pub async fn manifest(
 /// # Errors
 /// When the database is out of reach.
 pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<String, sqlx::Error> {
-    let (version, _) = standing(database, site).await?;
-    Ok(version)
+    let statement = format!("select {VERSION}");
+    sqlx::query_scalar(&statement).bind(site.uuid()).fetch_one(database).await
 }
 
 /// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is answered by.
@@ -391,23 +391,15 @@ pub async fn in_force(
     database: impl PgExecutor<'_>,
     site: SiteId,
 ) -> Result<(String, Policy), sqlx::Error> {
-    let (version, policy) = standing(database, site).await?;
+    let statement = format!("select {VERSION}, (select policy from read.sites where site = $1)");
+    let (version, policy): (String, Option<String>) =
+        sqlx::query_as(&statement).bind(site.uuid()).fetch_one(database).await?;
     Ok((version, sites::policy(policy.as_deref())?))
 }
 
-async fn standing(
-    database: impl PgExecutor<'_>,
-    site: SiteId,
-) -> Result<(String, Option<String>), sqlx::Error> {
-    sqlx::query_as(
-        "select coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
-             || (select count(*) from read.roster where site = $1 and departed_at <= now()), \
-             (select policy from read.sites where site = $1)",
-    )
-    .bind(site.uuid())
-    .fetch_one(database)
-    .await
-}
+/// Of the site `$1`.
+const VERSION: &str = "coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
+     || (select count(*) from read.roster where site = $1 and departed_at <= now())";
 
 /// The people of a site whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
 ///

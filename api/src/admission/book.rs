@@ -195,7 +195,7 @@ impl Book {
             return (!held.own && held.from > now).then(|| held.from - now);
         }
         let own_s = after.as_secs() as usize;
-        let ahead_s = self.first_with_room(Some(caller), own_s, per_second.max(1.0))?;
+        let ahead_s = self.first_with_room(Some(caller), own_s, per_second)?;
         if ahead_s > own_s {
             return Some(self.note(Some(caller), ahead_s, roll, now));
         }
@@ -258,7 +258,7 @@ impl Book {
         now: Instant,
     ) -> Duration {
         self.turn_to(now);
-        let ahead = self.first_with_room(caller, from_s.max(1), per_second.max(1.0));
+        let ahead = self.first_with_room(caller, from_s.max(1), per_second);
         // When all are full, any of them.
         let ahead_s = ahead.unwrap_or_else(|| 1 + (roll * (AHEAD_S - 1) as f64) as usize);
         self.note(caller, ahead_s, roll, now)
@@ -308,18 +308,16 @@ impl Book {
     ) -> Option<usize> {
         let favoured = caller.is_some_and(|caller| !self.was_early(caller));
         let last = match favoured && self.deafness.is_common() {
-            true => from_s + PUT_OFF_S,
+            true => AHEAD_S.min(from_s + PUT_OFF_S),
             false => AHEAD_S,
         };
-        let until = |second: usize| (per_second * second as f64).floor();
-        (from_s..AHEAD_S).find(|ahead| {
-            if *ahead >= last {
-                return true;
-            }
+        let until = |second: usize| (per_second.max(1.0) * second as f64).floor();
+        let has_room = |ahead: &usize| {
             let second = self.first_s + ahead;
             let room = until(second + 1) - until(second);
             f64::from(self.seconds[second % AHEAD_S]) < room
-        })
+        };
+        (from_s..last).find(has_room).or((last < AHEAD_S).then_some(last))
     }
 
     /// Forgets the seconds that have passed.

@@ -48,6 +48,7 @@ pub use execute::{ExecuteError, Executed, Loaded};
 pub use feed::{Feed, Returning, give_way};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
+pub use read::streams;
 pub use side::SideWrite;
 
 /// The most callers settled in one transaction.

@@ -44,7 +44,10 @@ pub(crate) async fn stream(
 ///
 /// Each stream is looked for by itself, and `offset 0` keeps it so: with `= any($2)` a plan made while the
 /// table was small reads the whole index, and stays while the table grows.
-pub(crate) async fn streams(
+///
+/// # Errors
+/// When the database is out of reach, or an event's row can't be read.
+pub async fn streams(
     executor: impl PgExecutor<'_>,
     aggregate_type: AggregateType,
     aggregate_ids: &[String],

@@ -115,6 +115,15 @@ impl Kiosk {
         })
     }
 
+    /// So many more, each `step_ms` after the one before; the last was at `at_ms`, and then is again.
+    pub fn captures(&mut self, count: usize, at_ms: &mut i64, step_ms: i64) -> Vec<Capture> {
+        let next = |_| {
+            *at_ms += step_ms;
+            self.capture(PunchKind::In, *at_ms)
+        };
+        (0..count).map(next).collect()
+    }
+
     /// The next capture of the chain, after `change`.
     pub fn capture_with(&mut self, change: impl FnOnce(&mut Capture)) -> Capture {
         self.seq += 1;

@@ -15,10 +15,10 @@ use punchtrail_domain::{
     site::SiteEvent,
     timecard::{TimecardPolicy, day_bounds},
 };
+use punchtrail_infra::ledger;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::stream;
 use crate::{
     page::Order,
     timeline::{self, Filter},
@@ -54,7 +54,7 @@ pub async fn explain_absence(
     employee: EmployeeId,
     day: Date,
 ) -> Result<Option<Absence>, AbsenceError> {
-    let events = stream::events(pool, AggregateType::Employee, &[employee.to_string()]).await?;
+    let events = ledger::streams(pool, AggregateType::Employee, &[employee.to_string()]).await?;
     if events.is_empty() {
         return Ok(None);
     }
@@ -111,7 +111,7 @@ fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable
 async fn pairing(pool: &PgPool, site: Option<SiteId>) -> Result<TimecardPolicy, AbsenceError> {
     let Some(site) = site else { return Ok(TimecardPolicy::new(TimeZone::UTC)) };
     let (mut zone, mut policy) = (TimeZone::UTC, Policy::default());
-    for recorded in stream::events(pool, AggregateType::Site, &[site.to_string()]).await? {
+    for recorded in ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await? {
         match recorded.event()? {
             Event::Site(_, SiteEvent::Registered { tz }) => {
                 zone = TimeZone::get(&tz)

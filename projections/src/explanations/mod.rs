@@ -16,7 +16,6 @@ mod gaps;
 mod memory;
 mod read;
 mod reader;
-mod stream;
 
 use std::sync::Arc;
 

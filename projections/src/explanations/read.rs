@@ -7,12 +7,10 @@ use punchtrail_domain::{
     explanation::{Account, Explanation},
     recorded::Undecodable,
 };
+use punchtrail_infra::ledger;
 use sqlx::PgPool;
 
-use super::{
-    context::{Surroundings, Wanted},
-    stream,
-};
+use super::context::{Surroundings, Wanted};
 
 /// Why a punch could not be explained.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,7 +63,7 @@ pub(super) async fn accounts(
     punches: &[PunchId],
 ) -> Result<Vec<Found>, sqlx::Error> {
     let ids: Vec<String> = punches.iter().map(PunchId::to_string).collect();
-    let events = stream::events(pool, AggregateType::Punch, &ids).await?;
+    let events = ledger::streams(pool, AggregateType::Punch, &ids).await?;
     let streams: Vec<&[Recorded]> =
         events.chunk_by(|a, b| a.aggregate_id == b.aggregate_id).collect();
     let of = |id: &String| {
