@@ -2,7 +2,7 @@
 //! answer with their position; whoever gives it back here reads their own writes.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use punchtrail_domain::Position;
+use punchtrail_protocol::Position;
 use tokio::time::Instant;
 
 use crate::{

@@ -8,12 +8,13 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use punchtrail_domain::{DeviceId, SiteId, recorded::Actor};
+use punchtrail_domain::recorded::Actor;
 use punchtrail_infra::{
     credentials::{self, DeviceAccess, OperatorKey},
     notes::Note,
     rulings::Author,
 };
+use punchtrail_protocol::{DeviceId, SiteId};
 
 use crate::{
     envelope::RequestId,

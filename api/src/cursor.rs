@@ -94,7 +94,7 @@ pub fn invalid() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use punchtrail_domain::OrgId;
+    use punchtrail_protocol::OrgId;
 
     const DEPLOYMENT: Deployment = Deployment { org: OrgId::NIL, cursor_key: [7; 32] };
 

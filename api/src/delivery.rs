@@ -8,19 +8,18 @@
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use punchtrail_domain::{
-    BootId, Digest, OrgId, PunchId, SiteId, Time,
-    capture::{CAPTURE_BYTES_MAX, Capture, CaptureError, CaptureText, Fragment},
-    punch::Clock,
-    quarantine::QuarantineCode,
-    recorded::Actor,
-    signing::{CAPTURE_TYPE, PublicKey, Signature, from_base64url},
-    wire::{BatchAnswer, BatchItem, ItemResult, ItemStatus},
-};
+use punchtrail_domain::{punch::Clock, recorded::Actor};
 use punchtrail_infra::{
     credentials::DeviceAccess,
     ledger::{Delivery, DeliveryItem, DeliveryOutcome, Metadata},
     reports::{self, BootReport},
+};
+use punchtrail_protocol::{
+    BootId, Digest, OrgId, PunchId, SiteId, Time,
+    capture::{CAPTURE_BYTES_MAX, Capture, CaptureError, CaptureText, Fragment},
+    signing::{CAPTURE_TYPE, PublicKey, Signature, from_base64url},
+    vocabulary::QuarantineCode,
+    wire::{BatchAnswer, BatchItem, ItemResult, ItemStatus},
 };
 
 use crate::{envelope::RequestId, metrics, problem::Refusal, state::App};
@@ -76,7 +75,7 @@ struct Rules<'a> {
     key: PublicKey,
     org: OrgId,
     sites: &'a [SiteId],
-    device: punchtrail_domain::DeviceId,
+    device: punchtrail_protocol::DeviceId,
 }
 
 /// An item that was read.

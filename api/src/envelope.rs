@@ -147,7 +147,7 @@ mod tests {
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        let problem: punchtrail_domain::wire::Problem = serde_json::from_slice(&bytes).unwrap();
+        let problem: punchtrail_protocol::wire::Problem = serde_json::from_slice(&bytes).unwrap();
         assert!(!problem.detail.contains("a bug"));
         (status, problem.code)
     }

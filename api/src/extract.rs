@@ -1,7 +1,7 @@
 //! Reading a request into types that can't be wrong: its path, its query, its JSON body.
 //!
 //! What can't be read is refused with the field at fault. JSON is taken strictly (see
-//! `punchtrail_domain::strict_json`), unknown fields and parameters are refused, and no body is read
+//! `punchtrail_protocol::strict_json`), unknown fields and parameters are refused, and no body is read
 //! further than it may be large.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use punchtrail_domain::{strict_json, wire::BODY_BYTES_MAX};
+use punchtrail_protocol::{strict_json, wire::BODY_BYTES_MAX};
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -209,13 +209,13 @@ pub fn page_limit(asked: Option<u32>, default: u32, max: u32) -> Result<u32, Ref
 mod tests {
     use super::*;
     use futures::FutureExt;
-    use punchtrail_domain::wire::{BatchRequest, Heartbeat};
+    use punchtrail_protocol::wire::{BatchRequest, Heartbeat};
     use serde::Deserialize;
 
     fn at(refusal: Refusal) -> String {
         let body = refusal.render("r").into_body();
         let bytes = body.collect().now_or_never().unwrap().unwrap().to_bytes();
-        let problem: punchtrail_domain::wire::Problem = serde_json::from_slice(&bytes).unwrap();
+        let problem: punchtrail_protocol::wire::Problem = serde_json::from_slice(&bytes).unwrap();
         match problem.errors.first() {
             Some(error) => format!("{} {} {}", problem.code, error.code, error.pointer),
             None => problem.code,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use punchtrail_domain::Position;
 use punchtrail_infra::{adjudicator, checkpoint, ledger::Ledger};
 use punchtrail_projections::runner::Projections;
+use punchtrail_protocol::Position;
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchtrail_domain::Digest;
 use punchtrail_infra::credentials::{self, OperatorKey};
+use punchtrail_protocol::Digest;
 use sqlx::PgPool;
 
 /// How long a key is remembered as good, in milliseconds.

@@ -1,5 +1,5 @@
 //! Every limit of the HTTP server, in one place. What a device may send is limited by the protocol
-//! (`punchtrail_domain::wire`); here stands what the server grants to whoever speaks to it.
+//! (`punchtrail_protocol::wire`); here stands what the server grants to whoever speaks to it.
 
 use std::time::Duration;
 

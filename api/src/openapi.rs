@@ -12,7 +12,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use punchtrail_domain::wire::{FieldError, Problem};
+use punchtrail_protocol::wire::{FieldError, Problem};
 
 use crate::{problem::PROBLEM_TYPE, router};
 

@@ -13,14 +13,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punchtrail_domain::{
-    device::DeviceError,
-    employee::EmployeeError,
-    punch::PunchError,
-    quarantine::QuarantineError,
+    device::DeviceError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
     site::SiteError,
-    wire::{FieldError, Problem},
 };
 use punchtrail_infra::ledger::{AppendError, ExecuteError};
+use punchtrail_protocol::wire::{FieldError, Problem};
 
 use crate::limits::RETRY_AFTER_S;
 

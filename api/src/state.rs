@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use punchtrail_domain::DeviceId;
 use punchtrail_infra::{
     deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
 };
 use punchtrail_projections::explanations::Explanations;
+use punchtrail_protocol::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Device, House, eventually};
 use hyper::{Method, StatusCode};
 use punchtrail_api::admission::{Admission, Budget, Class};
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Device, House};
 use hyper::{Method, StatusCode};
-use punchtrail_domain::{EmployeeId, PunchId, Time, capture::PunchKind};
+use punchtrail_protocol::{EmployeeId, PunchId, Time, capture::PunchKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -154,7 +154,7 @@ async fn the_checks_come_in_the_protocols_order() {
     let mut other_org = device.capture(employee, PunchKind::In);
     other_org.org.0 = Uuid::new_v4();
     let mut both = device.capture(employee, PunchKind::In);
-    (both.device, both.org) = (stranger.id, punchtrail_domain::OrgId::NIL);
+    (both.device, both.org) = (stranger.id, punchtrail_protocol::OrgId::NIL);
     let items = [
         huge,
         huge_text,

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Device, House};
 use hyper::StatusCode;
-use punchtrail_domain::{EmployeeId, Time, capture::PunchKind};
+use punchtrail_protocol::{EmployeeId, Time, capture::PunchKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

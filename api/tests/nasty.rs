@@ -7,7 +7,7 @@ mod common;
 
 use common::{House, request};
 use hyper::{Method, StatusCode};
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use serde_json::{Value, json};
 
 /// A small generator (xorshift), so that a failing run can be run again.

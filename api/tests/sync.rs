@@ -5,7 +5,7 @@ mod common;
 
 use common::{Answer, Device, House, request};
 use hyper::{Method, StatusCode};
-use punchtrail_domain::{Digest, EmployeeId, SiteId, capture::PunchKind};
+use punchtrail_protocol::{Digest, EmployeeId, SiteId, capture::PunchKind};
 use serde_json::{Value, json};
 
 async fn with_people(count: usize) -> (House, SiteId, Vec<EmployeeId>, Device) {

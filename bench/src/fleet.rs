@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     EmployeeId, Time,
     signing::{ENROLMENT_TYPE, PublicKey, sign, to_base64url},
     wire::{EnrollRequest, Enrolled},
@@ -101,7 +101,7 @@ fn name_of(number: usize) -> String {
 
 /// Becomes a device of the server at `url`.
 pub async fn enroll(url: &str, key: &SigningKey, code: &str) -> anyhow::Result<Enrolled> {
-    let letters = punchtrail_domain::wire::pairing_code(code).context("a pairing code")?;
+    let letters = punchtrail_protocol::wire::pairing_code(code).context("a pairing code")?;
     let request = EnrollRequest {
         code: letters.clone(),
         name: "Bench".into(),

@@ -2,12 +2,15 @@
 
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
-    AggregateType, BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
+    AggregateType,
     punch::{Basis, Clock, PunchEvent},
-    signing::{CAPTURE_TYPE, Signature, sign},
 };
 use punchtrail_infra::ledger::{NewEvent, StreamAppend};
+use punchtrail_protocol::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    signing::{CAPTURE_TYPE, Signature, sign},
+};
 use uuid::Uuid;
 
 /// A day's worth of seconds between a worker's punches keeps them from being near-duplicates.

@@ -4,11 +4,11 @@
 //! transaction that syncs; only then does the caller hear of it, and the screen may confirm. Whatever
 //! fails before leaves nothing, and the worker is told so. No network has a part in this.
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
     capture::{BADGE_CHARS_MAX, Capture, IdentifiedBy, PunchKind},
     signing::{CAPTURE_TYPE, sign},
-    wire::PHOTO_BYTES_MAX,
+    wire::{DevicePolicy, PHOTO_BYTES_MAX},
 };
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -17,7 +17,6 @@ use crate::{
     APP,
     clock::Moment,
     device::{Device, is_offline},
-    manifest,
     pin::{self, GUESS_WINDOW_MS, Look, Pin},
     store::{
         StoreError, Write, contact,
@@ -240,7 +239,7 @@ impl Device {
         let heartbeat_s = contact
             .policy
             .as_ref()
-            .map_or_else(|| manifest::default_policy().heartbeat_s, |policy| policy.heartbeat_s);
+            .map_or_else(|| DevicePolicy::default().heartbeat_s, |policy| policy.heartbeat_s);
         Ok(Capture {
             v: 1,
             punch: self.punch_id(moment.time),

@@ -12,11 +12,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use punchtrail_device::{
-    Device, Drain, Options, Pin, Press, PunchError, backoff::BACKOFF_CAP_MS, clock::MachineClock,
-    device::NAME_CHARS_MAX,
-};
-use punchtrail_domain::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
+use punchtrail_protocol::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
@@ -25,6 +21,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
+
+use punchtrail_device::{
+    Device, Drain, Options, Pin, Press, PunchError, backoff::BACKOFF_CAP_MS, clock::MachineClock,
+    device::NAME_CHARS_MAX,
+};
 
 use self::text::{confirmed, described, synced};
 

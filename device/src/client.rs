@@ -8,7 +8,7 @@ mod answer;
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, PunchId, SiteId, Time,
     wire::{
         BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus, ManifestPage,

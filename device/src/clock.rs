@@ -7,7 +7,7 @@
 use std::{sync::OnceLock, time::Instant};
 
 use jiff::tz::TimeZone;
-use punchtrail_domain::{BootId, Time};
+use punchtrail_protocol::{BootId, Time};
 use uuid::Uuid;
 
 /// Where Linux says which boot this is: a UUID, new at each boot, the same for every process.

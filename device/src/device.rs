@@ -6,7 +6,7 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest,
     signing::{ENROLMENT_TYPE, PublicKey, sign},
     wire::{EnrollRequest, pairing_code},

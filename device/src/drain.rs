@@ -10,7 +10,7 @@ pub mod lane;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use punchtrail_domain::wire::DevicePolicy;
+use punchtrail_protocol::wire::DevicePolicy;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,6 @@ use crate::{
     client::{CallError, Server},
     device::Device,
     folder::AgentLock,
-    manifest,
     status::ErrorStatus,
     store::{
         StoreError,
@@ -400,7 +399,7 @@ fn failure(device: &Device, error: &CallError) -> Failure {
 }
 
 fn policy_of(device: &Device, contact: &Contact) -> DevicePolicy {
-    let mut policy = contact.policy.clone().unwrap_or_else(manifest::default_policy);
+    let mut policy = contact.policy.clone().unwrap_or_default();
     let cap_s = device.options.spread_cap_s.unwrap_or(u32::MAX);
     policy.reconnect_spread_s = policy.reconnect_spread_s.min(cap_s);
     policy

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use punchtrail_domain::Digest;
+use punchtrail_protocol::Digest;
 use rustix::fs::FlockOperation;
 
 /// How often a lock that is held is tried again before it counts as taken: `status` looks at the lock

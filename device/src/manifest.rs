@@ -3,7 +3,7 @@
 //! The walk is taken only as a whole. When the roster changes under it, it starts over later; until it
 //! ends, the manifest of the walk before stands.
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     SiteId,
     wire::{BATCH_ITEMS_MAX, DevicePolicy, ManifestRow},
 };
@@ -64,11 +64,6 @@ pub async fn walk(server: &Server, site: SiteId) -> Result<Manifest, CallError> 
     Err(CallError::Senseless { status: 200, detail: "the manifest does not end".to_owned() })
 }
 
-/// What a device does until it has been told: the policy's defaults.
-pub fn default_policy() -> DevicePolicy {
-    DevicePolicy::from(&punchtrail_domain::policy::Policy::default())
-}
-
 /// A policy whose numbers can't stop or overrun this device, whatever was set.
 fn within_limits(policy: DevicePolicy) -> DevicePolicy {
     DevicePolicy {
@@ -91,7 +86,7 @@ mod tests {
             punches_per_minute: 0,
             reconnect_spread_s: u32::MAX,
             heartbeat_s: 0,
-            ..default_policy()
+            ..DevicePolicy::default()
         };
         let taken = within_limits(zeros);
         assert_eq!((taken.batch_max, taken.punches_per_minute, taken.heartbeat_s), (1, 1, 1));

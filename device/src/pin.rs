@@ -9,7 +9,7 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordVerifier, Version};
-use punchtrail_domain::EmployeeId;
+use punchtrail_protocol::EmployeeId;
 use zeroize::Zeroizing;
 
 use crate::{

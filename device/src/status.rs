@@ -1,12 +1,11 @@
 //! What a device says about itself.
 
-use punchtrail_domain::{BootId, DeviceId, OrgId, SiteId, Time};
+use punchtrail_protocol::{BootId, DeviceId, OrgId, SiteId, Time, wire::DevicePolicy};
 use serde::Serialize;
 
 use crate::{
     APP,
     device::{Device, is_offline},
-    manifest,
     store::{
         StoreError,
         contact::{self, Contact, Failure},
@@ -147,7 +146,7 @@ impl Device {
             let heartbeat_s = contact
                 .policy
                 .as_ref()
-                .map_or_else(|| manifest::default_policy().heartbeat_s, |p| p.heartbeat_s);
+                .map_or_else(|| DevicePolicy::default().heartbeat_s, |p| p.heartbeat_s);
             status.current = Some(identity_status(&mut db, &identity, &contact).await?);
             status.employees = roster::count(&mut db, identity.id).await?;
             status.offline = is_offline(&contact, heartbeat_s, &now);

@@ -13,7 +13,7 @@ use punchtrail_device::{
         outbox,
     },
 };
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, Time,
     capture::{Capture, PunchKind},
     signing::{CAPTURE_TYPE, PublicKey, Signature},

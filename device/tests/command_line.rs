@@ -260,7 +260,7 @@ async fn killed_at_any_moment_the_chain_goes_on_and_what_was_confirmed_is_there(
         assert!(captures.iter().any(|capture| *punch == capture.punch.to_string()), "{punch}");
     }
     for pair in captures.windows(2) {
-        assert_eq!(pair[1].prev, punchtrail_domain::Digest::of(&pair[0].to_bytes()));
+        assert_eq!(pair[1].prev, punchtrail_protocol::Digest::of(&pair[0].to_bytes()));
     }
 }
 
@@ -273,7 +273,7 @@ async fn a_device_can_be_rehearsed_with_a_wrong_clock_and_another_boot() {
     let punch = ["punch", "--badge", "1001", "--kind", "in", "--json"];
     let slow = folder.json(&[&arguments[..], &punch[..]].concat()).await;
     let right = folder.json(&punch).await;
-    let time = |punch: &Value| -> punchtrail_domain::Time {
+    let time = |punch: &Value| -> punchtrail_protocol::Time {
         punch["captured_at"].as_str().unwrap().parse().unwrap()
     };
     let behind_ms = time(&right).millis_since(time(&slow));

@@ -12,7 +12,7 @@ use punchtrail_device::{
     status::IdentityStatus,
     store::{StoreError, contact},
 };
-use punchtrail_domain::{DeviceId, capture::PunchKind};
+use punchtrail_protocol::{DeviceId, capture::PunchKind};
 use stand_in::{CODE, Call, Fault, StandIn};
 use tokio_util::sync::CancellationToken;
 

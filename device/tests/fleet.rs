@@ -20,7 +20,7 @@ use punchtrail_device::{
     fleet::{self, FILES_MAX, Misbehaviour, Pairing, Plan, Progress, Report},
     store::outbox,
 };
-use punchtrail_domain::{Digest, capture::Capture, signing::CAPTURE_TYPE};
+use punchtrail_protocol::{Digest, capture::Capture, signing::CAPTURE_TYPE};
 use serde_json::Value;
 use stand_in::{CODE, Call, Fault, OPERATOR_KEY, StandIn, person};
 use tokio_util::sync::CancellationToken;
@@ -119,7 +119,7 @@ async fn bulk_captures_are_those_of_single_punches() {
     let device = Device::open(plan.folder(0), Options::default()).await.unwrap();
     let press = punchtrail_device::Press {
         badge: "1001".to_owned(),
-        kind: punchtrail_domain::capture::PunchKind::In,
+        kind: punchtrail_protocol::capture::PunchKind::In,
         pin: None,
         photo: None,
     };
@@ -129,12 +129,12 @@ async fn bulk_captures_are_those_of_single_punches() {
     assert_eq!(single.employee, Some(server.ledger().rows[0].employee));
     let identity = device.identity().await.unwrap().unwrap();
     let held = outbox::held(&mut device.store().read().await.unwrap(), identity.id).await.unwrap();
-    let key = punchtrail_domain::signing::PublicKey::from(&identity.key);
+    let key = punchtrail_protocol::signing::PublicKey::from(&identity.key);
     let mut prev = Digest::ZERO;
     for kept in &held {
         let capture = Capture::parse(&kept.bytes).unwrap();
         let signature = kept.signature.as_slice().try_into().unwrap();
-        key.verify(CAPTURE_TYPE, &kept.bytes, &punchtrail_domain::signing::Signature(signature))
+        key.verify(CAPTURE_TYPE, &kept.bytes, &punchtrail_protocol::signing::Signature(signature))
             .unwrap();
         assert_eq!(capture.prev, prev);
         prev = kept.digest;

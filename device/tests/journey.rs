@@ -9,7 +9,7 @@ use punchtrail_device::{
     capture::Notice,
     store::{outbox, outbox::Kept},
 };
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest,
     capture::{Capture, IdentifiedBy, PunchKind},
 };

@@ -8,9 +8,10 @@
 //! The format is frozen. Changing a byte of it would make every ledger written before look
 //! tampered with: a new shape is a new tag.
 
+use punchtrail_protocol::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Digest, merkle};
+use crate::merkle;
 
 /// What every leaf begins with, after its length.
 pub const LEAF_TAG: &str = "punchtrail.event.v1";

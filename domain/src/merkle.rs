@@ -15,7 +15,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Digest;
+use punchtrail_protocol::Digest;
 
 const HASH_BYTES: usize = 32;
 

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::Digest;
+use punchtrail_protocol::Digest;
 
 /// Longest note that is read, in bytes. A checkpoint of ours takes about 300.
 pub const NOTE_BYTES_MAX: usize = 65_536;

@@ -2,9 +2,10 @@
 //! punch's position. It never rejects. What it doubts, it refers to a person, and the punch counts
 //! until that person has ruled.
 
+use punchtrail_protocol::{PunchId, SiteId, Time, capture::PunchKind, wire::DevicePolicy};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Digest, PunchId, SiteId, Time, capture::PunchKind, punch::Anomaly};
+use crate::punch::Anomaly;
 
 /// One day in seconds.
 const DAY_S: u32 = 86_400;
@@ -45,18 +46,19 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
+        let told = DevicePolicy::default();
         Self {
-            batch_max: 200,
-            punches_per_minute: 120,
-            reconnect_spread_s: 60,
-            heartbeat_s: 300,
-            restore_window_s: 30 * DAY_S,
-            lookback_s: 30 * DAY_S,
-            clock_suspect_s: 120,
-            near_duplicate_s: 60,
+            batch_max: told.batch_max,
+            punches_per_minute: told.punches_per_minute,
+            reconnect_spread_s: told.reconnect_spread_s,
+            heartbeat_s: told.heartbeat_s,
+            restore_window_s: told.restore_window_s,
+            lookback_s: told.lookback_s,
+            clock_suspect_s: told.clock_suspect_s,
+            near_duplicate_s: told.near_duplicate_s,
             travel_s: 600,
-            photos: false,
-            languages: vec!["en".to_owned()],
+            photos: told.photos,
+            languages: told.languages,
             day_starts_min: 0,
             shift_max_s: 16 * 3_600,
         }
@@ -108,15 +110,21 @@ impl Policy {
     }
 }
 
-/// How long a device waits before it delivers after a reconnect, in milliseconds: the same for one device
-/// each time, evenly spread over devices, below `spread_s` seconds. The server counts on it too, so as
-/// to know when those who came back will call.
-pub fn reconnect_spread_ms(device: DeviceId, spread_s: u32) -> u64 {
-    let digest = Digest::of(device.uuid().as_bytes());
-    let mut high = [0; 8];
-    high.copy_from_slice(&digest.0[..8]);
-    let spread_ms = u128::from(spread_s) * 1_000;
-    ((u128::from(u64::from_be_bytes(high)) * spread_ms) >> 64) as u64
+impl From<&Policy> for DevicePolicy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            batch_max: policy.batch_max,
+            punches_per_minute: policy.punches_per_minute,
+            reconnect_spread_s: policy.reconnect_spread_s,
+            heartbeat_s: policy.heartbeat_s,
+            restore_window_s: policy.restore_window_s,
+            lookback_s: policy.lookback_s,
+            clock_suspect_s: policy.clock_suspect_s,
+            near_duplicate_s: policy.near_duplicate_s,
+            photos: policy.photos,
+            languages: policy.languages.clone(),
+        }
+    }
 }
 
 /// What the ledger knew of a person when a punch was recorded.
@@ -358,25 +366,5 @@ mod tests {
         assert_eq!(Policy::default().check(), Ok(()));
         let wrong = Policy { batch_max: 501, ..Policy::default() };
         assert_eq!(wrong.check(), Err(PolicyError { field: "batch_max", min: 1, max: 500 }));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_spread_stays_inside(bytes in proptest::prelude::any::<[u8; 16]>(), spread_s in 0u32..10_000) {
-            let device = DeviceId(Uuid::from_bytes(bytes));
-            let wait = reconnect_spread_ms(device, spread_s);
-            proptest::prop_assert!(wait < u64::from(spread_s) * 1_000 || spread_s == 0 && wait == 0);
-            proptest::prop_assert_eq!(wait, reconnect_spread_ms(device, spread_s));
-        }
-    }
-
-    #[test]
-    fn the_spread_is_even() {
-        let mut buckets = [0u32; 6];
-        for n in 0..6_000u128 {
-            let wait = reconnect_spread_ms(DeviceId(Uuid::from_u128(n)), 60);
-            buckets[(wait / 10_000) as usize] += 1;
-        }
-        assert!(buckets.iter().all(|&count| (850..1_150).contains(&count)), "{buckets:?}");
     }
 }

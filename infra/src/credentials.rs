@@ -6,8 +6,9 @@
 use std::fmt;
 
 use jiff_sqlx::Timestamp;
-use punchtrail_domain::{
-    DeviceId, Digest, SiteId, Time, signing::PublicKey, signing::to_base64url,
+use punchtrail_protocol::{
+    DeviceId, Digest, SiteId, Time,
+    signing::{PublicKey, to_base64url},
 };
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;

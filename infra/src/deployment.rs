@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use punchtrail_domain::OrgId;
+use punchtrail_protocol::OrgId;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

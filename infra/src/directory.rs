@@ -1,7 +1,7 @@
 //! The directory: names, badges and PINs of people, names of sites and devices. It stands beside the
 //! ledger so that it can be erased, and nothing of it ever goes into an event or a log.
 
-use punchtrail_domain::{DeviceId, EmployeeId, SiteId};
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId};
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 

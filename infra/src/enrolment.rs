@@ -4,9 +4,9 @@
 //! at once exactly one is enrolled. Wrong, used and expired codes look the same from outside.
 
 use jiff_sqlx::Timestamp;
-use punchtrail_domain::{
+use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
+use punchtrail_protocol::{
     DeviceId, Digest, OrgId, Position, SiteId, Time,
-    device::{Device, DeviceCommand, DeviceError},
     signing::PublicKey,
     wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
 };

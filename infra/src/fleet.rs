@@ -4,10 +4,8 @@
 //! is in the ledger. A device is never deleted: what it captured stands under its key.
 
 use jiff_sqlx::Timestamp;
-use punchtrail_domain::{
-    DeviceId, Position, SiteId, Time,
-    device::{Device, DeviceCommand, DeviceError},
-};
+use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
+use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::{
@@ -115,7 +113,7 @@ pub async fn assign(
 mod tests {
     use super::*;
     use crate::{enrolment::Enrolment, testing::TestDatabase};
-    use punchtrail_domain::{OrgId, signing::PublicKey};
+    use punchtrail_protocol::{OrgId, signing::PublicKey};
     use uuid::Uuid;
 
     #[tokio::test]

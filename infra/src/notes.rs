@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use punchtrail_domain::{Digest, recorded::Actor};
+use punchtrail_domain::recorded::Actor;
+use punchtrail_protocol::Digest;
 use sqlx::PgConnection;
 
 const SALT_BYTES: usize = 16;

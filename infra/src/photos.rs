@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punchtrail_domain::Digest;
+use punchtrail_protocol::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::{self, File},

@@ -1,6 +1,6 @@
 //! The bytes of what is in quarantine, as sent. What became of an item is in the read model.
 
-use punchtrail_domain::Digest;
+use punchtrail_protocol::Digest;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 
 /// The bytes of an item as the device sent them, two texts.

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use jiff_sqlx::{Timestamp, ToSqlx};
-use punchtrail_domain::{BootId, DeviceId, Time, punch::Clock, wire::Heartbeat};
+use punchtrail_domain::punch::Clock;
+use punchtrail_protocol::{BootId, DeviceId, Time, wire::Heartbeat};
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

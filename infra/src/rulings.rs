@@ -3,11 +3,13 @@
 
 use cqrs_es::Aggregate;
 use punchtrail_domain::{
-    AggregateType, Digest, EmployeeId, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
+    AggregateType,
     punch::{Punch, PunchCommand, PunchError},
     quarantine::{Quarantine, QuarantineCommand, QuarantineError},
     recorded::Actor,
+};
+use punchtrail_protocol::{
+    Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
 use uuid::Uuid;
 

@@ -9,17 +9,21 @@ use std::collections::BTreeMap;
 use common::{Kiosk, NOON_MS, World};
 use proptest::{prelude::*, test_runner::TestRunner};
 use punchtrail_domain::{
-    EmployeeId, Event, Position, PunchId, SiteId, Time,
-    capture::{Capture, PunchKind},
+    Event,
     device::{Device, DeviceCommand, DeviceEvent, Gap},
     employee::{Employee, EmployeeCommand},
     policy::Policy,
-    punch::{Anomaly, Punch, PunchCommand, Reason, Standing},
+    punch::{Anomaly, Punch, PunchCommand},
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,
     ledger::{Ledger, Metadata},
+};
+use punchtrail_protocol::{
+    EmployeeId, Position, PunchId, SiteId, Time,
+    capture::{Capture, PunchKind},
+    vocabulary::{Reason, Standing},
 };
 use uuid::Uuid;
 
@@ -170,7 +174,7 @@ async fn gaps_and_broken_links_are_the_device_s_and_refer_nothing() {
         (0..4).map(|n| kiosk.capture(PunchKind::In, NOON_MS - 900_000 + n * 100_000)).collect();
     let astray = kiosk.capture_with(|c| {
         c.captured_at = Time::from_millis(NOON_MS);
-        c.prev = punchtrail_domain::Digest::of(b"another past");
+        c.prev = punchtrail_protocol::Digest::of(b"another past");
     });
     deliver(&world, &kiosk, &[&captures[0], &captures[3], &astray]).await;
     settle(&world.ledger).await;

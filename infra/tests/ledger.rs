@@ -7,18 +7,17 @@ mod common;
 use common::{NOON_MS, World};
 use cqrs_es::{CqrsFramework, EventStore};
 use punchtrail_domain::{
-    AggregateType, Position,
-    capture::PunchKind,
+    AggregateType,
     leaf::Leaf,
     punch::{Punch, PunchCommand, PunchEvent, RejectionReason},
     site::{Site, SiteCommand, SiteEvent},
-    wire::ItemStatus,
 };
 use punchtrail_infra::adjudicator::Adjudicator;
 use punchtrail_infra::ledger::{
     Append, AppendError, ItemOutcome, Ledger, LedgerStore, Metadata, NewEvent, SideWrite,
     StreamAppend,
 };
+use punchtrail_protocol::{Position, capture::PunchKind, wire::ItemStatus};
 use sqlx::Row;
 use uuid::Uuid;
 

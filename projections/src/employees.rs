@@ -1,6 +1,6 @@
 //! Employees as the API lists them: read from the `roster` model, joined with the directory.
 
-use punchtrail_domain::{EmployeeId, Position, SiteId, Time};
+use punchtrail_protocol::{EmployeeId, Position, SiteId, Time};
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@
 //! once, whichever node applies it. Exactly one row of a model is live. A position is never moved here
 //! without the events that lead to it.
 
-use punchtrail_domain::Position;
+use punchtrail_protocol::Position;
 use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

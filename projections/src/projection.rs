@@ -9,8 +9,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use punchtrail_domain::{Position, recorded::Undecodable};
+use punchtrail_domain::recorded::Undecodable;
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::Position;
 use sqlx::PgConnection;
 
 /// The schema of all read models, owned by the reading role.

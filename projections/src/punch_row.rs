@@ -1,8 +1,8 @@
 //! A punch as the timeline and a site's feed show it.
 
 use jiff_sqlx::Timestamp;
-use punchtrail_domain::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, punch::Standing,
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use sqlx::{FromRow, Row, postgres::PgRow};
 

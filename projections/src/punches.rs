@@ -8,14 +8,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff_sqlx::{Timestamp, ToSqlx};
-use punchtrail_domain::{
-    AggregateType, DeviceId, EmployeeId, Event, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
-    punch::{PunchEvent, Standing},
-};
+use punchtrail_domain::{AggregateType, Event, punch::PunchEvent};
 use punchtrail_infra::{
     ledger::{Entry, give_way},
     postgres::copy::Rows,
+};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use uuid::Uuid;
 

@@ -4,10 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{
-    AggregateType, DeviceId, Digest, Event, Position, PunchId, Time, quarantine::QuarantineEvent,
-};
+use punchtrail_domain::{AggregateType, Event, quarantine::QuarantineEvent};
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use crate::{

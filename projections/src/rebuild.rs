@@ -10,8 +10,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::Position;
 use punchtrail_infra::ledger::{Entry, Feed};
+use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

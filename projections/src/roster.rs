@@ -15,12 +15,12 @@ use std::{
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
-    AggregateType, EmployeeId, Event, Position, SiteId, Time,
-    capture::PunchKind,
+    AggregateType, Event,
     employee::{DirectoryField, EmployeeEvent},
     policy::Policy,
 };
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{EmployeeId, Position, SiteId, Time, capture::PunchKind};
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

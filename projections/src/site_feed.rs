@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{Position, SiteId, Time};
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{Position, SiteId, Time};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
 use punchtrail_domain::{
-    AggregateType, Event, Position, SiteId, policy::Policy, site::SiteEvent,
-    timecard::TimecardPolicy,
+    AggregateType, Event, policy::Policy, site::SiteEvent, timecard::TimecardPolicy,
 };
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{Position, SiteId};
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

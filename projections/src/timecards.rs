@@ -12,12 +12,9 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::civil::Date;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{
-    EmployeeId, PunchId, SiteId, Time,
-    punch::Standing,
-    timecard::{CountedAs, Timecard, TimecardPunch, punches_needed, timecards},
-};
+use punchtrail_domain::timecard::{CountedAs, Timecard, TimecardPunch, punches_needed, timecards};
 use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
+use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{DeviceId, EmployeeId, PunchId, SiteId, Time, punch::Standing};
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 
 use crate::{

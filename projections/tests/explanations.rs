@@ -10,17 +10,14 @@ use std::time::Duration;
 
 use common::{Kiosk, NOON_MS, World};
 use punchtrail_domain::{
-    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time,
-    capture::PunchKind,
     device::Gap,
     explanation::{
         ChainFact, Decision, Explanation, Step, What,
         absence::{Absence, ConclusionCode, Holds},
     },
-    punch::{PunchCommand, RejectionReason, Standing},
+    punch::{PunchCommand, RejectionReason},
     quarantine::item_digest,
     recorded::Actor,
-    wire::Heartbeat,
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,
@@ -33,6 +30,10 @@ use punchtrail_projections::{
     Generation, Projection, Projections,
     explanations::{self, ChainFacts, Explanations},
     timeline::{self, Timeline},
+};
+use punchtrail_protocol::{
+    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
+    vocabulary::Standing, wire::Heartbeat,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -9,18 +9,21 @@ use std::collections::BTreeSet;
 use common::{Kiosk, NOON_MS, World, execute, judge, settle, start};
 use jiff::civil::Date;
 use punchtrail_domain::{
-    EmployeeId, Position, PunchId, SiteId, Time,
-    capture::{Capture, PunchKind},
     device::{Device, DeviceCommand, Gap},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
-    punch::{Anomaly, Punch, PunchCommand, RejectionReason, Standing},
+    punch::{Anomaly, Punch, PunchCommand, RejectionReason},
     quarantine::{Quarantine, QuarantineCommand, item_digest},
     site::{Site, SiteCommand},
 };
 use punchtrail_projections::{
     Order, devices, employees, quarantine, roster, site_feed, sites, timecards,
     timeline::{self, Filter, Key},
+};
+use punchtrail_protocol::{
+    EmployeeId, Position, PunchId, SiteId, Time,
+    capture::{Capture, PunchKind},
+    vocabulary::Standing,
 };
 use uuid::Uuid;
 

@@ -9,12 +9,13 @@ mod tally;
 use std::{sync::Arc, time::Duration};
 
 use common::{PATIENCE, World, deadline};
-use punchtrail_domain::{AggregateType, Position};
+use punchtrail_domain::AggregateType;
 use punchtrail_infra::ledger::{Append, Metadata, NewEvent, StreamAppend};
 use punchtrail_projections::{
     Projection, ProjectionState, ProjectionStatus, Projections, RebuildError,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
+use punchtrail_protocol::Position;
 use tally::{Tally, counted};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use punchtrail_domain::{BootId, DeviceId, SiteId, capture::PunchKind};
+use punchtrail_protocol::{BootId, DeviceId, SiteId, capture::PunchKind};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use punchtrail_domain::Digest;
+use punchtrail_protocol::Digest;
 use serde_json::Value;
 
 use crate::file::Kept;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use punchtrail_domain::{DeviceId, Digest};
+use punchtrail_protocol::{DeviceId, Digest};
 use sqlx::PgPool;
 use uuid::Uuid;
 

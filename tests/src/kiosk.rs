@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
     capture::{Capture, IdentifiedBy, PunchKind},
     signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},

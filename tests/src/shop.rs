@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use punchtrail_domain::EmployeeId;
+use punchtrail_protocol::EmployeeId;
 
 use crate::{Agent, Cli, Kiosk, Operator, Place, Server, compare, comparison::Comparison};
 

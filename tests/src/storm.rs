@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use jiff::{Timestamp, tz::TimeZone};
-use punchtrail_domain::DeviceId;
+use punchtrail_protocol::DeviceId;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use sqlx::PgPool;

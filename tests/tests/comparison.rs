@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use punchtrail_domain::capture::PunchKind;
 use punchtrail_infra::testing::TestDatabase;
+use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
     Agent, Place, Shop, agent::Punch, compare, comparison::Comparison, shop::BADGES,
 };

@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use punchtrail_domain::{capture::PunchKind, wire::BatchRequest};
+use punchtrail_protocol::{capture::PunchKind, wire::BatchRequest};
 use punchtrail_tests::{
     Kiosk, Place, Shop, SmallDisk, Storm,
     agent::Punch,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
     Shop, agent::Punch, eventually, process::Process, shop::BADGES, wait::PATIENCE,
 };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use futures::future::try_join_all;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     capture::PunchKind,
     wire::{BatchAnswer, BatchItem, BatchRequest, ItemStatus},
 };

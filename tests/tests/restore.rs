@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, eventually, shop::BADGES, wait::PATIENCE};
 use reqwest::Method;
 use serde_json::Value;

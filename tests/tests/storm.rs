@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{FutureExt, future::join_all};
 use jiff::{Timestamp, tz::TimeZone};
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
     Agent, Fleet, Kiosk, Place, Shop,
     agent::Punch,

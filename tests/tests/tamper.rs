@@ -4,8 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use jiff::Timestamp;
-use punchtrail_domain::{capture::PunchKind, leaf::Leaf};
+use punchtrail_domain::leaf::Leaf;
 use punchtrail_infra::testing::TestDatabase;
+use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{Place, Shop, cli::Said, wait::PATIENCE};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 

@@ -1,8 +1,8 @@
 //! `punchtrail checkpoint`: what was signed of the ledger, outside the database.
 
 use clap::Subcommand;
-use punchtrail_domain::OrgId;
 use punchtrail_infra::{checkpoint::Folder, deployment::Deployment};
+use punchtrail_protocol::OrgId;
 use serde::Serialize;
 use serde_json::json;
 

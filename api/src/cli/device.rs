@@ -2,11 +2,12 @@
 
 use anyhow::anyhow;
 use clap::Subcommand;
-use punchtrail_domain::{DeviceId, Position, Time, device::DeviceError};
+use punchtrail_domain::device::DeviceError;
 use punchtrail_infra::{
     enrolment, fleet,
     ledger::{ExecuteError, Metadata},
 };
+use punchtrail_protocol::{DeviceId, Position, Time};
 use serde_json::json;
 
 use super::{

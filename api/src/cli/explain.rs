@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::{
-    AggregateType, DeviceId, Event, Position, Recorded, SiteId, Time,
+    AggregateType, Event, Recorded,
     device::{DeviceEvent, Gap},
     explanation::{
         Account, ChainMark, Context, Explanation, LastReport, MissingNumbers, Names, Place,
@@ -16,6 +16,7 @@ use punchtrail_domain::{
     site::SiteEvent,
 };
 use punchtrail_infra::directory;
+use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use serde::Serialize;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! `punchtrail ledger`: its state, its events, whether it was tampered with.
 
 use clap::Subcommand;
-use punchtrail_domain::Position;
 use punchtrail_infra::deployment::Deployment;
+use punchtrail_protocol::Position;
 use serde_json::json;
 
 use super::{

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use punchtrail_domain::SiteId;
 use punchtrail_infra::{
     ledger::Ledger,
     postgres::{PoolSizes, Pools, Postgres},
 };
+use punchtrail_protocol::SiteId;
 
 use super::answer::Refusal;
 

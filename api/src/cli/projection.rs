@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Subcommand;
-use punchtrail_domain::Position;
+use punchtrail_protocol::Position;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{Row, postgres::PgRow};

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 use clap::Subcommand;
-use punchtrail_domain::{AggregateType, PunchId, Recorded};
+use punchtrail_domain::{AggregateType, Recorded};
+use punchtrail_protocol::PunchId;
 use serde_json::json;
 
 use super::{

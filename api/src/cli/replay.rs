@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use clap::Args;
 use cqrs_es::Aggregate as _;
 use punchtrail_domain::{
-    DeviceId, EmployeeId, Event, Position, PunchId, Recorded, SiteId, Time,
-    capture::PunchKind,
-    punch::{Anomaly, Origin, Punch, Standing},
+    Event, Recorded,
+    punch::{Anomaly, Origin, Punch},
+};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use punchtrail_domain::{
-    AggregateType, Event, Position, SiteId,
+    AggregateType, Event,
     policy::Policy,
     site::{self, SiteCommand},
 };
@@ -13,6 +13,7 @@ use punchtrail_infra::{
     directory,
     ledger::{AppendError, ExecuteError, Metadata, SideWrite},
 };
+use punchtrail_protocol::{Position, SiteId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use axum::{
     Extension, Json as Answer,
     extract::{Request, State},
 };
-use punchtrail_domain::{
+use punchtrail_protocol::{
     SiteId,
     wire::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAnswer, BatchRequest},
 };

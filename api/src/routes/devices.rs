@@ -1,9 +1,10 @@
 //! Devices, for operators.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{DeviceId, Position, SiteId, Time, device::Gap};
+use punchtrail_domain::device::Gap;
 use punchtrail_infra::{directory, fleet};
 use punchtrail_projections::devices::{self, DeviceRow, Report};
+use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

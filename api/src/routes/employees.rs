@@ -1,14 +1,12 @@
 //! People, for operators.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
-    EmployeeId, SiteId, Time,
-    employee::{Employee, EmployeeCommand},
-};
+use punchtrail_domain::employee::{Employee, EmployeeCommand};
 use punchtrail_projections::{
     employees::{self, EmployeeRow},
     roster,
 };
+use punchtrail_protocol::{EmployeeId, SiteId, Time};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

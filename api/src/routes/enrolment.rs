@@ -1,12 +1,12 @@
 //! Enrolment of devices.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use punchtrail_domain::{
+use punchtrail_infra::enrolment::{self, Enrolment, EnrolmentError};
+use punchtrail_protocol::{
     capture::APP_CHARS_MAX,
     signing::{ENROLMENT_TYPE, KeyError, PublicKey, Signature, from_base64url},
     wire::{EnrollRequest, Enrolled, pairing_code},
 };
-use punchtrail_infra::enrolment::{self, Enrolment, EnrolmentError};
 
 use crate::{
     extract::Json,

@@ -2,14 +2,12 @@
 
 use axum::{Json as Answer, extract::State};
 use jiff::civil::Date;
-use punchtrail_domain::{
-    EmployeeId, PunchId,
-    explanation::{Explanation, absence::Absence},
-};
+use punchtrail_domain::explanation::{Explanation, absence::Absence};
 use punchtrail_projections::{
     explanations::{self, AbsenceError, ExplainError},
     timeline,
 };
+use punchtrail_protocol::{EmployeeId, PunchId};
 
 use crate::{after::After, auth::Operator, extract::Place, problem::Refusal, state::App};
 

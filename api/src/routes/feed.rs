@@ -4,13 +4,13 @@
 //! outdated one is found out, and no clock has a part in it.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
+use punchtrail_domain::site::Site;
+use punchtrail_projections::{PunchRow, site_feed};
+use punchtrail_protocol::{
     Position, SiteId, Time,
-    punch::Reason,
-    site::Site,
+    vocabulary::Reason,
     wire::{SitePunch, SitePunches},
 };
-use punchtrail_projections::{PunchRow, site_feed};
 use serde::{Deserialize, de::IntoDeserializer};
 use sqlx::PgPool;
 use utoipa::IntoParams;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
-    Time,
-    capture::{APP_CHARS_MAX, INTEGER_LIMIT},
-    policy::reconnect_spread_ms,
-    wire::{Heartbeat, HeartbeatAnswer},
-};
 use punchtrail_infra::reports;
 use punchtrail_projections::roster;
+use punchtrail_protocol::{
+    Time,
+    capture::{APP_CHARS_MAX, INTEGER_LIMIT},
+    spread::reconnect_ms,
+    wire::{Heartbeat, HeartbeatAnswer},
+};
 
 use crate::{
     admission::Calling, auth::DeliveringDevice, extract::Json, problem::Refusal, state::App,
@@ -34,7 +34,7 @@ pub async fn take(
     let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
     let acked_through = recorded.await?;
     let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
-    let start = reconnect_spread_ms(device.id(), policy.reconnect_spread_s);
+    let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
     let next_batch_after_ms =
         app.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
     let commands = false;

@@ -1,7 +1,8 @@
 //! The ledger itself: its head, its checkpoints, its events as they are.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{AggregateType, Position, Recorded, Time};
+use punchtrail_domain::{AggregateType, Recorded};
+use punchtrail_protocol::{Position, Time};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

@@ -17,7 +17,7 @@ pub mod roster;
 pub mod sites;
 pub mod timecards;
 
-use punchtrail_domain::Position;
+use punchtrail_protocol::Position;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -6,8 +6,8 @@ use axum::{
     http::StatusCode,
 };
 use http_body_util::BodyExt;
-use punchtrail_domain::{Digest, wire::PHOTO_BYTES_MAX};
 use punchtrail_infra::photos::PhotoUpload;
+use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 
 use crate::{
     auth::DeliveringDevice,

@@ -2,15 +2,17 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::{
-    AggregateType, DeviceId, EmployeeId, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
-    punch::{PunchCommand, RejectionReason, Standing},
+    AggregateType,
+    punch::{PunchCommand, RejectionReason},
 };
 use punchtrail_infra::{directory, rulings};
 use punchtrail_projections::{
     PunchRow,
     page::Order,
     timeline::{self, Filter, Key},
+};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -306,7 +308,7 @@ impl RulingBody {
         }
     }
 
-    fn command(&self, note: Option<punchtrail_domain::Digest>) -> PunchCommand {
+    fn command(&self, note: Option<punchtrail_protocol::Digest>) -> PunchCommand {
         match self.decision {
             RulingKind::Accept => PunchCommand::Accept { note },
             RulingKind::Reject => {

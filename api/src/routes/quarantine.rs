@@ -2,9 +2,6 @@
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use punchtrail_domain::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
-};
 use punchtrail_infra::{
     directory, quarantine as kept,
     rulings::{self, Admission},
@@ -12,6 +9,9 @@ use punchtrail_infra::{
 use punchtrail_projections::{
     page::Order,
     quarantine::{self, ItemRow, ItemState},
+};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

@@ -4,12 +4,12 @@
 //! the walk began with, and a page of another one is refused.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
+use punchtrail_domain::site::Site;
+use punchtrail_projections::roster;
+use punchtrail_protocol::{
     EmployeeId, SiteId,
-    site::Site,
     wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow, PinHash},
 };
-use punchtrail_projections::roster;
 use serde::Deserialize;
 use utoipa::IntoParams;
 

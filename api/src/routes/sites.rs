@@ -2,12 +2,12 @@
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use punchtrail_domain::{
-    SiteId, Time,
     policy::Policy,
     site::{Site, SiteCommand, SiteError},
 };
 use punchtrail_infra::{directory, enrolment, ledger::ExecuteError};
 use punchtrail_projections::sites::{self, SiteRow};
+use punchtrail_protocol::{SiteId, Time};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -2,7 +2,7 @@
 
 use axum::{Json as Answer, extract::State};
 use jiff::civil::Date;
-use punchtrail_domain::{EmployeeId, PunchId, SiteId, Time, timecard::Timecard};
+use punchtrail_domain::timecard::Timecard;
 use punchtrail_infra::directory;
 use punchtrail_projections::{
     PunchRow,
@@ -10,6 +10,7 @@ use punchtrail_projections::{
     timecards::{self, PersonCards, TimecardsError},
     timeline::{self, Filter, Key},
 };
+use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

@@ -10,14 +10,7 @@
 use std::{path::PathBuf, process::Stdio};
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    punch::Clock,
-    quarantine::QuarantineCode,
-    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
-    wire::BatchItem,
-};
+use punchtrail_domain::punch::Clock;
 use punchtrail_infra::{
     checkpoint::{Checkpoints, Folder},
     deployment::Deployment,
@@ -25,6 +18,13 @@ use punchtrail_infra::{
     ledger::{Delivery, DeliveryItem, Ledger, Metadata},
     postgres::Pools,
     testing::TestDatabase,
+};
+use punchtrail_protocol::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    vocabulary::QuarantineCode,
+    wire::BatchItem,
 };
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection};

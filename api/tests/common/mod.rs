@@ -13,10 +13,7 @@ use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use punchtrail_api::server::{ServeOptions, Server};
 use punchtrail_domain::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
     employee::{DirectoryField, Employee, EmployeeCommand},
-    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{
@@ -26,6 +23,11 @@ use punchtrail_infra::{
     ledger::{Ledger, Metadata, SideWrite},
     postgres::Pools,
     testing::TestDatabase,
+};
+use punchtrail_protocol::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinHandle};

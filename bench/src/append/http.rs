@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     signing::to_base64url,
     wire::{BatchAnswer, BatchItem, BatchRequest, ItemStatus},
 };

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
-use punchtrail_domain::{Digest, PunchId, Time, punch::Clock, recorded::Actor, wire::BatchItem};
+use punchtrail_domain::{punch::Clock, recorded::Actor};
 use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata};
+use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
 use sqlx::postgres::PgPoolCopyExt;
 
 use super::rate;

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{DeviceId, EmployeeId, Time, capture::Capture, signing::Signature};
+use punchtrail_protocol::{DeviceId, EmployeeId, Time, capture::Capture, signing::Signature};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use uuid::Uuid;
 

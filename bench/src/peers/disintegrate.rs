@@ -20,11 +20,8 @@ use disintegrate::{
     Decision, DecisionError, Event, NoSnapshot, StateMutate, StateQuery, serde::json::Json,
 };
 use disintegrate_postgres::{Error as StoreError, Migrator, PgDecisionMaker, PgEventStore};
-use punchtrail_domain::{
-    DeviceId, Digest, Time,
-    punch::{Basis, Clock, PunchError, PunchEvent},
-    signing::Signature,
-};
+use punchtrail_domain::punch::{Basis, Clock, PunchError, PunchEvent};
+use punchtrail_protocol::{DeviceId, Digest, Time, signing::Signature};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;

@@ -9,7 +9,8 @@ pub mod postgres_es;
 use std::{future::Future, time::Instant};
 
 use anyhow::ensure;
-use punchtrail_domain::{PunchId, punch::PunchEvent};
+use punchtrail_domain::punch::PunchEvent;
+use punchtrail_protocol::PunchId;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},

@@ -4,9 +4,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use punchtrail_device::fleet::{self, Misbehaviour, Pairing, Plan, Progress};
-use punchtrail_domain::SiteId;
+use punchtrail_protocol::SiteId;
 use zeroize::Zeroizing;
+
+use punchtrail_device::fleet::{self, Misbehaviour, Pairing, Plan, Progress};
 
 use super::{say, stop_on_signal};
 

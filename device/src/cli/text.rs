@@ -5,7 +5,7 @@ use punchtrail_device::{
     capture::Notice,
     status::{IdentityStatus, Status},
 };
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 
 /// A punch that is on disk.
 pub fn confirmed(punch: &Confirmation) -> String {

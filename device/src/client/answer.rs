@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punchtrail_domain::wire::Problem;
+use punchtrail_protocol::wire::Problem;
 use reqwest::{
     Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},

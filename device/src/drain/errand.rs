@@ -1,9 +1,12 @@
 //! Doing one errand: the call, and what its answer changes in the store, in one transaction.
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, Time,
     signing::to_base64url,
-    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, Heartbeat, HeartbeatAnswer, ItemStatus},
+    wire::{
+        BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer,
+        ItemStatus,
+    },
 };
 use tokio::time::Instant;
 
@@ -154,7 +157,7 @@ impl Device {
         let window_s = contact
             .policy
             .as_ref()
-            .map_or_else(|| manifest::default_policy().restore_window_s, |p| p.restore_window_s);
+            .map_or_else(|| DevicePolicy::default().restore_window_s, |p| p.restore_window_s);
         let forgotten = outbox::forget(write, identity.id, server_time, window_s).await?;
         for digest in photos::forget(write, identity.id, server_time, window_s).await? {
             self.folder.forget_photo(digest)?;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use punchtrail_domain::{DeviceId, policy::reconnect_spread_ms, wire::DevicePolicy};
+use punchtrail_protocol::{DeviceId, spread::reconnect_ms, wire::DevicePolicy};
 use tokio::time::Instant;
 
 use crate::{
@@ -222,7 +222,7 @@ impl Lane {
         self.answered();
         if !self.in_contact {
             self.in_contact = true;
-            let spread_ms = reconnect_spread_ms(self.device, policy.reconnect_spread_s);
+            let spread_ms = reconnect_ms(self.device, policy.reconnect_spread_s);
             self.spread_until = now + Duration::from_millis(spread_ms);
         }
         self.reported = heard.reported;
@@ -275,7 +275,7 @@ impl Lane {
     pub fn walked(&mut self, policy: &DevicePolicy, now: Instant) {
         self.answered();
         self.walk_due = false;
-        let spread_ms = reconnect_spread_ms(self.device, policy.reconnect_spread_s);
+        let spread_ms = reconnect_ms(self.device, policy.reconnect_spread_s);
         self.spread_until = self.spread_until.min(now + Duration::from_millis(spread_ms));
         let interval = Duration::from_secs(u64::from(policy.heartbeat_s));
         self.heartbeat_at = self.heartbeat_at.min(now + interval);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, SiteId,
     capture::{Capture, IdentifiedBy, PunchKind},
     wire::ManifestRow,
@@ -223,7 +223,7 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
-    use punchtrail_domain::EmployeeId;
+    use punchtrail_protocol::EmployeeId;
     use uuid::Uuid;
 
     use super::*;

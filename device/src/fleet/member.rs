@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     EmployeeId, Time,
     wire::{BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer, ItemStatus},
 };
@@ -113,7 +113,7 @@ impl Member {
             oldest: backlog.oldest,
             behaviour,
             people,
-            policy: contact.policy.unwrap_or_else(manifest::default_policy),
+            policy: contact.policy.unwrap_or_default(),
             roster: stale.or(contact.roster),
             drained: None,
             finished: false,

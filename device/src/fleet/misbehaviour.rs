@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     signing::{CAPTURE_TYPE, sign, to_base64url},
     wire::BatchItem,
 };

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use punchtrail_domain::SiteId;
+use punchtrail_protocol::SiteId;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use zeroize::Zeroizing;
 

@@ -4,7 +4,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use punchtrail_domain::Time;
+use punchtrail_protocol::Time;
 use serde::Serialize;
 
 pub(super) use self::text::grouped;

@@ -6,7 +6,7 @@
 use std::{future::Future, sync::Arc, sync::Mutex};
 
 use futures::{StreamExt, stream};
-use punchtrail_domain::SiteId;
+use punchtrail_protocol::SiteId;
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;

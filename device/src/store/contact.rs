@@ -1,6 +1,6 @@
 //! What the server last told an identity, and how the last try to reach it went.
 
-use punchtrail_domain::{BootId, Time, wire::DevicePolicy};
+use punchtrail_protocol::{BootId, Time, wire::DevicePolicy};
 use sqlx::Row;
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};

@@ -1,6 +1,6 @@
 //! PIN guesses, so that they can be counted across processes and restarts.
 
-use punchtrail_domain::EmployeeId;
+use punchtrail_protocol::EmployeeId;
 
 use super::{Db, StoreError, from_stored, to_stored};
 use crate::clock::Moment;

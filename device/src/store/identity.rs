@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{DeviceId, Digest, OrgId, SiteId, Time};
+use punchtrail_protocol::{DeviceId, Digest, OrgId, SiteId, Time};
 use sqlx::{Row, sqlite::SqliteRow};
 use zeroize::Zeroizing;
 

@@ -1,6 +1,6 @@
 //! The outbox: captures, from the commit that confirmed them to the day they may be forgotten.
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     Digest, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
 };
 use sqlx::{QueryBuilder, Row, Sqlite};

@@ -1,6 +1,6 @@
 //! Photos that captures name: which wait, which the server has. The bytes are files in the folder.
 
-use punchtrail_domain::{Digest, Time};
+use punchtrail_protocol::{Digest, Time};
 use sqlx::Row;
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};

@@ -1,6 +1,6 @@
 //! The manifest as it is held: who works at the current site.
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     EmployeeId,
     wire::{DevicePolicy, ManifestRow},
 };

@@ -19,7 +19,7 @@ use axum::{
     routing::{get, post, put},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use punchtrail_domain::{
+use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
     capture::Capture,
     signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url},
@@ -172,7 +172,7 @@ impl StandIn {
             reconnect_spread_s: 0,
             heartbeat_s: 300,
             punches_per_minute: 60_000,
-            ..punchtrail_device::manifest::default_policy()
+            ..DevicePolicy::default()
         };
         let ledger = Arc::new(Mutex::new(Ledger {
             org: OrgId(Uuid::new_v4()),

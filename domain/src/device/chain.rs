@@ -1,8 +1,9 @@
 //! A device's chain as it is walked in the ledger's order: what is missing, what was used twice, which
 //! link doesn't hold. Facts about the device; none of them refers a punch but a number used twice.
 
+use punchtrail_protocol::Digest;
+
 use super::{DeviceEvent, Gap, without};
-use crate::Digest;
 
 /// How far a device's chain was walked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

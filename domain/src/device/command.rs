@@ -1,7 +1,8 @@
 //! What may be asked of a device.
 
+use punchtrail_protocol::{OrgId, SiteId, Time, signing::PublicKey};
+
 use super::DeviceEvent;
-use crate::{OrgId, SiteId, Time, signing::PublicKey};
 
 /// A command to a device.
 #[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]

@@ -1,9 +1,9 @@
 //! What can happen to a device.
 
+use punchtrail_protocol::{Digest, OrgId, PunchId, SiteId, Time, signing::PublicKey};
 use serde::{Deserialize, Serialize};
 
 use super::Gap;
-use crate::{Digest, OrgId, PunchId, SiteId, Time, signing::PublicKey};
 
 /// An event of a device. Past tense, versioned, never edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod event;
 
+use punchtrail_protocol::{OrgId, SiteId, Time, signing::PublicKey};
 use serde::{Deserialize, Serialize};
 
 pub use chain::{Chain, Seen};
@@ -15,7 +16,7 @@ pub use command::DeviceCommand;
 pub use error::DeviceError;
 pub use event::DeviceEvent;
 
-use crate::{OrgId, SiteId, Time, aggregate::aggregate, signing::PublicKey};
+use crate::aggregate::aggregate;
 
 /// A device as its events make it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

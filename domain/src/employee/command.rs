@@ -1,7 +1,8 @@
 //! What may be asked of an employee.
 
+use punchtrail_protocol::{SiteId, Time};
+
 use super::DirectoryField;
-use crate::{SiteId, Time};
 
 /// A command to an employee.
 #[derive(Debug, Clone, PartialEq, Eq)]

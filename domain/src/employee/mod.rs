@@ -5,13 +5,14 @@ mod command;
 mod error;
 mod event;
 
+use punchtrail_protocol::{SiteId, Time};
 use serde::{Deserialize, Serialize};
 
 pub use command::EmployeeCommand;
 pub use error::EmployeeError;
 pub use event::{DirectoryField, EmployeeEvent};
 
-use crate::{SiteId, Time, aggregate::aggregate};
+use crate::aggregate::aggregate;
 
 /// An employee as the events make one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

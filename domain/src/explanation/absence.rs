@@ -7,13 +7,13 @@
 //! knows the time.
 
 use jiff::{civil::Date, tz::TimeZone};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
 use serde::Serialize;
 
 use super::{LastReport, Names, Place, english};
-use crate::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, device::Gap,
-    punch::Standing,
-};
+use crate::device::Gap;
 
 /// What is known of a worker's day.
 #[derive(Debug, Clone)]

@@ -19,15 +19,17 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::PunchKind,
+    vocabulary::{QuarantineCode, Standing},
+};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    DeviceId, EmployeeId, Position, PunchId, Recorded, SiteId, Time,
-    capture::PunchKind,
+    Recorded,
     device::{DeviceEvent, Gap},
-    punch::Standing,
-    quarantine::QuarantineCode,
     recorded::Undecodable,
 };
 
@@ -230,7 +232,7 @@ impl Account {
         self.0.sites()
     }
     /// The quarantined item that the punch was admitted from.
-    pub fn quarantine(&self) -> Option<crate::Digest> {
+    pub fn quarantine(&self) -> Option<punchtrail_protocol::Digest> {
         self.0.quarantine
     }
     /// The operators' keys that had a part in it.

@@ -1,13 +1,15 @@
 //! The steps of an explanation as data: codes, numbers, ids and digests. Never names or free text.
 
+use punchtrail_protocol::{
+    DeviceId, Digest, Position, PunchId, Time,
+    capture::{IdentifiedBy, PunchKind},
+    vocabulary::QuarantineCode,
+};
 use serde::Serialize;
 
 use crate::{
-    DeviceId, Digest, Position, PunchId, Time,
-    capture::{IdentifiedBy, PunchKind},
     device::Gap,
     punch::{Anomaly, Basis, Clock, RejectionReason},
-    quarantine::QuarantineCode,
     recorded::Actor,
 };
 

@@ -1,6 +1,11 @@
 //! From events to steps. No words here, and no names.
 
 use cqrs_es::Aggregate;
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::{Capture, PunchKind},
+    vocabulary::Standing,
+};
 use uuid::Uuid;
 
 use super::{
@@ -11,10 +16,9 @@ use super::{
     },
 };
 use crate::{
-    DeviceId, Digest, EmployeeId, Event, Position, PunchId, Recorded, SiteId, Time,
-    capture::{Capture, PunchKind},
+    Event, Recorded,
     device::{DeviceEvent, Gap},
-    punch::{self, Anomaly, Clock, Punch, PunchEvent, Standing},
+    punch::{self, Anomaly, Clock, Punch, PunchEvent},
     recorded::{Actor, Undecodable},
 };
 

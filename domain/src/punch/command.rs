@@ -1,11 +1,12 @@
 //! What may be asked of a punch.
 
-use crate::{
+use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, SiteId, Time,
     capture::{CaptureText, PunchKind},
-    punch::{Anomaly, Clock, RejectionReason},
     signing::Signature,
 };
+
+use crate::punch::{Anomaly, Clock, RejectionReason};
 
 /// A command to a punch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, PunchId, SiteId, Time,
     capture::{CaptureText, PunchKind},
     signing::Signature,
+    vocabulary::Reason,
 };
 
 /// An event of a punch. Past tense, versioned, never edited.
@@ -178,43 +179,6 @@ pub enum Anomaly {
         /// How much earlier, in milliseconds.
         apart_ms: i64,
     },
-}
-
-/// The code of an [`Anomaly`]: why a punch was referred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is named as its anomaly, which says what it means")]
-pub enum Reason {
-    NearDuplicate,
-    ClockSuspect,
-    InFuture,
-    Fork,
-    UnknownBadge,
-    UnknownEmployee,
-    DepartedWorker,
-    RevokedDevice,
-    BeyondLookback,
-    TwoSites,
-}
-
-impl Reason {
-    /// The code as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NearDuplicate => "near_duplicate",
-            Self::ClockSuspect => "clock_suspect",
-            Self::InFuture => "in_future",
-            Self::Fork => "fork",
-            Self::UnknownBadge => "unknown_badge",
-            Self::UnknownEmployee => "unknown_employee",
-            Self::DepartedWorker => "departed_worker",
-            Self::RevokedDevice => "revoked_device",
-            Self::BeyondLookback => "beyond_lookback",
-            Self::TwoSites => "two_sites",
-        }
-    }
 }
 
 impl Anomaly {

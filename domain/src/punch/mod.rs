@@ -8,70 +8,18 @@ mod command;
 mod error;
 mod event;
 
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, SiteId, Time,
+    capture::{Capture, CaptureText, PunchKind},
+    vocabulary::{Reason, Standing},
+};
 use serde::{Deserialize, Serialize};
 
 pub use command::PunchCommand;
 pub use error::PunchError;
-pub use event::{Anomaly, Basis, Clock, PunchEvent, Reason, RejectionReason};
+pub use event::{Anomaly, Basis, Clock, PunchEvent, RejectionReason};
 
-use crate::{
-    DeviceId, Digest, EmployeeId, SiteId, Time,
-    aggregate::aggregate,
-    capture::{Capture, CaptureText, PunchKind},
-};
-
-/// Where a punch stands.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// In the ledger, not yet judged. Counts provisionally.
-    #[default]
-    Recorded,
-    /// Counts.
-    Accepted,
-    /// Waits for a person. Counts provisionally.
-    Referred,
-    /// Does not count.
-    Rejected,
-    /// Taken out of the count.
-    Voided,
-}
-
-impl Standing {
-    /// The standing as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Recorded => "recorded",
-            Self::Accepted => "accepted",
-            Self::Referred => "referred",
-            Self::Rejected => "rejected",
-            Self::Voided => "voided",
-        }
-    }
-
-    /// Whether the punch counts, at least provisionally.
-    pub const fn counts(self) -> bool {
-        matches!(self, Self::Recorded | Self::Accepted | Self::Referred)
-    }
-}
-
-impl std::str::FromStr for Standing {
-    type Err = UnknownStanding;
-    fn from_str(text: &str) -> Result<Self, UnknownStanding> {
-        [Self::Recorded, Self::Accepted, Self::Referred, Self::Rejected, Self::Voided]
-            .into_iter()
-            .find(|standing| standing.as_str() == text)
-            .ok_or(UnknownStanding)
-    }
-}
-
-/// A text that names no standing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a standing is one of `recorded`, `accepted`, `referred`, `rejected`, `voided`")]
-pub struct UnknownStanding;
+use crate::aggregate::aggregate;
 
 /// A punch as its events make it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -191,7 +139,7 @@ impl Punch {
     fn record(
         &self,
         capture: CaptureText,
-        signature: crate::signing::Signature,
+        signature: punchtrail_protocol::signing::Signature,
         device: DeviceId,
         received_at: Time,
         clock: Clock,
@@ -303,7 +251,7 @@ aggregate!(Punch, "punch", PunchCommand, PunchEvent, PunchError, {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{capture::tests::EXAMPLE, signing::Signature};
+    use punchtrail_protocol::{signing::Signature, testing::EXAMPLE};
 
     fn record(capture: &str) -> PunchCommand {
         PunchCommand::Record {

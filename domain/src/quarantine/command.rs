@@ -1,7 +1,7 @@
 //! What may be asked of a quarantined item.
 
-use super::QuarantineCode;
-use crate::{DeviceId, Digest, PunchId, Time};
+use punchtrail_protocol::vocabulary::QuarantineCode;
+use punchtrail_protocol::{DeviceId, Digest, PunchId, Time};
 
 /// A command to a quarantined item.
 #[derive(Debug, Clone, PartialEq, Eq)]

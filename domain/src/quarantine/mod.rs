@@ -7,13 +7,14 @@ mod command;
 mod error;
 mod event;
 
+use punchtrail_protocol::{DeviceId, Digest, PunchId, Time, vocabulary::QuarantineCode};
 use serde::{Deserialize, Serialize};
 
 pub use command::QuarantineCommand;
 pub use error::QuarantineError;
-pub use event::{QuarantineCode, QuarantineEvent};
+pub use event::QuarantineEvent;
 
-use crate::{DeviceId, Digest, PunchId, Time, aggregate::aggregate};
+use crate::aggregate::aggregate;
 
 /// A quarantined item as its events make it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

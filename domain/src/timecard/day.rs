@@ -5,9 +5,9 @@
 //! punch on an earlier day.
 
 use jiff::civil::Date;
+use punchtrail_protocol::Time;
 
 use super::{MILLIS_PER_S, TimecardPolicy};
-use crate::Time;
 
 /// The business day that `at` belongs to.
 #[must_use]

@@ -24,11 +24,11 @@ mod totals;
 use jiff::SignedDuration;
 use jiff::civil::{self, Date};
 use jiff::tz::TimeZone;
+use punchtrail_protocol::capture::PunchKind;
+use punchtrail_protocol::{PunchId, SiteId, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::capture::PunchKind;
 use crate::policy::Policy;
-use crate::{PunchId, SiteId, Time};
 
 pub use day::{business_day, day_bounds, days_touched, punches_needed};
 pub use pairing::timecards;

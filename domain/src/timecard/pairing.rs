@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
+use punchtrail_protocol::capture::PunchKind;
+use punchtrail_protocol::{SiteId, Time};
 
 use super::{
     CountedAs, MILLIS_PER_S, Mark, Segment, SegmentKind, Timecard, TimecardPolicy, TimecardPunch,
     Totals, Unmatched, UnmatchedCode, business_day,
 };
-use crate::capture::PunchKind;
-use crate::{SiteId, Time};
 
 /// Pairs one person's punches, in any order and at any of the sites whose policies `policy_of`
 /// gives, into one card for each business day that has a punch, in order of days.

@@ -28,7 +28,7 @@ fn punch(kind: PunchKind, effective_at: Time) -> TimecardPunch {
     let name = format!("{kind} {effective_at}");
     TimecardPunch {
         punch: PunchId(Uuid::from_u128(u128::from_be_bytes(
-            crate::Digest::of(name.as_bytes()).0[..16].try_into().unwrap(),
+            punchtrail_protocol::Digest::of(name.as_bytes()).0[..16].try_into().unwrap(),
         ))),
         kind,
         effective_at,

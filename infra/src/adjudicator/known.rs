@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use punchtrail_domain::{
-    AggregateType, DeviceId, Digest, EmployeeId, Event, Position, PunchId, SiteId, Time,
+    AggregateType, Event,
     device::{Chain, DeviceEvent, Gap},
     employee::EmployeeEvent,
     policy::{Neighbour, Person, Policy},
     site::SiteEvent,
 };
+use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
 use sqlx::{PgPool, Row};
 
 use crate::ledger::Feed;

@@ -6,12 +6,15 @@ use std::{
 };
 
 use punchtrail_domain::{
-    AggregateType, DeviceId, Digest, EmployeeId, Event, Position, PunchId, SiteId, Time,
-    capture::{Capture, PunchKind},
+    AggregateType, Event,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
     policy::{self, Facts, Neighbour, Person},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,
+};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::{Capture, PunchKind},
 };
 use sqlx::PgPool;
 

@@ -20,10 +20,10 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
-    Digest, OrgId,
     merkle::Frontier,
     note::{self, Checkpoint, NoteSigner, NoteVerifier},
 };
+use punchtrail_protocol::{Digest, OrgId};
 
 use super::origin;
 

@@ -15,7 +15,8 @@ mod folder;
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::{Digest, OrgId, Position, merkle::Frontier, note::Checkpoint};
+use punchtrail_domain::{merkle::Frontier, note::Checkpoint};
+use punchtrail_protocol::{Digest, OrgId, Position};
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;

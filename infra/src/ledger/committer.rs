@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use punchtrail_domain::Position;
+use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

@@ -1,11 +1,14 @@
 //! What a device delivers, prepared for the committer.
 
 use punchtrail_domain::{
+    punch::{Clock, PunchEvent},
+    quarantine::{QuarantineEvent, item_digest},
+};
+use punchtrail_protocol::{
     DeviceId, Digest, Position, PunchId, Time,
     capture::CaptureText,
-    punch::{Clock, PunchEvent},
-    quarantine::{QuarantineCode, QuarantineEvent, item_digest},
     signing::Signature,
+    vocabulary::QuarantineCode,
     wire::{BatchItem, ItemStatus},
 };
 

@@ -10,9 +10,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use punchtrail_domain::{
-    Event, Position, Recorded, capture::Capture, punch::PunchEvent, recorded::Undecodable,
-};
+use punchtrail_domain::{Event, Recorded, punch::PunchEvent, recorded::Undecodable};
+use punchtrail_protocol::{Position, capture::Capture};
 
 /// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read models
 /// gather and apply while a burst goes on.

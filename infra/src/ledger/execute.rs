@@ -1,7 +1,8 @@
 //! Commands to one aggregate: load, let it decide, append; again when another came first.
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
-use punchtrail_domain::{AggregateType, Position, Recorded};
+use punchtrail_domain::{AggregateType, Recorded};
+use punchtrail_protocol::Position;
 
 use super::{Append, AppendError, Ledger, Metadata, NewEvent, SideWrite, StreamAppend, read};
 

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use punchtrail_domain::{AggregateType, Position, Recorded};
+use punchtrail_domain::{AggregateType, Recorded};
+use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::{
     sync::{Notify, watch},

@@ -1,7 +1,8 @@
 //! What the adjudicator hands to the committer: judgements, what it must remember, and its own place.
 
-use punchtrail_domain::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, device::Chain,
+use punchtrail_domain::device::Chain;
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
 
 use super::StreamAppend;

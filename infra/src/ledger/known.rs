@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use punchtrail_domain::{
-    AggregateType, DeviceId, Digest, Position, PunchId,
-    punch::PunchEvent,
-    quarantine::{QuarantineCode, QuarantineEvent},
-};
+use punchtrail_domain::{AggregateType, punch::PunchEvent, quarantine::QuarantineEvent};
+use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};
 use sqlx::{PgConnection, Row};
 
 use super::{

@@ -35,7 +35,8 @@ mod side;
 
 use std::{borrow::Cow, sync::Arc};
 
-use punchtrail_domain::{AggregateType, Position, punch::PunchEvent};
+use punchtrail_domain::{AggregateType, punch::PunchEvent};
+use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 

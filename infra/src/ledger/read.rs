@@ -1,6 +1,7 @@
 //! Reading events: by position and by stream.
 
-use punchtrail_domain::{AggregateType, Position, Recorded, recorded::Undecodable};
+use punchtrail_domain::{AggregateType, Recorded, recorded::Undecodable};
+use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 
 const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \

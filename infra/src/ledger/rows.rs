@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use punchtrail_domain::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
+use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
 use sqlx::PgConnection;
 
 use super::{Judging, delivery::Link, judging::ADJUDICATOR, known::Progress};

@@ -3,11 +3,10 @@
 //! Everything here is arithmetic on what [`Known`] read; nothing waits, nothing fails half-way. A
 //! caller that is turned away leaves no trace in what the next one sees.
 
-use punchtrail_domain::{
-    AggregateType, DeviceId, Event, Position, PunchId, Recorded,
-    leaf::LEAF_BYTES_MAX,
-    punch::PunchEvent,
-    quarantine::QuarantineCode,
+use punchtrail_domain::{AggregateType, Event, Recorded, leaf::LEAF_BYTES_MAX, punch::PunchEvent};
+use punchtrail_protocol::{
+    DeviceId, Position, PunchId,
+    vocabulary::QuarantineCode,
     wire::{BatchItem, ItemStatus},
 };
 

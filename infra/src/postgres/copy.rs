@@ -3,7 +3,7 @@
 //! One COPY of a batch costs the server less than one multi-row insert of it: no parse of arrays, no
 //! executor between the wire and the table.
 
-use punchtrail_domain::{Digest, Position};
+use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgConnection, postgres::PgCopyIn};
 
 /// Postgres counts microseconds from 2000-01-01T00:00:00Z.

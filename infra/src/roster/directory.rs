@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use punchtrail_domain::{EmployeeId, SiteId};
+use punchtrail_protocol::{EmployeeId, SiteId};
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use punchtrail_domain::capture::BADGE_CHARS_MAX;
+use punchtrail_protocol::capture::BADGE_CHARS_MAX;
 
 use super::{ImportError, RowFault};
 

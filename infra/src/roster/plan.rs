@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use cqrs_es::Aggregate as _;
 use punchtrail_domain::{
-    AggregateType, EmployeeId, Event, SiteId,
+    AggregateType, Event,
     employee::{DirectoryField, Employee, EmployeeCommand},
 };
+use punchtrail_protocol::{EmployeeId, SiteId};
 use uuid::Uuid;
 
 use crate::{

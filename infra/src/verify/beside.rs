@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use punchtrail_domain::{
-    DeviceId, Digest, PunchId, capture::Capture, quarantine::item_digest, signing::Signature,
-};
+use punchtrail_domain::quarantine::item_digest;
+use punchtrail_protocol::{DeviceId, Digest, PunchId, capture::Capture, signing::Signature};
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -123,7 +122,7 @@ impl Named {
                 self.untold += 1;
                 continue;
             };
-            let Some(signature) = punchtrail_domain::signing::from_base64url(signature) else {
+            let Some(signature) = punchtrail_protocol::signing::from_base64url(signature) else {
                 findings.add(altered(*position, "the conflicting capture's signature bytes"));
                 self.untold += 1;
                 continue;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use punchtrail_domain::{
-    Digest, OrgId,
     merkle::Frontier,
     note::{self, NOTE_BYTES_MAX, Name, NoteVerifier},
 };
+use punchtrail_protocol::{Digest, OrgId};
 
 use crate::checkpoint::{Folder, FolderError, Kept, origin};
 

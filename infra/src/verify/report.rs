@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use punchtrail_domain::{DeviceId, Digest, PunchId, device::Gap};
+use punchtrail_domain::device::Gap;
+use punchtrail_protocol::{DeviceId, Digest, PunchId};
 use serde::Serialize;
 
 /// How many findings are described; more are counted. The lowest positions are kept.

@@ -1,7 +1,8 @@
 //! The ledger's rows as they stand, unread: whatever a superuser put there must be reported, not
 //! refused.
 
-use punchtrail_domain::{Digest, Event, Position, Recorded, leaf::Leaf};
+use punchtrail_domain::{Event, Recorded, leaf::Leaf};
+use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 
 /// Positions a page covers. A page of the longest events takes some 130 MB, of usual ones 2 MB.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use punchtrail_domain::{
+use punchtrail_protocol::{
     DeviceId,
     signing::{CAPTURE_TYPE, PublicKey, Signature},
 };

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use punchtrail_domain::{
-    DeviceId, Digest, Event, PunchId,
-    capture::{Capture, CaptureText},
+    Event,
     device::{Device, DeviceEvent},
     merkle::Frontier,
     punch::PunchEvent,
     quarantine::QuarantineEvent,
+};
+use punchtrail_protocol::{
+    DeviceId, Digest, PunchId,
+    capture::{Capture, CaptureText},
     signing::Signature,
 };
 use sqlx::PgPool;

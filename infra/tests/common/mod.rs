@@ -6,21 +6,23 @@ use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
     device::{Device, DeviceCommand},
     employee::{Employee, EmployeeCommand},
     punch::Clock,
-    quarantine::QuarantineCode,
     recorded::Actor,
-    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
     site::{Site, SiteCommand},
-    wire::BatchItem,
 };
 use punchtrail_infra::{
     ledger::{Delivery, DeliveryItem, Ledger, Metadata},
     postgres::Pools,
     testing::TestDatabase,
+};
+use punchtrail_protocol::{
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    capture::{Capture, IdentifiedBy, PunchKind},
+    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    vocabulary::QuarantineCode,
+    wire::BatchItem,
 };
 use uuid::Uuid;
 

@@ -4,12 +4,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
-    AggregateType, DeviceId, Event, Position, SiteId, Time,
+    AggregateType, Event,
     device::{DeviceEvent, Gap, without},
     punch::PunchEvent,
     quarantine::QuarantineEvent,
 };
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

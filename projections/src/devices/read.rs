@@ -1,7 +1,8 @@
 //! Devices as the API shows them.
 
 use jiff_sqlx::Timestamp;
-use punchtrail_domain::{DeviceId, Position, SiteId, Time, device::Gap};
+use punchtrail_domain::device::Gap;
+use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 

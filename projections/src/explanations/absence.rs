@@ -3,7 +3,7 @@
 
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_domain::{
-    AggregateType, DeviceId, EmployeeId, Event, Position, Recorded, SiteId, Time,
+    AggregateType, Event, Recorded,
     device::Gap,
     employee::EmployeeEvent,
     explanation::{
@@ -16,6 +16,7 @@ use punchtrail_domain::{
     timecard::{TimecardPolicy, day_bounds},
 };
 use punchtrail_infra::ledger;
+use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 

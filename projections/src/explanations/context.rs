@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 use punchtrail_domain::{
-    DeviceId, Digest, EmployeeId, Position, SiteId, Time,
     device::{DeviceEvent, Gap},
     explanation::{
         Account, ChainMark, Context, LastReport, MissingNumbers, Names, Place, Quarantined,
@@ -13,6 +12,7 @@ use punchtrail_domain::{
     quarantine::QuarantineEvent,
     site::SiteEvent,
 };
+use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, SiteId, Time};
 use serde::de::DeserializeOwned;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff_sqlx::{Timestamp, ToSqlx};
 use punchtrail_domain::{
-    DeviceId, Event,
+    Event,
     device::{DeviceEvent, Gap},
 };
 use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::DeviceId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

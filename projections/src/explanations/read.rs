@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use punchtrail_domain::{
-    AggregateType, PunchId, Recorded,
+    AggregateType, Recorded,
     explanation::{Account, Explanation},
     recorded::Undecodable,
 };
 use punchtrail_infra::ledger;
+use punchtrail_protocol::PunchId;
 use sqlx::PgPool;
 
 use super::context::{Surroundings, Wanted};

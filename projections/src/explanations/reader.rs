@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use punchtrail_domain::{PunchId, explanation::Explanation};
+use punchtrail_domain::explanation::Explanation;
+use punchtrail_protocol::PunchId;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 

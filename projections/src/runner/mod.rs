@@ -16,8 +16,8 @@ mod task;
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::Position;
 use punchtrail_infra::ledger::Feed;
+use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::{
     sync::{Semaphore, watch},

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::Position;
 use punchtrail_infra::ledger::{Entry, Feed};
+use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::{
     sync::{Semaphore, watch},

@@ -8,8 +8,6 @@ mod world;
 use std::{sync::Arc, time::Duration};
 
 use punchtrail_domain::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
     device::{Device, DeviceCommand},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
@@ -21,6 +19,9 @@ use punchtrail_infra::{adjudicator::Adjudicator, ledger::Metadata};
 use punchtrail_projections::{
     Projection, Projections,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
+};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::PgPool;

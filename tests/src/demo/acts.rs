@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use punchtrail_domain::{
+use punchtrail_protocol::{
     BootId, EmployeeId,
     capture::PunchKind,
     wire::{BatchAnswer, ItemStatus},
@@ -287,7 +287,7 @@ pub async fn send_garbage(
     other.kind = PunchKind::BreakStart;
     let unreadable = kiosk.capture(employee, PunchKind::Out).to_bytes();
     let unreadable = String::from_utf8(unreadable)?.replace(r#""kind":"out""#, r#""kind":"lunch""#);
-    let huge = vec![b' '; punchtrail_domain::capture::CAPTURE_BYTES_MAX + 1];
+    let huge = vec![b' '; punchtrail_protocol::capture::CAPTURE_BYTES_MAX + 1];
     let mut scrambled = kiosk.item(&fine);
     scrambled.capture.replace_range(..2, "%%");
     let answer = kiosk

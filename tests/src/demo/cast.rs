@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context;
 use jiff::{ToSpan, Zoned, civil::Date, tz::TimeZone};
-use punchtrail_domain::capture::PunchKind;
+use punchtrail_protocol::capture::PunchKind;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// A site: name and zone.

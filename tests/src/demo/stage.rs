@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Context;
-use punchtrail_domain::DeviceId;
+use punchtrail_protocol::DeviceId;
 use serde_json::json;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use jiff::{civil::Date, tz::TimeZone};
-use punchtrail_domain::Time;
+use punchtrail_protocol::Time;
 use serde_json::Value;
 
 use super::{

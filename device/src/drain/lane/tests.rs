@@ -1,7 +1,7 @@
+use punchtrail_protocol::wire::DevicePolicy;
 use uuid::Uuid;
 
 use super::*;
-use crate::manifest::default_policy;
 
 const ROLL: f64 = 0.5;
 
@@ -28,10 +28,10 @@ fn connected(policy: &DevicePolicy, now: Instant) -> Lane {
 
 #[test]
 fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let need = Need { waiting: 5, photos: 1 };
-    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    let start = later(now, reconnect_ms(DeviceId(Uuid::from_u128(7)), 60));
     assert_eq!(lane.next(need, &policy, Pace::Steady, now), Next::Wait(start));
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
     assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(200)));
@@ -46,14 +46,14 @@ fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
 
 #[test]
 fn a_heartbeats_answer_can_ask_for_a_pause_longer_than_the_spread() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let need = Need { waiting: 5, photos: 0 };
     let paused = |next_batch_after_ms| Heard { next_batch_after_ms, ..heard(true, false) };
     let (place, sooner) = (later(now, 90_000), later(now, 100));
     lane.heartbeat_answered(paused(90_000), &policy, 0.0, now);
     lane.heartbeat_answered(paused(0), &policy, 0.0, sooner);
-    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    let start = later(now, reconnect_ms(DeviceId(Uuid::from_u128(7)), 60));
     assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Wait(place));
     assert_eq!(lane.next(need, &policy, Pace::Asked, start), Next::Wait(place));
     assert_eq!(lane.next(need, &policy, Pace::Steady, place), Next::Do(Errand::Batch(200)));
@@ -61,7 +61,8 @@ fn a_heartbeats_answer_can_ask_for_a_pause_longer_than_the_spread() {
 
 #[test]
 fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
-    let policy = DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..default_policy() };
+    let policy =
+        DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..DevicePolicy::default() };
     let start = Instant::now();
     let mut lane = connected(&policy, start);
     let (mut waiting, mut now, mut calls) = (1_000u64, start, 0);
@@ -90,7 +91,7 @@ fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
 
 #[test]
 fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let busy = CallError::Busy {
         code: "busy".to_owned(),
@@ -106,7 +107,7 @@ fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
 
 #[test]
 fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
-    let (policy, mut now) = (default_policy(), Instant::now());
+    let (policy, mut now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let need = Need { waiting: 1_000, photos: 0 };
     let mut sizes = Vec::new();
@@ -128,7 +129,7 @@ fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
 
 #[test]
 fn the_servers_pause_between_batches_holds() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     lane.batch_answered(1, 20, 5_000, &policy, now);
     let need = Need { waiting: 1, photos: 0 };
@@ -137,7 +138,7 @@ fn the_servers_pause_between_batches_holds() {
 
 #[test]
 fn when_all_is_delivered_the_server_hears_so_once() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let none = Need::default();
     let floor = later(now, HEARTBEAT_FLOOR_MS);
@@ -149,7 +150,7 @@ fn when_all_is_delivered_the_server_hears_so_once() {
 
 #[test]
 fn a_new_roster_is_walked_before_anything_is_delivered() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     lane.heartbeat_answered(heard(true, true), &policy, 0.0, now);
     let need = Need { waiting: 1, photos: 0 };
@@ -165,10 +166,10 @@ fn a_new_roster_is_walked_before_anything_is_delivered() {
 
 #[test]
 fn a_walk_is_spread_like_deliveries_unless_somebody_waits_for_it() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     lane.heartbeat_answered(heard(false, true), &policy, 0.0, now);
-    let start = later(now, reconnect_spread_ms(DeviceId(Uuid::from_u128(7)), 60));
+    let start = later(now, reconnect_ms(DeviceId(Uuid::from_u128(7)), 60));
     let none = Need::default();
     assert_eq!(lane.next(none, &policy, Pace::Steady, now), Next::Wait(start));
     assert_eq!(lane.next(none, &policy, Pace::Steady, start), Next::Do(Errand::Walk));
@@ -177,7 +178,7 @@ fn a_walk_is_spread_like_deliveries_unless_somebody_waits_for_it() {
 
 #[test]
 fn batches_shrink_with_slow_answers_and_grow_with_quick_ones() {
-    let (policy, now) = (default_policy(), Instant::now());
+    let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     let need = Need { waiting: 1_000, photos: 0 };
     let size = |lane: &mut Lane| match lane.next(need, &policy, Pace::Asked, now) {

@@ -1,12 +1,10 @@
 //! A worker's day, told: what the ledger holds, what is missing, what may still come.
 
+use punchtrail_protocol::{Time, vocabulary::Standing};
+
 use super::{Speaker, report, words};
-use crate::{
-    Time,
-    explanation::absence::{
-        AbsenceFacts, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
-    },
-    punch::Standing,
+use crate::explanation::absence::{
+    AbsenceFacts, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
 };
 
 /// What the ledger says, from events alone.

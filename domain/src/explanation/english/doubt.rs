@@ -1,7 +1,9 @@
 //! The doubts, each in plain words with its numbers.
 
+use punchtrail_protocol::capture::PunchKind;
+
 use super::{Speaker, words::duration};
-use crate::{capture::PunchKind, punch::Anomaly};
+use crate::punch::Anomaly;
 
 /// A doubt as a statement, without a full stop.
 pub(super) fn statement(speaker: &Speaker<'_>, kind: PunchKind, anomaly: &Anomaly) -> String {

@@ -14,9 +14,10 @@ use jiff::{
     civil::Date,
     tz::{Offset, TimeZone},
 };
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time};
 
 use super::{Context, Names, absence::AbsenceFacts, story::Story};
-use crate::{DeviceId, EmployeeId, SiteId, Time, punch::Basis, recorded::Actor};
+use crate::{punch::Basis, recorded::Actor};
 
 /// Whoever tells: knows the names, the zone in which times are told, and the day that is spoken of.
 pub(super) struct Speaker<'a> {

@@ -1,18 +1,20 @@
 //! A punch's steps, told.
 
 use jiff::tz::Offset;
+use punchtrail_protocol::{
+    capture::PunchKind,
+    vocabulary::{QuarantineCode, Standing},
+};
 
 use super::{Speaker, basis, doubt, words};
 use crate::{
-    capture::PunchKind,
     explanation::{
         step::{
             Amendment, ChainFact, Decision, NotChecked, Origin, Receipt, Step, Verification, What,
         },
         story::Story,
     },
-    punch::{Anomaly, Clock, RejectionReason, Standing},
-    quarantine::QuarantineCode,
+    punch::{Anomaly, Clock, RejectionReason},
 };
 
 /// Up to this, a clock is called right, in milliseconds.

@@ -1,7 +1,9 @@
 //! What a device last said of itself, always marked as its report.
 
+use punchtrail_protocol::DeviceId;
+
 use super::{Speaker, words::many};
-use crate::{DeviceId, explanation::LastReport};
+use crate::explanation::LastReport;
 
 /// By the device's last report, how many punches it holds.
 pub(in crate::explanation) fn sentence(

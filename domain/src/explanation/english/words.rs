@@ -1,6 +1,6 @@
 //! Durations, numbers and lists in words.
 
-use crate::capture::{IdentifiedBy, PunchKind};
+use punchtrail_protocol::capture::{IdentifiedBy, PunchKind};
 
 const UNITS: [(u64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
 

@@ -1,10 +1,10 @@
 //! A worker's day: where a punch that never came might be.
 
 use insta::assert_snapshot;
+use punchtrail_protocol::capture::PunchKind;
 
 use super::super::absence::*;
 use super::*;
-use crate::capture::PunchKind;
 
 const BACK: &str = "5f0c7a52-0000-4000-8000-00000000000c";
 

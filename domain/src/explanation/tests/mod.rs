@@ -4,13 +4,12 @@ mod absence;
 mod properties;
 mod situations;
 
+use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMPLE};
+
 use super::*;
 use crate::{
-    Digest, EmployeeId,
-    capture::tests::EXAMPLE,
     punch::{Anomaly, Basis, Clock, PunchEvent},
     recorded::{Actor, AggregateType},
-    signing::Signature,
 };
 
 pub(super) const PUNCH: &str = "0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e";

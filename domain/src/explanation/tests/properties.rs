@@ -1,12 +1,10 @@
 //! What holds of every explanation, whatever the events.
 
 use proptest::prelude::*;
+use punchtrail_protocol::{capture::PunchKind, vocabulary::Reason};
 
 use super::*;
-use crate::{
-    capture::PunchKind,
-    punch::{Reason, RejectionReason},
-};
+use crate::punch::RejectionReason;
 
 /// One of each event that may follow the first two; a new one doesn't compile without being added.
 fn every_event() -> Vec<PunchEvent> {

@@ -1,11 +1,10 @@
 //! A table of situations. What stands here is what people read.
 
 use insta::assert_snapshot;
+use punchtrail_protocol::{capture::PunchKind, vocabulary::QuarantineCode};
 
 use super::*;
-use crate::{
-    capture::PunchKind, device::DeviceEvent, punch::RejectionReason, quarantine::QuarantineCode,
-};
+use crate::{device::DeviceEvent, punch::RejectionReason};
 
 #[test]
 fn accepted_on_policy_after_an_offline_capture() {

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BootId, DeviceId, EmployeeId, OrgId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
-    policy::Policy,
-    punch::{Reason, Standing},
-    quarantine::QuarantineCode,
+    vocabulary::{QuarantineCode, Reason, Standing},
 };
 
 /// The letters of a pairing code: no vowels, so that no word is spelled.
@@ -27,6 +25,9 @@ pub const BATCH_BYTES_MAX: usize = 3 << 20;
 pub const PHOTO_BYTES_MAX: usize = 5 << 20;
 /// The largest body of any other request, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// One day in seconds.
+const DAY_S: u32 = 86_400;
 
 /// A pairing code as a person types it: any case, with or without its hyphen. None if it can't be one.
 pub fn pairing_code(typed: &str) -> Option<String> {
@@ -196,19 +197,20 @@ pub struct DevicePolicy {
     pub languages: Vec<String>,
 }
 
-impl From<&Policy> for DevicePolicy {
-    fn from(policy: &Policy) -> Self {
+impl Default for DevicePolicy {
+    /// What a device does until it has been told, and a site's policy until it is changed.
+    fn default() -> Self {
         Self {
-            batch_max: policy.batch_max,
-            punches_per_minute: policy.punches_per_minute,
-            reconnect_spread_s: policy.reconnect_spread_s,
-            heartbeat_s: policy.heartbeat_s,
-            restore_window_s: policy.restore_window_s,
-            lookback_s: policy.lookback_s,
-            clock_suspect_s: policy.clock_suspect_s,
-            near_duplicate_s: policy.near_duplicate_s,
-            photos: policy.photos,
-            languages: policy.languages.clone(),
+            batch_max: 200,
+            punches_per_minute: 120,
+            reconnect_spread_s: 60,
+            heartbeat_s: 300,
+            restore_window_s: 30 * DAY_S,
+            lookback_s: 30 * DAY_S,
+            clock_suspect_s: 120,
+            near_duplicate_s: 60,
+            photos: false,
+            languages: vec!["en".to_owned()],
         }
     }
 }

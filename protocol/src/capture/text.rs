@@ -95,7 +95,7 @@ impl schemars::JsonSchema for CaptureText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::tests::EXAMPLE;
+    use crate::testing::EXAMPLE;
 
     #[test]
     fn it_is_written_as_the_very_text_and_read_once_for_all_clones() {

@@ -1,0 +1,23 @@
+//! What a device and the server share, and whoever writes a device of their own would use: ids and
+//! time, the capture and its signature, the bodies of requests and answers, the words for what becomes
+//! of a punch. The authority on all of it is `docs/device-protocol.md`.
+//!
+//! Everything here is pure: no I/O, no clock read, no runtime started.
+
+pub mod capture;
+pub mod digest;
+pub mod id;
+pub mod position;
+pub mod signing;
+pub mod spread;
+pub mod strict_json;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod time;
+pub mod vocabulary;
+pub mod wire;
+
+pub use digest::Digest;
+pub use id::{BootId, DeviceId, EmployeeId, OrgId, PunchId, SiteId};
+pub use position::Position;
+pub use time::Time;

@@ -1,0 +1,140 @@
+//! The words that device and server share for what becomes of a punch: where it stands, why it was
+//! referred to a person, why an item could not be taken as one.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a punch stands.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// In the ledger, not yet judged. Counts provisionally.
+    #[default]
+    Recorded,
+    /// Counts.
+    Accepted,
+    /// Waits for a person. Counts provisionally.
+    Referred,
+    /// Does not count.
+    Rejected,
+    /// Taken out of the count.
+    Voided,
+}
+
+impl Standing {
+    /// The standing as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Accepted => "accepted",
+            Self::Referred => "referred",
+            Self::Rejected => "rejected",
+            Self::Voided => "voided",
+        }
+    }
+
+    /// Whether the punch counts, at least provisionally.
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::Recorded | Self::Accepted | Self::Referred)
+    }
+}
+
+impl std::str::FromStr for Standing {
+    type Err = UnknownStanding;
+    fn from_str(text: &str) -> Result<Self, UnknownStanding> {
+        [Self::Recorded, Self::Accepted, Self::Referred, Self::Rejected, Self::Voided]
+            .into_iter()
+            .find(|standing| standing.as_str() == text)
+            .ok_or(UnknownStanding)
+    }
+}
+
+/// A text that names no standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a standing is one of `recorded`, `accepted`, `referred`, `rejected`, `voided`")]
+pub struct UnknownStanding;
+
+/// Why a punch was referred to a person: the code of what was found doubtful about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The same person made a punch of the same kind shortly before.
+    NearDuplicate,
+    /// The device's clock is known to have been off by more than the policy allows.
+    ClockSuspect,
+    /// It claims a time that had not come when it was received.
+    InFuture,
+    /// The device had already used its number for another punch.
+    Fork,
+    /// The badge read is nobody's that the device knew.
+    UnknownBadge,
+    /// The employee is not known to the ledger.
+    UnknownEmployee,
+    /// The worker had left before.
+    DepartedWorker,
+    /// The device was revoked before it was received.
+    RevokedDevice,
+    /// It is older than the policy looks back.
+    BeyondLookback,
+    /// The same person punched at another site too short a time before.
+    TwoSites,
+}
+
+impl Reason {
+    /// The code as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NearDuplicate => "near_duplicate",
+            Self::ClockSuspect => "clock_suspect",
+            Self::InFuture => "in_future",
+            Self::Fork => "fork",
+            Self::UnknownBadge => "unknown_badge",
+            Self::UnknownEmployee => "unknown_employee",
+            Self::DepartedWorker => "departed_worker",
+            Self::RevokedDevice => "revoked_device",
+            Self::BeyondLookback => "beyond_lookback",
+            Self::TwoSites => "two_sites",
+        }
+    }
+}
+
+/// Why an item can't be taken as a punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantineCode {
+    /// The capture is larger than a capture may be.
+    TooLarge,
+    /// Capture or signature is not base64url without padding.
+    BadEncoding,
+    /// The signature does not verify under the key of the device that sent it.
+    BadSignature,
+    /// The JSON or a field breaks a rule.
+    BadCapture,
+    /// The format version is not known here.
+    UnknownVersion,
+    /// The capture names another device than the one that sent it.
+    WrongDevice,
+    /// The capture names another organisation, or a site the device never served.
+    WrongSite,
+}
+
+impl QuarantineCode {
+    /// The code as the wire and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::BadEncoding => "bad_encoding",
+            Self::BadSignature => "bad_signature",
+            Self::BadCapture => "bad_capture",
+            Self::UnknownVersion => "unknown_version",
+            Self::WrongDevice => "wrong_device",
+            Self::WrongSite => "wrong_site",
+        }
+    }
+}
