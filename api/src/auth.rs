@@ -8,7 +8,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use punchtrail_domain::recorded::Actor;
+use punchtrail_domain::log::recorded::Actor;
 use punchtrail_infra::{
     credentials::{self, DeviceAccess, OperatorKey},
     notes::Note,

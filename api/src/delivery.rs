@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use punchtrail_domain::{punch::Clock, recorded::Actor};
+use punchtrail_domain::{log::recorded::Actor, punch::Clock};
 use punchtrail_infra::{
     credentials::DeviceAccess,
     ledger::{Delivery, DeliveryItem, DeliveryOutcome, Metadata},

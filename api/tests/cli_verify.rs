@@ -8,7 +8,7 @@ mod cli_common;
 use cli_common::{Ran, Scene};
 use punchtrail_domain::{
     device::{Device, DeviceCommand, DeviceEvent, Gap},
-    leaf::Leaf,
+    log::leaf::Leaf,
 };
 use punchtrail_infra::ledger::Metadata;
 use serde_json::Value;

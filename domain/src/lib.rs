@@ -8,14 +8,11 @@ mod aggregate;
 pub mod device;
 pub mod employee;
 pub mod explanation;
-pub mod leaf;
-pub mod merkle;
-pub mod note;
+pub mod log;
 pub mod policy;
 pub mod punch;
 pub mod quarantine;
-pub mod recorded;
 pub mod site;
 pub mod timecard;
 
-pub use recorded::{AggregateType, Event, Recorded};
+pub use log::recorded::{AggregateType, Event, Recorded};

@@ -111,7 +111,7 @@ pub async fn enroll(
     let site = open_code(ledger.pool(), code).await?.ok_or(EnrolmentError::CodeInvalid)?;
     let device = DeviceId(Uuid::now_v7());
     let token = Secret::device_token();
-    let metadata = Metadata::new(punchtrail_domain::recorded::Actor::Device(device));
+    let metadata = Metadata::new(punchtrail_domain::log::recorded::Actor::Device(device));
     let command =
         DeviceCommand::Enroll { org, site, key: enrolment.key, app: enrolment.app.clone() };
     let executed = ledger

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use punchtrail_domain::recorded::Actor;
+use punchtrail_domain::log::recorded::Actor;
 use punchtrail_protocol::Digest;
 use sqlx::PgConnection;
 

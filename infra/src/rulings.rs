@@ -4,9 +4,9 @@
 use cqrs_es::Aggregate;
 use punchtrail_domain::{
     AggregateType,
+    log::recorded::Actor,
     punch::{Punch, PunchCommand, PunchError},
     quarantine::{Quarantine, QuarantineCommand, QuarantineError},
-    recorded::Actor,
 };
 use punchtrail_protocol::{
     Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,

@@ -8,7 +8,7 @@ use common::{NOON_MS, World};
 use cqrs_es::{CqrsFramework, EventStore};
 use punchtrail_domain::{
     AggregateType,
-    leaf::Leaf,
+    log::leaf::Leaf,
     punch::{Punch, PunchCommand, PunchEvent, RejectionReason},
     site::{Site, SiteCommand, SiteEvent},
 };

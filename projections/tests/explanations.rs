@@ -15,9 +15,9 @@ use punchtrail_domain::{
         ChainFact, Decision, Explanation, Step, What,
         absence::{Absence, ConclusionCode, Holds},
     },
+    log::recorded::Actor,
     punch::{PunchCommand, RejectionReason},
     quarantine::item_digest,
-    recorded::Actor,
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use jiff::Timestamp;
-use punchtrail_domain::leaf::Leaf;
+use punchtrail_domain::log::leaf::Leaf;
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{Place, Shop, cli::Said, wait::PATIENCE};

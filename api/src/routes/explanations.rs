@@ -67,7 +67,7 @@ impl From<AbsenceError> for Refusal {
     }
 }
 
-fn unreadable(error: &punchtrail_domain::recorded::Undecodable) -> Refusal {
+fn unreadable(error: &punchtrail_domain::log::recorded::Undecodable) -> Refusal {
     tracing::error!(position = %error.position, %error, "an event can't be read");
     Refusal::internal()
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
-use punchtrail_domain::{punch::Clock, recorded::Actor};
+use punchtrail_domain::{log::recorded::Actor, punch::Clock};
 use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata};
 use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
 use sqlx::postgres::PgPoolCopyExt;

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::{
     Recorded,
     device::{DeviceEvent, Gap},
-    recorded::Undecodable,
+    log::recorded::Undecodable,
 };
 
 pub use step::{

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::{
     device::Gap,
+    log::recorded::Actor,
     punch::{Anomaly, Basis, Clock, RejectionReason},
-    recorded::Actor,
 };
 
 /// One thing that happened to a punch, or that has not happened and is worth saying.

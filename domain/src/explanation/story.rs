@@ -18,8 +18,8 @@ use super::{
 use crate::{
     Event, Recorded,
     device::{DeviceEvent, Gap},
+    log::recorded::{Actor, Undecodable},
     punch::{self, Anomaly, Clock, Punch, PunchEvent},
-    recorded::{Actor, Undecodable},
 };
 
 /// A punch as its steps tell it.

@@ -7,7 +7,10 @@ use punchtrail_domain::{
     AggregateType, Event,
     device::{Chain, DeviceEvent, Gap},
     employee::EmployeeEvent,
-    policy::{Neighbour, Person, Policy},
+    policy::{
+        Policy,
+        judging::{Neighbour, Person},
+    },
     site::SiteEvent,
 };
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};

@@ -13,7 +13,7 @@ mod walk;
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::recorded::Undecodable;
+use punchtrail_domain::log::recorded::Undecodable;
 use punchtrail_protocol::Position;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;

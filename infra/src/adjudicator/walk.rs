@@ -8,7 +8,7 @@ use std::{
 use punchtrail_domain::{
     AggregateType, Event,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
-    policy::{self, Facts, Neighbour, Person},
+    policy::judging::{Facts, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,
 };
@@ -202,13 +202,13 @@ impl Walk<'_> {
 
     fn judge(&mut self, facts: &Facts, employee: Option<EmployeeId>) -> Vec<Anomaly> {
         let Some(employee) = employee else {
-            return policy::judge(self.standing.policy(facts.site), facts, &[]).own;
+            return judge(self.standing.policy(facts.site), facts, &[]).own;
         };
         let known = self.neighbours.entry(employee).or_default();
         for neighbour in known.iter_mut() {
             neighbour.voided |= self.voided.contains(&neighbour.punch);
         }
-        let judgement = policy::judge(self.standing.policy(facts.site), facts, known);
+        let judgement = judge(self.standing.policy(facts.site), facts, known);
         let (punch, site, kind, captured_at) =
             (facts.punch, facts.site, facts.kind, facts.captured_at);
         known.push(Neighbour { punch, site, kind, captured_at, voided: false });
@@ -388,7 +388,7 @@ async fn load<A: cqrs_es::Aggregate>(
     let ids: Vec<String> = ids.collect();
     for recorded in feed.streams(kind, &ids).await? {
         let event = serde_json::from_str(&recorded.payload).map_err(|error| {
-            punchtrail_domain::recorded::Undecodable::new(recorded.position, error)
+            punchtrail_domain::log::recorded::Undecodable::new(recorded.position, error)
         })?;
         let (aggregate, sequence) = loaded.entry(recorded.aggregate_id).or_default();
         aggregate.apply(event);

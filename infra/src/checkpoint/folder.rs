@@ -19,9 +19,9 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::{
+use punchtrail_domain::log::{
     merkle::Frontier,
-    note::{self, Checkpoint, NoteSigner, NoteVerifier},
+    signed_note::{self, Checkpoint, NoteSigner, NoteVerifier},
 };
 use punchtrail_protocol::{Digest, OrgId};
 
@@ -257,7 +257,7 @@ impl Folder {
         let note = fs::read_to_string(path).map_err(at(path))?;
         let origin = name(path, &origin(self.org, epoch))?;
         let verifier: NoteVerifier = self.signer(epoch)?.verifier().clone();
-        let checkpoint = note::open_checkpoint(note.as_bytes(), &origin, &[verifier])
+        let checkpoint = signed_note::open_checkpoint(note.as_bytes(), &origin, &[verifier])
             .map_err(|error| damaged(path, error))?;
         Ok(Kept { checkpoint, note })
     }
@@ -292,7 +292,7 @@ impl Folder {
     }
 }
 
-fn name(path: &Path, text: &str) -> Result<note::Name, FolderError> {
+fn name(path: &Path, text: &str) -> Result<signed_note::Name, FolderError> {
     text.parse().map_err(|error| damaged(path, error))
 }
 

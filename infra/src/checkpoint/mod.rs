@@ -15,7 +15,7 @@ mod folder;
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::{merkle::Frontier, note::Checkpoint};
+use punchtrail_domain::log::{merkle::Frontier, signed_note::Checkpoint};
 use punchtrail_protocol::{Digest, OrgId, Position};
 use sqlx::PgPool;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};

@@ -6,7 +6,7 @@ use std::{collections::HashMap, marker::PhantomData};
 use cqrs_es::{
     Aggregate, AggregateError, EventEnvelope, EventStore, persist::EventStoreAggregateContext,
 };
-use punchtrail_domain::{AggregateType, recorded::Actor};
+use punchtrail_domain::{AggregateType, log::recorded::Actor};
 
 use super::{Append, AppendError, Ledger, Metadata, StreamAppend, execute::new_event, read};
 

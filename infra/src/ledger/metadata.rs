@@ -1,6 +1,6 @@
 //! Who caused an event, and by what request: a flat JSON object of strings, as cqrs-es has it.
 
-use punchtrail_domain::recorded::Actor;
+use punchtrail_domain::log::recorded::Actor;
 
 /// An event's metadata. It never holds names, tokens or free text.
 #[derive(Debug, Clone, PartialEq, Eq)]

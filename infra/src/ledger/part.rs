@@ -1,6 +1,6 @@
 //! What a caller brings to the committer, and the leaf that each of its events becomes.
 
-use punchtrail_domain::{Recorded, leaf::Leaf};
+use punchtrail_domain::{Recorded, log::leaf::Leaf};
 
 use super::{Append, Delivery, Judging, NewEvent, StreamAppend};
 

@@ -1,6 +1,6 @@
 //! Reading events: by position and by stream.
 
-use punchtrail_domain::{AggregateType, Recorded, recorded::Undecodable};
+use punchtrail_domain::{AggregateType, Recorded, log::recorded::Undecodable};
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 

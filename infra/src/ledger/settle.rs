@@ -3,7 +3,9 @@
 //! Everything here is arithmetic on what [`Known`] read; nothing waits, nothing fails half-way. A
 //! caller that is turned away leaves no trace in what the next one sees.
 
-use punchtrail_domain::{AggregateType, Event, Recorded, leaf::LEAF_BYTES_MAX, punch::PunchEvent};
+use punchtrail_domain::{
+    AggregateType, Event, Recorded, log::leaf::LEAF_BYTES_MAX, punch::PunchEvent,
+};
 use punchtrail_protocol::{
     DeviceId, Position, PunchId,
     vocabulary::QuarantineCode,
@@ -294,7 +296,7 @@ impl Progress {
 }
 
 fn policy() -> Metadata {
-    Metadata::new(punchtrail_domain::recorded::Actor::Policy)
+    Metadata::new(punchtrail_domain::log::recorded::Actor::Policy)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use punchtrail_domain::{
+use punchtrail_domain::log::{
     merkle::Frontier,
-    note::{self, NOTE_BYTES_MAX, Name, NoteVerifier},
+    signed_note::{self, NOTE_BYTES_MAX, Name, NoteVerifier},
 };
 use punchtrail_protocol::{Digest, OrgId};
 
@@ -137,7 +137,7 @@ fn read_elsewhere(
         }
         let vkey = folder.vkey(epoch).map_err(|error| error.to_string())?;
         let verifier: NoteVerifier = vkey.parse().map_err(|error| format!("{error}"))?;
-        let checkpoint = note::open_checkpoint(text.as_bytes(), &name, &[verifier])
+        let checkpoint = signed_note::open_checkpoint(text.as_bytes(), &name, &[verifier])
             .map_err(|error| error.to_string())?;
         return Ok(Claim { size: checkpoint.size, root: checkpoint.root, epoch });
     }

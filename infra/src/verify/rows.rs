@@ -1,7 +1,7 @@
 //! The ledger's rows as they stand, unread: whatever a superuser put there must be reported, not
 //! refused.
 
-use punchtrail_domain::{Event, Recorded, leaf::Leaf};
+use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
 use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 

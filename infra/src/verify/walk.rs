@@ -5,7 +5,7 @@ use std::sync::Arc;
 use punchtrail_domain::{
     Event,
     device::{Device, DeviceEvent},
-    merkle::Frontier,
+    log::merkle::Frontier,
     punch::PunchEvent,
     quarantine::QuarantineEvent,
 };

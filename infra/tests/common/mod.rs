@@ -8,8 +8,8 @@ use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
     device::{Device, DeviceCommand},
     employee::{Employee, EmployeeCommand},
+    log::recorded::Actor,
     punch::Clock,
-    recorded::Actor,
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{

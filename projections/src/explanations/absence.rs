@@ -10,8 +10,8 @@ use punchtrail_domain::{
         LastReport, Names, Place,
         absence::{self, Absence, AbsenceFacts, DayPunch, DeviceFacts, MissingRun},
     },
+    log::recorded::Undecodable,
     policy::Policy,
-    recorded::Undecodable,
     site::SiteEvent,
     timecard::{TimecardPolicy, day_bounds},
 };

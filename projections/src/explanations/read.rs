@@ -5,7 +5,7 @@ use std::sync::Arc;
 use punchtrail_domain::{
     AggregateType, Recorded,
     explanation::{Account, Explanation},
-    recorded::Undecodable,
+    log::recorded::Undecodable,
 };
 use punchtrail_infra::ledger;
 use punchtrail_protocol::PunchId;

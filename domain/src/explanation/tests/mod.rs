@@ -8,8 +8,8 @@ use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMP
 
 use super::*;
 use crate::{
+    log::recorded::{Actor, AggregateType},
     punch::{Anomaly, Basis, Clock, PunchEvent},
-    recorded::{Actor, AggregateType},
 };
 
 pub(super) const PUNCH: &str = "0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e";

@@ -11,7 +11,7 @@
 use punchtrail_protocol::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::merkle;
+use crate::log::merkle;
 
 /// What every leaf begins with, after its length.
 pub const LEAF_TAG: &str = "punchtrail.event.v1";

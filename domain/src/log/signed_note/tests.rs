@@ -56,14 +56,14 @@ fn the_checkpoint_of_the_specification_is_read_and_written() {
 /// Computed and signed by Python's hashlib and cryptography, not by this crate.
 #[test]
 fn the_worked_example_of_the_documentation_is_ours_to_the_letter() {
-    let page = include_str!("../../../docs/ledger-format.md");
+    let page = include_str!("../../../../docs/ledger-format.md");
     let rows = page.split("```csv\n").nth(1).unwrap().split("```").next().unwrap();
     let leaves: Vec<Digest> =
         rows.lines().map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
     let checkpoint = Checkpoint {
         origin: "punchtrail.example.com/1".parse().unwrap(),
         size: leaves.len() as u64,
-        root: crate::merkle::root_of(leaves),
+        root: crate::log::merkle::root_of(leaves),
     };
     assert_eq!(checkpoint.size, 3);
     assert!(page.contains(&format!("`{}`", checkpoint.root)));

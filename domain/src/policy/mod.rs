@@ -1,0 +1,139 @@
+//! The site's policy: the values by which punches are captured, delivered and judged, and their ranges.
+//! How a punch is judged by them is in [`judging`].
+
+pub mod judging;
+
+use punchtrail_protocol::wire::DevicePolicy;
+use serde::{Deserialize, Serialize};
+
+/// One day in seconds.
+const DAY_S: u32 = 86_400;
+
+/// How punches at a site are captured, delivered and judged. Durations are in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The most items a device puts into one batch, 1 to 500.
+    pub batch_max: u32,
+    /// The rate at which a device drains, punches a minute, 1 to 60,000.
+    pub punches_per_minute: u32,
+    /// Over how long devices spread their first sync after a reconnect, 0 to 3,600.
+    pub reconnect_spread_s: u32,
+    /// How often a device reports, 5 to 86,400.
+    pub heartbeat_s: u32,
+    /// How long a device keeps what was acknowledged, 1 day to 1 year.
+    pub restore_window_s: u32,
+    /// Punches older than this on receipt are referred, 1 hour to 1 year.
+    pub lookback_s: u32,
+    /// A clock known to be off by more than this is suspect, 1 to 86,400.
+    pub clock_suspect_s: u32,
+    /// Two punches of one person and kind within this time are near-duplicates, 0 (off) to 3,600.
+    pub near_duplicate_s: u32,
+    /// Punches of one person at two sites within this time are doubted, 0 (off) to 86,400.
+    pub travel_s: u32,
+    /// Whether photos are taken.
+    pub photos: bool,
+    /// The kiosk's languages (BCP 47), the first is the default; 1 to 16.
+    pub languages: Vec<String>,
+    /// When the business day starts, in minutes after midnight, 0 to 1,439.
+    pub day_starts_min: u32,
+    /// The longest plausible shift; one open for longer is unmatched. 1 hour to 48 hours.
+    pub shift_max_s: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let told = DevicePolicy::default();
+        Self {
+            batch_max: told.batch_max,
+            punches_per_minute: told.punches_per_minute,
+            reconnect_spread_s: told.reconnect_spread_s,
+            heartbeat_s: told.heartbeat_s,
+            restore_window_s: told.restore_window_s,
+            lookback_s: told.lookback_s,
+            clock_suspect_s: told.clock_suspect_s,
+            near_duplicate_s: told.near_duplicate_s,
+            travel_s: 600,
+            photos: told.photos,
+            languages: told.languages,
+            day_starts_min: 0,
+            shift_max_s: 16 * 3_600,
+        }
+    }
+}
+
+/// A value of a policy that is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` must be from {min} to {max}")]
+pub struct PolicyError {
+    /// The field.
+    pub field: &'static str,
+    /// Its least value.
+    pub min: u32,
+    /// Its greatest value.
+    pub max: u32,
+}
+
+impl Policy {
+    /// Checks that every value is in its range.
+    ///
+    /// # Errors
+    /// Names the first that isn't.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let languages = u32::try_from(self.languages.len()).unwrap_or(u32::MAX);
+        let ranges = [
+            ("batch_max", self.batch_max, 1, 500),
+            ("punches_per_minute", self.punches_per_minute, 1, 60_000),
+            ("reconnect_spread_s", self.reconnect_spread_s, 0, 3_600),
+            ("heartbeat_s", self.heartbeat_s, 5, DAY_S),
+            ("restore_window_s", self.restore_window_s, DAY_S, 366 * DAY_S),
+            ("lookback_s", self.lookback_s, 3_600, 366 * DAY_S),
+            ("clock_suspect_s", self.clock_suspect_s, 1, DAY_S),
+            ("near_duplicate_s", self.near_duplicate_s, 0, 3_600),
+            ("travel_s", self.travel_s, 0, DAY_S),
+            ("languages", languages, 1, 16),
+            ("day_starts_min", self.day_starts_min, 0, 1_439),
+            ("shift_max_s", self.shift_max_s, 3_600, 48 * 3_600),
+        ];
+        match ranges.into_iter().find(|&(_, value, min, max)| value < min || value > max) {
+            Some((field, _, min, max)) => Err(PolicyError { field, min, max }),
+            None => Ok(()),
+        }
+    }
+
+    /// How far around a punch its neighbours must be known, in milliseconds.
+    pub fn neighbourhood_ms(&self) -> i64 {
+        i64::from(self.near_duplicate_s.max(self.travel_s)) * 1_000
+    }
+}
+
+impl From<&Policy> for DevicePolicy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            batch_max: policy.batch_max,
+            punches_per_minute: policy.punches_per_minute,
+            reconnect_spread_s: policy.reconnect_spread_s,
+            heartbeat_s: policy.heartbeat_s,
+            restore_window_s: policy.restore_window_s,
+            lookback_s: policy.lookback_s,
+            clock_suspect_s: policy.clock_suspect_s,
+            near_duplicate_s: policy.near_duplicate_s,
+            photos: policy.photos,
+            languages: policy.languages.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_out_of_range_names_its_field() {
+        assert_eq!(Policy::default().check(), Ok(()));
+        let wrong = Policy { batch_max: 501, ..Policy::default() };
+        assert_eq!(wrong.check(), Err(PolicyError { field: "batch_max", min: 1, max: 500 }));
+    }
+}
