@@ -10,9 +10,8 @@ use axum::{
 };
 use punchtrail_domain::log::recorded::Actor;
 use punchtrail_infra::{
-    credentials::{self, DeviceAccess, OperatorKey},
-    notes::Note,
-    rulings::Author,
+    access::credentials::{self, DeviceAccess, OperatorKey},
+    rulings::{Author, notes::Note},
 };
 use punchtrail_protocol::{DeviceId, SiteId};
 

@@ -7,7 +7,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use punchtrail_infra::deployment::Deployment;
+use punchtrail_infra::access::deployment::Deployment;
 use sha2::Sha256;
 
 use crate::problem::{Code, Refusal};

@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_domain::{log::recorded::Actor, punch::Clock};
 use punchtrail_infra::{
-    credentials::DeviceAccess,
+    access::credentials::DeviceAccess,
+    devices::reports::{self, BootReport},
     ledger::{Delivery, DeliveryItem, DeliveryOutcome, Metadata},
-    reports::{self, BootReport},
 };
 use punchtrail_protocol::{
     BootId, Digest, OrgId, PunchId, SiteId, Time,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use punchtrail_infra::{adjudicator, checkpoint, ledger::Ledger};
+use punchtrail_infra::{adjudicator, audit::checkpoint, ledger::Ledger};
 use punchtrail_projections::runner::Projections;
 use punchtrail_protocol::Position;
 use serde::Serialize;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchtrail_infra::credentials::{self, OperatorKey};
+use punchtrail_infra::access::credentials::{self, OperatorKey};
 use punchtrail_protocol::Digest;
 use sqlx::PgPool;
 

@@ -19,8 +19,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use punchtrail_infra::{
-    adjudicator, checkpoint, deployment::Deployment, ledger::Ledger, photos::PhotoFolder,
-    postgres::Pools,
+    access::deployment::Deployment, adjudicator, audit::checkpoint, ledger::Ledger,
+    photos::PhotoFolder, postgres::Pools,
 };
 use punchtrail_projections::{ProjectionError, Projections};
 use tokio::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use punchtrail_infra::{
-    deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
+    access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
 };
 use punchtrail_projections::explanations::Explanations;
 use punchtrail_protocol::DeviceId;

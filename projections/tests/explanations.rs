@@ -21,9 +21,9 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,
-    directory::{self, EmployeeEntry},
+    devices::reports,
     ledger::DeliveryItem,
-    reports,
+    people::directory::{self, EmployeeEntry},
     rulings::{self, Admission, Author},
 };
 use punchtrail_projections::{

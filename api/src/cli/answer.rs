@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
-use punchtrail_infra::roster::ImportError;
+use punchtrail_infra::people::import::ImportError;
 use serde::Serialize;
 
 /// The command was refused or failed.
@@ -65,7 +65,7 @@ pub(super) enum Refusal {
 struct Refused<'a> {
     error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rows: Option<&'a [punchtrail_infra::roster::RowFault]>,
+    rows: Option<&'a [punchtrail_infra::people::import::RowFault]>,
 }
 
 /// Says what is wrong with the command line, or helps.

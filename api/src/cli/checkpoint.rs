@@ -1,7 +1,7 @@
 //! `punchtrail checkpoint`: what was signed of the ledger, outside the database.
 
 use clap::Subcommand;
-use punchtrail_infra::{checkpoint::Folder, deployment::Deployment};
+use punchtrail_infra::{access::deployment::Deployment, audit::checkpoint::Folder};
 use punchtrail_protocol::OrgId;
 use serde::Serialize;
 use serde_json::json;

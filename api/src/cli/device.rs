@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 use punchtrail_domain::device::DeviceError;
 use punchtrail_infra::{
-    enrolment, fleet,
+    devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
 };
 use punchtrail_protocol::{DeviceId, Position, Time};
@@ -62,7 +62,7 @@ async fn pair(opened: &Opened, named: &str) -> anyhow::Result<Answer> {
 }
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
-    let devices = fleet::list(&opened.pools.writer).await?;
+    let devices = devices::list(&opened.pools.writer).await?;
     let dash = || "-".to_owned();
     let rows: Vec<Vec<String>> = devices
         .iter()
@@ -84,7 +84,7 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
 async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Result<Answer> {
     let site = opened.site(named).await?;
     let position =
-        settled(device, fleet::assign(&opened.ledger, device, site, &Metadata::default()).await)?;
+        settled(device, devices::assign(&opened.ledger, device, site, &Metadata::default()).await)?;
     let object = json!({"device": device, "site": site, "position": position});
     Ok(Answer::new(&object, format!("Device {device} serves {named} from now on.")))
 }
@@ -92,7 +92,7 @@ async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Resul
 async fn revoke(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
     let at = Time::from(jiff::Timestamp::now());
     let position =
-        settled(device, fleet::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
+        settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
     let object = json!({"device": device, "position": position});
     let text = format!(
         "Device {device} reads nothing more. What it still holds it may deliver; a person rules on it."

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use punchtrail_infra::{
     ledger::Metadata,
-    roster::{self, ImportError, ROSTER_BYTES_MAX},
+    people::import::{self, ImportError, ROSTER_BYTES_MAX},
 };
 
 use super::{
@@ -44,7 +44,7 @@ impl Employee {
             .await
             .with_context(|| format!("{shown} can't be read; nothing was imported"))?;
         // What the file alone shows is said before any database is opened.
-        roster::parse(&text)?;
+        import::parse(&text)?;
         place.with(Need::Existing, async |opened| import(opened, &text).await).await
     }
 }
@@ -56,7 +56,7 @@ async fn import(opened: &super::place::Opened, text: &[u8]) -> anyhow::Result<An
         shown.set_length(of as u64);
         shown.set_position(done as u64);
     });
-    let imported = roster::import(&opened.ledger, text, &Metadata::default(), heard).await;
+    let imported = import::import(&opened.ledger, text, &Metadata::default(), heard).await;
     bar.finish_and_clear();
     let imported = imported?;
     let text = format!(

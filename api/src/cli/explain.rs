@@ -15,7 +15,7 @@ use punchtrail_domain::{
     quarantine::QuarantineEvent,
     site::SiteEvent,
 };
-use punchtrail_infra::directory;
+use punchtrail_infra::people::directory;
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use serde::Serialize;
 use sqlx::{PgPool, Row, postgres::PgRow};

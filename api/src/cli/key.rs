@@ -1,7 +1,7 @@
 //! `punchtrail key`: operators' keys.
 
 use clap::Subcommand;
-use punchtrail_infra::credentials;
+use punchtrail_infra::access::credentials;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,17 +1,17 @@
 //! `punchtrail ledger`: its state, its events, whether it was tampered with.
 
 use clap::Subcommand;
-use punchtrail_infra::deployment::Deployment;
+use punchtrail_infra::access::deployment::Deployment;
 use punchtrail_protocol::Position;
 use serde_json::json;
 
 use super::{
     answer::{Answer, table},
+    audit::Audit,
     checkpoint,
     place::{Need, Opened, Place},
     projection,
     replay::Replay,
-    verify::Verify,
 };
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +19,7 @@ pub(super) enum Ledger {
     /// Where the ledger and all that follows it stand
     Status,
     Replay(Replay),
-    Verify(Verify),
+    Verify(Audit),
 }
 
 impl Ledger {
@@ -27,7 +27,7 @@ impl Ledger {
         match self {
             Self::Status => place.with(Need::Existing, status).await,
             Self::Replay(replay) => replay.run(place, json).await,
-            Self::Verify(verify) => verify.run(place).await,
+            Self::Verify(audit) => audit.run(place).await,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! that scripts don't hang.
 
 mod answer;
+mod audit;
 mod checkpoint;
 mod device;
 mod employee;
@@ -24,7 +25,6 @@ mod punch;
 mod replay;
 mod serve;
 mod site;
-mod verify;
 
 use std::{io::IsTerminal, process::ExitCode};
 

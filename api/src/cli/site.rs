@@ -10,8 +10,8 @@ use punchtrail_domain::{
     site::{self, SiteCommand},
 };
 use punchtrail_infra::{
-    directory,
     ledger::{AppendError, ExecuteError, Metadata, SideWrite},
+    people::directory,
 };
 use punchtrail_protocol::{Position, SiteId};
 use serde_json::{Value, json};

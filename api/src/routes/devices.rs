@@ -2,7 +2,7 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::device::Gap;
-use punchtrail_infra::{directory, fleet};
+use punchtrail_infra::people::directory;
 use punchtrail_projections::devices::{self, DeviceRow, Report};
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use serde::{Deserialize, Serialize};
@@ -173,7 +173,8 @@ pub async fn revoke(
     Place(device): Place<DeviceId>,
 ) -> Result<Answer<Written>, Refusal> {
     let now = jiff::Timestamp::now().into();
-    let position = fleet::revoke(&app.ledger, device, now, &operator.metadata()).await?;
+    let position =
+        punchtrail_infra::devices::revoke(&app.ledger, device, now, &operator.metadata()).await?;
     Ok(Answer(Written { position }))
 }
 
@@ -201,6 +202,7 @@ pub async fn assign(
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::field("/site", "unknown", "There is no such site."));
     }
-    let position = fleet::assign(&app.ledger, device, site, &operator.metadata()).await?;
+    let position =
+        punchtrail_infra::devices::assign(&app.ledger, device, site, &operator.metadata()).await?;
     Ok(Answer(Written { position }))
 }

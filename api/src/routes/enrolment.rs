@@ -1,7 +1,7 @@
 //! Enrolment of devices.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use punchtrail_infra::enrolment::{self, Enrolment, EnrolmentError};
+use punchtrail_infra::devices::enrolment::{self, Enrolment, EnrolmentError};
 use punchtrail_protocol::{
     capture::APP_CHARS_MAX,
     signing::{ENROLMENT_TYPE, KeyError, PublicKey, Signature, from_base64url},

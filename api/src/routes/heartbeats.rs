@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_infra::reports;
+use punchtrail_infra::devices::reports;
 use punchtrail_projections::roster;
 use punchtrail_protocol::{
     Time,

@@ -5,7 +5,7 @@ use punchtrail_domain::{
     AggregateType,
     punch::{PunchCommand, RejectionReason},
 };
-use punchtrail_infra::{directory, rulings};
+use punchtrail_infra::{people::directory, rulings};
 use punchtrail_projections::{
     PunchRow,
     page::Order,

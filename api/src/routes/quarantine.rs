@@ -3,8 +3,8 @@
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_infra::{
-    directory, quarantine as kept,
-    rulings::{self, Admission},
+    people::directory,
+    rulings::{self, Admission, quarantine as kept},
 };
 use punchtrail_projections::{
     page::Order,

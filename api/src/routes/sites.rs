@@ -5,7 +5,7 @@ use punchtrail_domain::{
     policy::Policy,
     site::{Site, SiteCommand, SiteError},
 };
-use punchtrail_infra::{directory, enrolment, ledger::ExecuteError};
+use punchtrail_infra::{devices::enrolment, ledger::ExecuteError, people::directory};
 use punchtrail_projections::sites::{self, SiteRow};
 use punchtrail_protocol::{SiteId, Time};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use axum::{Json as Answer, extract::State};
 use jiff::civil::Date;
 use punchtrail_domain::timecard::Timecard;
-use punchtrail_infra::directory;
+use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     PunchRow,
     page::Order,

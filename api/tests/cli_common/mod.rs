@@ -12,9 +12,9 @@ use std::{path::PathBuf, process::Stdio};
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::punch::Clock;
 use punchtrail_infra::{
-    checkpoint::{Checkpoints, Folder},
-    deployment::Deployment,
-    enrolment::{self, Enrolment},
+    access::deployment::Deployment,
+    audit::checkpoint::{Checkpoints, Folder},
+    devices::enrolment::{self, Enrolment},
     ledger::{Delivery, DeliveryItem, Ledger, Metadata},
     postgres::Pools,
     testing::TestDatabase,

@@ -17,10 +17,10 @@ use punchtrail_domain::{
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{
-    credentials,
-    directory::{self, EmployeeEntry},
-    enrolment,
+    access::credentials,
+    devices::enrolment,
     ledger::{Ledger, Metadata, SideWrite},
+    people::directory::{self, EmployeeEntry},
     postgres::Pools,
     testing::TestDatabase,
 };

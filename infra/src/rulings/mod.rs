@@ -1,6 +1,9 @@
 //! What people rule on punches and quarantined items. Their notes are kept beside the ledger in the
 //! same transaction, and an item that is admitted becomes a punch in one append or not at all.
 
+pub mod notes;
+pub mod quarantine;
+
 use cqrs_es::Aggregate;
 use punchtrail_domain::{
     AggregateType,
@@ -18,7 +21,7 @@ use crate::{
         Append, AppendError, ExecuteError, Ledger, Loaded, Metadata, NamedEvent, NewEvent,
         SideWrite, StreamAppend,
     },
-    notes::Note,
+    rulings::notes::Note,
 };
 
 /// How often an admission is decided anew when other appends keep coming first.

@@ -12,7 +12,7 @@ use punchtrail_domain::log::{
 };
 use punchtrail_protocol::{Digest, OrgId};
 
-use crate::checkpoint::{Folder, FolderError, Kept, origin};
+use crate::audit::checkpoint::{Folder, FolderError, Kept, origin};
 
 use super::report::{CheckpointsRead, Finding, FindingCode, Findings};
 

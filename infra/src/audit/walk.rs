@@ -17,7 +17,7 @@ use punchtrail_protocol::{
 use sqlx::PgPool;
 
 use super::{
-    VerifyError,
+    AuditError,
     beside::{Named, NamedConflict, NamedItem, NamedLink},
     claims::Comparison,
     report::{DeviceFork, Finding, FindingCode, Findings},
@@ -82,7 +82,7 @@ impl Walk {
     }
 
     /// Takes the next page in.
-    pub(super) async fn page(&mut self, pool: &PgPool, rows: Vec<Row>) -> Result<(), VerifyError> {
+    pub(super) async fn page(&mut self, pool: &PgPool, rows: Vec<Row>) -> Result<(), AuditError> {
         let rows = Arc::new(rows);
         let checked = check(&rows).await?;
         let mut named = Named::default();
@@ -99,12 +99,12 @@ impl Walk {
     }
 
     /// After the last page: positions up to the head that hold nothing, signatures that still wait.
-    pub(super) async fn end(&mut self, head: u64) -> Result<(), VerifyError> {
+    pub(super) async fn end(&mut self, head: u64) -> Result<(), AuditError> {
         self.expect(head + 1);
         self.check_signatures().await
     }
 
-    async fn check_signatures(&mut self) -> Result<(), VerifyError> {
+    async fn check_signatures(&mut self) -> Result<(), AuditError> {
         let waiting = std::mem::take(&mut self.waiting);
         self.signatures += waiting.len() as u64;
         signatures::check(waiting, &self.keys, &mut self.findings).await
@@ -199,7 +199,7 @@ impl Walk {
 }
 
 /// Hashes and reads a page's rows, spread over the cores.
-async fn check(rows: &Arc<Vec<Row>>) -> Result<Vec<Checked>, VerifyError> {
+async fn check(rows: &Arc<Vec<Row>>) -> Result<Vec<Checked>, AuditError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = rows.len().div_ceil(cores).max(1);
     let shares: Vec<_> = (0..rows.len())
@@ -214,7 +214,7 @@ async fn check(rows: &Arc<Vec<Row>>) -> Result<Vec<Checked>, VerifyError> {
         .collect();
     let mut checked = Vec::with_capacity(rows.len());
     for share in shares {
-        checked.extend(share.await.map_err(|_| VerifyError::Stopped)?);
+        checked.extend(share.await.map_err(|_| AuditError::Stopped)?);
     }
     Ok(checked)
 }

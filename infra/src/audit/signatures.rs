@@ -9,7 +9,7 @@ use punchtrail_protocol::{
 use tokio::task::JoinSet;
 
 use super::{
-    VerifyError,
+    AuditError,
     report::{Finding, FindingCode, Findings},
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn check(
     signed: Vec<Signed>,
     keys: &Keys,
     findings: &mut Findings,
-) -> Result<(), VerifyError> {
+) -> Result<(), AuditError> {
     let mut by_device: HashMap<DeviceId, Vec<Signed>> = HashMap::new();
     for one in signed {
         match keys.get(&one.device) {
@@ -95,9 +95,9 @@ fn bad(key: &PublicKey, signed: &[Signed]) -> Vec<Finding> {
 fn collect(
     ended: Option<Result<Vec<Finding>, tokio::task::JoinError>>,
     findings: &mut Findings,
-) -> Result<(), VerifyError> {
+) -> Result<(), AuditError> {
     if let Some(found) = ended {
-        found.map_err(|_| VerifyError::Stopped)?.into_iter().for_each(|one| findings.add(one));
+        found.map_err(|_| AuditError::Stopped)?.into_iter().for_each(|one| findings.add(one));
     }
     Ok(())
 }

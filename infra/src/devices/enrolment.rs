@@ -14,9 +14,9 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    credentials::{self, Secret},
-    directory,
+    access::credentials::{self, Secret},
     ledger::{AppendError, ExecuteError, Ledger, Metadata, SideWrite},
+    people::directory,
 };
 
 /// A pairing code, to be shown to the person at the device.

@@ -12,8 +12,8 @@ use punchtrail_protocol::{EmployeeId, SiteId};
 use uuid::Uuid;
 
 use crate::{
-    directory::EmployeeEntry as Entry,
     ledger::{Ledger, Loaded, NewEvent, StreamAppend},
+    people::directory::EmployeeEntry as Entry,
 };
 
 use super::{ImportError, Imported, RosterRow, directory, file::Faults, pins::Wanted};
@@ -261,7 +261,7 @@ fn refuse_taken_badges(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roster::parse;
+    use crate::people::import::parse;
 
     const SITE: SiteId = SiteId(Uuid::from_u128(9));
 

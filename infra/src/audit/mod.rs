@@ -16,6 +16,7 @@
 //! and no findings.
 
 mod beside;
+pub mod checkpoint;
 mod claims;
 mod report;
 mod rows;
@@ -36,7 +37,7 @@ use walk::Walk;
 
 /// Why a verification could not be carried through. It says nothing about the ledger.
 #[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
+pub enum AuditError {
     /// The database can't be read.
     #[error("the ledger can't be read to its end; nothing is known about it")]
     Database(#[from] sqlx::Error),
@@ -47,7 +48,7 @@ pub enum VerifyError {
 
 /// How far a verification has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyStep {
+pub enum AuditStep {
     /// This many events of this many were read.
     Read {
         /// Events read.
@@ -63,11 +64,11 @@ pub enum VerifyStep {
 ///
 /// # Errors
 /// When it can't be carried through; whatever is wrong with the ledger is in the report.
-pub async fn verify(
+pub async fn audit(
     pool: &PgPool,
     claims: Claims,
-    progress: &(dyn Fn(VerifyStep) + Sync),
-) -> Result<Report, VerifyError> {
+    progress: &(dyn Fn(AuditStep) + Sync),
+) -> Result<Report, AuditError> {
     let extent = rows::extent(pool).await?;
     let mut findings = Findings::default();
     check_extent(extent, &mut findings);
@@ -75,7 +76,7 @@ pub async fn verify(
     let mut walk = Walk::new(findings, comparison);
     read_all(pool, extent, &mut walk, progress).await?;
     walk.end(extent.head).await?;
-    progress(VerifyStep::Sequences);
+    progress(AuditStep::Sequences);
     check_sequences(pool, extent.head, &mut walk.findings).await?;
     beside::stray_links(pool, extent.head, walk.links, &mut walk.findings).await?;
     beside::altered_keys(pool, &walk.keys, &mut walk.findings).await?;
@@ -112,8 +113,8 @@ async fn read_all(
     pool: &PgPool,
     extent: Extent,
     walk: &mut Walk,
-    progress: &(dyn Fn(VerifyStep) + Sync),
-) -> Result<(), VerifyError> {
+    progress: &(dyn Fn(AuditStep) + Sync),
+) -> Result<(), AuditError> {
     let head = extent.head;
     let mut after = 0;
     let mut rows = rows::page(pool, after, head).await?;
@@ -123,7 +124,7 @@ async fn read_all(
         checked?;
         rows = fetched?;
         after = next;
-        progress(VerifyStep::Read { events: after, of: head });
+        progress(AuditStep::Read { events: after, of: head });
     }
     Ok(())
 }
@@ -132,7 +133,7 @@ async fn check_sequences(
     pool: &PgPool,
     head: u64,
     findings: &mut Findings,
-) -> Result<(), VerifyError> {
+) -> Result<(), AuditError> {
     for broken in rows::broken_sequences(pool, head, FINDINGS_MAX).await? {
         let what = if broken.position <= broken.previous_position {
             format!(

@@ -3,13 +3,16 @@
 //! What devices say of themselves is current state, read here from its tables; what happened to them
 //! is in the ledger. A device is never deleted: what it captured stands under its key.
 
+pub mod enrolment;
+pub mod reports;
+
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::{
-    credentials, enrolment,
+    access::credentials,
     ledger::{ExecuteError, Ledger, Metadata, SideWrite},
 };
 
@@ -112,7 +115,7 @@ pub async fn assign(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{enrolment::Enrolment, testing::TestDatabase};
+    use crate::{devices::enrolment::Enrolment, testing::TestDatabase};
     use punchtrail_protocol::{OrgId, signing::PublicKey};
     use uuid::Uuid;
 

@@ -6,7 +6,7 @@ use punchtrail_protocol::{EmployeeId, SiteId};
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::{directory::EmployeeEntry, ledger::SideWrite};
+use crate::{ledger::SideWrite, people::directory::EmployeeEntry};
 
 use super::RosterRow;
 

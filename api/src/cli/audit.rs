@@ -4,8 +4,8 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use clap::Args;
 use punchtrail_infra::{
-    deployment::Deployment,
-    verify::{self, Claims, Report, VerifyStep},
+    access::deployment::Deployment,
+    audit::{self, AuditStep, Claims, Report},
 };
 
 use super::{
@@ -20,13 +20,13 @@ use super::{
 /// signature, and the bytes kept beside the ledger. Gaps and forks of devices are listed and are no
 /// sign of tampering. Exit 3 means that it could not be carried through.
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(super) struct Audit {
     /// A checkpoint that you kept elsewhere, to be compared, too; may be given several times
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
 }
 
-impl Verify {
+impl Audit {
     pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
         place
             .with(Need::Existing, async |opened| run(opened, &self.against).await)
@@ -57,14 +57,14 @@ async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
     };
     let bar = progress::bar("verifying");
     let shown = bar.clone();
-    let heard = move |step: VerifyStep| match step {
-        VerifyStep::Read { events, of } => {
+    let heard = move |step: AuditStep| match step {
+        AuditStep::Read { events, of } => {
             shown.set_length(of);
             shown.set_position(events);
         }
-        VerifyStep::Sequences => progress::waiting(&shown, "comparing sequences"),
+        AuditStep::Sequences => progress::waiting(&shown, "comparing sequences"),
     };
-    let report = verify::verify(&opened.pools.writer, claims, &heard).await;
+    let report = audit::audit(&opened.pools.writer, claims, &heard).await;
     bar.finish_and_clear();
     let report = report?;
     let answer = Answer::new(&report, text(&report));

@@ -1,0 +1,4 @@
+//! Who may come in: this deployment and its keys, the tokens of its devices, its operators' keys.
+
+pub mod credentials;
+pub mod deployment;
