@@ -22,7 +22,7 @@ use punchtrail_protocol::{
     wire::{BatchAnswer, BatchItem, ItemResult, ItemStatus},
 };
 
-use crate::{envelope::RequestId, metrics, problem::Refusal, state::App};
+use crate::{door::envelope::RequestId, metrics, problem::Refusal, state::App};
 
 /// The longest text that encodes a capture of the largest size, in characters.
 const CAPTURE_CHARS_MAX: usize = (CAPTURE_BYTES_MAX * 4).div_ceil(3);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use punchtrail_infra::{adjudicator, audit::checkpoint, ledger::Ledger};
-use punchtrail_projections::runner::Projections;
+use punchtrail_projections::engine::runner::Projections;
 use punchtrail_protocol::Position;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -72,12 +72,13 @@ impl Health {
 
     /// The read models' states.
     pub fn projections(&self) -> Vec<FollowerState> {
-        let state = |status: punchtrail_projections::runner::ProjectionStatus| FollowerState {
-            name: status.name.to_owned(),
-            position: Some(status.position),
-            state: status.state.as_str().to_owned(),
-            error: status.error,
-        };
+        let state =
+            |status: punchtrail_projections::engine::runner::ProjectionStatus| FollowerState {
+                name: status.name.to_owned(),
+                position: Some(status.position),
+                state: status.state.as_str().to_owned(),
+                error: status.error,
+            };
         self.projections.status().into_iter().map(state).collect()
     }
 

@@ -1,8 +1,6 @@
 //! The API described as OpenAPI 3.1, made from the routes themselves. A copy is committed as
 //! docs/openapi.json; a test compares the two, so that a change of the API shows in a review.
 
-use std::sync::OnceLock;
-
 use utoipa::openapi::{
     Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response,
     ResponseBuilder,
@@ -14,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::{problem::PROBLEM_TYPE, router};
+use crate::problem::PROBLEM_TYPE;
 
 /// What stands above the routes.
 pub(crate) fn head() -> OpenApi {
@@ -52,9 +50,8 @@ fn add<T: ToSchema + PartialSchema>(components: &mut Components) {
     components.schemas.insert(T::name().into_owned(), T::schema());
 }
 
-/// The whole description.
-pub fn describe() -> OpenApi {
-    let mut api = router::described();
+/// What the routes say of themselves, with what holds for all of them.
+pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for (path, item) in &mut api.paths.paths {
         if let Some(read) = item.get.as_mut().filter(|_| rests_on_a_model(path)) {
             read.parameters.get_or_insert_default().push(RefOr::T(after_header()));
@@ -98,82 +95,6 @@ fn add_refusal(operation: &mut Operation) {
 ///
 /// # Errors
 /// When it can't be written as JSON, which a test excludes.
-pub fn document() -> Result<&'static str, serde_json::Error> {
-    static DOCUMENT: OnceLock<String> = OnceLock::new();
-    if let Some(text) = DOCUMENT.get() {
-        return Ok(text);
-    }
-    let text = describe().to_pretty_json()? + "\n";
-    Ok(DOCUMENT.get_or_init(|| text))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-
-    #[test]
-    fn the_committed_description_is_the_routes_own() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
-        let made = document().unwrap();
-        if std::env::var_os("PUNCHTRAIL_UPDATE").is_some() {
-            std::fs::write(path, made).unwrap();
-        }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            committed == made,
-            "docs/openapi.json is not what the routes say; run this test with PUNCHTRAIL_UPDATE=1"
-        );
-    }
-
-    /// Two types of one name would silently share the first one's schema: each name in the sources may
-    /// stand for one type only.
-    #[test]
-    fn no_two_types_share_a_schema_name() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut places = BTreeMap::<String, BTreeSet<String>>::new();
-        for crate_dir in ["domain", "infra", "projections", "api"] {
-            collect(&root.join(crate_dir).join("src"), &mut places);
-        }
-        let shared: Vec<_> = places.iter().filter(|(_, files)| files.len() > 1).collect();
-        assert!(places.contains_key("Problem") && places.contains_key("PunchView"));
-        assert!(shared.is_empty(), "{shared:?}");
-    }
-
-    fn collect(dir: &std::path::Path, places: &mut BTreeMap<String, BTreeSet<String>>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                collect(&path, places);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let mut described = false;
-            for line in text.lines().map(str::trim) {
-                described |= line.starts_with("#[") && line.contains("ToSchema");
-                let declared = line
-                    .strip_prefix("pub struct ")
-                    .or_else(|| line.strip_prefix("pub enum "))
-                    .filter(|_| described);
-                if let Some(rest) = declared {
-                    let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
-                    places.entry(name).or_default().insert(path.display().to_string());
-                    described = false;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let api = describe();
-        let text = document().unwrap();
-        let known: BTreeSet<_> =
-            api.components.iter().flat_map(|all| all.schemas.keys().cloned()).collect();
-        for part in text.split("#/components/schemas/").skip(1) {
-            let name = part.split('"').next().unwrap();
-            assert!(known.contains(name), "{name} is not described");
-        }
-    }
+pub(crate) fn document(api: &OpenApi) -> Result<String, serde_json::Error> {
+    Ok(api.to_pretty_json()? + "\n")
 }

@@ -19,7 +19,7 @@ use punchtrail_domain::{
 use punchtrail_infra::ledger::{AppendError, ExecuteError};
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::limits::RETRY_AFTER_S;
+use crate::door::limits::RETRY_AFTER_S;
 
 /// The content type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";

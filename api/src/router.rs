@@ -1,80 +1,45 @@
-//! The table of all routes.
+//! All routes: the tables of `routes`, each route behind its class's admission, all in the envelope.
+
+use std::{future::ready, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    admission::{Admission, Class, Door, admit},
-    envelope::envelope,
+    door::{
+        admission::{Admission, Door, admit},
+        envelope::envelope,
+        seats::Seats,
+    },
     openapi,
     problem::Refusal,
-    routes::{
-        batches, devices, employees, enrolment, explanations, feed, heartbeats, ledger, operations,
-        photos, punches, quarantine, roster, sites, timecards,
-    },
-    seats::Seats,
+    routes::{device, office, operations},
     state::App,
 };
 
 /// Every route, class by class.
 fn table(door: &Door) -> OpenApiRouter<App> {
-    let classed = |class, routes: OpenApiRouter<App>| {
-        routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))
-    };
-    OpenApiRouter::with_openapi(openapi::head())
-        .merge(classed(Class::Heartbeat, OpenApiRouter::new().routes(routes!(heartbeats::take))))
-        .merge(classed(Class::Delivery, OpenApiRouter::new().routes(routes!(batches::deliver))))
-        .merge(classed(Class::Photo, OpenApiRouter::new().routes(routes!(photos::put))))
-        .merge(classed(
-            Class::Sync,
-            OpenApiRouter::new().routes(routes!(roster::manifest)).routes(routes!(feed::since)),
-        ))
-        .merge(classed(Class::Interactive, interactive()))
+    let classed = device::table().into_iter().chain(office::table());
+    classed
+        .fold(OpenApiRouter::with_openapi(openapi::head()), |all, (class, routes)| {
+            let admitted = middleware::from_fn_with_state((door.clone(), class), admit);
+            all.merge(routes.route_layer(admitted))
+        })
         // Whoever runs it asks in an overload first of all: never refused.
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
 }
 
-/// What people and integrators read and rule, and what a person at a door waits for.
-fn interactive() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(enrolment::enroll))
-        .routes(routes!(roster::search))
-        .routes(routes!(punches::list))
-        .routes(routes!(punches::one))
-        .routes(routes!(punches::events))
-        .routes(routes!(punches::decide))
-        .routes(routes!(explanations::of_punch))
-        .routes(routes!(explanations::of_day))
-        .routes(routes!(timecards::timeline))
-        .routes(routes!(timecards::cards))
-        .routes(routes!(quarantine::list))
-        .routes(routes!(quarantine::one))
-        .routes(routes!(quarantine::admit))
-        .routes(routes!(quarantine::dismiss))
-        .routes(routes!(employees::list))
-        .routes(routes!(employees::one))
-        .routes(routes!(employees::depart))
-        .routes(routes!(sites::list))
-        .routes(routes!(sites::one))
-        .routes(routes!(sites::change_policy))
-        .routes(routes!(sites::make_pairing_code))
-        .routes(routes!(devices::list))
-        .routes(routes!(devices::one))
-        .routes(routes!(devices::revoke))
-        .routes(routes!(devices::assign))
-        .routes(routes!(ledger::state))
-        .routes(routes!(ledger::events))
-}
-
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
-    let (routes, _) = table(&Door { admission: app.admission.clone(), seats: app.seats.clone() })
-        .split_for_parts();
+    let door = Door { admission: app.admission.clone(), seats: app.seats.clone() };
+    let (routes, api) = table(&door).split_for_parts();
+    let description = Arc::new(openapi::document(&openapi::complete(api)));
+    let served = move || ready(operations::openapi((*description).as_deref()));
     routes
-        .route("/openapi.json", get(operations::openapi))
+        .route("/openapi.json", get(served))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
@@ -92,6 +57,78 @@ pub fn metrics_router(app: App) -> Router {
 }
 
 /// What the routes say of themselves.
-pub(crate) fn described() -> OpenApi {
-    table(&Door { admission: Admission::off(), seats: Seats::new(0, 0) }).into_openapi()
+pub fn described() -> OpenApi {
+    let door = Door { admission: Admission::off(), seats: Seats::new(0, 0) };
+    openapi::complete(table(&door).into_openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn the_committed_description_is_the_routes_own() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+        let made = openapi::document(&described()).unwrap();
+        if std::env::var_os("PUNCHTRAIL_UPDATE").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == made,
+            "docs/openapi.json is not what the routes say; run this test with PUNCHTRAIL_UPDATE=1"
+        );
+    }
+
+    /// Two types of one name would silently share the first one's schema: each name in the sources may
+    /// stand for one type only.
+    #[test]
+    fn no_two_types_share_a_schema_name() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut places = BTreeMap::<String, BTreeSet<String>>::new();
+        for crate_dir in ["protocol", "domain", "infra", "projections", "api"] {
+            collect(&root.join(crate_dir).join("src"), &mut places);
+        }
+        let shared: Vec<_> = places.iter().filter(|(_, files)| files.len() > 1).collect();
+        assert!(places.contains_key("Problem") && places.contains_key("PunchView"));
+        assert!(shared.is_empty(), "{shared:?}");
+    }
+
+    fn collect(dir: &std::path::Path, places: &mut BTreeMap<String, BTreeSet<String>>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, places);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let mut described = false;
+            for line in text.lines().map(str::trim) {
+                described |= line.starts_with("#[") && line.contains("ToSchema");
+                let declared = line
+                    .strip_prefix("pub struct ")
+                    .or_else(|| line.strip_prefix("pub enum "))
+                    .filter(|_| described);
+                if let Some(rest) = declared {
+                    let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+                    places.entry(name).or_default().insert(path.display().to_string());
+                    described = false;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let api = described();
+        let text = openapi::document(&described()).unwrap();
+        let known: BTreeSet<_> =
+            api.components.iter().flat_map(|all| all.schemas.keys().cloned()).collect();
+        for part in text.split("#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(known.contains(name), "{name} is not described");
+        }
+    }
 }

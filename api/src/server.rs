@@ -22,7 +22,7 @@ use punchtrail_infra::{
     access::deployment::Deployment, adjudicator, audit::checkpoint, ledger::Ledger,
     photos::PhotoFolder, postgres::Pools,
 };
-use punchtrail_projections::{ProjectionError, Projections};
+use punchtrail_projections::engine::{ProjectionError, Projections};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -31,16 +31,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Admission,
-    health::Health,
-    idle::IdleLimit,
-    limits::{
-        BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Patience,
-        SETTLE_MAX, STREAMS_MAX,
+    door::{
+        admission::Admission,
+        idle::IdleLimit,
+        limits::{
+            BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
+            Patience, SETTLE_MAX, STREAMS_MAX,
+        },
+        seats::{Beyond, Seat, Seats},
     },
+    health::Health,
     metrics,
     router::{metrics_router, router},
-    seats::{Beyond, Seat, Seats},
     state::{App, Entry},
 };
 
@@ -77,7 +79,7 @@ impl ServeOptions {
             metrics_listen: None,
             pools,
             data_dir: data_dir.into(),
-            connections_max: crate::limits::CONNECTIONS_MAX,
+            connections_max: crate::door::limits::CONNECTIONS_MAX,
             admission: Admission::new(),
             patience: Patience::default(),
         }

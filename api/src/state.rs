@@ -14,13 +14,15 @@ use punchtrail_protocol::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    admission::Admission,
+    auth::keys::Keys,
+    door::{
+        admission::Admission,
+        limits::{BODIES_KIB_MAX, Patience},
+        quota::PerMinute,
+        seats::Seats,
+    },
     health::Health,
-    keys::Keys,
-    limits::{BODIES_KIB_MAX, Patience},
     problem::{Code, Refusal},
-    quota::PerMinute,
-    seats::Seats,
 };
 
 /// The server's parts, shared by all requests. Cheap to clone.
@@ -109,7 +111,9 @@ impl App {
             delivering: Arc::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             verifying: Semaphore::new(cores),
-            failed_enrolments: PerMinute::new(crate::limits::FAILED_ENROLMENTS_PER_MINUTE_MAX),
+            failed_enrolments: PerMinute::new(
+                crate::door::limits::FAILED_ENROLMENTS_PER_MINUTE_MAX,
+            ),
             keys: Keys::default(),
         }))
     }

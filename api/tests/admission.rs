@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Device, House, eventually};
 use hyper::{Method, StatusCode};
-use punchtrail_api::admission::{Admission, Budget, Class};
+use punchtrail_api::door::admission::{Admission, Budget, Class};
 use punchtrail_protocol::capture::PunchKind;
 use serde_json::json;
 use tokio::{

@@ -50,7 +50,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let ledger = Ledger::open(database.pools.writer.clone()).await?;
     for model in punchtrail_projections::all() {
         let started = Instant::now();
-        punchtrail_projections::rebuild(
+        punchtrail_projections::engine::rebuild(
             &database.pools.reader,
             &ledger.feed(),
             model.name(),

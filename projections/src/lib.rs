@@ -6,41 +6,27 @@
 //! join names from the directories as they read.
 
 pub mod devices;
-pub mod employees;
+pub mod engine;
 pub mod explanations;
-pub mod page;
-mod progress;
-pub mod projection;
-mod punch_row;
-mod punches;
-pub mod quarantine;
-pub mod rebuild;
-pub mod roster;
-pub mod runner;
-mod search;
-pub mod site_feed;
+pub mod people;
+pub mod punches;
+pub mod rulings;
 pub mod sites;
-pub mod timecards;
-pub mod timeline;
 
 use std::sync::Arc;
 
-pub use page::{Order, Page};
-pub use projection::{Generation, Projection, ProjectionError};
-pub use punch_row::PunchRow;
-pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use runner::{ProjectionState, ProjectionStatus, Projections, ReadBehind};
+use engine::Projection;
 
 /// Every read model there is.
 pub fn all() -> Vec<Arc<dyn Projection>> {
     vec![
-        Arc::new(timeline::Timeline),
-        Arc::new(timecards::Timecards),
-        Arc::new(roster::Roster),
-        Arc::new(site_feed::SiteFeed),
+        Arc::new(punches::timeline::Timeline),
+        Arc::new(punches::timecards::Timecards),
+        Arc::new(people::roster::Roster),
+        Arc::new(punches::site_feed::SiteFeed),
         Arc::new(devices::Devices),
         Arc::new(sites::Sites),
-        Arc::new(quarantine::QuarantinedItems),
+        Arc::new(rulings::quarantine::QuarantinedItems),
         Arc::new(explanations::ChainFacts),
     ]
 }

@@ -12,7 +12,7 @@ use punchtrail_protocol::{Position, SiteId};
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{Generation, Projection, ProjectionError, page::Page};
+use crate::engine::{Generation, Projection, ProjectionError, page::Page};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "sites";

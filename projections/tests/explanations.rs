@@ -27,9 +27,9 @@ use punchtrail_infra::{
     rulings::{self, Admission, Author},
 };
 use punchtrail_projections::{
-    Generation, Projection, Projections,
+    engine::{Generation, Projection, Projections},
     explanations::{self, ChainFacts, Explanations},
-    timeline::{self, Timeline},
+    punches::timeline::{self, Timeline},
 };
 use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,

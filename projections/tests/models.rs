@@ -17,8 +17,15 @@ use punchtrail_domain::{
     site::{Site, SiteCommand},
 };
 use punchtrail_projections::{
-    Order, devices, employees, quarantine, roster, site_feed, sites, timecards,
-    timeline::{self, Filter, Key},
+    devices,
+    engine::Order,
+    people::{employees, roster},
+    punches::{
+        site_feed, timecards,
+        timeline::{self, Filter, Key},
+    },
+    rulings::quarantine,
+    sites,
 };
 use punchtrail_protocol::{
     EmployeeId, Position, PunchId, SiteId, Time,

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use common::{PATIENCE, World, deadline};
 use punchtrail_domain::AggregateType;
 use punchtrail_infra::ledger::{Append, Metadata, NewEvent, StreamAppend};
-use punchtrail_projections::{
+use punchtrail_projections::engine::{
     Projection, ProjectionState, ProjectionStatus, Projections, RebuildError,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
@@ -276,7 +276,8 @@ async fn of_two_rebuilds_at_once_one_is_refused() {
     assert_eq!(refused.count(), 1, "{outcomes:?}");
     assert_eq!(tables(&world).await, ["tally_2"]);
     let unknown =
-        punchtrail_projections::rebuild(&world.pools.reader, &feed, "tallly", |_, _| {}).await;
+        punchtrail_projections::engine::rebuild(&world.pools.reader, &feed, "tallly", |_, _| {})
+            .await;
     assert!(unknown.unwrap_err().to_string().contains("timeline"), "it names those that exist");
     world.close().await;
 }

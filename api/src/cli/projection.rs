@@ -109,7 +109,8 @@ async fn refill(opened: &Opened, name: &str) -> anyhow::Result<Answer> {
         shown.set_position(events);
     };
     let feed = opened.ledger.feed();
-    let rebuilt = punchtrail_projections::rebuild(&opened.pools.reader, &feed, name, heard).await;
+    let rebuilt =
+        punchtrail_projections::engine::rebuild(&opened.pools.reader, &feed, name, heard).await;
     bar.finish_and_clear();
     let rebuilt = rebuilt.with_context(|| format!("`{name}` was not rebuilt"))?;
     let took_ms = u64::try_from(rebuilt.took.as_millis()).unwrap_or(u64::MAX);

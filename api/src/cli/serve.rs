@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::Args;
 use punchtrail_api::{
-    admission::Admission,
-    limits::CONNECTIONS_MAX,
+    door::{admission::Admission, limits::CONNECTIONS_MAX},
     server::{ServeOptions, Server},
 };
 use punchtrail_infra::postgres::{PoolSizes, Pools, Postgres, ServeLock};

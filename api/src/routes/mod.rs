@@ -1,27 +1,15 @@
 //! One file a group of routes; every handler authorises, calls, answers. The table is
 //! [`crate::router`].
 
-pub mod batches;
-pub mod devices;
-pub mod employees;
-pub mod enrolment;
-pub mod explanations;
-pub mod feed;
-pub mod heartbeats;
-pub mod ledger;
+pub mod device;
+pub mod office;
 pub mod operations;
-pub mod photos;
-pub mod punches;
-pub mod quarantine;
-pub mod roster;
-pub mod sites;
-pub mod timecards;
 
 use punchtrail_protocol::Position;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{limits::NOTE_CHARS_MAX, problem::Refusal};
+use crate::{door::limits::NOTE_CHARS_MAX, problem::Refusal};
 
 /// Answer to a write: give `position` to a read as `Punchtrail-After` to read what was written.
 #[derive(Debug, Serialize, ToSchema)]

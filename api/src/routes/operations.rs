@@ -62,11 +62,11 @@ fn rendered(app: &App) -> Response {
     }
 }
 
-/// This description of the API.
-pub async fn openapi() -> Response {
+/// The description of the API, as it was written when the server started.
+pub fn openapi(description: Result<&str, &serde_json::Error>) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    match crate::openapi::document() {
-        Ok(text) => (kind, text).into_response(),
+    match description {
+        Ok(text) => (kind, text.to_owned()).into_response(),
         Err(error) => {
             tracing::error!(%error, "the description of the API can't be written");
             Refusal::internal().into_response()

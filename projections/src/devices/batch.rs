@@ -14,7 +14,7 @@ use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Generation, ProjectionError};
+use crate::engine::{Generation, ProjectionError};
 
 /// Punch events that say something of a device; others are passed over before they are decoded.
 const OF_PUNCHES: [&str; 2] = ["Captured", "Synced"];

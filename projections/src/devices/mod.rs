@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use punchtrail_infra::ledger::Entry;
 use sqlx::PgConnection;
 
-use crate::{Generation, Projection, ProjectionError};
+use crate::engine::{Generation, Projection, ProjectionError};
 
 pub use read::{DeviceRow, GAPS_SHOWN_MAX, Report, list, one};
 

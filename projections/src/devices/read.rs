@@ -7,8 +7,8 @@ use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    page::Page,
-    punch_row::{time, time_or_none},
+    engine::columns::{time, time_or_none},
+    engine::page::Page,
 };
 
 /// How many open gaps are shown of one device; the number of missing punches counts them all.

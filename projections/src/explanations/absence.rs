@@ -21,8 +21,8 @@ use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    page::Order,
-    timeline::{self, Filter},
+    engine::page::Order,
+    punches::timeline::{self, Filter},
 };
 
 /// The most punches of the day that an answer lists.
@@ -133,7 +133,7 @@ async fn punches(
     let filter =
         Filter { employee: Some(employee), from: Some(from), to: Some(to), ..Filter::default() };
     let page = timeline::list(pool, &filter, Order::OldestFirst, None, PUNCHES_MAX).await?;
-    let day_punch = |row: crate::PunchRow| {
+    let day_punch = |row: crate::punches::PunchRow| {
         let (punch, kind, standing) = (row.punch, row.kind, row.standing);
         (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
     };

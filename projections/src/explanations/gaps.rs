@@ -12,7 +12,7 @@ use punchtrail_protocol::DeviceId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::ProjectionError;
+use crate::engine::ProjectionError;
 
 type Place = (i64, jiff::Timestamp);
 

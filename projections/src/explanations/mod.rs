@@ -25,7 +25,7 @@ use punchtrail_domain::{AggregateType, Event, device::DeviceEvent};
 use punchtrail_infra::ledger::Entry;
 use sqlx::PgConnection;
 
-use crate::{Generation, Projection, ProjectionError};
+use crate::engine::{Generation, Projection, ProjectionError};
 
 pub use absence::{AbsenceError, DEVICES_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, explain_absence};
 pub use read::{ExplainError, explain, explain_many};

@@ -16,7 +16,7 @@ use punchtrail_domain::{
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{adjudicator::Adjudicator, ledger::Metadata};
-use punchtrail_projections::{
+use punchtrail_projections::engine::{
     Projection, Projections,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::BoxFuture;
 use punchtrail_infra::ledger::Entry;
-use punchtrail_projections::{Generation, Projection, ProjectionError};
+use punchtrail_projections::engine::{Generation, Projection, ProjectionError};
 use sqlx::{PgConnection, PgPool};
 
 #[derive(Debug, Clone, Copy)]

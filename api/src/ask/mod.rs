@@ -1,0 +1,6 @@
+//! What a request asks, read into types that can't be wrong.
+
+pub mod after;
+pub mod cursor;
+pub mod extract;
+pub mod page;

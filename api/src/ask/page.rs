@@ -1,0 +1,77 @@
+//! Pages of a list: rows, where the next page starts, whether there is one.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    ask::{cursor, extract::page_limit},
+    door::limits::{PAGE_DEFAULT, PAGE_MAX},
+    problem::Refusal,
+    state::App,
+};
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The rows.
+    pub data: Vec<T>,
+    /// Where the next page starts; null when there is none.
+    pub next_cursor: Option<String>,
+    /// Whether there is a next page.
+    pub has_more: bool,
+}
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 100 unless given.
+    pub limit: Option<u32>,
+}
+
+impl PageQuery {
+    /// The limit.
+    ///
+    /// # Errors
+    /// When it is out of range.
+    pub fn limit(&self) -> Result<u32, Refusal> {
+        page_limit(self.limit, PAGE_DEFAULT, PAGE_MAX)
+    }
+
+    /// The place after which the page starts: the key of the last row of the page before.
+    ///
+    /// # Errors
+    /// When the cursor isn't one of this list.
+    pub fn place<const N: usize>(&self, app: &App, list: &str) -> Result<Option<[u8; N]>, Refusal> {
+        let Some(text) = &self.cursor else { return Ok(None) };
+        let read = cursor::open(text)?;
+        let place = read.prove(&app.deployment, &[list.as_bytes()])?;
+        place.try_into().map(Some).map_err(|_| cursor::invalid())
+    }
+}
+
+impl<T> Page<T> {
+    /// The page of these rows.
+    pub fn of<K: AsRef<[u8]>>(
+        app: &App,
+        list: &str,
+        data: Vec<T>,
+        has_more: bool,
+        key: impl Fn(&T) -> K,
+    ) -> Self {
+        let next_cursor = data
+            .last()
+            .filter(|_| has_more)
+            .map(|last| cursor::seal(&app.deployment, &[list.as_bytes()], key(last).as_ref()));
+        Self { data, next_cursor, has_more }
+    }
+
+    /// The same page with its rows shown in another way.
+    pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
+        let data = self.data.into_iter().map(show).collect();
+        Page { data, next_cursor: self.next_cursor, has_more: self.has_more }
+    }
+}

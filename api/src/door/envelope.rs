@@ -1,0 +1,166 @@
+//! What surrounds every request: an id, a deadline, a net for panics, and the headers of every answer.
+//!
+//! The id is made here and never taken from outside: it goes into the log and into the metadata of
+//! events, where nobody's text belongs.
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue, StatusCode, Version, header},
+    middleware::Next,
+    response::Response,
+};
+use futures::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    door::{
+        leftover::Leftover,
+        limits::REQUEST_MAX,
+        seats::{Beyond, Ends},
+    },
+    metrics,
+    problem::Refusal,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request, in its answer as `x-request-id`.
+#[derive(Debug, Clone)]
+pub struct RequestId(String);
+
+impl RequestId {
+    fn new() -> Self {
+        Self(Uuid::now_v7().to_string())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Carries out a request and finishes its answer.
+pub async fn envelope(mut request: Request, next: Next) -> Response {
+    let id = RequestId::new();
+    // HTTP/2 has no such header: there one connection carries many requests.
+    let may_close = request.version() <= Version::HTTP_11;
+    let is_beyond = request.extensions().get::<Beyond>().is_some();
+    request.extensions_mut().insert(id.clone());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "(unmatched)".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let span = tracing::info_span!("request", request = %id, %method, route);
+    let started = Instant::now();
+    let (request, leftover) = Leftover::of(request);
+    let response = bounded(request, next, REQUEST_MAX).instrument(span.clone()).await;
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    // From one who has stalled nothing more is to be waited for.
+    let shed = response.extensions().get::<Refusal>().is_some_and(Refusal::closes);
+    let unread = refused && status != StatusCode::REQUEST_TIMEOUT && leftover.discard();
+    let ends = response.extensions().get::<Ends>().is_some();
+    let mut response = finish(response, &id);
+    if may_close && (shed || unread || is_beyond || ends) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    metrics::answered(&method, &route, response.status(), started.elapsed());
+    let _entered = span.enter();
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(status = response.status().as_u16(), duration_ms, "answered");
+    response
+}
+
+async fn bounded(request: Request, next: Next, deadline: Duration) -> Response {
+    use axum::response::IntoResponse;
+    let answering = tokio::time::timeout(deadline, next.run(request));
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Refusal::busy(
+            "The request took too long here. What it asked may still happen; sending it again is safe.",
+        )
+        .into_response(),
+        Err(_) => {
+            // The panic's own message has gone to the log through the panic hook.
+            tracing::error!("a handler panicked");
+            Refusal::internal().into_response()
+        }
+    }
+}
+
+fn finish(mut response: Response, id: &RequestId) -> Response {
+    let status = response.status();
+    let refused = response.extensions_mut().remove::<Refusal>();
+    // What a handler answers itself is JSON; the framework's own refusals are plain text or empty.
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let framework = (status.is_client_error() || status.is_server_error()) && !is_json;
+    let mut response = match refused {
+        Some(refusal) => refusal.render(id.as_str()),
+        None if framework => {
+            let allow = response.headers_mut().remove(header::ALLOW);
+            let mut rendered = Refusal::of_status(status).render(id.as_str());
+            if let Some(allow) = allow {
+                rendered.headers_mut().insert(header::ALLOW, allow);
+            }
+            rendered
+        }
+        None => response,
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn answered(path: &str) -> (u16, String) {
+        let routes = Router::new()
+            .route("/panics", get(async || -> &'static str { panic!("a bug") }))
+            .route("/hangs", get(std::future::pending::<&'static str>))
+            .layer(middleware::from_fn(envelope));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = routes.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: punchtrail_protocol::wire::Problem = serde_json::from_slice(&bytes).unwrap();
+        assert!(!problem.detail.contains("a bug"));
+        (status, problem.code)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_not_shown() {
+        assert_eq!(answered("/panics").await, (500, "internal".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_ended() {
+        assert_eq!(answered("/hangs").await, (503, "busy".to_owned()));
+    }
+}

@@ -1,0 +1,125 @@
+//! A site's punches for its devices: each at its latest change, in the order of those changes.
+//!
+//! A cursor is bound to the site and to the hash of the event at its position, so after a restore an
+//! outdated one is found out, and no clock has a part in it.
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_domain::site::Site;
+use punchtrail_projections::punches::{PunchRow, site_feed};
+use punchtrail_protocol::{
+    Position, SiteId, Time,
+    vocabulary::Reason,
+    wire::{SitePunch, SitePunches},
+};
+use serde::{Deserialize, de::IntoDeserializer};
+use sqlx::PgPool;
+use utoipa::IntoParams;
+
+use crate::{
+    ask::{
+        after::After,
+        cursor,
+        extract::{Params, Place, page_limit},
+    },
+    auth::ReadingDevice,
+    door::limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
+    problem::Refusal,
+    state::App,
+};
+
+/// From where a site's feed is read.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FeedQuery {
+    /// Where to go on: `next_cursor` of the last answer; from the look-back on without it.
+    pub since: Option<String>,
+    /// The most rows, 1 to 1,000; 200 unless given.
+    pub limit: Option<u32>,
+}
+
+/// The site's punches that changed since a cursor.
+#[utoipa::path(
+    get, path = "/v1/sites/{site}/punches", tag = "sync",
+    params(("site" = SiteId, Path, description = "The device's site"), FeedQuery),
+    responses((status = 200, body = SitePunches)), security(("device_token" = [])),
+)]
+pub async fn since(
+    State(app): State<App>,
+    device: ReadingDevice,
+    Place(site): Place<SiteId>,
+    after: After,
+    Params(query): Params<FeedQuery>,
+) -> Result<Answer<SitePunches>, Refusal> {
+    device.serves(site)?;
+    let limit = page_limit(query.limit, FEED_PAGE_DEFAULT, PAGE_MAX)?;
+    let from = match &query.since {
+        Some(text) => proven(&app, site, text).await?,
+        None => look_back(&app, site).await?,
+    };
+    after.reached(&app, &[site_feed::NAME]).await?;
+    page(&app, site, from, limit).await.map(Answer)
+}
+
+async fn page(app: &App, site: SiteId, from: Position, limit: u32) -> Result<SitePunches, Refusal> {
+    let page = site_feed::after(&app.pools.reader, site, from, limit).await?;
+    let reached = page.rows.last().map_or(from, |row| row.position);
+    let hash = leaf_hash(&app.pools.reader, reached).await?.ok_or_else(Refusal::internal)?;
+    Ok(SitePunches {
+        data: page.rows.into_iter().map(shown).collect(),
+        next_cursor: cursor::seal(&app.deployment, &scope(&site, &hash), &reached.0.to_be_bytes()),
+        has_more: page.more,
+    })
+}
+
+fn scope<'a>(site: &'a SiteId, hash: &'a [u8]) -> [&'a [u8]; 3] {
+    [b"site_feed", site.0.as_bytes(), hash]
+}
+
+async fn proven(app: &App, site: SiteId, text: &str) -> Result<Position, Refusal> {
+    let read = cursor::open(text)?;
+    let position = Position(read.claimed_number()?);
+    if position.0 > i64::MAX.cast_unsigned() {
+        return Err(cursor::invalid());
+    }
+    let hash = leaf_hash(&app.pools.reader, position).await?.ok_or_else(cursor::invalid)?;
+    read.prove(&app.deployment, &scope(&site, &hash))?;
+    Ok(position)
+}
+
+async fn look_back(app: &App, site: SiteId) -> Result<Position, Refusal> {
+    let site = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let back_ms = i64::from(site.policy().lookback_s) * 1_000;
+    let since = Time::from(jiff::Timestamp::now()).plus_millis(-back_ms);
+    Ok(site_feed::look_back(&app.pools.reader, since).await?)
+}
+
+/// The hash of the event at a position; before the first, nothing is there, and that is a state too.
+async fn leaf_hash(reader: &PgPool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    if position == Position::START {
+        return Ok(Some(Vec::new()));
+    }
+    sqlx::query_scalar("select leaf_hash from events where position = $1")
+        .bind(position.to_db())
+        .fetch_optional(reader)
+        .await
+}
+
+fn shown(row: PunchRow) -> SitePunch {
+    SitePunch {
+        punch: row.punch,
+        employee: row.employee,
+        kind: row.kind,
+        captured_at: row.captured_at,
+        effective_at: row.effective_at,
+        device: row.device,
+        standing: row.standing,
+        reasons: row.reasons.iter().filter_map(|code| reason(code)).collect(),
+        position: row.position,
+    }
+}
+
+/// A doubt's code; a ruling's reason, which may stand there, too, is not for devices.
+fn reason(code: &str) -> Option<Reason> {
+    Reason::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(code)).ok()
+}

@@ -1,0 +1,65 @@
+//! What devices say of themselves.
+
+use std::time::Duration;
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_infra::devices::reports;
+use punchtrail_projections::people::roster;
+use punchtrail_protocol::{
+    Time,
+    capture::{APP_CHARS_MAX, INTEGER_LIMIT},
+    spread::reconnect_ms,
+    wire::{Heartbeat, HeartbeatAnswer},
+};
+
+use crate::{
+    ask::extract::Json, auth::DeliveringDevice, door::admission::Calling, problem::Refusal,
+    state::App,
+};
+
+/// Takes a device's report of itself.
+#[utoipa::path(
+    post, path = "/v1/devices/self/heartbeat", tag = "sync",
+    request_body = Heartbeat, responses((status = 200, body = HeartbeatAnswer)),
+    security(("device_token" = [])),
+)]
+pub async fn take(
+    State(app): State<App>,
+    device: DeliveringDevice,
+    Calling(caller): Calling,
+    Json(heartbeat): Json<Heartbeat>,
+) -> Result<Answer<HeartbeatAnswer>, Refusal> {
+    checked(&heartbeat)?;
+    let site = device.present_site()?;
+    let server_time = Time::from(jiff::Timestamp::now());
+    let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
+    let acked_through = recorded.await?;
+    let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
+    let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
+    let next_batch_after_ms =
+        app.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
+    let commands = false;
+    Ok(Answer(HeartbeatAnswer {
+        server_time,
+        acked_through,
+        roster,
+        commands,
+        next_batch_after_ms,
+    }))
+}
+
+fn checked(heartbeat: &Heartbeat) -> Result<(), Refusal> {
+    let numbers = [
+        ("/outbox", heartbeat.outbox),
+        ("/photos", heartbeat.photos),
+        ("/seq", heartbeat.seq),
+        ("/uptime_ms", heartbeat.uptime_ms),
+    ];
+    if let Some((pointer, _)) = numbers.into_iter().find(|(_, number)| *number >= INTEGER_LIMIT) {
+        return Err(Refusal::field(pointer, "invalid_value", "Numbers are below 2^53."));
+    }
+    if heartbeat.app.chars().count() > APP_CHARS_MAX {
+        return Err(Refusal::field("/app", "invalid_value", "`app` has at most 64 characters."));
+    }
+    Ok(())
+}

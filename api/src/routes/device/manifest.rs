@@ -1,0 +1,166 @@
+//! A site's roster for its devices: the manifest, and the search in it.
+//!
+//! A walk of the manifest sees one version of the roster or none: the cursor carries the version that
+//! the walk began with, and a page of another one is refused.
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_domain::site::Site;
+use punchtrail_projections::people::roster;
+use punchtrail_protocol::{
+    EmployeeId, SiteId,
+    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow, PinHash},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    ask::{
+        after::After,
+        cursor,
+        extract::{Params, Place, page_limit},
+    },
+    auth::ReadingDevice,
+    door::limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
+    problem::{Code, Refusal},
+    state::App,
+};
+
+/// Which page of a manifest.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ManifestQuery {
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 500 unless given.
+    pub limit: Option<u32>,
+}
+
+/// The people of a site, and its policy.
+#[utoipa::path(
+    get, path = "/v1/sites/{site}/manifest", tag = "sync",
+    params(("site" = SiteId, Path, description = "The device's site"), ManifestQuery),
+    responses((status = 200, body = ManifestPage)), security(("device_token" = [])),
+)]
+pub async fn manifest(
+    State(app): State<App>,
+    device: ReadingDevice,
+    Place(site): Place<SiteId>,
+    after: After,
+    Params(query): Params<ManifestQuery>,
+) -> Result<Answer<ManifestPage>, Refusal> {
+    device.serves(site)?;
+    let limit = page_limit(query.limit, MANIFEST_PAGE_DEFAULT, PAGE_MAX)?;
+    after.reached(&app, &roster::RESTS_ON).await?;
+    let walk = query.cursor.as_deref().map(|text| Walk::read(&app, site, text)).transpose()?;
+    let found =
+        roster::manifest(&app.pools.reader, site, walk.as_ref().map(|w| w.at), limit).await?;
+    if walk.is_some_and(|walk| walk.begun_with != found.version.as_bytes()) {
+        return Err(changed());
+    }
+    page(&app, site, found).await.map(Answer)
+}
+
+/// Where a walk stands, and the version of the roster that it was begun with.
+struct Walk {
+    at: EmployeeId,
+    begun_with: Vec<u8>,
+}
+
+impl Walk {
+    fn read(app: &App, site: SiteId, text: &str) -> Result<Self, Refusal> {
+        let read = cursor::open(text)?;
+        let place = read.prove(&app.deployment, &scope(&site))?;
+        let (employee, begun_with) = place.split_first_chunk::<16>().ok_or_else(cursor::invalid)?;
+        let at = EmployeeId(uuid::Uuid::from_bytes(*employee));
+        Ok(Self { at, begun_with: begun_with.to_vec() })
+    }
+}
+
+fn scope(site: &SiteId) -> [&[u8]; 2] {
+    [b"manifest", site.0.as_bytes()]
+}
+
+fn changed() -> Refusal {
+    Refusal::new(
+        Code::RosterChanged,
+        "The roster has changed since this walk began. Keep what you have and start over without a \
+         cursor.",
+    )
+}
+
+async fn page(
+    app: &App,
+    site: SiteId,
+    found: roster::ManifestPage,
+) -> Result<ManifestPage, Refusal> {
+    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let roster::ManifestPage { version, people } = found;
+    let next_cursor = people.rows.last().filter(|_| people.more).map(|last| {
+        let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
+        cursor::seal(&app.deployment, &scope(&site), &place)
+    });
+    let photos = policy.policy().photos;
+    Ok(ManifestPage {
+        data: people.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
+        policy: DevicePolicy::from(policy.policy()),
+        roster: version,
+        next_cursor,
+        has_more: people.more,
+    })
+}
+
+fn manifest_row(row: roster::ManifestRow, photos: bool) -> ManifestRow {
+    ManifestRow {
+        employee: row.employee,
+        badge: row.badge,
+        name: row.name,
+        pin: row.pin_phc.map(|phc| PinHash { phc }),
+        face: photos,
+        last_kind: row.last_kind,
+    }
+}
+
+/// Whom to find.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SearchQuery {
+    /// A name or badge as typed, 1 to 64 characters.
+    pub q: String,
+}
+
+/// The people of a site whom a text may mean, best first.
+#[utoipa::path(
+    get, path = "/v1/sites/{site}/employees", tag = "sync",
+    params(("site" = SiteId, Path, description = "The device's site"), SearchQuery),
+    responses((status = 200, body = FoundEmployees)), security(("device_token" = [])),
+)]
+pub async fn search(
+    State(app): State<App>,
+    device: ReadingDevice,
+    Place(site): Place<SiteId>,
+    after: After,
+    Params(query): Params<SearchQuery>,
+) -> Result<Answer<FoundEmployees>, Refusal> {
+    device.serves(site)?;
+    if !(1..=SEARCH_CHARS_MAX).contains(&query.q.chars().count()) {
+        return Err(Refusal::field("q", "invalid_value", "`q` has 1 to 64 characters."));
+    }
+    after.reached(&app, &roster::RESTS_ON).await?;
+    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let found = roster::search(&app.pools.reader, site, &query.q).await?;
+    let photos = policy.policy().photos;
+    let data = found.into_iter().map(|row| found_employee(row, photos)).collect();
+    Ok(Answer(FoundEmployees { data }))
+}
+
+fn found_employee(row: roster::ManifestRow, photos: bool) -> FoundEmployee {
+    FoundEmployee {
+        employee: row.employee,
+        badge: row.badge,
+        name: row.name,
+        face: photos,
+        last_kind: row.last_kind,
+    }
+}

@@ -1,0 +1,28 @@
+//! What devices call: docs/device-protocol.md is the authority on all of it.
+
+pub mod batches;
+pub mod enrolment;
+pub mod feed;
+pub mod heartbeats;
+pub mod manifest;
+pub mod photos;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{door::admission::Class, state::App};
+
+/// Every route that devices call, and its class.
+pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
+    let routes = OpenApiRouter::new;
+    vec![
+        (Class::Heartbeat, routes().routes(routes!(heartbeats::take))),
+        (Class::Delivery, routes().routes(routes!(batches::deliver))),
+        (Class::Photo, routes().routes(routes!(photos::put))),
+        (Class::Sync, routes().routes(routes!(manifest::manifest)).routes(routes!(feed::since))),
+        // A person at the door waits for these.
+        (
+            Class::Interactive,
+            routes().routes(routes!(enrolment::enroll)).routes(routes!(manifest::search)),
+        ),
+    ]
+}

@@ -1,0 +1,95 @@
+//! What devices deliver: photos, by the digest of their bytes.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use http_body_util::BodyExt;
+use punchtrail_infra::photos::PhotoUpload;
+use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
+
+use crate::{
+    ask::extract::{Place, broken_off, content_length, media_type, too_large, too_slow},
+    auth::DeliveringDevice,
+    problem::{Code, Refusal},
+    state::App,
+};
+
+const JPEG: &[u8] = b"\xff\xd8\xff";
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Takes a photo, JPEG or PNG, at most 5 MiB. Before or after its punch.
+#[utoipa::path(
+    put, path = "/v1/photos/{sha256}", tag = "sync",
+    params(("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex digits")),
+    request_body(content = Vec<u8>, content_type = "image/jpeg"),
+    responses((status = 201, description = "New"), (status = 200, description = "There already")),
+    security(("device_token" = [])),
+)]
+pub async fn put(
+    State(app): State<App>,
+    _device: DeliveringDevice,
+    Place(photo): Place<Digest>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let (parts, body) = request.into_parts();
+    announced(&parts.headers)?;
+    let taking = take(&app, photo, body);
+    let is_new =
+        tokio::time::timeout(app.patience.photo, taking).await.map_err(|_| too_slow())??;
+    Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+/// What the head of the request says of the body.
+fn announced(headers: &axum::http::HeaderMap) -> Result<(), Refusal> {
+    let is_image = |kind: String| {
+        matches!(kind.as_str(), "image/jpeg" | "image/png" | "application/octet-stream")
+    };
+    if !media_type(headers).is_none_or(is_image) {
+        return Err(not_an_image());
+    }
+    match content_length(headers) {
+        Some(length) if length > PHOTO_BYTES_MAX => Err(too_large(PHOTO_BYTES_MAX)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the photo away as it comes; one that is kept already is only checked.
+async fn take(app: &App, photo: Digest, mut body: Body) -> Result<bool, Refusal> {
+    let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
+    let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| broken_off())?;
+        let Some(chunk) = frame.data_ref() else { continue };
+        length_bytes += chunk.len();
+        start.extend(chunk.iter().take(PNG.len() - start.len()));
+        if length_bytes > PHOTO_BYTES_MAX {
+            return Err(too_large(PHOTO_BYTES_MAX));
+        }
+        upload.write(chunk).await.map_err(|error| store_failed(&error))?;
+    }
+    if !start.starts_with(JPEG) && !start.starts_with(PNG) {
+        return Err(not_an_image());
+    }
+    keep(upload, photo).await
+}
+
+async fn keep(upload: Box<dyn PhotoUpload>, photo: Digest) -> Result<bool, Refusal> {
+    if upload.digest() != photo {
+        return Err(Refusal::new(
+            Code::DigestMismatch,
+            "The bytes that came have another digest. Nothing was kept; send the photo again.",
+        ));
+    }
+    upload.keep().await.map_err(|error| store_failed(&error))
+}
+
+fn not_an_image() -> Refusal {
+    Refusal::new(Code::UnsupportedMediaType, "A photo is a JPEG or a PNG. Nothing was kept.")
+}
+
+fn store_failed(error: &std::io::Error) -> Refusal {
+    tracing::error!(%error, "the photo store failed");
+    Refusal::busy("The photo can't be kept now. Send it again.")
+}

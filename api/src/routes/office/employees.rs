@@ -1,0 +1,134 @@
+//! People, for operators.
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_domain::employee::{Employee, EmployeeCommand};
+use punchtrail_projections::people::{
+    employees::{self, EmployeeRow},
+    roster,
+};
+use punchtrail_protocol::{EmployeeId, SiteId, Time};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::routes::Written;
+use crate::{
+    ask::{
+        after::After,
+        extract::{Json, Params, Place},
+        page::{Page, PageQuery},
+    },
+    auth::Operator,
+    problem::Refusal,
+    state::App,
+};
+
+const LIST: &str = "employees";
+
+/// A person.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EmployeeView {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The name; null once it was taken out of the directory.
+    pub name: Option<String>,
+    /// The badge's number.
+    pub badge: Option<String>,
+    /// The id in another system.
+    pub external_id: Option<String>,
+    /// Whether a PIN is set.
+    pub has_pin: bool,
+    /// Where the person works now.
+    pub sites: Vec<SiteId>,
+    /// When the person left.
+    pub departed_at: Option<Time>,
+}
+
+/// Which people.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EmployeeQuery {
+    /// Of this site.
+    pub site: Option<SiteId>,
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 100 unless given.
+    pub limit: Option<u32>,
+}
+
+/// People in the order of their ids.
+#[utoipa::path(
+    get, path = "/v1/employees", tag = "employees", params(EmployeeQuery),
+    responses((status = 200, body = Page<EmployeeView>)), security(("operator_key" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    _operator: Operator,
+    after: After,
+    Params(query): Params<EmployeeQuery>,
+) -> Result<Answer<Page<EmployeeView>>, Refusal> {
+    after.reached(&app, &[roster::NAME]).await?;
+    let page = PageQuery { cursor: query.cursor, limit: query.limit };
+    let place = page.place(&app, LIST)?.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
+    let found = employees::list(&app.pools.reader, query.site, place, page.limit()?).await?;
+    let page = Page::of(&app, LIST, found.rows, found.more, |row| *row.employee.0.as_bytes());
+    Ok(Answer(page.map(EmployeeView::from)))
+}
+
+/// One person.
+#[utoipa::path(
+    get, path = "/v1/employees/{employee}", tag = "employees",
+    params(("employee" = EmployeeId, Path, description = "Who")),
+    responses((status = 200, body = EmployeeView)), security(("operator_key" = [])),
+)]
+pub async fn one(
+    State(app): State<App>,
+    _operator: Operator,
+    Place(employee): Place<EmployeeId>,
+    after: After,
+) -> Result<Answer<EmployeeView>, Refusal> {
+    after.reached(&app, &[roster::NAME]).await?;
+    let row = employees::one(&app.pools.reader, employee).await?;
+    row.map(|row| Answer(row.into())).ok_or_else(Refusal::not_found)
+}
+
+impl From<EmployeeRow> for EmployeeView {
+    fn from(row: EmployeeRow) -> Self {
+        Self {
+            employee: row.employee,
+            name: row.name,
+            badge: row.badge,
+            external_id: row.external_id,
+            has_pin: row.has_pin,
+            sites: row.sites,
+            departed_at: row.departed_at,
+        }
+    }
+}
+
+/// A person leaves.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DepartureBody {
+    /// When; now unless given.
+    pub at: Option<Time>,
+}
+
+/// Notes that a person leaves. Punches captured after that are referred.
+#[utoipa::path(
+    post, path = "/v1/employees/{employee}/departure", tag = "employees",
+    params(("employee" = EmployeeId, Path, description = "Who")),
+    request_body = DepartureBody, responses((status = 200, body = Written)),
+    security(("operator_key" = [])),
+)]
+pub async fn depart(
+    State(app): State<App>,
+    operator: Operator,
+    Place(employee): Place<EmployeeId>,
+    Json(body): Json<DepartureBody>,
+) -> Result<Answer<Written>, Refusal> {
+    let at = body.at.unwrap_or_else(|| jiff::Timestamp::now().into());
+    let (id, command) = (employee.to_string(), EmployeeCommand::Depart { at });
+    let done = app.ledger.execute::<Employee>(&id, command, &operator.metadata()).await?;
+    Ok(Answer(Written { position: done.position }))
+}

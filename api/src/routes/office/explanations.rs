@@ -1,0 +1,78 @@
+//! Explanations: what happened to a punch and why, and where one that never came might be.
+
+use axum::{Json as Answer, extract::State};
+use jiff::civil::Date;
+use punchtrail_domain::explanation::{Explanation, absence::Absence};
+use punchtrail_projections::{
+    explanations::{self, AbsenceError, ExplainError},
+    punches::timeline,
+};
+use punchtrail_protocol::{EmployeeId, PunchId};
+
+use crate::{
+    ask::{after::After, extract::Place},
+    auth::Operator,
+    problem::Refusal,
+    state::App,
+};
+
+/// What happened to a punch, by whom, and why: from its events, as data and in plain sentences.
+#[utoipa::path(
+    get, path = "/v1/punches/{punch}/explanation", tag = "explanations",
+    params(("punch" = PunchId, Path, description = "The punch")),
+    responses((status = 200, body = Explanation)), security(("operator_key" = [])),
+)]
+pub async fn of_punch(
+    State(app): State<App>,
+    _operator: Operator,
+    Place(punch): Place<PunchId>,
+    after: After,
+) -> Result<Answer<Explanation>, Refusal> {
+    after.reached(&app, &[explanations::NAME]).await?;
+    app.explanations.explain(punch).await?.map(Answer).ok_or_else(Refusal::not_found)
+}
+
+/// Where a worker's punches of a day might be that never came: numbers that are missing, and what the
+/// devices of the worker's sites still hold by their last reports.
+#[utoipa::path(
+    get, path = "/v1/employees/{employee}/days/{day}/explanation", tag = "explanations",
+    params(
+        ("employee" = EmployeeId, Path, description = "The worker"),
+        ("day" = String, Path, description = "The business day, `YYYY-MM-DD`"),
+    ),
+    responses((status = 200, body = Absence)), security(("operator_key" = [])),
+)]
+pub async fn of_day(
+    State(app): State<App>,
+    _operator: Operator,
+    Place((employee, day)): Place<(EmployeeId, Date)>,
+    after: After,
+) -> Result<Answer<Absence>, Refusal> {
+    after.reached(&app, &[explanations::NAME, timeline::NAME]).await?;
+    let absence = explanations::explain_absence(&app.pools.reader, employee, day).await?;
+    absence.map(Answer).ok_or_else(Refusal::not_found)
+}
+
+impl From<ExplainError> for Refusal {
+    fn from(error: ExplainError) -> Self {
+        match error {
+            ExplainError::Busy => Self::busy("Too many ask for explanations just now. Ask again."),
+            ExplainError::Database(error) => crate::problem::of_database(&error),
+            ExplainError::Undecodable(error) => unreadable(&error),
+        }
+    }
+}
+
+impl From<AbsenceError> for Refusal {
+    fn from(error: AbsenceError) -> Self {
+        match error {
+            AbsenceError::Database(error) => error.into(),
+            AbsenceError::Undecodable(error) => unreadable(&error),
+        }
+    }
+}
+
+fn unreadable(error: &punchtrail_domain::log::recorded::Undecodable) -> Refusal {
+    tracing::error!(position = %error.position, %error, "an event can't be read");
+    Refusal::internal()
+}

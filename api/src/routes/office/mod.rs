@@ -1,0 +1,45 @@
+//! What people, integrators and auditors call.
+
+pub mod devices;
+pub mod employees;
+pub mod explanations;
+pub mod ledger;
+pub mod punches;
+pub mod quarantine;
+pub mod sites;
+pub mod timecards;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{door::admission::Class, state::App};
+
+/// Every route that they call, and its class.
+pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(punches::list))
+        .routes(routes!(punches::one))
+        .routes(routes!(punches::events))
+        .routes(routes!(punches::decide))
+        .routes(routes!(explanations::of_punch))
+        .routes(routes!(explanations::of_day))
+        .routes(routes!(timecards::timeline))
+        .routes(routes!(timecards::cards))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::one))
+        .routes(routes!(quarantine::admit))
+        .routes(routes!(quarantine::dismiss))
+        .routes(routes!(employees::list))
+        .routes(routes!(employees::one))
+        .routes(routes!(employees::depart))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::one))
+        .routes(routes!(sites::change_policy))
+        .routes(routes!(sites::make_pairing_code))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::one))
+        .routes(routes!(devices::revoke))
+        .routes(routes!(devices::assign))
+        .routes(routes!(ledger::state))
+        .routes(routes!(ledger::events));
+    vec![(Class::Interactive, routes)]
+}

@@ -1,0 +1,328 @@
+//! Punches for people and integrators: the list, one, its events, and rulings on it.
+
+use axum::{Json as Answer, extract::State};
+use punchtrail_domain::{
+    AggregateType,
+    punch::{PunchCommand, RejectionReason},
+};
+use punchtrail_infra::{people::directory, rulings};
+use punchtrail_projections::{
+    engine::page::Order,
+    punches::{
+        PunchRow,
+        timeline::{self, Filter, Key},
+    },
+};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ledger::EventView;
+use crate::routes::{Written, note_of};
+use crate::{
+    ask::{
+        after::After,
+        extract::{Json, Params, Place, page_limit},
+        page::{Page, PageQuery},
+    },
+    auth::Operator,
+    door::limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
+    problem::Refusal,
+    state::App,
+};
+
+const LIST: &str = "punches";
+/// Effective time in milliseconds, then the punch's id.
+const KEY_BYTES: usize = 8 + 16;
+
+/// A punch as it stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PunchView {
+    /// The punch.
+    pub punch: PunchId,
+    /// Who; null for an unknown badge.
+    pub employee: Option<EmployeeId>,
+    /// The person's name, if the directory has it.
+    pub employee_name: Option<String>,
+    /// Where.
+    pub site: SiteId,
+    /// The device that captured it.
+    pub device: DeviceId,
+    /// The kind that counts.
+    pub kind: PunchKind,
+    /// When, by the device's clock.
+    pub captured_at: Time,
+    /// The time that counts.
+    pub effective_at: Time,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Why it was referred or rejected, as codes.
+    pub reasons: Vec<String>,
+    /// Position of its latest change.
+    pub position: Position,
+}
+
+/// Which punches.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PunchQuery {
+    /// Of this person.
+    pub employee: Option<EmployeeId>,
+    /// At this site.
+    pub site: Option<SiteId>,
+    /// From this device.
+    pub device: Option<DeviceId>,
+    /// That stand so.
+    #[param(inline)]
+    pub standing: Option<Standing>,
+    /// Effective then or later.
+    pub from: Option<Time>,
+    /// Effective before then.
+    pub to: Option<Time>,
+    /// `newest` (unless given) or `oldest` first.
+    #[serde(default)]
+    #[param(inline)]
+    pub order: OrderParam,
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 100 unless given.
+    pub limit: Option<u32>,
+}
+
+/// In which order.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderParam {
+    /// The latest first.
+    #[default]
+    Newest,
+    /// The earliest first.
+    Oldest,
+}
+
+impl From<OrderParam> for Order {
+    fn from(order: OrderParam) -> Self {
+        match order {
+            OrderParam::Newest => Self::NewestFirst,
+            OrderParam::Oldest => Self::OldestFirst,
+        }
+    }
+}
+
+/// Punches in the order of the time that counts.
+#[utoipa::path(
+    get, path = "/v1/punches", tag = "punches", params(PunchQuery),
+    responses((status = 200, body = Page<PunchView>)), security(("operator_key" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    _operator: Operator,
+    after: After,
+    Params(query): Params<PunchQuery>,
+) -> Result<Answer<Page<PunchView>>, Refusal> {
+    after.reached(&app, &[timeline::NAME]).await?;
+    let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
+    let place = PageQuery { cursor: query.cursor.clone(), limit: None }.place(&app, LIST)?;
+    let filter = query.filter();
+    let order = query.order.into();
+    let found = timeline::list(&app.pools.reader, &filter, order, place.map(key), limit).await?;
+    let page = Page::of(&app, LIST, found.rows, found.more, key_bytes);
+    Ok(Answer(named(&app, page).await?))
+}
+
+impl PunchQuery {
+    fn filter(&self) -> Filter {
+        Filter {
+            employee: self.employee,
+            site: self.site,
+            device: self.device,
+            standing: self.standing,
+            from: self.from,
+            to: self.to,
+        }
+    }
+}
+
+fn key_bytes(row: &PunchRow) -> [u8; KEY_BYTES] {
+    let mut bytes = [0; KEY_BYTES];
+    bytes[..8].copy_from_slice(&row.effective_at.millis().to_be_bytes());
+    bytes[8..].copy_from_slice(row.punch.0.as_bytes());
+    bytes
+}
+
+fn key(bytes: [u8; KEY_BYTES]) -> Key {
+    let (mut time, mut punch) = ([0; 8], [0; 16]);
+    time.copy_from_slice(&bytes[..8]);
+    punch.copy_from_slice(&bytes[8..]);
+    let effective_at = Time::from_millis(i64::from_be_bytes(time));
+    Key { effective_at, punch: PunchId(uuid::Uuid::from_bytes(punch)) }
+}
+
+pub(super) async fn named(app: &App, page: Page<PunchRow>) -> Result<Page<PunchView>, sqlx::Error> {
+    let people: Vec<_> = page.data.iter().filter_map(|row| row.employee).collect();
+    let names = directory::employee_names(&app.pools.reader, &people).await?;
+    Ok(page.map(|row| {
+        let name = row.employee.and_then(|employee| names.get(&employee).cloned());
+        shown(row, name)
+    }))
+}
+
+fn shown(row: PunchRow, employee_name: Option<String>) -> PunchView {
+    PunchView {
+        punch: row.punch,
+        employee: row.employee,
+        employee_name,
+        site: row.site,
+        device: row.device,
+        kind: row.kind,
+        captured_at: row.captured_at,
+        effective_at: row.effective_at,
+        standing: row.standing,
+        reasons: row.reasons,
+        position: row.position,
+    }
+}
+
+/// One punch as it stands.
+#[utoipa::path(
+    get, path = "/v1/punches/{punch}", tag = "punches",
+    params(("punch" = PunchId, Path, description = "The punch")),
+    responses((status = 200, body = PunchView)), security(("operator_key" = [])),
+)]
+pub async fn one(
+    State(app): State<App>,
+    _operator: Operator,
+    Place(punch): Place<PunchId>,
+    after: After,
+) -> Result<Answer<PunchView>, Refusal> {
+    after.reached(&app, &[timeline::NAME]).await?;
+    let row = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
+    let names = directory::employee_names(&app.pools.reader, row.employee.as_slice()).await?;
+    let name = row.employee.and_then(|employee| names.get(&employee).cloned());
+    Ok(Answer(shown(row, name)))
+}
+
+/// A punch's events, the exact texts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PunchEvents {
+    /// In order; at most 1,000.
+    pub data: Vec<EventView>,
+}
+
+/// The events of a punch as the ledger keeps them.
+#[utoipa::path(
+    get, path = "/v1/punches/{punch}/events", tag = "punches",
+    params(("punch" = PunchId, Path, description = "The punch")),
+    responses((status = 200, body = PunchEvents)), security(("operator_key" = [])),
+)]
+pub async fn events(
+    State(app): State<App>,
+    _operator: Operator,
+    Place(punch): Place<PunchId>,
+) -> Result<Answer<PunchEvents>, Refusal> {
+    let id = [punch.to_string()];
+    let recorded = app.ledger.feed().streams(AggregateType::Punch, &id).await?;
+    if recorded.is_empty() {
+        return Err(Refusal::not_found());
+    }
+    let data = recorded.into_iter().take(STREAM_EVENTS_MAX).map(EventView::from).collect();
+    Ok(Answer(PunchEvents { data }))
+}
+
+/// What a person rules.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RulingKind {
+    /// It counts.
+    Accept,
+    /// It doesn't count.
+    Reject,
+    /// Another time or kind counts.
+    Amend,
+    /// It is taken out for good, a double tap for one.
+    Void,
+}
+
+/// A ruling on a punch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RulingBody {
+    /// What.
+    pub decision: RulingKind,
+    /// Why; needed to reject, and only then.
+    #[serde(default)]
+    pub reason: Option<RejectionReason>,
+    /// The time that shall count; only to amend.
+    #[serde(default)]
+    pub effective_at: Option<Time>,
+    /// The kind that shall count; only to amend.
+    #[serde(default)]
+    pub kind: Option<PunchKind>,
+    /// A note for whoever reads the explanation; at most 2,000 characters.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// Rules on a punch.
+#[utoipa::path(
+    post, path = "/v1/punches/{punch}/decision", tag = "punches",
+    params(("punch" = PunchId, Path, description = "The punch")),
+    request_body = RulingBody, responses((status = 200, body = Written)),
+    security(("operator_key" = [])),
+)]
+pub async fn decide(
+    State(app): State<App>,
+    operator: Operator,
+    Place(punch): Place<PunchId>,
+    Json(decision): Json<RulingBody>,
+) -> Result<Answer<Written>, Refusal> {
+    decision.check()?;
+    let author = operator.author(note_of(decision.note.clone())?);
+    let command = |note| decision.command(note);
+    let position = rulings::rule(&app.ledger, punch, &author, command).await?;
+    Ok(Answer(Written { position }))
+}
+
+impl RulingBody {
+    fn check(&self) -> Result<(), Refusal> {
+        let wrong = |pointer: &str, detail: &'static str| {
+            Err(Refusal::field(pointer, "invalid_value", detail))
+        };
+        let amends = self.effective_at.is_some() || self.kind.is_some();
+        match self.decision {
+            RulingKind::Reject if self.reason.is_none() => {
+                Err(Refusal::field("/reason", "missing_field", "A rejection needs a reason."))
+            }
+            RulingKind::Reject => match amends {
+                true => wrong("/effective_at", "Only an amendment gives a time or a kind."),
+                false => Ok(()),
+            },
+            _ if self.reason.is_some() => wrong("/reason", "Only a rejection gives a reason."),
+            RulingKind::Amend if !amends => Err(Refusal::field(
+                "/effective_at",
+                "missing_field",
+                "An amendment gives a time, a kind, or both.",
+            )),
+            RulingKind::Accept | RulingKind::Void if amends => {
+                wrong("/effective_at", "Only an amendment gives a time or a kind.")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn command(&self, note: Option<punchtrail_protocol::Digest>) -> PunchCommand {
+        match self.decision {
+            RulingKind::Accept => PunchCommand::Accept { note },
+            RulingKind::Reject => {
+                PunchCommand::Reject { reason: self.reason.unwrap_or(RejectionReason::Other), note }
+            }
+            RulingKind::Amend => {
+                PunchCommand::Amend { effective_at: self.effective_at, kind: self.kind, note }
+            }
+            RulingKind::Void => PunchCommand::Void { note },
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What could not be taken as a punch: the list, the bytes as sent, and what people make of them.
+
+use axum::{Json as Answer, extract::State, http::StatusCode};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use punchtrail_infra::{
+    people::directory,
+    rulings::{self, Admission, quarantine as kept},
+};
+use punchtrail_projections::{
+    engine::page::Order,
+    rulings::quarantine::{self, ItemRow, ItemState},
+};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::punches::OrderParam;
+use crate::routes::{NoteBody, Written, note_of};
+use crate::{
+    ask::{
+        after::After,
+        extract::{Json, Params, Place},
+        page::{Page, PageQuery},
+    },
+    auth::Operator,
+    problem::Refusal,
+    state::App,
+};
+
+const LIST: &str = "quarantine";
+
+/// A quarantined item.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineItem {
+    /// Its id, the digest of the item as sent.
+    #[schema(value_type = String)]
+    pub item: Digest,
+    /// Why it can't be taken as a punch.
+    pub code: String,
+    /// The device that sent it.
+    pub device: DeviceId,
+    /// The punch id, if it could be read.
+    pub punch: Option<PunchId>,
+    /// The number, if it could be read from bytes that the device signed.
+    pub seq: Option<u64>,
+    /// When it came.
+    pub received_at: Time,
+    /// What became of it: `waiting`, `admitted` or `dismissed`.
+    pub state: String,
+    /// The punch it was admitted as.
+    pub admitted_as: Option<PunchId>,
+    /// Position of its first event.
+    pub position: Position,
+}
+
+impl From<ItemRow> for QuarantineItem {
+    fn from(row: ItemRow) -> Self {
+        Self {
+            item: row.item,
+            code: row.code,
+            device: row.device,
+            punch: row.punch,
+            seq: row.seq,
+            received_at: row.received_at,
+            state: row.state.as_str().to_owned(),
+            admitted_as: row.admitted_as,
+            position: row.position,
+        }
+    }
+}
+
+/// Which items.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct QuarantineQuery {
+    /// Only those that are `waiting`, `admitted` or `dismissed`.
+    pub state: Option<String>,
+    /// `newest` (unless given) or `oldest` first.
+    #[serde(default)]
+    #[param(inline)]
+    pub order: OrderParam,
+    /// Where to go on: `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// The most rows, 1 to 1,000; 100 unless given.
+    pub limit: Option<u32>,
+}
+
+/// Quarantined items in the order they came.
+#[utoipa::path(
+    get, path = "/v1/quarantine", tag = "quarantine", params(QuarantineQuery),
+    responses((status = 200, body = Page<QuarantineItem>)), security(("operator_key" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    _operator: Operator,
+    after: After,
+    Params(query): Params<QuarantineQuery>,
+) -> Result<Answer<Page<QuarantineItem>>, Refusal> {
+    after.reached(&app, &[quarantine::NAME]).await?;
+    let (state, order) = (state(query.state.as_deref())?, Order::from(query.order));
+    let page = PageQuery { cursor: query.cursor, limit: query.limit };
+    let place = page.place(&app, LIST)?.map(|place| Position(u64::from_be_bytes(place)));
+    let found = quarantine::list(&app.pools.reader, state, order, place, page.limit()?).await?;
+    let page = Page::of(&app, LIST, found.rows, found.more, |row| row.position.0.to_be_bytes());
+    Ok(Answer(page.map(QuarantineItem::from)))
+}
+
+fn state(asked: Option<&str>) -> Result<Option<ItemState>, Refusal> {
+    let parsed = asked.map(str::parse).transpose();
+    parsed.map_err(|error: quarantine::UnknownState| {
+        Refusal::field("state", "invalid_value", format!("{error}."))
+    })
+}
+
+/// A quarantined item with the bytes as sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantineItemBytes {
+    /// The item.
+    #[serde(flatten)]
+    pub item: QuarantineItem,
+    /// The capture, the text as sent.
+    pub capture: String,
+    /// The signature, the text as sent.
+    pub signature: String,
+    /// The capture's bytes as text, if the text as sent is base64url of UTF-8.
+    pub decoded: Option<String>,
+}
+
+/// One quarantined item with the bytes as sent.
+#[utoipa::path(
+    get, path = "/v1/quarantine/{item}", tag = "quarantine",
+    params(("item" = String, Path, description = "The item")),
+    responses((status = 200, body = QuarantineItemBytes)), security(("operator_key" = [])),
+)]
+pub async fn one(
+    State(app): State<App>,
+    _operator: Operator,
+    Place(item): Place<Digest>,
+    after: After,
+) -> Result<Answer<QuarantineItemBytes>, Refusal> {
+    after.reached(&app, &[quarantine::NAME]).await?;
+    let row = quarantine::one(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
+    let raw = kept::raw(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
+    let bytes = URL_SAFE_NO_PAD.decode(&raw.capture).ok();
+    let decoded = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let (item, capture, signature) = (row.into(), raw.capture, raw.signature);
+    Ok(Answer(QuarantineItemBytes { item, capture, signature, decoded }))
+}
+
+/// What a person found in an item.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdmitBody {
+    /// Who worked.
+    pub employee: EmployeeId,
+    /// Where.
+    pub site: SiteId,
+    /// What the punch says.
+    pub kind: PunchKind,
+    /// When.
+    pub captured_at: Time,
+    /// A note for whoever reads the explanation; at most 2,000 characters.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// Answer to an admission.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Admitted {
+    /// The punch it became.
+    pub punch: PunchId,
+    /// Where its last event stands in the ledger.
+    pub position: Position,
+}
+
+/// Takes an item in as a punch, which is accepted by that.
+#[utoipa::path(
+    post, path = "/v1/quarantine/{item}/admit", tag = "quarantine",
+    params(("item" = String, Path, description = "The item")),
+    request_body = AdmitBody, responses((status = 201, body = Admitted)),
+    security(("operator_key" = [])),
+)]
+pub async fn admit(
+    State(app): State<App>,
+    operator: Operator,
+    Place(item): Place<Digest>,
+    Json(body): Json<AdmitBody>,
+) -> Result<(StatusCode, Answer<Admitted>), Refusal> {
+    let author = operator.author(note_of(body.note)?);
+    known(&app, body.employee, body.site).await?;
+    let (employee, site, kind, captured_at) =
+        (body.employee, body.site, body.kind, body.captured_at);
+    let admission = Admission { employee, site, kind, captured_at };
+    let (punch, position) = rulings::admit(&app.ledger, item, admission, &author).await?;
+    Ok((StatusCode::CREATED, Answer(Admitted { punch, position })))
+}
+
+async fn known(app: &App, employee: EmployeeId, site: SiteId) -> Result<(), Refusal> {
+    if !directory::employee_exists(&app.pools.reader, employee).await? {
+        return Err(Refusal::field("/employee", "unknown", "There is no such employee."));
+    }
+    if !directory::site_exists(&app.pools.reader, site).await? {
+        return Err(Refusal::field("/site", "unknown", "There is no such site."));
+    }
+    Ok(())
+}
+
+/// Finds that an item is no punch. Its bytes are kept.
+#[utoipa::path(
+    post, path = "/v1/quarantine/{item}/dismiss", tag = "quarantine",
+    params(("item" = String, Path, description = "The item")),
+    request_body = NoteBody, responses((status = 200, body = Written)),
+    security(("operator_key" = [])),
+)]
+pub async fn dismiss(
+    State(app): State<App>,
+    operator: Operator,
+    Place(item): Place<Digest>,
+    Json(body): Json<NoteBody>,
+) -> Result<Answer<Written>, Refusal> {
+    let author = operator.author(note_of(body.note)?);
+    let position = rulings::dismiss(&app.ledger, item, &author).await?;
+    Ok(Answer(Written { position }))
+}

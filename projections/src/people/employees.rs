@@ -1,0 +1,96 @@
+//! Employees as the API lists them: read from the `roster` model, joined with the directory.
+
+use punchtrail_protocol::{EmployeeId, Position, SiteId, Time};
+use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{engine::columns::time_or_none, engine::page::Page};
+
+/// An employee as the ledger and the directory have one now.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EmployeeRow {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The name; none once it was erased.
+    pub name: Option<String>,
+    /// The badge's number.
+    pub badge: Option<String>,
+    /// The id in another system.
+    pub external_id: Option<String>,
+    /// Whether a PIN is set.
+    pub has_pin: bool,
+    /// The sites where the person works, in the order of their ids.
+    pub sites: Vec<SiteId>,
+    /// When the person became known.
+    pub registered_at: Option<Time>,
+    /// When the person leaves or left.
+    pub departed_at: Option<Time>,
+    /// Where the person's latest change stands in the ledger.
+    pub position: Position,
+}
+
+impl std::fmt::Debug for EmployeeRow {
+    /// Names don't belong in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmployeeRow").field("employee", &self.employee).finish_non_exhaustive()
+    }
+}
+
+impl FromRow<'_, PgRow> for EmployeeRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let sites: Vec<Uuid> = row.try_get("sites")?;
+        Ok(Self {
+            employee: EmployeeId(row.try_get("employee")?),
+            name: row.try_get("name")?,
+            badge: row.try_get("badge")?,
+            external_id: row.try_get("external_id")?,
+            has_pin: row.try_get("has_pin")?,
+            sites: sites.into_iter().map(SiteId).collect(),
+            registered_at: time_or_none(row, "registered_at")?,
+            departed_at: time_or_none(row, "departed_at")?,
+            position: Position::from_db(row.try_get("position")?),
+        })
+    }
+}
+
+const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.external_id, \
+         coalesce(entry.pin_phc is not null, false) as has_pin, \
+         array(select place.site from read.roster place where place.employee = person.employee \
+             order by place.site) as sites, \
+         person.registered_at, person.departed_at, person.position \
+     from read.roster_people person \
+     left join employee_directory entry on entry.employee = person.employee";
+
+/// One employee; none if there is none of that id.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn one(pool: &PgPool, employee: EmployeeId) -> Result<Option<EmployeeRow>, sqlx::Error> {
+    let statement = format!("{SELECT} where person.employee = $1");
+    sqlx::query_as(&statement).bind(employee.uuid()).fetch_optional(pool).await
+}
+
+/// The employees in the order of their ids, after `after`, of one site or of all; at most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn list(
+    pool: &PgPool,
+    site: Option<SiteId>,
+    after: Option<EmployeeId>,
+    limit: u32,
+) -> Result<Page<EmployeeRow>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    if let Some(site) = site {
+        query.push(" join read.roster at on at.employee = person.employee and at.site = ");
+        query.push_bind(site.uuid());
+        query.push(" where at.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
+        query.push(" order by at.employee");
+    } else {
+        query.push(" where person.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
+        query.push(" order by person.employee");
+    }
+    query.push(" limit ").push_bind(Page::<EmployeeRow>::to_ask(limit));
+    let rows = query.build_query_as().fetch_all(pool).await?;
+    Ok(Page::cut(rows, limit))
+}

@@ -1,0 +1,5 @@
+//! People: who works where, and how somebody is found.
+
+pub mod employees;
+pub mod roster;
+mod search;

@@ -1,0 +1,443 @@
+//! Who works where, and a version of each site's roster for devices to compare.
+//!
+//! Rows hold ids; badges, names and PINs are joined from the directory when read, so that erasing one
+//! there reaches every page. The kind of a person's last punch is looked up in `timecards` when read: a
+//! manifest is read far more rarely than people punch. A reader of it who waits, waits for both
+//! ([`RESTS_ON`]).
+//!
+//! A departed person stays on the roster until the moment of leaving.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use futures::future::BoxFuture;
+use jiff_sqlx::ToSqlx;
+use punchtrail_domain::{
+    AggregateType, Event,
+    employee::{DirectoryField, EmployeeEvent},
+    policy::Policy,
+};
+use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{EmployeeId, Position, SiteId, Time, capture::PunchKind};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{
+    engine::columns::time_or_none,
+    engine::{Generation, Projection, ProjectionError, page::Page},
+    people::search::{Fit, Query},
+    sites,
+};
+
+/// The model's name.
+pub const NAME: &str = "roster";
+/// The models that a manifest rests on, for `Punchtrail-After`.
+pub const RESTS_ON: [&str; 2] = [NAME, crate::punches::timecards::NAME];
+
+/// The most people a search finds.
+pub const FOUND_MAX: usize = 20;
+/// How many people a search compares before it lets others run.
+const SEARCH_STEP_PEOPLE: usize = 500;
+
+/// The model.
+#[derive(Debug)]
+pub struct Roster;
+
+impl Projection for Roster {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["roster", "roster_people", "roster_sites"]
+    }
+
+    fn create_sql(&self, generation: &Generation) -> String {
+        format!(
+            "create table {roster} (
+                 site        uuid not null,
+                 employee    uuid not null,
+                 departed_at timestamptz,
+                 -- Serves a site's people in the order of ids.
+                 primary key (site, employee)
+             );
+             -- Serves a person's sites: for the API, and for changes of a person.
+             create index {person} on {roster} (employee);
+             -- Serves a roster's version: how many have left by now.
+             create index {departed} on {roster} (site, departed_at) where departed_at is not null;
+             create table {people} (
+                 -- Serves one person, and the list in the order of ids.
+                 employee      uuid primary key,
+                 registered_at timestamptz,
+                 departed_at   timestamptz,
+                 position      bigint not null
+             );
+             create table {sites} (
+                 -- Serves a roster's version.
+                 site     uuid primary key,
+                 -- Of the latest event that changed a row of the manifest, or the policy.
+                 position bigint not null
+             );",
+            roster = generation.table("roster"),
+            person = generation.index("roster", "employee"),
+            departed = generation.index("roster", "departed"),
+            people = generation.table("roster_people"),
+            sites = generation.table("roster_sites"),
+        )
+    }
+
+    fn apply<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        generation: &'a Generation,
+        events: &'a [Arc<Entry>],
+    ) -> BoxFuture<'a, Result<(), ProjectionError>> {
+        Box::pin(async move {
+            let concerned: Vec<&Arc<Entry>> = events
+                .iter()
+                .filter(|entry| {
+                    let kind = entry.recorded.aggregate_type;
+                    matches!(kind, AggregateType::Employee | AggregateType::Site)
+                })
+                .collect();
+            if concerned.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch::load(tx, generation, &concerned).await?;
+            for entry in concerned {
+                batch.take(entry)?;
+            }
+            batch.write(tx, generation).await
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Person {
+    sites_before: BTreeSet<SiteId>,
+    sites: BTreeSet<SiteId>,
+    registered_at: Option<Time>,
+    departed_at: Option<Time>,
+    position: Position,
+}
+
+/// The people of a batch as they were, and as it leaves them.
+#[derive(Debug, Default)]
+struct Batch {
+    people: HashMap<EmployeeId, Person>,
+    /// Where each site's roster changed last.
+    changed: HashMap<SiteId, Position>,
+}
+
+impl Batch {
+    async fn load(
+        tx: &mut PgConnection,
+        generation: &Generation,
+        events: &[&Arc<Entry>],
+    ) -> Result<Self, ProjectionError> {
+        let mut batch = Self::default();
+        for entry in events {
+            if let Event::Employee(employee, _) = entry.event()? {
+                batch.people.entry(*employee).or_default();
+            }
+        }
+        let ids: Vec<Uuid> = batch.people.keys().map(|employee| employee.uuid()).collect();
+        let known = format!(
+            "select employee, registered_at, departed_at from {} where employee = any($1)",
+            generation.table("roster_people")
+        );
+        for row in sqlx::query(&known).bind(&ids).fetch_all(&mut *tx).await? {
+            let person = batch.people.entry(EmployeeId(row.try_get("employee")?)).or_default();
+            person.registered_at = time_or_none(&row, "registered_at")?;
+            person.departed_at = time_or_none(&row, "departed_at")?;
+        }
+        let places = format!(
+            "select employee, site from {} where employee = any($1)",
+            generation.table("roster")
+        );
+        let rows: Vec<(Uuid, Uuid)> =
+            sqlx::query_as(&places).bind(&ids).fetch_all(&mut *tx).await?;
+        for (employee, site) in rows {
+            let person = batch.people.entry(EmployeeId(employee)).or_default();
+            person.sites_before.insert(SiteId(site));
+            person.sites.insert(SiteId(site));
+        }
+        Ok(batch)
+    }
+
+    fn take(&mut self, entry: &Entry) -> Result<(), ProjectionError> {
+        let position = entry.recorded.position;
+        match entry.event()? {
+            // A new zone or policy: the manifest carries the policy.
+            Event::Site(site, _) => {
+                self.changed.insert(*site, position);
+            }
+            Event::Employee(employee, event) => {
+                let person = self.people.entry(*employee).or_default();
+                person.position = position;
+                let changed: BTreeSet<SiteId> = match event {
+                    EmployeeEvent::Registered {} => {
+                        person.registered_at = Some(entry.recorded.recorded_at.into());
+                        BTreeSet::new()
+                    }
+                    EmployeeEvent::AssignedToSite { site } => {
+                        person.sites.insert(*site);
+                        BTreeSet::from([*site])
+                    }
+                    EmployeeEvent::UnassignedFromSite { site } => {
+                        person.sites.remove(site);
+                        BTreeSet::from([*site])
+                    }
+                    // A device never sees ids of other systems.
+                    EmployeeEvent::DirectoryChanged { fields }
+                        if fields.iter().all(|field| *field == DirectoryField::ExternalId) =>
+                    {
+                        BTreeSet::new()
+                    }
+                    EmployeeEvent::DirectoryChanged { .. } => person.sites.clone(),
+                    EmployeeEvent::Departed { at } => {
+                        person.departed_at = Some(*at);
+                        person.sites.clone()
+                    }
+                };
+                for site in changed {
+                    self.changed.insert(site, position);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn write(
+        self,
+        tx: &mut PgConnection,
+        generation: &Generation,
+    ) -> Result<(), ProjectionError> {
+        self.write_people(tx, &generation.table("roster_people")).await?;
+        self.write_places(tx, &generation.table("roster")).await?;
+        let (sites, positions): (Vec<Uuid>, Vec<i64>) =
+            self.changed.iter().map(|(site, position)| (site.uuid(), position.to_db())).unzip();
+        let versions = format!(
+            "insert into {} (site, position) select * from unnest($1::uuid[], $2::bigint[]) \
+             on conflict (site) do update set position = excluded.position",
+            generation.table("roster_sites")
+        );
+        sqlx::query(&versions).bind(sites).bind(positions).execute(tx).await?;
+        Ok(())
+    }
+
+    async fn write_people(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+    ) -> Result<(), ProjectionError> {
+        let (mut ids, mut registered, mut departed, mut positions) =
+            (vec![], vec![], vec![], vec![]);
+        for (employee, person) in &self.people {
+            ids.push(employee.uuid());
+            registered.push(person.registered_at.map(|at| at.timestamp().to_sqlx()));
+            departed.push(person.departed_at.map(|at| at.timestamp().to_sqlx()));
+            positions.push(person.position.to_db());
+        }
+        let statement = format!(
+            "insert into {table} (employee, registered_at, departed_at, position) \
+             select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]) \
+             on conflict (employee) do update set registered_at = excluded.registered_at, \
+                 departed_at = excluded.departed_at, position = excluded.position"
+        );
+        sqlx::query(&statement)
+            .bind(ids)
+            .bind(registered)
+            .bind(departed)
+            .bind(positions)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_places(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+    ) -> Result<(), ProjectionError> {
+        let (mut left_sites, mut left_people) = (vec![], vec![]);
+        let (mut sites, mut people, mut departed) = (vec![], vec![], vec![]);
+        for (employee, person) in &self.people {
+            for site in person.sites_before.difference(&person.sites) {
+                left_sites.push(site.uuid());
+                left_people.push(employee.uuid());
+            }
+            for site in &person.sites {
+                sites.push(site.uuid());
+                people.push(employee.uuid());
+                departed.push(person.departed_at.map(|at| at.timestamp().to_sqlx()));
+            }
+        }
+        let leave = format!(
+            "delete from {table} as held using unnest($1::uuid[], $2::uuid[]) as gone (site, employee) \
+             where held.site = gone.site and held.employee = gone.employee"
+        );
+        sqlx::query(&leave).bind(left_sites).bind(left_people).execute(&mut *tx).await?;
+        let arrive = format!(
+            "insert into {table} as held (site, employee, departed_at) \
+             select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) \
+             on conflict (site, employee) do update set departed_at = excluded.departed_at \
+             where held.departed_at is distinct from excluded.departed_at"
+        );
+        sqlx::query(&arrive).bind(sites).bind(people).bind(departed).execute(tx).await?;
+        Ok(())
+    }
+}
+
+/// A row of a site's manifest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ManifestRow {
+    /// Who.
+    pub employee: EmployeeId,
+    /// The badge's number, if there is one.
+    pub badge: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The PIN's hash, in PHC form, if there is one.
+    pub pin_phc: Option<String>,
+    /// The kind of the last punch that counts.
+    pub last_kind: Option<PunchKind>,
+}
+
+impl std::fmt::Debug for ManifestRow {
+    /// Names and hashes of PINs don't belong in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManifestRow").field("employee", &self.employee).finish_non_exhaustive()
+    }
+}
+
+impl FromRow<'_, PgRow> for ManifestRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let last_kind: Option<&str> = row.try_get("last_kind")?;
+        Ok(Self {
+            employee: EmployeeId(row.try_get("employee")?),
+            badge: row.try_get("badge")?,
+            name: row.try_get("name")?,
+            pin_phc: row.try_get("pin_phc")?,
+            last_kind: last_kind.and_then(|kind| kind.parse().ok()),
+        })
+    }
+}
+
+const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pin_phc, \
+         last.kind as last_kind \
+     from read.roster place join employee_directory entry on entry.employee = place.employee \
+     left join lateral (select punch.kind from read.timecards punch \
+         where punch.employee = place.employee and punch.standing not in ('rejected', 'voided') \
+         order by punch.effective_at desc, punch.punch desc limit 1) last on true \
+     where place.site = $1 and (place.departed_at is null or place.departed_at > now())";
+
+/// A page of a site's manifest, and the version of the roster that it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestPage {
+    /// As [`version`] says it.
+    pub version: String,
+    /// The people.
+    pub people: Page<ManifestRow>,
+}
+
+/// The people of a site in the order of their ids, after `after`; at most `limit`. They and the
+/// version are read from one snapshot: neither can be newer than the other.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn manifest(
+    pool: &PgPool,
+    site: SiteId,
+    after: Option<EmployeeId>,
+    limit: u32,
+) -> Result<ManifestPage, sqlx::Error> {
+    let mut snapshot = pool.begin_with("begin isolation level repeatable read, read only").await?;
+    let version = version(&mut *snapshot, site).await?;
+    let statement = format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
+    let rows = sqlx::query_as(&statement)
+        .bind(site.uuid())
+        .bind(after.unwrap_or(EmployeeId::NIL).uuid())
+        .bind(Page::<ManifestRow>::to_ask(limit))
+        .fetch_all(&mut *snapshot)
+        .await?;
+    snapshot.commit().await?;
+    Ok(ManifestPage { version, people: Page::cut(rows, limit) })
+}
+
+/// The version of a site's roster: another one whenever a row of its manifest has changed in anything
+/// but `last_kind`, or its policy has. Opaque; compare it, nothing else.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<String, sqlx::Error> {
+    let statement = format!("select {VERSION}");
+    sqlx::query_scalar(&statement).bind(site.uuid()).fetch_one(database).await
+}
+
+/// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is answered by.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn in_force(
+    database: impl PgExecutor<'_>,
+    site: SiteId,
+) -> Result<(String, Policy), sqlx::Error> {
+    let statement = format!("select {VERSION}, (select policy from read.sites where site = $1)");
+    let (version, policy): (String, Option<String>) =
+        sqlx::query_as(&statement).bind(site.uuid()).fetch_one(database).await?;
+    Ok((version, sites::policy(policy.as_deref())?))
+}
+
+/// Of the site `$1`.
+const VERSION: &str = "coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
+     || (select count(*) from read.roster where site = $1 and departed_at <= now())";
+
+/// The people of a site whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn search(
+    pool: &PgPool,
+    site: SiteId,
+    typed: &str,
+) -> Result<Vec<ManifestRow>, sqlx::Error> {
+    let Some(query) = Query::new(typed) else { return Ok(Vec::new()) };
+    // As an array, so that each person is looked up by the key: a join would read the whole directory.
+    let people: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
+        "select entry.employee, entry.name, entry.badge from employee_directory entry \
+         where entry.employee = any(array( \
+             select place.employee from read.roster place where place.site = $1 \
+             and (place.departed_at is null or place.departed_at > now())))",
+    )
+    .bind(site.uuid())
+    .fetch_all(pool)
+    .await?;
+    let found = best(&query, &people).await;
+    let statement = format!("{MANIFEST} and place.employee = any($2)");
+    let mut rows: Vec<ManifestRow> =
+        sqlx::query_as(&statement).bind(site.uuid()).bind(&found).fetch_all(pool).await?;
+    rows.sort_by_key(|row| found.iter().position(|employee| *employee == row.employee.uuid()));
+    Ok(rows)
+}
+
+/// The best fits, looked for in steps, so that a large site's people don't keep others waiting.
+async fn best(query: &Query, people: &[(Uuid, String, Option<String>)]) -> Vec<Uuid> {
+    let mut fits: Vec<(Fit, &str, Uuid)> = Vec::new();
+    for step in people.chunks(SEARCH_STEP_PEOPLE) {
+        fits.extend(step.iter().filter_map(|(employee, name, badge)| {
+            Some((query.fit(name, badge.as_deref())?, name.as_str(), *employee))
+        }));
+        fits.sort_unstable();
+        fits.truncate(FOUND_MAX);
+        tokio::task::yield_now().await;
+    }
+    fits.into_iter().map(|(_, _, employee)| employee).collect()
+}

@@ -1,0 +1,9 @@
+//! Punches: every one with where it stands, what a site's devices are told, what a day comes to.
+
+mod batch;
+mod row;
+pub mod site_feed;
+pub mod timecards;
+pub mod timeline;
+
+pub use row::PunchRow;

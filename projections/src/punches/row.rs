@@ -1,0 +1,55 @@
+//! A punch as the timeline and a site's feed show it.
+
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
+use sqlx::{FromRow, Row, postgres::PgRow};
+
+use crate::engine::columns::{parsed, time};
+
+/// The columns that make a [`PunchRow`].
+pub(crate) const COLUMNS: &str = "punch, employee, site, device, kind, captured_at, effective_at, \
+     standing, reasons, position";
+
+/// A punch, as it stood at the position of its latest change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PunchRow {
+    /// The punch.
+    pub punch: PunchId,
+    /// Who, unless only an unknown badge was read.
+    pub employee: Option<EmployeeId>,
+    /// Where.
+    pub site: SiteId,
+    /// The device that captured it, or delivered what it was admitted from.
+    pub device: DeviceId,
+    /// What it counts as.
+    pub kind: PunchKind,
+    /// When, by the device's clock.
+    pub captured_at: Time,
+    /// When, as it counts: as captured, or as a person amended it.
+    pub effective_at: Time,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Why it stands so, as codes: of a referred punch every doubt since it was last ruled on, of a
+    /// rejected one the reason of that ruling; else none.
+    pub reasons: Vec<String>,
+    /// Where its latest change stands in the ledger.
+    pub position: Position,
+}
+
+impl FromRow<'_, PgRow> for PunchRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            punch: PunchId(row.try_get("punch")?),
+            employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
+            site: SiteId(row.try_get("site")?),
+            device: DeviceId(row.try_get("device")?),
+            kind: parsed(row, "kind")?,
+            captured_at: time(row, "captured_at")?,
+            effective_at: time(row, "effective_at")?,
+            standing: parsed(row, "standing")?,
+            reasons: row.try_get::<Option<_>, _>("reasons")?.unwrap_or_default(),
+            position: Position::from_db(row.try_get("position")?),
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! What devices sent that can't be taken as punches, and what people made of it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::future::BoxFuture;
+use jiff_sqlx::ToSqlx;
+use punchtrail_domain::{AggregateType, Event, quarantine::QuarantineEvent};
+use punchtrail_infra::ledger::Entry;
+use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+
+use crate::{
+    engine::columns::{parsed, time},
+    engine::{
+        Generation, Projection, ProjectionError,
+        page::{Order, Page},
+    },
+};
+
+/// The model's name, for `Punchtrail-After`.
+pub const NAME: &str = "quarantine";
+
+/// The model.
+#[derive(Debug)]
+pub struct QuarantinedItems;
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemState {
+    /// Waits for a person.
+    Waiting,
+    /// A person took it in as a punch.
+    Admitted,
+    /// A person found that it is no punch.
+    Dismissed,
+}
+
+impl ItemState {
+    /// The state as the API and the tables write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Admitted => "admitted",
+            Self::Dismissed => "dismissed",
+        }
+    }
+}
+
+/// A text that names no state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a state is one of `waiting`, `admitted`, `dismissed`")]
+pub struct UnknownState;
+
+impl std::str::FromStr for ItemState {
+    type Err = UnknownState;
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        [Self::Waiting, Self::Admitted, Self::Dismissed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(UnknownState)
+    }
+}
+
+impl Projection for QuarantinedItems {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["quarantine"]
+    }
+
+    fn create_sql(&self, generation: &Generation) -> String {
+        format!(
+            "create table {table} (
+                 -- Serves one item, and what became of it.
+                 item        bytea primary key,
+                 code        text not null,
+                 device      uuid not null,
+                 punch       uuid,
+                 seq         bigint,
+                 received_at timestamptz not null,
+                 state       text not null,
+                 admitted_as uuid,
+                 -- Of the item's first event: the order of the list.
+                 position    bigint not null
+             )",
+            table = generation.table("quarantine"),
+        )
+    }
+
+    fn index_sql(&self, generation: &Generation) -> String {
+        let table = generation.table("quarantine");
+        format!(
+            "-- Serves all items in the order they came.
+             create index if not exists {all} on {table} (position);
+             -- Serves those in one state, in the order they came.
+             create index if not exists {state} on {table} (state, position);",
+            all = generation.index("quarantine", "position"),
+            state = generation.index("quarantine", "state"),
+        )
+    }
+
+    fn apply<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        generation: &'a Generation,
+        events: &'a [Arc<Entry>],
+    ) -> BoxFuture<'a, Result<(), ProjectionError>> {
+        Box::pin(async move {
+            let table = generation.table("quarantine");
+            let concerned =
+                |entry: &&Arc<Entry>| entry.recorded.aggregate_type == AggregateType::Quarantine;
+            let mut settled = HashMap::new();
+            let mut new = Vec::new();
+            for entry in events.iter().filter(concerned) {
+                let Event::Quarantine(item, event) = entry.event()? else { continue };
+                let position = entry.recorded.position;
+                match event {
+                    QuarantineEvent::Quarantined { .. } => new.push((*item, event, position)),
+                    QuarantineEvent::AdmittedAsPunch { punch } => {
+                        settled.insert(*item, (ItemState::Admitted, Some(*punch), position));
+                    }
+                    QuarantineEvent::Dismissed { .. } => {
+                        settled.insert(*item, (ItemState::Dismissed, None, position));
+                    }
+                }
+            }
+            insert(tx, &table, &new).await?;
+            settle(tx, &table, &settled).await
+        })
+    }
+}
+
+async fn insert(
+    tx: &mut PgConnection,
+    table: &str,
+    new: &[(Digest, &QuarantineEvent, Position)],
+) -> Result<(), ProjectionError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let (mut items, mut codes, mut devices, mut punches) = (vec![], vec![], vec![], vec![]);
+    let (mut seqs, mut times, mut positions) = (vec![], vec![], vec![]);
+    for (item, event, position) in new {
+        let QuarantineEvent::Quarantined { code, device, punch, seq, received_at } = event else {
+            continue;
+        };
+        items.push(item.0.to_vec());
+        codes.push(code.as_str());
+        devices.push(device.uuid());
+        punches.push(punch.map(PunchId::uuid));
+        seqs.push(seq.map(u64::cast_signed));
+        times.push(received_at.timestamp().to_sqlx());
+        positions.push(position.to_db());
+    }
+    let statement = format!(
+        "insert into {table} (item, code, device, punch, seq, received_at, state, position) \
+         select item, code, device, punch, seq, received_at, 'waiting', position \
+         from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[], \
+             $6::timestamptz[], $7::bigint[]) \
+         as new (item, code, device, punch, seq, received_at, position)"
+    );
+    sqlx::query(&statement)
+        .bind(items)
+        .bind(codes)
+        .bind(devices)
+        .bind(punches)
+        .bind(seqs)
+        .bind(times)
+        .bind(positions)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn settle(
+    tx: &mut PgConnection,
+    table: &str,
+    settled: &HashMap<Digest, (ItemState, Option<PunchId>, Position)>,
+) -> Result<(), ProjectionError> {
+    let Some(last) = settled.values().map(|(_, _, position)| *position).max() else {
+        return Ok(());
+    };
+    let (mut items, mut states, mut punches) = (vec![], vec![], vec![]);
+    for (item, (state, punch, _)) in settled {
+        items.push(item.0.to_vec());
+        states.push(state.as_str());
+        punches.push(punch.map(PunchId::uuid));
+    }
+    let statement = format!(
+        "update {table} as held set state = now.state, admitted_as = now.punch \
+         from unnest($1::bytea[], $2::text[], $3::uuid[]) as now (item, state, punch) \
+         where held.item = now.item"
+    );
+    let done = sqlx::query(&statement).bind(&items).bind(states).bind(punches).execute(tx).await?;
+    if done.rows_affected() == items.len() as u64 {
+        return Ok(());
+    }
+    Err(ProjectionError::inconsistent(last, "a settled item is not in the model"))
+}
+
+/// A quarantined item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemRow {
+    /// Its id: the digest of who sent it and what.
+    pub item: Digest,
+    /// Why it can't be taken as a punch, as a code.
+    pub code: String,
+    /// The device that sent it.
+    pub device: DeviceId,
+    /// The punch id, if it could be read.
+    pub punch: Option<PunchId>,
+    /// The sequence number, if it could be read from bytes that the device signed.
+    pub seq: Option<u64>,
+    /// When, by the server's clock.
+    pub received_at: Time,
+    /// What became of it.
+    pub state: ItemState,
+    /// The punch that it was admitted as.
+    pub admitted_as: Option<PunchId>,
+    /// Where it stands in the ledger.
+    pub position: Position,
+}
+
+impl FromRow<'_, PgRow> for ItemRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let item: &[u8] = row.try_get("item")?;
+        let item = item.try_into().map_err(|error: std::array::TryFromSliceError| {
+            sqlx::Error::ColumnDecode { index: "item".to_owned(), source: Box::new(error) }
+        })?;
+        Ok(Self {
+            item: Digest(item),
+            code: row.try_get("code")?,
+            device: DeviceId(row.try_get("device")?),
+            punch: row.try_get::<Option<_>, _>("punch")?.map(PunchId),
+            seq: row.try_get::<Option<i64>, _>("seq")?.map(i64::cast_unsigned),
+            received_at: time(row, "received_at")?,
+            state: parsed(row, "state")?,
+            admitted_as: row.try_get::<Option<_>, _>("admitted_as")?.map(PunchId),
+            position: Position::from_db(row.try_get("position")?),
+        })
+    }
+}
+
+/// One item; none if there is none of that id.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn one(pool: &PgPool, item: Digest) -> Result<Option<ItemRow>, sqlx::Error> {
+    sqlx::query_as("select * from read.quarantine where item = $1")
+        .bind(item.0.to_vec())
+        .fetch_optional(pool)
+        .await
+}
+
+/// The items in the order they came, after that position; at most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn list(
+    pool: &PgPool,
+    state: Option<ItemState>,
+    order: Order,
+    after: Option<Position>,
+    limit: u32,
+) -> Result<Page<ItemRow>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("select * from read.quarantine where true");
+    if let Some(state) = state {
+        query.push(" and state = ").push_bind(state.as_str());
+    }
+    let (beyond, direction) = match order {
+        Order::NewestFirst => ("<", "desc"),
+        Order::OldestFirst => (">", "asc"),
+    };
+    if let Some(after) = after {
+        query.push(" and position ").push(beyond).push(" ").push_bind(after.to_db());
+    }
+    query.push(" order by position ").push(direction);
+    query.push(" limit ").push_bind(Page::<ItemRow>::to_ask(limit));
+    let rows = query.build_query_as().fetch_all(pool).await?;
+    Ok(Page::cut(rows, limit))
+}
