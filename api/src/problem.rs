@@ -16,7 +16,7 @@ use punchtrail_domain::{
     device::DeviceError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
     site::SiteError,
 };
-use punchtrail_infra::ledger::{AppendError, ExecuteError};
+use punchtrail_infra::ledger::{AppendError, ExecuteError, ReadError};
 use punchtrail_protocol::wire::{FieldError, Problem};
 
 use crate::door::limits::RETRY_AFTER_S;
@@ -236,7 +236,7 @@ const READ_ONLY: &str = "25006";
 /// Values that Postgres can't hold.
 const DATA_EXCEPTION: &str = "22";
 
-pub(crate) fn of_database(error: &sqlx::Error) -> Refusal {
+fn of_database(error: &sqlx::Error) -> Refusal {
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
     let passing = match error {
         sqlx::Error::Io(_)
@@ -269,6 +269,24 @@ impl From<sqlx::Error> for Refusal {
     }
 }
 
+impl From<&ReadError> for Refusal {
+    fn from(error: &ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => of_database(error),
+            unreadable => {
+                tracing::error!(error = %unreadable, "an event can't be read");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        Self::from(&error)
+    }
+}
+
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         match error {
@@ -281,6 +299,14 @@ impl From<AppendError> for Refusal {
             AppendError::Unavailable(error) => {
                 tracing::warn!(%error, "the database is out of reach");
                 Self::busy(OUT_OF_REACH)
+            }
+            AppendError::Unreadable(error) => {
+                tracing::error!(%error, "an append rests on an event that can't be read");
+                Self::busy(format!(
+                    "The event at position {} is newer than this server. Nothing was taken; send it \
+                     again once the server was updated.",
+                    error.position
+                ))
             }
             AppendError::Side(error) => of_database(&error),
             AppendError::TooLong(bytes) => Self::new(

@@ -3,9 +3,9 @@
 /// Implements [`cqrs_es::Aggregate`] and [`cqrs_es::DomainEvent`] for an aggregate that has
 /// `decide(&self, Command) -> Result<Vec<Event>, Error>` and `evolve(&mut self, Event)`.
 macro_rules! aggregate {
-    ($aggregate:ident, $name:literal, $command:ident, $event:ident, $error:ident, { $($variant:ident),+ $(,)? }) => {
+    ($aggregate:ident, $command:ident, $event:ident, $error:ident, { $($variant:ident),+ $(,)? }) => {
         impl cqrs_es::Aggregate for $aggregate {
-            const TYPE: &'static str = $name;
+            const TYPE: &'static str = $crate::AggregateType::$aggregate.as_str();
             type Command = $command;
             type Event = $event;
             type Error = $error;
@@ -28,23 +28,23 @@ macro_rules! aggregate {
             }
         }
 
-        impl $event {
-            /// The event's type as the ledger keeps it.
-            pub const fn name(&self) -> &'static str {
+        impl $crate::log::recorded::StoredEvent for $event {
+            const AGGREGATE: $crate::AggregateType = $crate::AggregateType::$aggregate;
+
+            fn name(&self) -> &'static str {
                 match self { $(Self::$variant { .. } => stringify!($variant)),+ }
             }
-            /// The event's version as the ledger keeps it.
-            pub const fn version(&self) -> &'static str {
+            fn version(&self) -> &'static str {
                 "1"
             }
         }
 
         impl cqrs_es::DomainEvent for $event {
             fn event_type(&self) -> String {
-                self.name().to_owned()
+                $crate::log::recorded::StoredEvent::name(self).to_owned()
             }
             fn event_version(&self) -> String {
-                self.version().to_owned()
+                $crate::log::recorded::StoredEvent::version(self).to_owned()
             }
         }
     };

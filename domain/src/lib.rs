@@ -15,4 +15,4 @@ pub mod quarantine;
 pub mod site;
 pub mod timecard;
 
-pub use log::recorded::{AggregateType, Event, Recorded};
+pub use log::recorded::{AggregateType, Event, Recorded, StoredEvent};

@@ -2,11 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Kiosk, NOON_MS, World};
 use proptest::{prelude::*, test_runner::TestRunner};
 use punchtrail_domain::{
     Event,
@@ -16,6 +13,7 @@ use punchtrail_domain::{
     punch::{Anomaly, Punch, PunchCommand},
     site::{Site, SiteCommand},
 };
+use punchtrail_infra::testing::world::{Kiosk, NOON_MS, World};
 use punchtrail_infra::{
     adjudicator::Adjudicator,
     ledger::{Ledger, Metadata},

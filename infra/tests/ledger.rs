@@ -2,9 +2,6 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
-use common::{NOON_MS, World};
 use cqrs_es::{CqrsFramework, EventStore};
 use punchtrail_domain::{
     AggregateType,
@@ -17,6 +14,7 @@ use punchtrail_infra::ledger::{
     Append, AppendError, ItemOutcome, Ledger, LedgerStore, Metadata, NewEvent, SideWrite,
     StreamAppend,
 };
+use punchtrail_infra::testing::world::{NOON_MS, World};
 use punchtrail_protocol::{Position, capture::PunchKind, wire::ItemStatus};
 use sqlx::Row;
 use uuid::Uuid;
@@ -404,17 +402,8 @@ async fn a_batch_is_one_transaction() {
 async fn an_event_longer_than_a_leaf_is_refused_before_it_is_written() {
     let world = World::new().await;
     let id = Uuid::new_v4().to_string();
-    let payload = format!("{{\"Registered\":{{\"tz\":\"{}\"}}}}", "x".repeat(70_000));
-    let event = NewEvent::from_text("Registered", "1", payload);
-    let append = Append {
-        streams: vec![StreamAppend {
-            aggregate_type: AggregateType::Site,
-            aggregate_id: id,
-            expected: 0,
-            events: vec![event],
-        }],
-        ..Append::default()
-    };
+    let event = SiteEvent::Registered { tz: "x".repeat(70_000) };
+    let append = Append { streams: vec![StreamAppend::of(id, 0, &[event])], ..Append::default() };
     assert!(matches!(world.ledger.append(append).await, Err(AppendError::TooLong(_))));
     world.close().await;
 }

@@ -6,12 +6,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{NOON_MS, World};
 use punchtrail_infra::adjudicator::Adjudicator;
+use punchtrail_infra::testing::world::{NOON_MS, World};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
 

@@ -3,12 +3,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-#[path = "../../infra/tests/common/mod.rs"]
-mod common;
-
 use std::time::Duration;
 
-use common::{Kiosk, NOON_MS, World};
 use punchtrail_domain::{
     device::Gap,
     explanation::{
@@ -25,6 +21,7 @@ use punchtrail_infra::{
     ledger::DeliveryItem,
     people::directory::{self, EmployeeEntry},
     rulings::{self, Admission, Author},
+    testing::world::{Kiosk, NOON_MS, World},
 };
 use punchtrail_projections::{
     engine::{Generation, Projection, Projections},

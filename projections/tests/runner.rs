@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{PATIENCE, World, deadline};
 use punchtrail_domain::AggregateType;
-use punchtrail_infra::ledger::{Append, Metadata, NewEvent, StreamAppend};
+
 use punchtrail_projections::engine::{
     Projection, ProjectionState, ProjectionStatus, Projections, RebuildError,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
@@ -56,15 +56,8 @@ async fn caught_up(world: &World, running: &Projections) -> Position {
 
 /// An event that no program knows: a newer version's, or a mistake.
 async fn poison(world: &World) -> Position {
-    let event = NewEvent::from_text("Registered", "99", "{}".into());
-    let stream = StreamAppend {
-        aggregate_type: AggregateType::Site,
-        aggregate_id: Uuid::new_v4().to_string(),
-        expected: 0,
-        events: vec![event],
-    };
-    let append = Append { streams: vec![stream], metadata: Metadata::default(), side: None };
-    world.ledger.append(append).await.unwrap().last
+    let site = Uuid::new_v4().to_string();
+    world.record_of_a_newer_version(AggregateType::Site, &site, "Registered", "{}", None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

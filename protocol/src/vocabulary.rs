@@ -61,26 +61,20 @@ pub struct UnknownStanding;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[expect(
+    missing_docs,
+    reason = "each is named for what was doubtful, as docs/explanations.md says"
+)]
 pub enum Reason {
-    /// The same person made a punch of the same kind shortly before.
     NearDuplicate,
-    /// The device's clock is known to have been off by more than the policy allows.
     ClockSuspect,
-    /// It claims a time that had not come when it was received.
     InFuture,
-    /// The device had already used its number for another punch.
     Fork,
-    /// The badge read is nobody's that the device knew.
     UnknownBadge,
-    /// The employee is not known to the ledger.
     UnknownEmployee,
-    /// The worker had left before.
     DepartedWorker,
-    /// The device was revoked before it was received.
     RevokedDevice,
-    /// It is older than the policy looks back.
     BeyondLookback,
-    /// The same person punched at another site too short a time before.
     TwoSites,
 }
 

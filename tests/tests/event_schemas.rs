@@ -1,7 +1,7 @@
 //! The shapes of the events are a promise to whoever reads the ledger: a changed shape is a new version
 //! with an upcaster, never an edit. The committed schemas in `docs/events/` hold us to that.
 //!
-//! After adding an event or a version, write them anew with `PUNCHTRAIL_WRITE=1 ./dev test -p
+//! After adding an event or a version, write them anew with `PUNCHTRAIL_UPDATE=1 ./dev test -p
 //! punchtrail-tests --test event_schemas`, and look at what changed.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
@@ -19,7 +19,7 @@ fn compare<E: JsonSchema>(aggregate: &str) {
         .join("../docs/events")
         .join(format!("{aggregate}.json"));
     let schema = serde_json::to_string_pretty(&schema_for!(E)).unwrap() + "\n";
-    if std::env::var_os("PUNCHTRAIL_WRITE").is_some() {
+    if std::env::var_os("PUNCHTRAIL_UPDATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &schema).unwrap();
     }

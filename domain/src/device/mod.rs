@@ -128,7 +128,7 @@ pub fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
     left
 }
 
-aggregate!(Device, "device", DeviceCommand, DeviceEvent, DeviceError, {
+aggregate!(Device, DeviceCommand, DeviceEvent, DeviceError, {
     Registered, Enrolled, SiteAssigned, SequenceGapOpened, SequenceGapClosed, LinkBroken,
     ForkDetected, Revoked,
 });

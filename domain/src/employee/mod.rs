@@ -80,6 +80,6 @@ impl Employee {
     }
 }
 
-aggregate!(Employee, "employee", EmployeeCommand, EmployeeEvent, EmployeeError, {
+aggregate!(Employee, EmployeeCommand, EmployeeEvent, EmployeeError, {
     Registered, AssignedToSite, UnassignedFromSite, DirectoryChanged, Departed,
 });

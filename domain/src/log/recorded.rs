@@ -1,4 +1,5 @@
-//! An event as the ledger keeps it: its place, its time, its exact text.
+//! An event as the ledger keeps it: its place, its time, its exact text. [`Stored::read`] is the one
+//! place that turns such a text into an event, and refuses versions that it doesn't know.
 
 use std::{fmt, str::FromStr};
 
@@ -38,16 +39,19 @@ impl AggregateType {
 }
 
 impl FromStr for AggregateType {
-    type Err = Undecodable;
-    fn from_str(text: &str) -> Result<Self, Undecodable> {
+    type Err = UnknownAggregateType;
+    fn from_str(text: &str) -> Result<Self, UnknownAggregateType> {
         [Self::Punch, Self::Device, Self::Site, Self::Employee, Self::Quarantine]
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| {
-                Undecodable::new(Position::START, format!("unknown aggregate type `{text}`"))
-            })
+            .ok_or_else(|| UnknownAggregateType(text.to_owned()))
     }
 }
+
+/// A text that names no kind of aggregate that this program knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown aggregate type `{0}`")]
+pub struct UnknownAggregateType(String);
 
 /// An event as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,36 +144,90 @@ impl FromStr for Actor {
     }
 }
 
-impl Recorded {
-    /// Reads the event.
+/// An event of one kind of aggregate: how it is named in the ledger, and how it is read back.
+pub trait StoredEvent: cqrs_es::DomainEvent + 'static {
+    /// The kind of aggregate that it happens to.
+    const AGGREGATE: AggregateType;
+
+    /// The event's type as the ledger keeps it.
+    fn name(&self) -> &'static str;
+
+    /// The version that it is written under.
+    fn version(&self) -> &'static str;
+
+    /// Reads what was written under that version, lifting an older shape to today's; none for a version
+    /// that this program doesn't know.
+    fn of_version(version: &str, payload: &str) -> Option<Result<Self, serde_json::Error>> {
+        (version == "1").then(|| serde_json::from_str(payload))
+    }
+}
+
+/// What of an event's row it takes to read the event.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Its place.
+    pub position: Position,
+    /// The event's type.
+    pub event_type: &'a str,
+    /// The version of its shape.
+    pub event_version: &'a str,
+    /// The event, the exact text.
+    pub payload: &'a str,
+}
+
+impl Stored<'_> {
+    /// Reads it as an event of this kind of aggregate.
     ///
     /// # Errors
-    /// When the type, the version or the payload isn't one that this program knows.
-    pub fn event(&self) -> Result<Event, Undecodable> {
+    /// When the version or the payload isn't one that this program knows.
+    pub fn read<E: StoredEvent>(&self) -> Result<E, Undecodable> {
         let wrong = |what: &dyn fmt::Display| Undecodable::new(self.position, what);
-        if self.event_version != "1" {
-            return Err(wrong(&format_args!(
+        match E::of_version(self.event_version, self.payload) {
+            Some(read) => read.map_err(|error| wrong(&error)),
+            None => Err(wrong(&format_args!(
                 "version {} of {} is not known",
                 self.event_version, self.event_type
-            )));
+            ))),
         }
-        fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-            serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+impl Recorded {
+    /// Reads the event, as one of this kind of aggregate.
+    ///
+    /// # Errors
+    /// When it is of another kind, or its version or payload isn't one that this program knows.
+    pub fn read<E: StoredEvent>(&self) -> Result<E, Undecodable> {
+        if self.aggregate_type != E::AGGREGATE {
+            let (is, wanted) = (self.aggregate_type.as_str(), E::AGGREGATE.as_str());
+            let what = format_args!("it is an event of a {is}, not of a {wanted}");
+            return Err(Undecodable::new(self.position, what));
         }
-        fn id<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
-            text.parse().map_err(|error: T::Err| error.to_string())
-        }
-        let (key, payload) = (self.aggregate_id.as_str(), self.payload.as_str());
-        let event = || -> Result<Event, String> {
-            Ok(match self.aggregate_type {
-                AggregateType::Punch => Event::Punch(id(key)?, read(payload)?),
-                AggregateType::Device => Event::Device(id(key)?, read(payload)?),
-                AggregateType::Site => Event::Site(id(key)?, read(payload)?),
-                AggregateType::Employee => Event::Employee(id(key)?, read(payload)?),
-                AggregateType::Quarantine => Event::Quarantine(id(key)?, read(payload)?),
-            })
-        };
-        event().map_err(|what| wrong(&what))
+        self.stored().read()
+    }
+
+    /// What of it it takes to read the event.
+    pub fn stored(&self) -> Stored<'_> {
+        let Self { position, event_type, event_version, payload, .. } = self;
+        Stored { position: *position, event_type, event_version, payload }
+    }
+
+    /// Reads the event, whatever it happened to.
+    ///
+    /// # Errors
+    /// When the id, the version or the payload isn't one that this program knows.
+    pub fn event(&self) -> Result<Event, Undecodable> {
+        Ok(match self.aggregate_type {
+            AggregateType::Punch => Event::Punch(self.id()?, self.read()?),
+            AggregateType::Device => Event::Device(self.id()?, self.read()?),
+            AggregateType::Site => Event::Site(self.id()?, self.read()?),
+            AggregateType::Employee => Event::Employee(self.id()?, self.read()?),
+            AggregateType::Quarantine => Event::Quarantine(self.id()?, self.read()?),
+        })
+    }
+
+    fn id<T: FromStr<Err: fmt::Display>>(&self) -> Result<T, Undecodable> {
+        self.aggregate_id.parse().map_err(|error| Undecodable::new(self.position, error))
     }
 
     /// Who caused the event, as its metadata says.

@@ -243,7 +243,7 @@ impl Punch {
     }
 }
 
-aggregate!(Punch, "punch", PunchCommand, PunchEvent, PunchError, {
+aggregate!(Punch, PunchCommand, PunchEvent, PunchError, {
     Captured, Synced, Admitted, ConflictingCaptureReceived, AnomalyFlagged, ReferredForReview,
     Accepted, Rejected, Amended, Voided,
 });

@@ -77,7 +77,7 @@ impl Quarantine {
     }
 }
 
-aggregate!(Quarantine, "quarantine", QuarantineCommand, QuarantineEvent, QuarantineError, {
+aggregate!(Quarantine, QuarantineCommand, QuarantineEvent, QuarantineError, {
     Quarantined, AdmittedAsPunch, Dismissed,
 });
 

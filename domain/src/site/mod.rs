@@ -64,4 +64,4 @@ fn policy_of(event: &SiteEvent) -> Option<&Policy> {
     }
 }
 
-aggregate!(Site, "site", SiteCommand, SiteEvent, SiteError, { Registered, PolicyChanged });
+aggregate!(Site, SiteCommand, SiteEvent, SiteError, { Registered, PolicyChanged });

@@ -18,7 +18,7 @@ use punchtrail_protocol::Position;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{AppendError, Ledger};
+use crate::ledger::{AppendError, Ledger, ReadError};
 use known::Standing;
 
 /// The most events walked in one transaction.
@@ -33,16 +33,25 @@ const DECIDE_TRIES_MAX: u32 = 8;
 /// Why the adjudicator could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AdjudicatorError {
-    /// An event can't be read. Nothing after it is judged until the program is replaced by one that
-    /// can; punches count provisionally meanwhile.
+    /// The ledger can't be read. An event that this program doesn't know stops it: nothing after it is
+    /// judged until the program is replaced by one that does; punches count provisionally meanwhile.
     #[error(transparent)]
-    Undecodable(#[from] Undecodable),
-    /// The database was out of reach. It tries again by itself.
-    #[error("the ledger can't be read now")]
-    Database(#[from] sqlx::Error),
+    Read(#[from] ReadError),
     /// The append was not made. It tries again by itself.
     #[error(transparent)]
     Append(#[from] AppendError),
+}
+
+impl From<sqlx::Error> for AdjudicatorError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<Undecodable> for AdjudicatorError {
+    fn from(error: Undecodable) -> Self {
+        Self::Read(error.into())
+    }
 }
 
 /// What the adjudicator is doing, for readiness and metrics.
@@ -115,7 +124,7 @@ impl Adjudicator {
             if known::place(self.ledger.pool()).await? != walked.from {
                 return Err(AppendError::Stale.into());
             }
-            match self.ledger.judge(walked.judging_of_loaded(&self.ledger.feed()).await?).await {
+            match self.ledger.judge(walked.judging_of_loaded(self.ledger.pool()).await?).await {
                 Ok(_) => return Ok(()),
                 Err(AppendError::Stale) => {}
                 Err(error) => return Err(error.into()),
@@ -148,7 +157,7 @@ impl Adjudicator {
                         _ = feed.wait_beyond(at, deadline) => {}
                     }
                 }
-                Err(AdjudicatorError::Undecodable(error)) => {
+                Err(AdjudicatorError::Read(error)) if error.stops_at().is_some() => {
                     tracing::error!(%error, "the adjudicator stopped");
                     metrics::gauge!("punchtrail_adjudicator_stopped").set(1.0);
                     progress.send_replace(Progress::Stopped(error.to_string()));

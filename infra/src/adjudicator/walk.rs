@@ -6,7 +6,7 @@ use std::{
 };
 
 use punchtrail_domain::{
-    AggregateType, Event,
+    Event,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
     policy::judging::{Facts, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
@@ -23,7 +23,7 @@ use super::{
     known::{self, Held, Standing},
 };
 use crate::ledger::{
-    DeviceMark, Entry, Feed, JudgedPunch, Judging, NewEvent, StreamAppend, give_way,
+    DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load,
 };
 
 /// A walk must not end between a capture and its receipt, which always stand side by side.
@@ -313,41 +313,32 @@ impl Walked {
             .iter()
             .map(|(punch, (anomalies, _))| {
                 let events = Punch::first_judgement(anomalies.clone());
-                stream(AggregateType::Punch, punch.to_string(), 2, &events)
+                StreamAppend::of(punch, 2, &events)
             })
             .collect();
         Some(self.judging(streams))
     }
 
     /// What to append given what the streams hold by now.
-    pub(super) async fn judging_of_loaded(&self, feed: &Feed) -> Result<Judging, AdjudicatorError> {
+    pub(super) async fn judging_of_loaded(&self, pool: &PgPool) -> Result<Judging, ReadError> {
         let mut streams = Vec::with_capacity(self.doubts.len());
-        let punches =
-            load::<Punch>(feed, AggregateType::Punch, self.doubts.keys().map(ToString::to_string))
-                .await?;
-        for (id, (punch, sequence)) in &punches {
+        for (id, punch) in load::<Punch>(pool, &texts(self.doubts.keys())).await? {
             let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));
             let Some((anomalies, _)) = doubts else { continue };
             // Refused only for a punch that doesn't exist, and this one was just loaded.
-            let events = punch
-                .decide(PunchCommand::Judge { anomalies: anomalies.clone() })
-                .unwrap_or_default();
+            let command = PunchCommand::Judge { anomalies: anomalies.clone() };
+            let events = punch.aggregate.decide(command).unwrap_or_default();
             if !events.is_empty() {
-                streams.push(stream(AggregateType::Punch, id.clone(), *sequence, &events));
+                streams.push(StreamAppend::of(id, punch.sequence, &events));
             }
         }
-        let devices = load::<Device>(
-            feed,
-            AggregateType::Device,
-            self.observed.keys().map(ToString::to_string),
-        )
-        .await?;
-        for (id, (device, sequence)) in &devices {
+        for (id, device) in load::<Device>(pool, &texts(self.observed.keys())).await? {
             let observed = id.parse().ok().and_then(|id: DeviceId| self.observed.get(&id));
             let Some(events) = observed.cloned() else { continue };
-            let events = device.decide(DeviceCommand::Observe { events }).unwrap_or_default();
+            let command = DeviceCommand::Observe { events };
+            let events = device.aggregate.decide(command).unwrap_or_default();
             if !events.is_empty() {
-                streams.push(stream(AggregateType::Device, id.clone(), *sequence, &events));
+                streams.push(StreamAppend::of(id, device.sequence, &events));
             }
         }
         Ok(self.judging(streams))
@@ -370,29 +361,6 @@ impl Walked {
     }
 }
 
-fn stream<E>(kind: AggregateType, id: String, expected: u64, events: &[E]) -> StreamAppend
-where
-    E: serde::Serialize + crate::ledger::NamedEvent,
-{
-    let events = events.iter().map(NewEvent::of).collect();
-    StreamAppend { aggregate_type: kind, aggregate_id: id, expected, events }
-}
-
-/// The aggregates as they stand by now, with their last sequences.
-async fn load<A: cqrs_es::Aggregate>(
-    feed: &Feed,
-    kind: AggregateType,
-    ids: impl Iterator<Item = String>,
-) -> Result<BTreeMap<String, (A, u64)>, AdjudicatorError> {
-    let mut loaded: BTreeMap<String, (A, u64)> = BTreeMap::new();
-    let ids: Vec<String> = ids.collect();
-    for recorded in feed.streams(kind, &ids).await? {
-        let event = serde_json::from_str(&recorded.payload).map_err(|error| {
-            punchtrail_domain::log::recorded::Undecodable::new(recorded.position, error)
-        })?;
-        let (aggregate, sequence) = loaded.entry(recorded.aggregate_id).or_default();
-        aggregate.apply(event);
-        *sequence = recorded.sequence;
-    }
-    Ok(loaded)
+fn texts(ids: impl Iterator<Item: ToString>) -> Vec<String> {
+    ids.map(|id| id.to_string()).collect()
 }

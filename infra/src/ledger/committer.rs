@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use punchtrail_domain::log::recorded::Undecodable;
 use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{mpsc, watch};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    Request,
+    ReadError, Request,
     entry::Recent,
     feed,
     known::Known,
@@ -103,7 +104,7 @@ impl Committer {
         }
         match self.commit(&group).await {
             Ok(verdicts) => answer_each(group, verdicts),
-            Err(sqlx::Error::Database(error)) if group.len() > 1 && refuses_a_row(&*error) => {
+            Err(error) if group.len() > 1 && is_of_one_caller(&error) => {
                 tracing::error!(%error, callers = group.len(), "a group was refused; each alone now");
                 for request in group {
                     let alone = [request];
@@ -111,15 +112,15 @@ impl Committer {
                     let [request] = alone;
                     match outcome {
                         Ok(verdicts) => answer_each(vec![request], verdicts),
-                        Err(error) => request.answer(Err(unavailable(error))),
+                        Err(error) => request.answer(Err(not_committed(error)())),
                     }
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, callers = group.len(), "an append was not committed");
-                let error = Arc::new(error);
+                let refusal = not_committed(error);
                 for request in group {
-                    request.answer(Err(AppendError::Unavailable(Arc::clone(&error))));
+                    request.answer(Err(refusal()));
                 }
             }
         }
@@ -210,10 +211,16 @@ impl Committer {
     }
 }
 
-/// Whether the database refused what was written (SQLSTATE classes 22 and 23), and not the connection:
-/// then another group may well pass.
-fn refuses_a_row(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+/// Whether it is about what one caller wrote or rests on, and not about the connection: the database
+/// refused a row (SQLSTATE classes 22 and 23), or an event can't be read. The others may well pass.
+fn is_of_one_caller(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Decode(_) => true,
+        _ => false,
+    }
 }
 
 fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>) {
@@ -222,8 +229,17 @@ fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>)
     }
 }
 
-fn unavailable(error: sqlx::Error) -> AppendError {
-    AppendError::Unavailable(Arc::new(error))
+/// What each caller of a group is told that was not committed.
+fn not_committed(error: sqlx::Error) -> impl Fn() -> AppendError {
+    let error = match ReadError::from(error) {
+        ReadError::Undecodable(error) => Err(error),
+        ReadError::Hole { missing, .. } => Err(Undecodable::new(missing, "it is missing")),
+        ReadError::Database(error) => Ok(Arc::new(error)),
+    };
+    move || match &error {
+        Ok(error) => AppendError::Unavailable(Arc::clone(error)),
+        Err(error) => AppendError::Unreadable(error.clone()),
+    }
 }
 
 /// Nobody else appends from here to the commit.

@@ -6,9 +6,9 @@ use std::{collections::HashMap, marker::PhantomData};
 use cqrs_es::{
     Aggregate, AggregateError, EventEnvelope, EventStore, persist::EventStoreAggregateContext,
 };
-use punchtrail_domain::{AggregateType, log::recorded::Actor};
+use punchtrail_domain::{StoredEvent, log::recorded::Actor};
 
-use super::{Append, AppendError, Ledger, Metadata, StreamAppend, execute::new_event, read};
+use super::{Append, AppendError, Ledger, Metadata, ReadError, StreamAppend, read};
 
 /// The metadata's key that names who caused an event.
 const ACTOR: &str = "actor";
@@ -26,32 +26,31 @@ impl<A> LedgerStore<A> {
     }
 }
 
-fn kind<A: Aggregate>() -> Result<AggregateType, AggregateError<A::Error>> {
-    A::TYPE.parse().map_err(|error| AggregateError::UnexpectedError(Box::new(error)))
+fn refused<E: std::error::Error>(error: ReadError) -> AggregateError<E> {
+    match error {
+        ReadError::Database(error) => AggregateError::DatabaseConnectionError(Box::new(error)),
+        unreadable => AggregateError::DeserializationError(Box::new(unreadable)),
+    }
 }
 
-fn unreachable_database<E: std::error::Error>(error: sqlx::Error) -> AggregateError<E> {
-    AggregateError::DatabaseConnectionError(Box::new(error))
-}
-
-impl<A: Aggregate> EventStore<A> for LedgerStore<A> {
+impl<A: Aggregate<Event: StoredEvent>> EventStore<A> for LedgerStore<A> {
     type AC = EventStoreAggregateContext<A>;
 
     async fn load_events(
         &self,
         aggregate_id: &str,
     ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
-        let kind = kind::<A>()?;
-        let events = read::stream(&self.ledger.writer, kind, aggregate_id).await;
-        let events = events.map_err(unreachable_database)?;
-        let parse = |error| AggregateError::DeserializationError(Box::new(error));
+        let ids = [aggregate_id.to_owned()];
+        let events = read::streams(&self.ledger.writer, A::Event::AGGREGATE, &ids).await;
         events
+            .map_err(refused)?
             .into_iter()
             .map(|event| {
                 Ok(EventEnvelope {
                     sequence: usize::try_from(event.sequence).unwrap_or(usize::MAX),
-                    payload: serde_json::from_str(&event.payload).map_err(parse)?,
-                    metadata: serde_json::from_str(&event.metadata).map_err(parse)?,
+                    payload: event.read().map_err(|error| refused(error.into()))?,
+                    metadata: serde_json::from_str(&event.metadata)
+                        .map_err(|error| AggregateError::DeserializationError(Box::new(error)))?,
                     aggregate_id: event.aggregate_id,
                 })
             })
@@ -82,13 +81,8 @@ impl<A: Aggregate> EventStore<A> for LedgerStore<A> {
         context: Self::AC,
         metadata: HashMap<String, String>,
     ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
-        let aggregate_type = kind::<A>()?;
-        let stream = StreamAppend {
-            aggregate_type,
-            aggregate_id: context.aggregate_id.clone(),
-            expected: context.current_sequence as u64,
-            events: events.iter().map(new_event).collect(),
-        };
+        let sequence = context.current_sequence as u64;
+        let stream = StreamAppend::of(&context.aggregate_id, sequence, &events);
         let actor = metadata.get(ACTOR).and_then(|actor| actor.parse().ok());
         let append = Append {
             streams: vec![stream],

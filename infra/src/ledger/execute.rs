@@ -1,10 +1,12 @@
 //! Commands to one aggregate: load, let it decide, append; again when another came first.
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
-use punchtrail_domain::{AggregateType, Recorded};
+use punchtrail_domain::StoredEvent;
 use punchtrail_protocol::Position;
 
-use super::{Append, AppendError, Ledger, Metadata, NewEvent, SideWrite, StreamAppend, read};
+use super::{
+    Append, AppendError, Ledger, Loaded, Metadata, ReadError, SideWrite, StreamAppend, read,
+};
 
 /// How often a command is decided anew when other appends keep coming first.
 const TRIES_MAX: u32 = 8;
@@ -20,18 +22,7 @@ pub enum ExecuteError<E: std::error::Error> {
     Append(#[from] AppendError),
     /// The aggregate can't be loaded.
     #[error("the aggregate can't be loaded")]
-    Load(#[source] sqlx::Error),
-}
-
-/// An aggregate as its events make it.
-#[derive(Debug, Clone)]
-pub struct Loaded<A> {
-    /// The aggregate.
-    pub aggregate: A,
-    /// The sequence of its last event; 0 when it has none.
-    pub sequence: u64,
-    /// Position of its last event, if it has one.
-    pub position: Option<Position>,
+    Load(#[source] ReadError),
 }
 
 /// What a command led to.
@@ -49,10 +40,13 @@ impl Ledger {
     /// Loads an aggregate; one without events is its default.
     ///
     /// # Errors
-    /// When the database is out of reach, or an event can't be read.
-    pub async fn load<A: Aggregate>(&self, id: &str) -> Result<Loaded<A>, sqlx::Error> {
-        let kind: AggregateType = A::TYPE.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
-        fold(&read::stream(&self.writer, kind, id).await?)
+    /// See [`ReadError`].
+    pub async fn load<A>(&self, id: &str) -> Result<Loaded<A>, ReadError>
+    where
+        A: Aggregate<Event: StoredEvent>,
+    {
+        let mut loaded = read::load(&self.writer, &[id.to_owned()]).await?;
+        Ok(loaded.remove(id).unwrap_or_default())
     }
 
     /// Carries out a command on one aggregate.
@@ -66,7 +60,7 @@ impl Ledger {
         metadata: &Metadata,
     ) -> Result<Executed<A>, ExecuteError<A::Error>>
     where
-        A: Aggregate<Services = ()>,
+        A: Aggregate<Services = (), Event: StoredEvent>,
         A::Command: Clone,
     {
         self.execute_with(id, command, metadata, || None).await
@@ -85,11 +79,9 @@ impl Ledger {
         side: impl Fn() -> Option<SideWrite>,
     ) -> Result<Executed<A>, ExecuteError<A::Error>>
     where
-        A: Aggregate<Services = ()>,
+        A: Aggregate<Services = (), Event: StoredEvent>,
         A::Command: Clone,
     {
-        let kind: AggregateType =
-            A::TYPE.parse().map_err(|e| ExecuteError::Load(sqlx::Error::Decode(Box::new(e))))?;
         for _ in 0..TRIES_MAX {
             let Loaded { mut aggregate, sequence, position } =
                 self.load::<A>(id).await.map_err(ExecuteError::Load)?;
@@ -101,12 +93,7 @@ impl Ledger {
                 let position = position.unwrap_or_default();
                 return Ok(Executed { aggregate, events, position });
             }
-            let stream = StreamAppend {
-                aggregate_type: kind,
-                aggregate_id: id.to_owned(),
-                expected: sequence,
-                events: events.iter().map(new_event).collect(),
-            };
+            let stream = StreamAppend::of(id, sequence, &events);
             let append = Append { streams: vec![stream], metadata: metadata.clone(), side };
             match self.append(append).await {
                 Ok(appended) => {
@@ -118,26 +105,4 @@ impl Ledger {
         }
         Err(AppendError::Stale.into())
     }
-}
-
-/// Any cqrs-es event, as it goes into the ledger.
-pub(super) fn new_event<E: cqrs_es::DomainEvent>(event: &E) -> NewEvent {
-    let payload = serde_json::to_string(event).unwrap_or_default();
-    NewEvent::from_text(event.event_type(), event.event_version(), payload)
-}
-
-pub(super) fn fold<A: Aggregate>(events: &[Recorded]) -> Result<Loaded<A>, sqlx::Error> {
-    let mut aggregate = A::default();
-    for event in events {
-        aggregate.apply(
-            serde_json::from_str(&event.payload)
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-        );
-    }
-    let last = events.last();
-    Ok(Loaded {
-        aggregate,
-        sequence: last.map_or(0, |event| event.sequence),
-        position: last.map(|event| event.position),
-    })
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Entry, entry::Recent, read};
+use super::{Entry, ReadError, entry::Recent, read};
 
 /// Steps of a walk between two pauses for others ([`give_way`]).
 const STEP: usize = 500;
@@ -130,18 +130,31 @@ impl Feed {
     /// when they are recent, else from the database.
     ///
     /// # Errors
-    /// When the database is out of reach, or an event's row can't be read.
-    pub async fn read(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
+    /// See [`ReadError`].
+    pub async fn read(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
         let recent = self.recent.after(after, limit as usize);
         if !recent.is_empty() {
             return Ok(recent);
         }
-        let events = read::after(&self.pool, after, limit.min(READ_EVENTS_MAX)).await?;
+        let limit = limit.min(READ_EVENTS_MAX);
+        match self.dense(after, limit).await {
+            // What stands before it can be taken all the same; it is refused when it is the next.
+            Err(error) => match error.stops_at().and_then(|at| at.0.checked_sub(after.0 + 1)) {
+                Some(before @ 1..) if before < u64::from(limit) => {
+                    self.dense(after, before as u32).await
+                }
+                _ => Err(error),
+            },
+            read => read,
+        }
+    }
+
+    async fn dense(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let events = read::after(&self.pool, after, limit).await?;
         match events.iter().zip(after.0 + 1..).find(|(event, place)| event.position.0 != *place) {
-            Some((event, place)) => Err(sqlx::Error::Protocol(format!(
-                "the ledger has a hole: position {place} is missing before {}",
-                event.position
-            ))),
+            Some((event, place)) => {
+                Err(ReadError::Hole { missing: Position(place), before: event.position })
+            }
             None => Ok(events.into_iter().map(|event| Arc::new(Entry::from(event))).collect()),
         }
     }
@@ -149,25 +162,25 @@ impl Feed {
     /// The events of all streams of these types, after one position and up to another, in order.
     ///
     /// # Errors
-    /// When the database is out of reach, or an event's row can't be read.
+    /// See [`ReadError`].
     pub async fn of_types(
         &self,
         types: &[AggregateType],
         after: Position,
         to: Position,
-    ) -> Result<Vec<Recorded>, sqlx::Error> {
+    ) -> Result<Vec<Recorded>, ReadError> {
         read::of_types(&self.pool, types, after, to).await
     }
 
     /// The events of many streams of one type, ordered by stream and sequence.
     ///
     /// # Errors
-    /// When the database is out of reach, or an event's row can't be read.
+    /// See [`ReadError`].
     pub async fn streams(
         &self,
         aggregate_type: AggregateType,
         aggregate_ids: &[String],
-    ) -> Result<Vec<Recorded>, sqlx::Error> {
+    ) -> Result<Vec<Recorded>, ReadError> {
         read::streams(&self.pool, aggregate_type, aggregate_ids).await
     }
 

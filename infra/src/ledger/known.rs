@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use punchtrail_domain::{AggregateType, punch::PunchEvent, quarantine::QuarantineEvent};
+use punchtrail_domain::{
+    AggregateType, StoredEvent, log::recorded::Stored, punch::PunchEvent,
+    quarantine::QuarantineEvent,
+};
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     delivery::{Delivery, ItemKind},
@@ -133,7 +136,7 @@ impl Known {
         // Each by itself, as in `read::streams`.
         let rows = sqlx::query(
             "select event.* from (select distinct unnest($1) as id) as wanted cross join lateral ( \
-                 select aggregate_id, sequence, position, \
+                 select aggregate_id, sequence, position, event_type, event_version, \
                      case when event_type in ('Captured', 'ConflictingCaptureReceived') \
                      then payload::text end as payload \
                  from events where aggregate_type = 'punch' and aggregate_id = wanted.id offset 0 \
@@ -150,8 +153,10 @@ impl Known {
                 .entry(id)
                 .or_insert_with(|| KnownPunch { first: position, ..KnownPunch::default() });
             punch.last_sequence = row.try_get::<i64, _>("sequence")?.cast_unsigned();
-            let Some(payload) = row.try_get::<Option<&str>, _>("payload")? else { continue };
-            match serde_json::from_str(payload).map_err(decode)? {
+            if row.try_get::<Option<&str>, _>("payload")?.is_none() {
+                continue;
+            }
+            match read_stored(&row)? {
                 PunchEvent::Captured { capture, .. } => {
                     punch.digest = Some(capture.digest());
                 }
@@ -187,7 +192,8 @@ impl Known {
         }
         let rows = sqlx::query(
             "select event.* from (select distinct unnest($1) as id) as wanted cross join lateral ( \
-                 select aggregate_id, position, payload::text as payload from events \
+                 select aggregate_id, position, event_type, event_version, \
+                 payload::text as payload from events \
                  where aggregate_type = 'quarantine' and aggregate_id = wanted.id and sequence = 1 \
                  offset 0 \
              ) as event",
@@ -197,9 +203,7 @@ impl Known {
         .await?;
         for row in rows {
             let id: Digest = row.try_get::<&str, _>("aggregate_id")?.parse().map_err(decode)?;
-            let event: QuarantineEvent =
-                serde_json::from_str(row.try_get("payload")?).map_err(decode)?;
-            if let QuarantineEvent::Quarantined { code, .. } = event {
+            if let QuarantineEvent::Quarantined { code, .. } = read_stored(&row)? {
                 let position = Position::from_db(row.try_get("position")?);
                 self.quarantined.insert(id, (code, position));
             }
@@ -284,4 +288,15 @@ impl Known {
 
 fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
+}
+
+/// The event in a row that has its place, type, version and payload.
+fn read_stored<E: StoredEvent>(row: &PgRow) -> Result<E, sqlx::Error> {
+    let stored = Stored {
+        position: Position::from_db(row.try_get("position")?),
+        event_type: row.try_get("event_type")?,
+        event_version: row.try_get("event_version")?,
+        payload: row.try_get("payload")?,
+    };
+    stored.read().map_err(decode)
 }

@@ -33,9 +33,11 @@ mod rows;
 mod settle;
 mod side;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{any::Any, borrow::Cow, sync::Arc};
 
-use punchtrail_domain::{AggregateType, punch::PunchEvent};
+use punchtrail_domain::{
+    AggregateType, StoredEvent, log::recorded::Undecodable, punch::PunchEvent,
+};
 use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,11 +47,11 @@ use crate::postgres::Pools;
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
-pub use execute::{ExecuteError, Executed, Loaded};
+pub use execute::{ExecuteError, Executed};
 pub use feed::{Feed, Returning, give_way};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
-pub use read::streams;
+pub use read::{Loaded, ReadError, load, streams};
 pub use side::SideWrite;
 
 /// The most callers settled in one transaction.
@@ -72,6 +74,9 @@ pub enum AppendError {
     /// The database was out of reach, or lost during the commit. Sending again is always safe.
     #[error("the database is out of reach")]
     Unavailable(#[source] Arc<sqlx::Error>),
+    /// What this append rests on was written by a newer program.
+    #[error(transparent)]
+    Unreadable(Undecodable),
     /// A side row was refused by the database.
     #[error("a row beside the ledger was refused")]
     Side(#[source] sqlx::Error),
@@ -96,6 +101,18 @@ pub struct StreamAppend {
     pub events: Vec<NewEvent>,
 }
 
+impl StreamAppend {
+    /// These events for the aggregate of that id, after its last sequence; 0 when it has none.
+    pub fn of<E: StoredEvent>(id: impl ToString, expected: u64, events: &[E]) -> Self {
+        Self {
+            aggregate_type: E::AGGREGATE,
+            aggregate_id: id.to_string(),
+            expected,
+            events: events.iter().map(NewEvent::of).collect(),
+        }
+    }
+}
+
 /// An event that is not yet in the ledger.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
@@ -111,70 +128,16 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// Writes an event of this house.
-    pub fn of<E>(event: &E) -> Self
-    where
-        E: serde::Serialize + NamedEvent,
-    {
+    /// Writes an event.
+    pub fn of<E: StoredEvent>(event: &E) -> Self {
         Self {
-            of_punch: event.of_punch(),
-            ..Self::from_text(
-                event.event_name(),
-                event.event_version(),
-                serde_json::to_string(event).unwrap_or_default(),
-            )
+            event_type: event.name().into(),
+            event_version: event.version().into(),
+            payload: serde_json::to_string(event).unwrap_or_default(),
+            of_punch: (event as &dyn Any).downcast_ref::<PunchEvent>().cloned(),
         }
     }
-
-    /// An event that is text already.
-    pub fn from_text(
-        event_type: impl Into<Cow<'static, str>>,
-        event_version: impl Into<Cow<'static, str>>,
-        payload: String,
-    ) -> Self {
-        let (event_type, event_version) = (event_type.into(), event_version.into());
-        Self { event_type, event_version, payload, of_punch: None }
-    }
 }
-
-/// An event that knows its type and version without allocating.
-pub trait NamedEvent {
-    /// The type.
-    fn event_name(&self) -> &'static str;
-    /// The version.
-    fn event_version(&self) -> &'static str;
-    /// The event itself, if it is a punch's.
-    fn of_punch(&self) -> Option<PunchEvent> {
-        None
-    }
-}
-
-impl NamedEvent for PunchEvent {
-    fn event_name(&self) -> &'static str {
-        self.name()
-    }
-    fn event_version(&self) -> &'static str {
-        self.version()
-    }
-    fn of_punch(&self) -> Option<PunchEvent> {
-        Some(self.clone())
-    }
-}
-
-macro_rules! named {
-    ($($event:path),+) => {$(
-        impl NamedEvent for $event {
-            fn event_name(&self) -> &'static str { self.name() }
-            fn event_version(&self) -> &'static str { self.version() }
-        }
-    )+};
-}
-named!(
-    punchtrail_domain::device::DeviceEvent,
-    punchtrail_domain::site::SiteEvent,
-    punchtrail_domain::employee::EmployeeEvent,
-    punchtrail_domain::quarantine::QuarantineEvent
-);
 
 /// An append over any number of streams, all or nothing.
 #[derive(Default)]

@@ -1,12 +1,103 @@
-//! Reading events: by position and by stream.
+//! Reading events: by position, by stream, and streams folded into the aggregates that they make.
 
-use punchtrail_domain::{AggregateType, Recorded, log::recorded::Undecodable};
+use std::collections::BTreeMap;
+
+use cqrs_es::Aggregate;
+use punchtrail_domain::{
+    AggregateType, Recorded, StoredEvent,
+    log::recorded::{Undecodable, UnknownAggregateType},
+};
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 
 const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \
      aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload, \
      metadata::text as metadata";
+
+/// Why events could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// An event can't be read by this program, and never will be.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// An event is missing: positions are dense, and given in the order of commits, so it doesn't come late.
+    #[error("the ledger has a hole: position {missing} is missing before {before}")]
+    Hole {
+        /// The first position that is missing.
+        missing: Position,
+        /// The next that is there.
+        before: Position,
+    },
+    /// The database is out of reach, or refuses.
+    #[error("the ledger can't be read now")]
+    Database(#[source] sqlx::Error),
+}
+
+impl ReadError {
+    /// Where the ledger can't be read on, whoever reads and however often; none when it is worth another try.
+    pub fn stops_at(&self) -> Option<Position> {
+        match self {
+            Self::Undecodable(error) => Some(error.position),
+            Self::Hole { missing, .. } => Some(*missing),
+            Self::Database(_) => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for ReadError {
+    /// What a row's reading found wrong comes through the database's client, and is told apart here.
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Decode(source) => match source.downcast::<Undecodable>() {
+                Ok(undecodable) => Self::Undecodable(*undecodable),
+                Err(source) => Self::Database(sqlx::Error::Decode(source)),
+            },
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// An aggregate as its events make it.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded<A> {
+    /// The aggregate.
+    pub aggregate: A,
+    /// The sequence of its last event; 0 when it has none.
+    pub sequence: u64,
+    /// Position of its last event, if it has one.
+    pub position: Option<Position>,
+}
+
+impl<A: Aggregate<Event: StoredEvent>> Loaded<A> {
+    fn take(&mut self, recorded: &Recorded) -> Result<(), Undecodable> {
+        self.aggregate.apply(recorded.read()?);
+        self.sequence = recorded.sequence;
+        self.position = Some(recorded.position);
+        Ok(())
+    }
+}
+
+/// Many aggregates of one kind, as they stand by now; those without events are left out.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn load<A: Aggregate<Event: StoredEvent>>(
+    executor: impl PgExecutor<'_>,
+    aggregate_ids: &[String],
+) -> Result<BTreeMap<String, Loaded<A>>, ReadError> {
+    let mut loaded = BTreeMap::<String, Loaded<A>>::new();
+    for recorded in streams(executor, A::Event::AGGREGATE, aggregate_ids).await? {
+        match loaded.get_mut(&recorded.aggregate_id) {
+            Some(known) => known.take(&recorded)?,
+            None => {
+                let mut first = Loaded::default();
+                first.take(&recorded)?;
+                loaded.insert(recorded.aggregate_id, first);
+            }
+        }
+    }
+    Ok(loaded)
+}
 
 /// The position of the head.
 pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
@@ -20,7 +111,7 @@ pub(crate) async fn after(
     executor: impl PgExecutor<'_>,
     after: Position,
     limit: u32,
-) -> Result<Vec<Recorded>, sqlx::Error> {
+) -> Result<Vec<Recorded>, ReadError> {
     let statement = format!(
         "select {COLUMNS} from events where position > $1 and position <= $2 order by position"
     );
@@ -30,15 +121,7 @@ pub(crate) async fn after(
         .try_map(|row| recorded(&row))
         .fetch_all(executor)
         .await
-}
-
-/// The events of one stream, in order.
-pub(crate) async fn stream(
-    executor: impl PgExecutor<'_>,
-    aggregate_type: AggregateType,
-    aggregate_id: &str,
-) -> Result<Vec<Recorded>, sqlx::Error> {
-    streams(executor, aggregate_type, &[aggregate_id.to_owned()]).await
+        .map_err(ReadError::from)
 }
 
 /// The events of many streams of one type, ordered by stream and sequence.
@@ -47,12 +130,12 @@ pub(crate) async fn stream(
 /// table was small reads the whole index, and stays while the table grows.
 ///
 /// # Errors
-/// When the database is out of reach, or an event's row can't be read.
+/// See [`ReadError`].
 pub async fn streams(
     executor: impl PgExecutor<'_>,
     aggregate_type: AggregateType,
     aggregate_ids: &[String],
-) -> Result<Vec<Recorded>, sqlx::Error> {
+) -> Result<Vec<Recorded>, ReadError> {
     let statement = format!(
         "select event.* from (select distinct unnest($2) as id) as wanted cross join lateral ( \
              select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = wanted.id \
@@ -65,6 +148,7 @@ pub async fn streams(
         .try_map(|row| recorded(&row))
         .fetch_all(executor)
         .await
+        .map_err(ReadError::from)
 }
 
 /// The events of all streams of these types, after one position and up to another, in order.
@@ -73,7 +157,7 @@ pub(crate) async fn of_types(
     types: &[AggregateType],
     after: Position,
     to: Position,
-) -> Result<Vec<Recorded>, sqlx::Error> {
+) -> Result<Vec<Recorded>, ReadError> {
     let names: Vec<&str> = types.iter().map(|kind| kind.as_str()).collect();
     let statement = format!(
         "select {COLUMNS} from events where aggregate_type = any($1) and position > $2 \
@@ -86,6 +170,7 @@ pub(crate) async fn of_types(
         .try_map(|row| recorded(&row))
         .fetch_all(executor)
         .await
+        .map_err(ReadError::from)
 }
 
 fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
@@ -97,7 +182,9 @@ fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
         position,
         recorded_at: jiff::Timestamp::from_microsecond(recorded_us)
             .map_err(|error| decode(Undecodable::new(position, error)))?,
-        aggregate_type: aggregate_type.parse().map_err(decode)?,
+        aggregate_type: aggregate_type
+            .parse()
+            .map_err(|error: UnknownAggregateType| decode(Undecodable::new(position, error)))?,
         aggregate_id: row.try_get("aggregate_id")?,
         sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
         event_type: row.try_get("event_type")?,

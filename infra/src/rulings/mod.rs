@@ -4,9 +4,7 @@
 pub mod notes;
 pub mod quarantine;
 
-use cqrs_es::Aggregate;
 use punchtrail_domain::{
-    AggregateType,
     log::recorded::Actor,
     punch::{Punch, PunchCommand, PunchError},
     quarantine::{Quarantine, QuarantineCommand, QuarantineError},
@@ -18,8 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     ledger::{
-        Append, AppendError, ExecuteError, Ledger, Loaded, Metadata, NamedEvent, NewEvent,
-        SideWrite, StreamAppend,
+        Append, AppendError, ExecuteError, Ledger, Loaded, Metadata, SideWrite, StreamAppend,
     },
     rulings::notes::Note,
 };
@@ -158,21 +155,8 @@ fn admitting(
     // A new punch refuses nothing.
     let punched = Punch::default().decide(command).unwrap_or_default();
     let streams = vec![
-        stream::<Quarantine, _>(AggregateType::Quarantine, item, loaded.sequence, &settled),
-        stream::<Punch, _>(AggregateType::Punch, punch, 0, &punched),
+        StreamAppend::of(item, loaded.sequence, &settled),
+        StreamAppend::of(punch, 0, &punched),
     ];
     Ok(Append { streams, metadata: author.metadata(), side: author.side() })
-}
-
-fn stream<A, I>(kind: AggregateType, id: I, expected: u64, events: &[A::Event]) -> StreamAppend
-where
-    A: Aggregate<Event: NamedEvent>,
-    I: ToString,
-{
-    StreamAppend {
-        aggregate_type: kind,
-        aggregate_id: id.to_string(),
-        expected,
-        events: events.iter().map(NewEvent::of).collect(),
-    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use punchtrail_domain::log::recorded::Undecodable;
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::ledger::{Entry, ReadError};
 use punchtrail_protocol::Position;
 use sqlx::PgConnection;
 
@@ -50,9 +50,9 @@ impl Generation {
 /// Why a batch could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
-    /// An event can't be read. The model stops there.
+    /// The ledger can't be read. The model stops at an event that this program doesn't know.
     #[error(transparent)]
-    Undecodable(#[from] Undecodable),
+    Read(#[from] ReadError),
     /// The events contradict what the model holds. The model stops there.
     #[error("the model can't follow at position {position}: {what}")]
     Inconsistent {
@@ -66,6 +66,12 @@ pub enum ProjectionError {
     Database(#[from] sqlx::Error),
 }
 
+impl From<Undecodable> for ProjectionError {
+    fn from(error: Undecodable) -> Self {
+        Self::Read(error.into())
+    }
+}
+
 impl ProjectionError {
     /// What doesn't fit, at a position.
     pub fn inconsistent(position: Position, what: impl Into<String>) -> Self {
@@ -75,7 +81,8 @@ impl ProjectionError {
     /// Whether the same batch would fail again: then the model stops instead of trying on.
     pub fn is_poison(&self) -> bool {
         match self {
-            Self::Undecodable(_) | Self::Inconsistent { .. } => true,
+            Self::Read(error) => error.stops_at().is_some(),
+            Self::Inconsistent { .. } => true,
             Self::Database(error) => refuses_values(error),
         }
     }

@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_infra::ledger::{Entry, Feed};
+use punchtrail_infra::ledger::{Entry, Feed, ReadError};
 use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
@@ -78,6 +78,12 @@ pub enum RebuildError {
     /// The model can't take an event, or the database refused.
     #[error(transparent)]
     Projection(#[from] ProjectionError),
+}
+
+impl From<ReadError> for RebuildError {
+    fn from(error: ReadError) -> Self {
+        Self::Projection(error.into())
+    }
 }
 
 impl From<sqlx::Error> for RebuildError {

@@ -15,7 +15,7 @@ use punchtrail_domain::{
     site::SiteEvent,
     timecard::{TimecardPolicy, day_bounds},
 };
-use punchtrail_infra::ledger;
+use punchtrail_infra::ledger::{self, ReadError};
 use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -35,12 +35,21 @@ pub const MISSING_RUNS_MAX: usize = 20;
 /// Why a day could not be answered for.
 #[derive(Debug, thiserror::Error)]
 pub enum AbsenceError {
-    /// An event of the worker or a site can't be read by this program.
+    /// The events of the worker or a site can't be read, now or by this program.
     #[error(transparent)]
-    Undecodable(#[from] Undecodable),
-    /// The database is out of reach.
-    #[error("the database is out of reach")]
-    Database(#[from] sqlx::Error),
+    Read(#[from] ReadError),
+}
+
+impl From<sqlx::Error> for AbsenceError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<Undecodable> for AbsenceError {
+    fn from(error: Undecodable) -> Self {
+        Self::Read(error.into())
+    }
 }
 
 /// Answers for a worker's business day; none if the ledger has no worker of that id.

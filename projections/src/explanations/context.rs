@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 use punchtrail_domain::{
-    device::{DeviceEvent, Gap},
+    device::Gap,
     explanation::{
         Account, ChainMark, Context, LastReport, MissingNumbers, Names, Place, Quarantined,
     },
+    log::recorded::Stored,
     quarantine::QuarantineEvent,
     site::SiteEvent,
 };
+use punchtrail_infra::ledger::ReadError;
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, SiteId, Time};
 use serde::de::DeserializeOwned;
 use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
@@ -36,6 +38,15 @@ where
 {
     let list: Option<Json<Vec<T>>> = row.try_get(column)?;
     Ok(list.map(|Json(list)| list).unwrap_or_default())
+}
+
+fn stored<'a>(
+    position: i64,
+    event_type: &'a str,
+    event_version: &'a str,
+    payload: &'a str,
+) -> Stored<'a> {
+    Stored { position: Position::from_db(position), event_type, event_version, payload }
 }
 
 fn place(position: i64, recorded_ms: i64) -> Place {
@@ -97,7 +108,7 @@ impl Wanted {
 
 impl Surroundings {
     /// Reads what is wanted, in one statement; in none when nothing is.
-    pub async fn read_from(pool: &PgPool, wanted: &Wanted) -> Result<Self, sqlx::Error> {
+    pub async fn read_from(pool: &PgPool, wanted: &Wanted) -> Result<Self, ReadError> {
         if wanted.is_empty() {
             return Ok(Self::default());
         }
@@ -167,7 +178,7 @@ impl Surroundings {
         self.noted.contains(&device)
     }
 
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+    fn read(row: &PgRow) -> Result<Self, ReadError> {
         let mut found = Self::default();
         let employees: BTreeMap<EmployeeId, String> = list(row, "employees")?.into_iter().collect();
         let devices: Vec<DeviceRow> = list(row, "devices")?;
@@ -180,11 +191,16 @@ impl Surroundings {
         };
         found.noted = devices.iter().filter(|row| row.7).map(|row| row.0).collect();
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();
-        let zones: Vec<(SiteId, SiteEvent)> = list(row, "zones")?;
-        found.zones =
-            zones.into_iter().filter_map(|(site, event)| Some((site, zone(&event)?))).collect();
-        let items: Vec<(Digest, i64, i64, QuarantineEvent)> = list(row, "quarantined")?;
-        for (item, position, recorded_ms, event) in items {
+        type ZoneRow = (SiteId, i64, String, String, String);
+        for (site, position, kind, version, payload) in list::<ZoneRow>(row, "zones")? {
+            let event = stored(position, &kind, &version, &payload).read()?;
+            found.zones.extend(zone(&event).map(|zone| (site, zone)));
+        }
+        type ItemRow = (Digest, i64, i64, String, String, String);
+        for (item, recorded_ms, position, kind, version, payload) in
+            list::<ItemRow>(row, "quarantined")?
+        {
+            let event = stored(position, &kind, &version, &payload).read()?;
             if let QuarantineEvent::Quarantined { code, received_at, .. } = event {
                 let place = place(position, recorded_ms);
                 found.quarantined.insert(item, Quarantined { place, code, received_at });
@@ -198,10 +214,11 @@ impl Surroundings {
                 came: came.zip(came_ms).map(|(position, ms)| place(position, ms)),
             });
         }
-        type MarkRow = (DeviceId, u64, i64, i64, String);
-        for (device, seq, position, recorded_ms, payload) in list::<MarkRow>(row, "marks")? {
-            let event: DeviceEvent = serde_json::from_str(&payload)
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        type MarkRow = (DeviceId, u64, i64, i64, String, String, String);
+        for (device, seq, recorded_ms, position, kind, version, payload) in
+            list::<MarkRow>(row, "marks")?
+        {
+            let event = stored(position, &kind, &version, &payload).read()?;
             let mark = ChainMark { place: place(position, recorded_ms), event };
             found.marks.entry((device, seq)).or_default().push(mark);
         }

@@ -22,7 +22,8 @@ select
      where site = any($3)) as sites,
 
     -- A site's first event names its zone.
-    (select json_agg(json_build_array(aggregate_id, payload))
+    (select json_agg(json_build_array(
+         aggregate_id, position, event_type, event_version, payload::text))
      from events
      where aggregate_type = 'site' and aggregate_id = any($4) and sequence = 1) as zones,
 
@@ -31,7 +32,8 @@ select
      where id = any($5)) as keys,
 
     (select json_agg(json_build_array(
-         aggregate_id, position, floor(extract(epoch from recorded_at) * 1000)::bigint, payload))
+         aggregate_id, floor(extract(epoch from recorded_at) * 1000)::bigint,
+         position, event_type, event_version, payload::text))
      from events
      where aggregate_type = 'quarantine' and aggregate_id = any($6) and sequence = 1) as quarantined,
 
@@ -49,10 +51,11 @@ select
 
     -- The first few say it; whoever forks a number a thousand times isn't told a thousand times.
     (select json_agg(json_build_array(
-         m.device, m.seq, m.position, floor(extract(epoch from m.recorded_at) * 1000)::bigint,
-         m.payload))
+         m.device, m.seq, floor(extract(epoch from m.recorded_at) * 1000)::bigint,
+         m.position, e.event_type, e.event_version, e.payload::text))
      from (select distinct m.*
            from unnest($7::uuid[], $8::bigint[]) as wanted(device, seq)
            cross join lateral (select * from read.explanation_marks m
                                where m.device = wanted.device and m.seq = wanted.seq
-                               order by m.position limit 8) m) m) as marks
+                               order by m.position limit 8) m) m
+     join events e on e.position = m.position) as marks

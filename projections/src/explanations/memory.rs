@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use punchtrail_domain::explanation::Account;
+use punchtrail_infra::ledger::ReadError;
 use sqlx::PgPool;
 
 use super::context::{Surroundings, Wanted};
@@ -34,7 +35,7 @@ impl Memory {
         &mut self,
         pool: &PgPool,
         accounts: &[&Account],
-    ) -> Result<Surroundings, sqlx::Error> {
+    ) -> Result<Surroundings, ReadError> {
         let now = Instant::now();
         let stale = now.duration_since(self.since) >= Duration::from_millis(REMEMBERED_MS);
         if stale || self.asked.employees.len() > PEOPLE_MAX {

@@ -51,7 +51,7 @@ impl Projection for ChainFacts {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -76,7 +76,6 @@ impl Projection for ChainFacts {
                  seq         bigint not null,
                  position    bigint not null,
                  recorded_at timestamptz not null,
-                 payload     text not null,
                  -- Serves what is said of one number of a device; 0 stands for the device itself.
                  primary key (device, seq, position)
              )",
@@ -135,7 +134,6 @@ struct Marks {
     seqs: Vec<i64>,
     positions: Vec<i64>,
     times: Vec<jiff_sqlx::Timestamp>,
-    payloads: Vec<String>,
 }
 
 impl Marks {
@@ -144,7 +142,6 @@ impl Marks {
         self.seqs.push(seq);
         self.positions.push(entry.recorded.position.to_db());
         self.times.push(entry.recorded.recorded_at.to_sqlx());
-        self.payloads.push(entry.recorded.payload.clone());
     }
 
     async fn write(self, tx: &mut PgConnection, table: &str) -> Result<(), ProjectionError> {
@@ -152,15 +149,14 @@ impl Marks {
             return Ok(());
         }
         let statement = format!(
-            "insert into {table} (device, seq, position, recorded_at, payload) select * from \
-             unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[])"
+            "insert into {table} (device, seq, position, recorded_at) select * from \
+             unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[])"
         );
         sqlx::query(&statement)
             .bind(self.devices)
             .bind(self.seqs)
             .bind(self.positions)
             .bind(self.times)
-            .bind(self.payloads)
             .execute(tx)
             .await?;
         Ok(())

@@ -7,7 +7,7 @@ use punchtrail_domain::{
     explanation::{Account, Explanation},
     log::recorded::Undecodable,
 };
-use punchtrail_infra::ledger;
+use punchtrail_infra::ledger::{self, ReadError};
 use punchtrail_protocol::PunchId;
 use sqlx::PgPool;
 
@@ -16,20 +16,23 @@ use super::context::{Surroundings, Wanted};
 /// Why a punch could not be explained.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExplainError {
-    /// An event of the punch can't be read by this program.
+    /// The events of the punch, or of what surrounds it, can't be read, now or by this program.
     #[error(transparent)]
-    Undecodable(#[from] Undecodable),
-    /// The database is out of reach.
-    #[error("the database is out of reach")]
-    Database(#[source] Arc<sqlx::Error>),
+    Read(Arc<ReadError>),
     /// Too many ask at once, or the server is stopping. Nothing was read; ask again.
     #[error("too many ask for explanations just now")]
     Busy,
 }
 
-impl From<sqlx::Error> for ExplainError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(Arc::new(error))
+impl From<ReadError> for ExplainError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(Arc::new(error))
+    }
+}
+
+impl From<Undecodable> for ExplainError {
+    fn from(error: Undecodable) -> Self {
+        ReadError::from(error).into()
     }
 }
 
@@ -59,10 +62,7 @@ pub async fn explain_many(
 pub(super) type Found = Result<Option<Account>, Undecodable>;
 
 /// The punches' own events, read.
-pub(super) async fn accounts(
-    pool: &PgPool,
-    punches: &[PunchId],
-) -> Result<Vec<Found>, sqlx::Error> {
+pub(super) async fn accounts(pool: &PgPool, punches: &[PunchId]) -> Result<Vec<Found>, ReadError> {
     let ids: Vec<String> = punches.iter().map(PunchId::to_string).collect();
     let events = ledger::streams(pool, AggregateType::Punch, &ids).await?;
     let streams: Vec<&[Recorded]> =
@@ -75,7 +75,7 @@ pub(super) async fn accounts(
 }
 
 /// What surrounds them.
-async fn surroundings(pool: &PgPool, found: &[Found]) -> Result<Surroundings, sqlx::Error> {
+async fn surroundings(pool: &PgPool, found: &[Found]) -> Result<Surroundings, ReadError> {
     Surroundings::read_from(pool, &Wanted::of(&readable(found))).await
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use punchtrail_domain::explanation::Explanation;
+use punchtrail_infra::ledger::ReadError;
 use punchtrail_protocol::PunchId;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
@@ -86,7 +87,7 @@ async fn read_all(
     pool: &PgPool,
     memory: &mut Memory,
     punches: &[PunchId],
-) -> Result<(Vec<Found>, Surroundings), sqlx::Error> {
+) -> Result<(Vec<Found>, Surroundings), ReadError> {
     let found = read::accounts(pool, punches).await?;
     let surroundings = memory.around(pool, &read::readable(&found)).await?;
     Ok((found, surroundings))

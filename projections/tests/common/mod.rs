@@ -2,12 +2,10 @@
 
 #![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
 
-#[path = "../../../infra/tests/common/mod.rs"]
-mod world;
-
 use std::{sync::Arc, time::Duration};
 
 use punchtrail_domain::{
+    StoredEvent,
     device::{Device, DeviceCommand},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
@@ -29,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use world::{Kiosk, NOON_MS, World};
+pub use punchtrail_infra::testing::world::{Kiosk, NOON_MS, World};
 
 /// How long anything may take before a test fails. Far more than it needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -283,7 +281,7 @@ impl History {
 
 pub async fn execute<A>(world: &World, id: &str, command: A::Command)
 where
-    A: cqrs_es::Aggregate<Services = ()>,
+    A: cqrs_es::Aggregate<Services = (), Event: StoredEvent>,
     A::Command: Clone,
 {
     world.ledger.execute::<A>(id, command, &Metadata::default()).await.unwrap();

@@ -57,22 +57,14 @@ impl From<ExplainError> for Refusal {
     fn from(error: ExplainError) -> Self {
         match error {
             ExplainError::Busy => Self::busy("Too many ask for explanations just now. Ask again."),
-            ExplainError::Database(error) => crate::problem::of_database(&error),
-            ExplainError::Undecodable(error) => unreadable(&error),
+            ExplainError::Read(error) => Self::from(&*error),
         }
     }
 }
 
 impl From<AbsenceError> for Refusal {
     fn from(error: AbsenceError) -> Self {
-        match error {
-            AbsenceError::Database(error) => error.into(),
-            AbsenceError::Undecodable(error) => unreadable(&error),
-        }
+        let AbsenceError::Read(error) = error;
+        error.into()
     }
-}
-
-fn unreadable(error: &punchtrail_domain::log::recorded::Undecodable) -> Refusal {
-    tracing::error!(position = %error.position, %error, "an event can't be read");
-    Refusal::internal()
 }

@@ -8,6 +8,7 @@ use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMP
 
 use super::*;
 use crate::{
+    StoredEvent,
     log::recorded::{Actor, AggregateType},
     punch::{Anomaly, Basis, Clock, PunchEvent},
 };

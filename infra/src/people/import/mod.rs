@@ -19,7 +19,7 @@ pub use file::{
 };
 pub use pins::{hash as hash_pin, verify as verify_pin};
 
-use crate::ledger::{Append, AppendError, Ledger, Metadata};
+use crate::ledger::{Append, AppendError, Ledger, Metadata, ReadError};
 use plan::{Draft, Known};
 
 /// How often the import is worked out anew when something else keeps changing the same employees.
@@ -78,6 +78,9 @@ pub enum ImportError {
     /// The database can't be read.
     #[error("the database can't be read; nothing was imported")]
     Database(#[from] sqlx::Error),
+    /// What stands in the ledger of the employees can't be read.
+    #[error("nothing was imported: {0}")]
+    Ledger(#[from] ReadError),
     /// The append was not made.
     #[error("nothing was imported: {0}")]
     Append(#[from] AppendError),

@@ -3,16 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cqrs_es::Aggregate as _;
-use punchtrail_domain::{
-    AggregateType, Event,
-    employee::{DirectoryField, Employee, EmployeeCommand},
-};
+use punchtrail_domain::employee::{DirectoryField, Employee, EmployeeCommand, EmployeeEvent};
 use punchtrail_protocol::{EmployeeId, SiteId};
 use uuid::Uuid;
 
 use crate::{
-    ledger::{Ledger, Loaded, NewEvent, StreamAppend},
+    ledger::{Ledger, Loaded, StreamAppend, load},
     people::directory::EmployeeEntry as Entry,
 };
 
@@ -36,20 +32,10 @@ impl Known {
         let mut employees = HashMap::with_capacity(entries.len());
         for chunk in entries.chunks(LOAD_EMPLOYEES_MAX) {
             let ids: Vec<String> = chunk.iter().map(|entry| entry.employee.to_string()).collect();
-            for event in ledger.feed().streams(AggregateType::Employee, &ids).await? {
-                let unreadable = |error| sqlx::Error::Decode(Box::new(error));
-                let Event::Employee(employee, happened) = event.event().map_err(unreadable)? else {
-                    continue;
-                };
-                let loaded = employees.entry(employee).or_insert_with(|| Loaded {
-                    aggregate: Employee::default(),
-                    sequence: 0,
-                    position: None,
-                });
-                loaded.aggregate.apply(happened);
-                loaded.sequence = event.sequence;
-                loaded.position = Some(event.position);
-            }
+            let loaded = load::<Employee>(ledger.pool(), &ids).await?;
+            employees.extend(
+                loaded.into_iter().filter_map(|(id, loaded)| Some((id.parse().ok()?, loaded))),
+            );
         }
         Ok(Self { sites, entries, employees })
     }
@@ -152,10 +138,9 @@ impl Plan {
             vec![EmployeeCommand::Register { site, fields: fields.clone() }]
         };
         // The draft refused the rows whose commands an employee refuses.
-        let events: Vec<NewEvent> = commands
+        let events: Vec<EmployeeEvent> = commands
             .into_iter()
             .flat_map(|command| employee.decide(command).unwrap_or_default())
-            .map(|event| NewEvent::of(&event))
             .collect();
         if events.is_empty() {
             self.counts.unchanged += 1;
@@ -166,12 +151,8 @@ impl Plan {
         } else {
             self.counts.created += 1;
         }
-        self.streams.push(StreamAppend {
-            aggregate_type: AggregateType::Employee,
-            aggregate_id: after.employee.to_string(),
-            expected: loaded.map_or(0, |loaded| loaded.sequence),
-            events,
-        });
+        let sequence = loaded.map_or(0, |loaded| loaded.sequence);
+        self.streams.push(StreamAppend::of(after.employee, sequence, &events));
         if !fields.is_empty() {
             self.entries.push(after);
         }
@@ -261,6 +242,8 @@ fn refuse_taken_badges(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cqrs_es::Aggregate as _;
+
     use crate::people::import::parse;
 
     const SITE: SiteId = SiteId(Uuid::from_u128(9));

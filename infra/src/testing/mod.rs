@@ -17,6 +17,8 @@
 //! # }
 //! ```
 
+pub mod world;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -1,30 +1,33 @@
 //! A small world for tests of the ledger: a site, people, devices that make captures.
 
-#![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "for tests only")]
 
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
+    AggregateType,
     device::{Device, DeviceCommand},
     employee::{Employee, EmployeeCommand},
     log::recorded::Actor,
     punch::Clock,
     site::{Site, SiteCommand},
 };
-use punchtrail_infra::{
-    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
-    postgres::Pools,
-    testing::TestDatabase,
-};
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    BootId, DeviceId, Digest, EmployeeId, OrgId, Position, PunchId, SiteId, Time,
     capture::{Capture, IdentifiedBy, PunchKind},
     signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
     vocabulary::QuarantineCode,
     wire::BatchItem,
 };
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
+
+use super::TestDatabase;
+use crate::{
+    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    postgres::Pools,
+};
 
 pub const NOON_MS: i64 = 1_790_000_000_000;
 
@@ -76,6 +79,37 @@ impl World {
             .await
             .unwrap();
         kiosk
+    }
+
+    /// What a newer program could have written: an event of version 2, by hand and unhashed. Its number
+    /// in its stream is the next, or the one given.
+    pub async fn record_of_a_newer_version(
+        &self,
+        kind: AggregateType,
+        id: &str,
+        event_type: &str,
+        payload: &str,
+        sequence: Option<i64>,
+    ) -> Position {
+        let mut owner = PgConnection::connect(self.database.url()).await.unwrap();
+        let position: i64 = sqlx::query_scalar(
+            "with head as (update ledger_head set position = position + 1 returning position) \
+             insert into events select $1, $2, \
+                 coalesce($5, (select max(sequence) + 1 from events where aggregate_type = $1 \
+                               and aggregate_id = $2), 1), \
+                 $3, '2', $4::json, '{\"actor\":\"policy\"}'::json, position, clock_timestamp(), \
+                 sha256('') from head returning position",
+        )
+        .bind(kind.as_str())
+        .bind(id)
+        .bind(event_type)
+        .bind(payload)
+        .bind(sequence)
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+        owner.close().await.unwrap();
+        Position::from_db(position)
     }
 
     pub async fn close(self) {
