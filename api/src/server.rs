@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     door::{
-        admission::Admission,
+        Door,
+        admission::{Admission, Budget, Class},
         idle::IdleLimit,
         limits::{
             BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
@@ -43,7 +44,7 @@ use crate::{
     health::Health,
     metrics,
     router::{metrics_router, router},
-    state::{App, Entry},
+    state::App,
 };
 
 /// After an accept that failed (no file descriptors left), how long to wait before the next.
@@ -65,8 +66,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Connections served at once.
     pub connections_max: usize,
-    /// Lets requests in.
-    pub admission: Admission,
+    /// What requests of a class may use; none lets everything in at once.
+    pub budget: Option<fn(Class) -> Budget>,
     /// How long clients may take.
     pub patience: Patience,
 }
@@ -80,7 +81,7 @@ impl ServeOptions {
             pools,
             data_dir: data_dir.into(),
             connections_max: crate::door::limits::CONNECTIONS_MAX,
-            admission: Admission::new(),
+            budget: Some(Class::budget),
             patience: Patience::default(),
         }
     }
@@ -171,12 +172,15 @@ impl Server {
             adjudicator: followers.adjudicator.progress.clone(),
             checkpoints: followers.checkpoints.progress.clone(),
         };
-        let entry = Entry {
+        let door = Door {
             patience: options.patience,
-            admission: options.admission,
+            admission: match options.budget {
+                Some(budget) => Admission::new(budget, ledger.returning()),
+                None => Admission::off(),
+            },
             seats: Seats::new(options.connections_max, CONNECTIONS_BEYOND_MAX),
         };
-        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, entry);
+        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, door);
         Ok(Self { listener, metrics_listener, address, app, followers })
     }
 
@@ -202,11 +206,11 @@ impl Server {
             let (app, cancel) = (self.app.clone(), cancel.clone());
             let few = Seats::new(METRICS_CONNECTIONS_MAX, 0);
             let routes = metrics_router(app.clone());
-            tokio::spawn(accept(listener, routes, few, app.patience, cancel))
+            tokio::spawn(accept(listener, routes, few, app.door.patience, cancel))
         });
         let routes = router(self.app.clone());
-        let seats = self.app.seats.clone();
-        accept(self.listener, routes, seats, self.app.patience, cancel).await;
+        let Door { patience, seats, .. } = self.app.door.clone();
+        accept(self.listener, routes, seats, patience, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Device, House, eventually};
 use hyper::{Method, StatusCode};
-use punchtrail_api::door::admission::{Admission, Budget, Class};
+use punchtrail_api::door::admission::{Budget, Class};
 use punchtrail_protocol::capture::PunchKind;
 use serde_json::json;
 use tokio::{
@@ -56,7 +56,7 @@ async fn let_in(house: &House, deliveries: usize) {
 
 #[tokio::test]
 async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let employee = house.employee(site, "B-1", "Ada").await;
     let (slow, mut device) = (house.device(site).await, house.device(site).await);
@@ -92,7 +92,7 @@ async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
 #[tokio::test]
 async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
     // With one at a time, the line isn't free while a device is answered.
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let employee = house.employee(site, "B-1", "Ada").await;
     let mut device = house.device(site).await;
@@ -115,7 +115,7 @@ async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
 #[tokio::test]
 async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
     // Ten a second, until a turn has been measured.
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let policy = json!({ "reconnect_spread_s": 0 }).to_string();
     let path = format!("/v1/sites/{site}/policy");

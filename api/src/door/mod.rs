@@ -8,3 +8,16 @@ pub mod leftover;
 pub mod limits;
 pub mod quota;
 pub mod seats;
+
+use self::{admission::Admission, limits::Patience, seats::Seats};
+
+/// What is granted to whoever comes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// How long clients may take.
+    pub patience: Patience,
+    /// Lets requests in.
+    pub admission: Admission,
+    /// Connections of the listener for all.
+    pub seats: Seats,
+}

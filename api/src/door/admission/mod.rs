@@ -18,7 +18,7 @@ use std::{
     convert::Infallible,
     fmt,
     hash::BuildHasher,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -37,7 +37,10 @@ use self::{
     line::{Coming, Line, Order, Turn},
 };
 use crate::{
-    door::seats::{Beyond, Ends, Seats},
+    door::{
+        Door,
+        seats::{Beyond, Ends},
+    },
     problem::Refusal,
 };
 
@@ -153,6 +156,7 @@ pub struct Admission(Option<Arc<Desks>>);
 struct Desks {
     desks: [Desk; Class::ALL.len()],
     hasher: RandomState,
+    returning: Returning,
 }
 
 struct Desk {
@@ -160,7 +164,6 @@ struct Desk {
     budget: Budget,
     line: Arc<Line>,
     book: Mutex<Book>,
-    returning: Arc<OnceLock<Returning>>,
 }
 
 impl fmt::Debug for Admission {
@@ -170,35 +173,22 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// With the budgets of [`Class::budget`].
-    pub fn new() -> Self {
-        Self::with(Class::budget)
-    }
-
-    /// With budgets of one's own.
-    pub fn with(budget: impl Fn(Class) -> Budget) -> Self {
+    /// With these budgets. `returning` is told of devices that are turned away.
+    pub fn new(budget: impl Fn(Class) -> Budget, returning: Returning) -> Self {
         let now = Instant::now();
-        let (returning, deafness) = (Arc::<OnceLock<_>>::default(), Arc::<Deafness>::default());
+        let deafness = Arc::<Deafness>::default();
         let desks = Class::ALL.map(|class| Desk {
             class,
             budget: budget(class),
             line: Line::new(budget(class).at_once),
             book: Mutex::new(Book::new(now, Arc::clone(&deafness))),
-            returning: Arc::clone(&returning),
         });
-        Self(Some(Arc::new(Desks { desks, hasher: RandomState::new() })))
+        Self(Some(Arc::new(Desks { desks, hasher: RandomState::new(), returning })))
     }
 
     /// Lets everything in at once, to measure what that does.
     pub fn off() -> Self {
         Self(None)
-    }
-
-    /// Tells `returning` from now on of devices that are turned away; only the first call counts.
-    pub fn tell(&self, returning: Returning) {
-        if let Some(desk) = self.0.as_ref().map(|desks| desks.desk(Class::Delivery)) {
-            let _ = desk.returning.set(returning);
-        }
     }
 
     /// A device says that it has `backlog` punches to deliver, and would begin `after` that by itself: how
@@ -216,7 +206,7 @@ impl Admission {
             }
         };
         let Some(wait) = wait else { return 0 };
-        desk.will_return(wait);
+        desks.returning.within(wait);
         millis(wait)
     }
 
@@ -233,7 +223,7 @@ impl Admission {
         }
         let pause = if has_more {
             let wait = desk.give_from(SLICE_S, caller);
-            desk.will_return(wait);
+            desks.returning.within(wait);
             wait
         } else {
             let pause = Duration::from_millis(rand::random_range(PACE_MS));
@@ -259,12 +249,6 @@ fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Default for Admission {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Desks {
     fn desk(&self, class: Class) -> &Desk {
         &self.desks[class as usize]
@@ -278,7 +262,7 @@ impl Desks {
 
     fn ask(self: &Arc<Self>, class: Class, request: &Request) -> Result<Ticket, Refusal> {
         let (desk, caller) = (self.desk(class), self.caller(class, request));
-        let coming = desk.ask(caller).map_err(|(why, wait)| desk.refuse(why, wait))?;
+        let coming = desk.ask(caller).map_err(|(why, wait)| self.refuse(class, why, wait))?;
         let place = Mutex::new(Place::Coming(coming));
         Ok(Ticket { desks: Arc::clone(self), class, caller, place })
     }
@@ -292,7 +276,7 @@ impl Desks {
         let is_beyond = request.extensions().get::<Beyond>().is_some();
         if is_beyond && class != Class::Interactive {
             let (desk, caller) = (self.desk(class), self.caller(class, &request));
-            return Err(desk.refuse(Why::Seats, desk.give(caller)));
+            return Err(self.refuse(class, Why::Seats, desk.give(caller)));
         }
         let ticket = Arc::new(self.ask(class, &request)?);
         if class.works_on_bodies() || request.body().is_end_stream() {
@@ -302,6 +286,16 @@ impl Desks {
         let response = next.run(request).await;
         drop(ticket);
         Ok(response)
+    }
+
+    fn refuse(&self, class: Class, why: Why, wait: Duration) -> Refusal {
+        if class.knows_callers() {
+            self.returning.within(wait);
+        }
+        let (class, why) = (class.as_str(), why.as_str());
+        metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
+            .increment(1);
+        Refusal::shed(wait)
     }
 }
 
@@ -350,23 +344,6 @@ impl Desk {
             return Err((Why::Wait, self.give(caller)));
         }
         expected()
-    }
-
-    /// A device is to come back after `wait`.
-    fn will_return(&self, wait: Duration) {
-        if let Some(returning) = self.returning.get() {
-            returning.within(wait);
-        }
-    }
-
-    fn refuse(&self, why: Why, wait: Duration) -> Refusal {
-        if self.class.knows_callers() {
-            self.will_return(wait);
-        }
-        let (class, why) = (self.class.as_str(), why.as_str());
-        metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
-            .increment(1);
-        Refusal::shed(wait)
     }
 }
 
@@ -429,22 +406,14 @@ impl Ticket {
         let desk = self.desks.desk(self.class);
         let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
         let turn = tokio::time::timeout(patience, coming.turn()).await;
-        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller)))?;
+        let _turn =
+            turn.map_err(|_| self.desks.refuse(self.class, Why::Wait, desk.give(self.caller)))?;
         *self.place() = Place::Served { _turn };
         let class = self.class.as_str();
         metrics::histogram!("punchtrail_admission_wait_duration_seconds", "class" => class)
             .record(asked.elapsed());
         Ok(())
     }
-}
-
-/// What stands at the door of every route.
-#[derive(Debug, Clone)]
-pub struct Door {
-    /// Lets requests in.
-    pub admission: Admission,
-    /// The connections that they come on.
-    pub seats: Seats,
 }
 
 /// Lets a request in and waits for its turn, or refuses it. When seats are scarce, a device's connection

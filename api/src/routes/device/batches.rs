@@ -41,7 +41,7 @@ pub async fn deliver(
     within_limits(&batch)?;
     let items = batch.punches.len();
     let answer = delivery::take(&app, device.access(), &request_id, batch.punches).await?;
-    let next_batch_after_ms = app.admission.pace(caller, items);
+    let next_batch_after_ms = app.door.admission.pace(caller, items);
     Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
 }
 

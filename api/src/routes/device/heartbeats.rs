@@ -37,7 +37,7 @@ pub async fn take(
     let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
     let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
     let next_batch_after_ms =
-        app.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
+        app.door.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
     let commands = false;
     Ok(Answer(HeartbeatAnswer {
         server_time,
