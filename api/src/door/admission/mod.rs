@@ -11,7 +11,7 @@
 //! Who comes before its time is let in only as far as nobody else is kept waiting by it.
 
 mod book;
-mod line;
+mod queue;
 
 use std::{
     collections::hash_map::RandomState,
@@ -34,7 +34,7 @@ use punchtrail_infra::ledger::Returning;
 pub use self::book::Caller;
 use self::{
     book::{Arrival, Book, Deafness},
-    line::{Coming, Line, Order, Turn},
+    queue::{Coming, Line, Order, Turn},
 };
 use crate::{
     door::{
