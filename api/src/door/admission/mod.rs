@@ -34,7 +34,7 @@ use punchtrail_infra::ledger::Returning;
 pub use self::book::Caller;
 use self::{
     book::{Arrival, Book, Deafness},
-    queue::{Coming, Line, Order, Turn},
+    queue::{Permit, Priority, Queue},
 };
 use crate::{
     door::{
@@ -162,7 +162,7 @@ struct Desks {
 struct Desk {
     class: Class,
     budget: Budget,
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     book: Mutex<Book>,
 }
 
@@ -180,7 +180,7 @@ impl Admission {
         let desks = Class::ALL.map(|class| Desk {
             class,
             budget: budget(class),
-            line: Line::new(budget(class).at_once),
+            queue: Queue::new(budget(class).at_once),
             book: Mutex::new(Book::new(now, Arc::clone(&deafness))),
         });
         Self(Some(Arc::new(Desks { desks, hasher: RandomState::new(), returning })))
@@ -196,7 +196,7 @@ impl Admission {
     pub fn announce(&self, caller: Option<Caller>, backlog: u64, after: Duration) -> u64 {
         let (Some(desks), Some(caller)) = (&self.0, caller) else { return 0 };
         let (desk, now) = (desks.desk(Class::Delivery), Instant::now());
-        let per_second = desk.line.per_second();
+        let per_second = desk.queue.per_second();
         let wait = {
             let mut book = desk.book();
             book.says(caller, backlog, now);
@@ -218,7 +218,7 @@ impl Admission {
         let desk = desks.desk(Class::Delivery);
         let now = Instant::now();
         let has_more = caller.is_some_and(|who| desk.book().delivered(who, items as u64, now));
-        if desk.line.is_free() {
+        if desk.queue.is_free() {
             return 0;
         }
         let pause = if has_more {
@@ -236,11 +236,11 @@ impl Admission {
     /// Publishes how the lines stand.
     pub fn publish(&self) {
         for desk in self.0.iter().flat_map(|desks| &desks.desks) {
-            let (class, standing) = (desk.class.as_str(), desk.line.standing());
+            let (class, load) = (desk.class.as_str(), desk.queue.load());
             metrics::gauge!("punchtrail_admission_working", "class" => class)
-                .set(standing.working as f64);
+                .set(load.working as f64);
             metrics::gauge!("punchtrail_admission_waiting", "class" => class)
-                .set(standing.waiting as f64);
+                .set(load.waiting as f64);
         }
     }
 }
@@ -262,9 +262,8 @@ impl Desks {
 
     fn ask(self: &Arc<Self>, class: Class, request: &Request) -> Result<Ticket, Refusal> {
         let (desk, caller) = (self.desk(class), self.caller(class, request));
-        let coming = desk.ask(caller).map_err(|(why, wait)| self.refuse(class, why, wait))?;
-        let place = Mutex::new(Place::Coming(coming));
-        Ok(Ticket { desks: Arc::clone(self), class, caller, place })
+        let permit = desk.ask(caller).map_err(|(why, wait)| self.refuse(class, why, wait))?;
+        Ok(Ticket { desks: Arc::clone(self), class, caller, permit: permit.into() })
     }
 
     async fn serve(
@@ -310,28 +309,28 @@ impl Desk {
 
     /// No sooner than in `from_s` seconds.
     fn give_from(&self, from_s: usize, caller: Option<Caller>) -> Duration {
-        let per_second = self.line.per_second();
+        let per_second = self.queue.per_second();
         self.book().give(caller, from_s, per_second, rand::random(), Instant::now())
     }
 
-    fn ask(&self, caller: Option<Caller>) -> Result<Coming, (Why, Duration)> {
+    fn ask(&self, caller: Option<Caller>) -> Result<Permit, (Why, Duration)> {
         let expected = || {
             if let Some(caller) = caller {
                 self.book().came(caller, Instant::now());
             }
-            Ok(self.line.let_in(Order::Expected))
+            Ok(self.queue.admit(Priority::Usual))
         };
-        if self.line.is_free() {
+        if self.queue.is_free() {
             return expected();
         }
-        let standing = self.line.standing();
+        let load = self.queue.load();
         let now = Instant::now();
         let arrival = caller.map(|caller| self.book().arrival(caller, now));
         if let Some(Arrival::Early(left)) = arrival {
             // A few are kept at hand, so that no turn is wasted while nobody else waits.
             let at_hand_max = self.budget.at_once / EARLY_SHARE;
-            return match standing.early < at_hand_max {
-                true => Ok(self.line.let_in(Order::Early)),
+            return match load.early < at_hand_max {
+                true => Ok(self.queue.admit(Priority::Early)),
                 false => Err((Why::Early, left)),
             };
         }
@@ -339,8 +338,8 @@ impl Desk {
             Some(Arrival::Unannounced) => self.budget.wait_max / UNANNOUNCED_SHARE,
             _ => self.budget.wait_max,
         };
-        let too_many = standing.waiting >= self.budget.waiting_max;
-        if too_many || self.line.estimated_wait() > wait_max {
+        let too_many = load.waiting >= self.budget.waiting_max;
+        if too_many || self.queue.estimated_wait() > wait_max {
             return Err((Why::Wait, self.give(caller)));
         }
         expected()
@@ -352,14 +351,7 @@ pub struct Ticket {
     desks: Arc<Desks>,
     class: Class,
     caller: Option<Caller>,
-    place: Mutex<Place>,
-}
-
-/// Where a request that was let in stands.
-enum Place {
-    Coming(Coming),
-    InLine,
-    Served { _turn: Turn },
+    permit: tokio::sync::Mutex<Permit>,
 }
 
 impl fmt::Debug for Ticket {
@@ -381,34 +373,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Calling {
 }
 
 impl Ticket {
-    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What waits for its turn, the first time.
-    fn coming(&self) -> Option<Coming> {
-        let mut place = self.place();
-        match std::mem::replace(&mut *place, Place::InLine) {
-            Place::Coming(coming) => Some(coming),
-            begun => {
-                *place = begun;
-                None
-            }
-        }
-    }
-
-    /// Waits for the turn to be worked on; only the first call waits.
+    /// Waits for the permit; only the first call waits.
     ///
     /// # Errors
-    /// Busy when the turn doesn't come in a reasonable time.
+    /// Busy when it isn't granted in a reasonable time.
     pub async fn begin(&self) -> Result<(), Refusal> {
-        let Some(coming) = self.coming() else { return Ok(()) };
+        let mut permit = self.permit.lock().await;
+        if permit.is_held() {
+            return Ok(());
+        }
         let desk = self.desks.desk(self.class);
         let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
-        let turn = tokio::time::timeout(patience, coming.turn()).await;
-        let _turn =
-            turn.map_err(|_| self.desks.refuse(self.class, Why::Wait, desk.give(self.caller)))?;
-        *self.place() = Place::Served { _turn };
+        let acquired = tokio::time::timeout(patience, permit.acquire()).await;
+        acquired.map_err(|_| self.desks.refuse(self.class, Why::Wait, desk.give(self.caller)))?;
         let class = self.class.as_str();
         metrics::histogram!("punchtrail_admission_wait_duration_seconds", "class" => class)
             .record(asked.elapsed());

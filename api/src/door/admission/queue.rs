@@ -1,6 +1,6 @@
-//! Who is being served and who waits, for one class: so many at once, the others in order. Those who
-//! came when they should go first; every fourth turn is kept for those who didn't, so that nobody waits
-//! for ever.
+//! The queue of a class: so many requests hold a permit at once, the others wait for one in order. Who
+//! came early waits behind the others; every fourth permit is kept for them, so that nobody waits for
+//! ever.
 
 use std::{
     collections::VecDeque,
@@ -10,69 +10,73 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// One turn in so many goes to who came early, if one waits.
-const EARLY_TURN: u32 = 4;
-/// The weight of the newest in the average time that a turn takes, by which a wait is estimated.
+/// One permit in so many goes to who came early, if one waits.
+const EARLY_PERMIT: u32 = 4;
+/// The weight of the newest in the average time that a permit is held, by which a wait is estimated.
 const NEWEST_WEIGHT: f64 = 1.0 / 64.0;
-/// The same for the average by which appointments are given: they are far ahead, and what is quick or slow for a
-/// second now says little of then.
+/// The same for the average by which slots are given: they are far ahead, and what is quick or slow
+/// for a second now says little of then.
 const NEWEST_WEIGHT_AHEAD: f64 = 1.0 / 512.0;
-/// What a turn is taken to need before any has been measured, in seconds.
-const TURN_GUESS_S: f64 = 0.1;
+/// How long a permit is taken to be held before any has been measured, in seconds.
+const HELD_GUESS_S: f64 = 0.1;
 
-/// In which order one waits.
+/// In which order permits are granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// With those who came when they should.
-    Expected,
-    /// Behind them.
+pub enum Priority {
+    /// First.
+    Usual,
+    /// Behind the others: who came early.
     Early,
 }
 
-/// The line of a class.
+/// The queue of a class.
 #[derive(Debug)]
-pub struct Line {
+pub struct Queue {
     at_once: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Permits that are held.
     working: usize,
-    /// Let in, and not yet in line: their bodies are still coming.
-    coming: usize,
-    /// The same of those who came early.
-    coming_early: usize,
-    expected: VecDeque<oneshot::Sender<()>>,
-    early: VecDeque<oneshot::Sender<()>>,
-    turns: u32,
-    turn_s: f64,
-    turn_ahead_s: f64,
+    usual: Lane,
+    early: Lane,
+    /// Permits that were passed on.
+    passed: u32,
+    held_s: f64,
+    held_ahead_s: f64,
 }
 
-/// How a line stands.
+/// Requests of one priority.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Admitted, and not yet queued: their bodies are still coming.
+    admitted: usize,
+    queued: VecDeque<oneshot::Sender<()>>,
+}
+
+/// How many requests a queue has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Being served.
+pub struct Load {
+    /// Being worked on.
     pub working: usize,
-    /// Let in and not yet served.
+    /// Admitted, and without a permit yet.
     pub waiting: usize,
     /// Those of them who came early.
     pub early: usize,
 }
 
-impl Line {
-    /// A line of which so many are served at once.
+impl Queue {
+    /// A queue that grants so many permits at once.
     pub fn new(at_once: usize) -> Arc<Self> {
         let state = State {
             working: 0,
-            coming: 0,
-            coming_early: 0,
-            expected: VecDeque::new(),
-            early: VecDeque::new(),
-            turns: 0,
-            turn_s: TURN_GUESS_S,
-            turn_ahead_s: TURN_GUESS_S,
+            usual: Lane::default(),
+            early: Lane::default(),
+            passed: 0,
+            held_s: HELD_GUESS_S,
+            held_ahead_s: HELD_GUESS_S,
         };
         Arc::new(Self { at_once, state: Mutex::new(state) })
     }
@@ -81,126 +85,123 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
+    /// How many requests it has.
+    pub fn load(&self) -> Load {
         let state = self.state();
-        let early = state.coming_early + state.early.len();
-        let waiting = state.coming + state.expected.len() + early;
-        Standing { working: state.working, waiting, early }
+        let early = state.early.waiting();
+        Load { working: state.working, waiting: state.usual.waiting() + early, early }
     }
 
-    /// Whether one who came now would be served at once.
+    /// Whether one who came now would get a permit at once.
     pub fn is_free(&self) -> bool {
-        let state = self.state();
-        state.working + state.coming + state.expected.len() < self.at_once
+        self.state().ahead() < self.at_once
     }
 
-    /// How long one who came now and was expected would wait.
+    /// How long one who came now and isn't early would wait.
     pub fn estimated_wait(&self) -> Duration {
         let state = self.state();
-        let ahead = state.working + state.coming + state.expected.len();
-        let behind = (ahead + 1).saturating_sub(self.at_once);
-        Duration::from_secs_f64(behind as f64 * state.turn_s / self.at_once as f64)
+        let behind = (state.ahead() + 1).saturating_sub(self.at_once);
+        Duration::from_secs_f64(behind as f64 * state.held_s / self.at_once as f64)
     }
 
-    /// How many a second are served while there is a line, over some time.
+    /// How many a second are worked on while there is a queue, over some time.
     pub fn per_second(&self) -> f64 {
-        self.at_once as f64 / self.state().turn_ahead_s
+        self.at_once as f64 / self.state().held_ahead_s
     }
 
-    /// Lets one more in.
-    pub fn let_in(self: &Arc<Self>, order: Order) -> Coming {
-        *self.state().coming_of(order) += 1;
-        Coming { line: Arc::clone(self), order }
+    /// Admits one more request.
+    pub fn admit(self: &Arc<Self>, priority: Priority) -> Permit {
+        self.state().lane(priority).admitted += 1;
+        Permit { queue: Arc::clone(self), stage: Stage::Admitted(priority) }
+    }
+}
+
+/// The permit of a request, from its admission on; what was held goes to the next when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    queue: Arc<Queue>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Admitted(Priority),
+    Queued(oneshot::Receiver<()>),
+    Held(Instant),
+}
+
+impl Permit {
+    /// Whether the request may be worked on.
+    pub fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held(_))
     }
 
-    /// None when the turn has come already.
-    fn stand(&self, order: Order) -> Option<oneshot::Receiver<()>> {
-        let mut state = self.state();
-        if state.working < self.at_once {
+    /// Waits in the queue until it is held.
+    pub async fn acquire(&mut self) {
+        if let Stage::Admitted(priority) = self.stage {
+            self.stage = self.enter(priority);
+        }
+        if let Stage::Queued(granted) = &mut self.stage {
+            // The queue never drops a grant that it hasn't made.
+            let _ = granted.await;
+            self.stage = Stage::Held(Instant::now());
+        }
+    }
+
+    fn enter(&self, priority: Priority) -> Stage {
+        let mut state = self.queue.state();
+        state.lane(priority).admitted -= 1;
+        if state.working < self.queue.at_once {
             state.working += 1;
-            return None;
+            return Stage::Held(Instant::now());
         }
-        let (call, called) = oneshot::channel();
-        match order {
-            Order::Expected => state.expected.push_back(call),
-            Order::Early => state.early.push_back(call),
-        }
-        Some(called)
+        let (grant, granted) = oneshot::channel();
+        state.lane(priority).queued.push_back(grant);
+        Stage::Queued(granted)
     }
 }
 
-/// One that was let in, and doesn't stand in line yet.
-#[derive(Debug)]
-pub struct Coming {
-    line: Arc<Line>,
-    order: Order,
-}
-
-impl Coming {
-    /// Stands in line until the turn has come. Whoever goes away before is passed over.
-    pub async fn turn(self) -> Turn {
-        let line = Arc::clone(&self.line);
-        let called = line.stand(self.order);
-        drop(self);
-        if let Some(called) = called {
-            let mut waiting = Waiting { line: &line, called, served: false };
-            // The line never drops a call it hasn't made.
-            let _ = (&mut waiting.called).await;
-            waiting.served = true;
-        }
-        Turn { line, began: Instant::now() }
-    }
-}
-
-impl Drop for Coming {
+impl Drop for Permit {
     fn drop(&mut self) {
-        *self.line.state().coming_of(self.order) -= 1;
-    }
-}
-
-/// One that stands in line; called and gone meanwhile, its place goes to the next.
-struct Waiting<'a> {
-    line: &'a Line,
-    called: oneshot::Receiver<()>,
-    served: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.called.close();
-        if !self.served && self.called.try_recv().is_ok() {
-            self.line.state().pass_on();
+        let mut state = self.queue.state();
+        match &mut self.stage {
+            Stage::Admitted(priority) => state.lane(*priority).admitted -= 1,
+            Stage::Queued(granted) => {
+                granted.close();
+                if granted.try_recv().is_ok() {
+                    state.pass_on();
+                }
+            }
+            Stage::Held(since) => {
+                let held_s = since.elapsed().as_secs_f64();
+                state.held_s += (held_s - state.held_s) * NEWEST_WEIGHT;
+                state.held_ahead_s += (held_s - state.held_ahead_s) * NEWEST_WEIGHT_AHEAD;
+                state.pass_on();
+            }
         }
     }
 }
 
-/// One that is being served, until it is dropped.
-#[derive(Debug)]
-pub struct Turn {
-    line: Arc<Line>,
-    began: Instant,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let took_s = self.began.elapsed().as_secs_f64();
-        let mut state = self.line.state();
-        state.turn_s += (took_s - state.turn_s) * NEWEST_WEIGHT;
-        state.turn_ahead_s += (took_s - state.turn_ahead_s) * NEWEST_WEIGHT_AHEAD;
-        state.pass_on();
+impl Lane {
+    fn waiting(&self) -> usize {
+        self.admitted + self.queued.len()
     }
 }
 
 impl State {
-    fn coming_of(&mut self, order: Order) -> &mut usize {
-        match order {
-            Order::Expected => &mut self.coming,
-            Order::Early => &mut self.coming_early,
+    fn lane(&mut self, priority: Priority) -> &mut Lane {
+        match priority {
+            Priority::Usual => &mut self.usual,
+            Priority::Early => &mut self.early,
         }
     }
 
-    /// Hands the place of one that is done to the next who still waits.
+    /// Those who get a permit before one who comes now and isn't early, or hold one.
+    fn ahead(&self) -> usize {
+        self.working + self.usual.waiting()
+    }
+
+    /// Hands the permit of one that is done to the next who still waits.
     fn pass_on(&mut self) {
         while let Some(next) = self.next() {
             if next.send(()).is_ok() {
@@ -211,12 +212,12 @@ impl State {
     }
 
     fn next(&mut self) -> Option<oneshot::Sender<()>> {
-        self.turns = self.turns.wrapping_add(1);
-        if self.turns.is_multiple_of(EARLY_TURN) {
-            self.early.pop_front().or_else(|| self.expected.pop_front())
-        } else {
-            self.expected.pop_front().or_else(|| self.early.pop_front())
-        }
+        self.passed = self.passed.wrapping_add(1);
+        let (first, second) = match self.passed.is_multiple_of(EARLY_PERMIT) {
+            true => (&mut self.early, &mut self.usual),
+            false => (&mut self.usual, &mut self.early),
+        };
+        first.queued.pop_front().or_else(|| second.queued.pop_front())
     }
 }
 
@@ -226,89 +227,98 @@ mod tests {
 
     use super::*;
 
-    type Waits = BoxFuture<'static, Turn>;
+    type Waits = BoxFuture<'static, Permit>;
 
-    fn stand(line: &Arc<Line>, order: Order) -> Waits {
-        let mut turn = line.let_in(order).turn().boxed();
-        assert!((&mut turn).now_or_never().is_none());
-        turn
+    fn waits(queue: &Arc<Queue>, priority: Priority) -> Waits {
+        let mut permit = queue.admit(priority);
+        async move {
+            permit.acquire().await;
+            permit
+        }
+        .boxed()
     }
 
-    fn busy(at_once: usize) -> (Arc<Line>, Vec<Turn>) {
-        let line = Line::new(at_once);
-        let turn = |_| {
-            assert!(line.is_free());
-            line.let_in(Order::Expected).turn().now_or_never().unwrap()
+    fn enqueue(queue: &Arc<Queue>, priority: Priority) -> Waits {
+        let mut waits = waits(queue, priority);
+        assert!((&mut waits).now_or_never().is_none());
+        waits
+    }
+
+    fn busy(at_once: usize) -> (Arc<Queue>, Vec<Permit>) {
+        let queue = Queue::new(at_once);
+        let permit = |_| {
+            assert!(queue.is_free());
+            waits(&queue, Priority::Usual).now_or_never().unwrap()
         };
-        let turns = (0..at_once).map(turn).collect();
-        assert!(!line.is_free());
-        (line, turns)
+        let permits = (0..at_once).map(permit).collect();
+        assert!(!queue.is_free());
+        (queue, permits)
     }
 
-    fn served(waits: &mut Waits) -> Option<Turn> {
+    fn granted(waits: &mut Waits) -> Option<Permit> {
         waits.now_or_never()
     }
 
-    const EMPTY: Standing = Standing { working: 0, waiting: 0, early: 0 };
+    const EMPTY: Load = Load { working: 0, waiting: 0, early: 0 };
 
     #[test]
-    fn they_are_served_in_order_and_the_early_ones_last() {
-        let (line, turns) = busy(1);
-        let mut early = stand(&line, Order::Early);
-        let mut first = stand(&line, Order::Expected);
-        let mut second = stand(&line, Order::Expected);
-        drop(turns);
-        assert!(served(&mut second).is_none());
-        drop(served(&mut first).unwrap());
-        let second = served(&mut second).unwrap();
-        assert!(served(&mut early).is_none());
+    fn permits_are_granted_in_order_and_to_early_callers_last() {
+        let (queue, permits) = busy(1);
+        let mut early = enqueue(&queue, Priority::Early);
+        let mut first = enqueue(&queue, Priority::Usual);
+        let mut second = enqueue(&queue, Priority::Usual);
+        drop(permits);
+        assert!(granted(&mut second).is_none());
+        drop(granted(&mut first).unwrap());
+        let second = granted(&mut second).unwrap();
+        assert!(granted(&mut early).is_none());
         drop(second);
-        drop(served(&mut early).unwrap());
-        assert_eq!(line.standing(), EMPTY);
+        drop(granted(&mut early).unwrap());
+        assert_eq!(queue.load(), EMPTY);
     }
 
     #[test]
-    fn the_early_ones_get_a_turn_now_and_then() {
-        let (line, mut turns) = busy(1);
-        let mut early = stand(&line, Order::Early);
-        let mut expected: Vec<_> = (0..8).map(|_| stand(&line, Order::Expected)).collect();
-        for next in expected.iter_mut().take(EARLY_TURN as usize - 1) {
-            turns.clear();
-            turns.extend(served(next));
-            assert_eq!(turns.len(), 1);
+    fn early_callers_get_a_permit_now_and_then() {
+        let (queue, mut permits) = busy(1);
+        let mut early = enqueue(&queue, Priority::Early);
+        let mut usual: Vec<_> = (0..8).map(|_| enqueue(&queue, Priority::Usual)).collect();
+        for next in usual.iter_mut().take(EARLY_PERMIT as usize - 1) {
+            permits.clear();
+            permits.extend(granted(next));
+            assert_eq!(permits.len(), 1);
         }
-        turns.clear();
-        assert!(served(&mut early).is_some());
+        permits.clear();
+        assert!(granted(&mut early).is_some());
     }
 
     #[test]
-    fn a_place_is_never_lost_to_one_that_went_away() {
-        let (line, turns) = busy(1);
-        let (gone, called) = (stand(&line, Order::Expected), stand(&line, Order::Expected));
-        let mut last = stand(&line, Order::Expected);
-        let coming = line.let_in(Order::Expected);
+    fn a_permit_is_never_lost_to_one_that_went_away() {
+        let (queue, permits) = busy(1);
+        let (gone, called) = (enqueue(&queue, Priority::Usual), enqueue(&queue, Priority::Usual));
+        let mut last = enqueue(&queue, Priority::Usual);
+        let admitted = queue.admit(Priority::Usual);
         drop(gone);
-        drop(turns);
+        drop(permits);
         drop(called);
-        drop(served(&mut last).unwrap());
-        assert_eq!(line.standing(), Standing { waiting: 1, ..EMPTY });
-        drop(coming);
-        assert_eq!(line.standing(), EMPTY);
+        drop(granted(&mut last).unwrap());
+        assert_eq!(queue.load(), Load { waiting: 1, ..EMPTY });
+        drop(admitted);
+        assert_eq!(queue.load(), EMPTY);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_wait_is_estimated_from_what_turns_took() {
-        let (line, turns) = busy(2);
-        assert_eq!(line.estimated_wait(), Duration::from_secs_f64(TURN_GUESS_S / 2.0));
-        drop(turns);
+    async fn the_wait_is_estimated_from_how_long_permits_were_held() {
+        let (queue, permits) = busy(2);
+        assert_eq!(queue.estimated_wait(), Duration::from_secs_f64(HELD_GUESS_S / 2.0));
+        drop(permits);
         for _ in 0..4_000 {
-            let turn = line.let_in(Order::Expected).turn().await;
+            let permit = waits(&queue, Priority::Usual).await;
             tokio::time::advance(Duration::from_secs(1)).await;
-            drop(turn);
+            drop(permit);
         }
-        let _coming: Vec<_> = (0..4).map(|_| line.let_in(Order::Expected)).collect();
-        let wait_s = line.estimated_wait().as_secs_f64();
+        let _admitted: Vec<_> = (0..4).map(|_| queue.admit(Priority::Usual)).collect();
+        let wait_s = queue.estimated_wait().as_secs_f64();
         assert!((1.45..=1.5).contains(&wait_s), "{wait_s}");
-        assert!((1.9..=2.1).contains(&line.per_second()));
+        assert!((1.9..=2.1).contains(&queue.per_second()));
     }
 }
