@@ -10,8 +10,8 @@
 //!
 //! Who comes before its time is let in only as far as nobody else is kept waiting by it.
 
-mod book;
 mod queue;
+mod schedule;
 
 use std::{
     collections::hash_map::RandomState,
@@ -31,10 +31,10 @@ use axum::{
 };
 use punchtrail_infra::ledger::Returning;
 
-pub use self::book::Caller;
+pub use self::schedule::Caller;
 use self::{
-    book::{Arrival, Book, Deafness},
     queue::{Permit, Priority, Queue},
+    schedule::{Arrival, Book, Deafness},
 };
 use crate::{
     door::{
