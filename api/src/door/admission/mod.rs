@@ -34,7 +34,7 @@ use punchtrail_infra::ledger::Returning;
 pub use self::schedule::Caller;
 use self::{
     queue::{Permit, Priority, Queue},
-    schedule::{Arrival, Book, Deafness},
+    schedule::{Arrival, EarlyShare, Schedule},
 };
 use crate::{
     door::{
@@ -163,7 +163,7 @@ struct Desk {
     class: Class,
     budget: Budget,
     queue: Arc<Queue>,
-    book: Mutex<Book>,
+    schedule: Mutex<Schedule>,
 }
 
 impl fmt::Debug for Admission {
@@ -176,12 +176,12 @@ impl Admission {
     /// With these budgets. `returning` is told of devices that are turned away.
     pub fn new(budget: impl Fn(Class) -> Budget, returning: Returning) -> Self {
         let now = Instant::now();
-        let deafness = Arc::<Deafness>::default();
+        let early_share = Arc::<EarlyShare>::default();
         let desks = Class::ALL.map(|class| Desk {
             class,
             budget: budget(class),
             queue: Queue::new(budget(class).at_once),
-            book: Mutex::new(Book::new(now, Arc::clone(&deafness))),
+            schedule: Mutex::new(Schedule::new(now, Arc::clone(&early_share))),
         });
         Self(Some(Arc::new(Desks { desks, hasher: RandomState::new(), returning })))
     }
@@ -197,14 +197,8 @@ impl Admission {
         let (Some(desks), Some(caller)) = (&self.0, caller) else { return 0 };
         let (desk, now) = (desks.desk(Class::Delivery), Instant::now());
         let per_second = desk.queue.per_second();
-        let wait = {
-            let mut book = desk.book();
-            book.says(caller, backlog, now);
-            match backlog {
-                0 => None,
-                _ => book.announce(caller, after, per_second, rand::random(), now),
-            }
-        };
+        let wait =
+            desk.schedule().announce(caller, backlog, after, per_second, rand::random(), now);
         let Some(wait) = wait else { return 0 };
         desks.returning.within(wait);
         millis(wait)
@@ -217,7 +211,7 @@ impl Admission {
         let Some(desks) = &self.0 else { return 0 };
         let desk = desks.desk(Class::Delivery);
         let now = Instant::now();
-        let has_more = caller.is_some_and(|who| desk.book().delivered(who, items as u64, now));
+        let has_more = caller.is_some_and(|who| desk.schedule().came(who, items as u64, now));
         if desk.queue.is_free() {
             return 0;
         }
@@ -227,7 +221,7 @@ impl Admission {
             wait
         } else {
             let pause = Duration::from_millis(rand::random_range(PACE_MS));
-            desk.book().expect(caller, now + pause, now);
+            desk.schedule().expect(caller, now + pause, now);
             pause
         };
         millis(pause)
@@ -299,8 +293,8 @@ impl Desks {
 }
 
 impl Desk {
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give(&self, caller: Option<Caller>) -> Duration {
@@ -310,13 +304,13 @@ impl Desk {
     /// No sooner than in `from_s` seconds.
     fn give_from(&self, from_s: usize, caller: Option<Caller>) -> Duration {
         let per_second = self.queue.per_second();
-        self.book().give(caller, from_s, per_second, rand::random(), Instant::now())
+        self.schedule().give(caller, from_s, per_second, rand::random(), Instant::now())
     }
 
     fn ask(&self, caller: Option<Caller>) -> Result<Permit, (Why, Duration)> {
         let expected = || {
             if let Some(caller) = caller {
-                self.book().came(caller, Instant::now());
+                self.schedule().came(caller, 0, Instant::now());
             }
             Ok(self.queue.admit(Priority::Usual))
         };
@@ -325,7 +319,7 @@ impl Desk {
         }
         let load = self.queue.load();
         let now = Instant::now();
-        let arrival = caller.map(|caller| self.book().arrival(caller, now));
+        let arrival = caller.map(|caller| self.schedule().arrival(caller, now));
         if let Some(Arrival::Early(left)) = arrival {
             // A few are kept at hand, so that no turn is wasted while nobody else waits.
             let at_hand_max = self.budget.at_once / EARLY_SHARE;
@@ -335,7 +329,7 @@ impl Desk {
             };
         }
         let wait_max = match arrival {
-            Some(Arrival::Unannounced) => self.budget.wait_max / UNANNOUNCED_SHARE,
+            Some(Arrival::Unscheduled) => self.budget.wait_max / UNANNOUNCED_SHARE,
             _ => self.budget.wait_max,
         };
         let too_many = load.waiting >= self.budget.waiting_max;
