@@ -10,9 +10,9 @@ use crate::{
     door::{
         Door,
         admission::{Admission, admit},
+        connection_limit::Seats,
         envelope::envelope,
         limits::Patience,
-        seats::Seats,
     },
     openapi,
     problem::Refusal,

@@ -34,12 +34,12 @@ use crate::{
     door::{
         Door,
         admission::{Admission, Budget, Class},
+        connection_limit::{Beyond, Seat, Seats},
         idle::IdleLimit,
         limits::{
             BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
             Patience, SETTLE_MAX, STREAMS_MAX,
         },
-        seats::{Beyond, Seat, Seats},
     },
     health::Health,
     metrics,

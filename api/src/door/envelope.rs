@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 use crate::{
     door::{
+        connection_limit::{Beyond, Ends},
         leftover::Leftover,
         limits::REQUEST_MAX,
-        seats::{Beyond, Ends},
     },
     metrics,
     problem::Refusal,

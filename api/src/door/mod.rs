@@ -2,14 +2,14 @@
 //! envelope around every request. Nothing here knows what a punch is.
 
 pub mod admission;
+pub mod connection_limit;
 pub mod envelope;
 pub mod idle;
 pub mod leftover;
 pub mod limits;
 pub mod quota;
-pub mod seats;
 
-use self::{admission::Admission, limits::Patience, seats::Seats};
+use self::{admission::Admission, connection_limit::Seats, limits::Patience};
 
 /// What is granted to whoever comes. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -39,7 +39,7 @@ use self::{
 use crate::{
     door::{
         Door,
-        seats::{Beyond, Ends},
+        connection_limit::{Beyond, Ends},
     },
     problem::Refusal,
 };
