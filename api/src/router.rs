@@ -10,9 +10,9 @@ use crate::{
     door::{
         Door,
         admission::{Admission, admit},
-        connection_limit::Seats,
+        connection_limit::ConnectionLimit,
         envelope::envelope,
-        limits::Patience,
+        limits::Timeouts,
     },
     openapi,
     problem::Refusal,
@@ -60,9 +60,9 @@ pub fn metrics_router(app: App) -> Router {
 /// What the routes say of themselves.
 pub fn described() -> OpenApi {
     let door = Door {
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         admission: Admission::off(),
-        seats: Seats::new(0, 0),
+        connections: ConnectionLimit::new(0, 0),
     };
     openapi::complete(table(&door).into_openapi())
 }

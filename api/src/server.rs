@@ -34,11 +34,11 @@ use crate::{
     door::{
         Door,
         admission::{Admission, Budget, Class},
-        connection_limit::{Beyond, Seat, Seats},
+        connection_limit::{ConnectionLimit, Counted, Overflow},
         idle::IdleLimit,
         limits::{
-            BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
-            Patience, SETTLE_MAX, STREAMS_MAX,
+            CONNECTIONS_OVERFLOW_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERFLOW_TIMEOUT,
+            SETTLE_MAX, STREAMS_MAX, Timeouts,
         },
     },
     health::Health,
@@ -69,7 +69,7 @@ pub struct ServeOptions {
     /// What requests of a class may use; none lets everything in at once.
     pub budget: Option<fn(Class) -> Budget>,
     /// How long clients may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl ServeOptions {
@@ -82,7 +82,7 @@ impl ServeOptions {
             data_dir: data_dir.into(),
             connections_max: crate::door::limits::CONNECTIONS_MAX,
             budget: Some(Class::budget),
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
         }
     }
 }
@@ -173,12 +173,12 @@ impl Server {
             checkpoints: followers.checkpoints.progress.clone(),
         };
         let door = Door {
-            patience: options.patience,
+            timeouts: options.timeouts,
             admission: match options.budget {
                 Some(budget) => Admission::new(budget, ledger.returning()),
                 None => Admission::off(),
             },
-            seats: Seats::new(options.connections_max, CONNECTIONS_BEYOND_MAX),
+            connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
         };
         let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, door);
         Ok(Self { listener, metrics_listener, address, app, followers })
@@ -204,13 +204,13 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
-            let few = Seats::new(METRICS_CONNECTIONS_MAX, 0);
+            let few = ConnectionLimit::new(METRICS_CONNECTIONS_MAX, 0);
             let routes = metrics_router(app.clone());
-            tokio::spawn(accept(listener, routes, few, app.door.patience, cancel))
+            tokio::spawn(accept(listener, routes, few, app.door.timeouts, cancel))
         });
         let routes = router(self.app.clone());
-        let Door { patience, seats, .. } = self.app.door.clone();
-        accept(self.listener, routes, seats, patience, cancel).await;
+        let Door { timeouts, connections, .. } = self.app.door.clone();
+        accept(self.listener, routes, connections, timeouts, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }
@@ -290,22 +290,22 @@ async fn keep_up(stop: CancellationToken) {
 async fn accept(
     listener: TcpListener,
     routes: Router,
-    seats: Seats,
-    patience: Patience,
+    limit: ConnectionLimit,
+    timeouts: Timeouts,
     cancel: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
-    let usual = Service { patience, protocol: protocol(patience), routes: routes.clone() };
-    let patience = Patience { head: BEYOND_PATIENCE, idle: BEYOND_PATIENCE, ..patience };
-    let routes = routes.layer(Extension(Beyond));
-    let beyond = Service { patience, protocol: protocol(patience), routes };
+    let usual = Service { timeouts, protocol: protocol(timeouts), routes: routes.clone() };
+    let timeouts = Timeouts { head: OVERFLOW_TIMEOUT, idle: OVERFLOW_TIMEOUT, ..timeouts };
+    let routes = routes.layer(Extension(Overflow));
+    let overflow = Service { timeouts, protocol: protocol(timeouts), routes };
     loop {
-        let (stream, seat) = tokio::select! {
+        let (stream, counted) = tokio::select! {
             () = cancel.cancelled() => break,
-            next = next(&listener, &seats) => next,
+            next = next(&listener, &limit) => next,
         };
-        let service = if seat.beyond { &beyond } else { &usual };
-        service.serve(stream, seat, &graceful);
+        let service = if counted.is_overflow { &overflow } else { &usual };
+        service.serve(stream, counted, &graceful);
     }
     drop(listener);
     let open = graceful.count();
@@ -314,12 +314,12 @@ async fn accept(
     }
 }
 
-/// The next connection, once there is a seat for it.
-async fn next(listener: &TcpListener, seats: &Seats) -> (TcpStream, Seat) {
-    let seat = seats.take().await;
+/// The next connection, once one more may be served.
+async fn next(listener: &TcpListener, limit: &ConnectionLimit) -> (TcpStream, Counted) {
+    let counted = limit.acquire().await;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, seat),
+            Ok((stream, _)) => return (stream, counted),
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -328,12 +328,12 @@ async fn next(listener: &TcpListener, seats: &Seats) -> (TcpStream, Seat) {
     }
 }
 
-fn protocol(patience: Patience) -> auto::Builder<TokioExecutor> {
+fn protocol(timeouts: Timeouts) -> auto::Builder<TokioExecutor> {
     let mut protocol = auto::Builder::new(TokioExecutor::new());
     protocol
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
+        .header_read_timeout(timeouts.head)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
     protocol
@@ -352,14 +352,14 @@ fn without_delay(stream: TcpStream) -> TcpStream {
 
 /// What is served on a connection, and how patiently.
 struct Service {
-    patience: Patience,
+    timeouts: Timeouts,
     protocol: auto::Builder<TokioExecutor>,
     routes: Router,
 }
 
 impl Service {
-    fn serve(&self, stream: TcpStream, seat: Seat, graceful: &GracefulShutdown) {
-        let Patience { head, idle, .. } = self.patience;
+    fn serve(&self, stream: TcpStream, counted: Counted, graceful: &GracefulShutdown) {
+        let Timeouts { head, idle, .. } = self.timeouts;
         let io = TokioIo::new(IdleLimit::new(without_delay(stream), head, idle));
         let service = TowerToHyperService::new(self.routes.clone());
         let connection = self.protocol.serve_connection(io, service).into_owned();
@@ -370,7 +370,7 @@ impl Service {
                 tracing::debug!(%error, "a connection broke off");
             }
             metrics::connections(-1.0);
-            drop(seat);
+            drop(counted);
         });
     }
 }

@@ -151,7 +151,7 @@ async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
 }
 
 #[tokio::test]
-async fn beyond_the_seats_people_are_served_and_devices_told_when_to_come() {
+async fn beyond_the_connection_limit_people_are_served_and_devices_told_when_to_come() {
     let house = House::with(|options| options.connections_max = 2).await;
     let site = house.site().await;
     let device = house.device(site).await;

@@ -97,7 +97,7 @@ pub async fn read_json_body(
     }
     let held = app.hold_body(length.unwrap_or(bytes_max))?;
     let collecting = Limited::new(body, bytes_max).collect();
-    let bytes = match tokio::time::timeout(app.door.patience.body, collecting).await {
+    let bytes = match tokio::time::timeout(app.door.timeouts.body, collecting).await {
         Err(_) => return Err(too_slow()),
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),

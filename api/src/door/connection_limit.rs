@@ -1,65 +1,61 @@
-//! Seats: how many connections of a listener are served at once.
+//! How many connections of a listener are served at once.
 //!
-//! A connection costs memory whether it asks for anything or not, so there are only so many. When they
-//! become scarce, every answer to a device ends its connection, and seats turn over fast. When there are
-//! none left, a few more connections are still read, so that people get their answers and devices a time
-//! to come back ([`Beyond`]). What comes then waits in the kernel's queue, moments as long as answers
-//! end connections.
+//! A connection costs memory whether it asks for anything or not, so their number is limited. When the
+//! limit is near, every answer to a device closes its connection, and others get theirs fast. When it is
+//! reached, a few more connections overflow it: they are still read, so that people get their answers
+//! and devices a time to come back. What comes then waits in the kernel's queue, moments as long as
+//! answers close connections.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Seats are scarce when fewer than one in so many is free.
-const SCARCE_SHARE: usize = 4;
+/// The limit is near when less than one part in so many is left.
+const NEAR_SHARE: usize = 4;
 
-/// A connection beyond the seats: only people are let in on it, once.
+/// A request on a connection that overflows the limit: only people are admitted on it, once.
 #[derive(Debug, Clone, Copy)]
-pub struct Beyond;
+pub struct Overflow;
 
-/// An answer that ends its connection, since seats are scarce.
-#[derive(Debug, Clone, Copy)]
-pub struct Ends;
-
-/// The seats of a listener. Cheap to clone.
+/// The limit of a listener. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Seats {
+pub struct ConnectionLimit {
     max: usize,
-    usual: Arc<Semaphore>,
-    beyond: Arc<Semaphore>,
+    within: Arc<Semaphore>,
+    overflow: Arc<Semaphore>,
 }
 
-/// One seat, until it is dropped.
+/// Counts as one connection until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Counted {
     _permit: Option<OwnedSemaphorePermit>,
-    /// Whether it is one beyond the usual.
-    pub beyond: bool,
+    /// Whether it overflows the limit.
+    pub is_overflow: bool,
 }
 
-impl Seats {
-    /// `max` seats, and `beyond` more for people and refusals.
-    pub fn new(max: usize, beyond: usize) -> Self {
+impl ConnectionLimit {
+    /// `max` connections, and `overflow` more for people and refusals.
+    pub fn new(max: usize, overflow: usize) -> Self {
         let max = max.min(Semaphore::MAX_PERMITS);
-        let [usual, beyond] = [max, beyond].map(|seats| Arc::new(Semaphore::new(seats)));
-        Self { max, usual, beyond }
+        let [within, overflow] = [max, overflow].map(|most| Arc::new(Semaphore::new(most)));
+        Self { max, within, overflow }
     }
 
-    /// The next free seat, a usual one if there is one.
-    pub async fn take(&self) -> Seat {
-        let (usual, beyond) = (Arc::clone(&self.usual), Arc::clone(&self.beyond));
-        let (permit, beyond) = tokio::select! {
+    /// Waits until one more may be served, within the limit if it can.
+    pub async fn acquire(&self) -> Counted {
+        let (within, overflow) = (Arc::clone(&self.within), Arc::clone(&self.overflow));
+        let (permit, is_overflow) = tokio::select! {
             biased;
-            permit = usual.acquire_owned() => (permit, false),
-            permit = beyond.acquire_owned() => (permit, true),
+            permit = within.acquire_owned() => (permit, false),
+            permit = overflow.acquire_owned() => (permit, true),
         };
         // Nobody closes these semaphores.
-        Seat { _permit: permit.ok(), beyond }
+        Counted { _permit: permit.ok(), is_overflow }
     }
 
-    /// Whether connections should end with their answers.
-    pub fn are_scarce(&self) -> bool {
-        self.usual.available_permits() < self.max / SCARCE_SHARE
+    /// Whether answers should close their connections.
+    pub fn is_near(&self) -> bool {
+        self.within.available_permits() < self.max / NEAR_SHARE
     }
 }
 
@@ -70,18 +66,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn seats_become_scarce_and_then_only_those_beyond_are_left() {
-        let seats = Seats::new(8, 1);
-        let mut taken = Vec::new();
+    async fn the_limit_comes_near_and_then_only_the_overflow_is_left() {
+        let limit = ConnectionLimit::new(8, 1);
+        let mut open = Vec::new();
         for _ in 0..8 {
-            assert_eq!(seats.are_scarce(), taken.len() > 6);
-            taken.push(seats.take().await);
+            assert_eq!(limit.is_near(), open.len() > 6);
+            open.push(limit.acquire().await);
         }
-        assert!(taken.iter().all(|seat| !seat.beyond));
-        let last = seats.take().await;
-        assert!(last.beyond);
-        assert!(seats.take().now_or_never().is_none());
-        drop(taken.pop());
-        assert!(!seats.take().await.beyond);
+        assert!(open.iter().all(|connection| !connection.is_overflow));
+        let last = limit.acquire().await;
+        assert!(last.is_overflow);
+        assert!(limit.acquire().now_or_never().is_none());
+        drop(open.pop());
+        assert!(!limit.acquire().await.is_overflow);
     }
 }

@@ -9,15 +9,15 @@ pub mod leftover;
 pub mod limits;
 pub mod quota;
 
-use self::{admission::Admission, connection_limit::Seats, limits::Patience};
+use self::{admission::Admission, connection_limit::ConnectionLimit, limits::Timeouts};
 
 /// What is granted to whoever comes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Door {
     /// How long clients may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Lets requests in.
     pub admission: Admission,
-    /// Connections of the listener for all.
-    pub seats: Seats,
+    /// How many connections the listener for all serves.
+    pub connections: ConnectionLimit,
 }

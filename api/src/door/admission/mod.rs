@@ -37,10 +37,7 @@ use self::{
     schedule::{Arrival, EarlyShare, Schedule},
 };
 use crate::{
-    door::{
-        Door,
-        connection_limit::{Beyond, Ends},
-    },
+    door::{Door, connection_limit::Overflow, envelope::CloseConnection},
     problem::Refusal,
 };
 
@@ -135,8 +132,8 @@ enum Why {
     Wait,
     /// It came before the time it was given.
     Early,
-    /// It came on a connection beyond the seats.
-    Seats,
+    /// It came on a connection that overflows the limit.
+    Overflow,
 }
 
 impl Why {
@@ -144,7 +141,7 @@ impl Why {
         match self {
             Self::Wait => "wait",
             Self::Early => "early",
-            Self::Seats => "seats",
+            Self::Overflow => "seats",
         }
     }
 }
@@ -266,10 +263,10 @@ impl Desks {
         mut request: Request,
         next: Next,
     ) -> Result<Response, Refusal> {
-        let is_beyond = request.extensions().get::<Beyond>().is_some();
-        if is_beyond && class != Class::Interactive {
+        let is_overflow = request.extensions().get::<Overflow>().is_some();
+        if is_overflow && class != Class::Interactive {
             let (desk, caller) = (self.desk(class), self.caller(class, &request));
-            return Err(self.refuse(class, Why::Seats, desk.give(caller)));
+            return Err(self.refuse(class, Why::Overflow, desk.give(caller)));
         }
         let ticket = Arc::new(self.ask(class, &request)?);
         if class.works_on_bodies() || request.body().is_end_stream() {
@@ -387,8 +384,8 @@ impl Ticket {
     }
 }
 
-/// Lets a request in and waits for its turn, or refuses it. When seats are scarce, a device's connection
-/// ends with its answer; people keep theirs.
+/// Lets a request in and waits for its turn, or refuses it. When the limit on connections is near, a
+/// device's ends with its answer; people keep theirs.
 pub async fn admit(
     State((door, class)): State<(Door, Class)>,
     request: Request,
@@ -399,8 +396,8 @@ pub async fn admit(
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
-    if class != Class::Interactive && door.seats.are_scarce() {
-        response.extensions_mut().insert(Ends);
+    if class != Class::Interactive && door.connections.is_near() {
+        response.extensions_mut().insert(CloseConnection);
     }
     response
 }
