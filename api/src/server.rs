@@ -1,4 +1,4 @@
-//! The server: followers, sockets, connections, and a stop that loses nothing.
+//! The server: its parts opened and started, and a stop that loses nothing.
 //!
 //! Stopping goes from the outside in: no new connections, requests in flight are answered, then the
 //! followers finish what they hold, then the ledger's committer. Each part is bounded; what takes
@@ -9,46 +9,29 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use axum::{Extension, Router};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use punchtrail_infra::{
     access::deployment::Deployment, adjudicator, audit::checkpoint, ledger::Ledger,
     photos::PhotoFolder, postgres::Pools,
 };
 use punchtrail_projections::engine::{ProjectionError, Projections};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     door::{
         Door,
         admission::{Admission, Budget, Class},
-        connection_limit::{ConnectionLimit, Counted, Overflow},
-        idle::IdleLimit,
-        limits::{
-            CONNECTIONS_OVERFLOW_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERFLOW_TIMEOUT,
-            SETTLE_MAX, STREAMS_MAX, Timeouts,
-        },
+        connection_limit::ConnectionLimit,
+        connections,
+        limits::{CONNECTIONS_MAX, CONNECTIONS_OVERFLOW_MAX, SETTLE_MAX, Timeouts},
     },
     health::Health,
     metrics,
     router::{metrics_router, router},
     state::App,
 };
-
-/// After an accept that failed (no file descriptors left), how long to wait before the next.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Connections to the address that only metrics are served on.
 const METRICS_CONNECTIONS_MAX: usize = 16;
@@ -80,7 +63,7 @@ impl ServeOptions {
             metrics_listen: None,
             pools,
             data_dir: data_dir.into(),
-            connections_max: crate::door::limits::CONNECTIONS_MAX,
+            connections_max: CONNECTIONS_MAX,
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
         }
@@ -206,11 +189,11 @@ impl Server {
             let (app, cancel) = (self.app.clone(), cancel.clone());
             let few = ConnectionLimit::new(METRICS_CONNECTIONS_MAX, 0);
             let routes = metrics_router(app.clone());
-            tokio::spawn(accept(listener, routes, few, app.door.timeouts, cancel))
+            tokio::spawn(connections::serve(listener, routes, few, app.door.timeouts, cancel))
         });
         let routes = router(self.app.clone());
-        let Door { timeouts, connections, .. } = self.app.door.clone();
-        accept(self.listener, routes, connections, timeouts, cancel).await;
+        let Door { timeouts, connections: limit, .. } = self.app.door.clone();
+        connections::serve(self.listener, routes, limit, timeouts, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }
@@ -283,94 +266,5 @@ async fn keep_up(stop: CancellationToken) {
         if let Some(handle) = metrics::handle() {
             handle.run_upkeep();
         }
-    }
-}
-
-/// Accepts connections until `cancel`, then waits until the last request is answered.
-async fn accept(
-    listener: TcpListener,
-    routes: Router,
-    limit: ConnectionLimit,
-    timeouts: Timeouts,
-    cancel: CancellationToken,
-) {
-    let graceful = GracefulShutdown::new();
-    let usual = Service { timeouts, protocol: protocol(timeouts), routes: routes.clone() };
-    let timeouts = Timeouts { head: OVERFLOW_TIMEOUT, idle: OVERFLOW_TIMEOUT, ..timeouts };
-    let routes = routes.layer(Extension(Overflow));
-    let overflow = Service { timeouts, protocol: protocol(timeouts), routes };
-    loop {
-        let (stream, counted) = tokio::select! {
-            () = cancel.cancelled() => break,
-            next = next(&listener, &limit) => next,
-        };
-        let service = if counted.is_overflow { &overflow } else { &usual };
-        service.serve(stream, counted, &graceful);
-    }
-    drop(listener);
-    let open = graceful.count();
-    if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
-        tracing::warn!(open, "requests were still in flight when the time to answer them was over");
-    }
-}
-
-/// The next connection, once one more may be served.
-async fn next(listener: &TcpListener, limit: &ConnectionLimit) -> (TcpStream, Counted) {
-    let counted = limit.acquire().await;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, counted),
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-}
-
-fn protocol(timeouts: Timeouts) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
-    protocol
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.head)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    protocol
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
-    protocol
-}
-
-/// Answers are small and waited for: none is held back to be sent with the next.
-fn without_delay(stream: TcpStream) -> TcpStream {
-    drop(stream.set_nodelay(true));
-    stream
-}
-
-/// What is served on a connection, and how patiently.
-struct Service {
-    timeouts: Timeouts,
-    protocol: auto::Builder<TokioExecutor>,
-    routes: Router,
-}
-
-impl Service {
-    fn serve(&self, stream: TcpStream, counted: Counted, graceful: &GracefulShutdown) {
-        let Timeouts { head, idle, .. } = self.timeouts;
-        let io = TokioIo::new(IdleLimit::new(without_delay(stream), head, idle));
-        let service = TowerToHyperService::new(self.routes.clone());
-        let connection = self.protocol.serve_connection(io, service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            metrics::connections(1.0);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-            metrics::connections(-1.0);
-            drop(counted);
-        });
     }
 }

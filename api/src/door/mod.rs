@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod connection_limit;
+pub mod connections;
 pub mod envelope;
 pub mod idle;
 pub mod leftover;
