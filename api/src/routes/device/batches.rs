@@ -13,7 +13,7 @@ use crate::{
     ask::extract::{Place, read_json, read_json_body},
     auth::DeliveringDevice,
     delivery,
-    door::{admission::Calling, envelope::RequestId},
+    door::{admission::Caller, envelope::RequestId},
     problem::{Code, Refusal},
     state::App,
 };
@@ -30,7 +30,7 @@ pub async fn deliver(
     device: DeliveringDevice,
     Place(site): Place<SiteId>,
     Extension(request_id): Extension<RequestId>,
-    Calling(caller): Calling,
+    caller: Option<Caller>,
     request: Request,
 ) -> Result<Answer<BatchAnswer>, Refusal> {
     device.delivers_for(site)?;

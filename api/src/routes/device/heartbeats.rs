@@ -13,7 +13,7 @@ use punchtrail_protocol::{
 };
 
 use crate::{
-    ask::extract::Json, auth::DeliveringDevice, door::admission::Calling, problem::Refusal,
+    ask::extract::Json, auth::DeliveringDevice, door::admission::Caller, problem::Refusal,
     state::App,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 pub async fn take(
     State(app): State<App>,
     device: DeliveringDevice,
-    Calling(caller): Calling,
+    caller: Option<Caller>,
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Answer<HeartbeatAnswer>, Refusal> {
     checked(&heartbeat)?;
