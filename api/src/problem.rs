@@ -19,7 +19,7 @@ use punchtrail_domain::{
 use punchtrail_infra::ledger::{AppendError, ExecuteError, ReadError};
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::door::limits::RETRY_AFTER_S;
+use crate::door::{envelope::CloseConnection, limits::RETRY_AFTER_S};
 
 /// The content type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
@@ -142,11 +142,6 @@ impl Refusal {
         Self { closes: true, ..refusal.retried_after(wait.as_secs_f64().ceil() as u64) }
     }
 
-    /// Whether its connection ends with it.
-    pub fn closes(&self) -> bool {
-        self.closes
-    }
-
     /// Broken; the log says what, the client learns only that.
     pub fn internal() -> Self {
         Self::new(
@@ -220,6 +215,9 @@ impl IntoResponse for Refusal {
     /// Only the status, and the refusal itself for the envelope to write out.
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();
+        if self.closes {
+            response.extensions_mut().insert(CloseConnection);
+        }
         response.extensions_mut().insert(self);
         response
     }

@@ -8,9 +8,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     door::{
-        admission::{Admission, Door, admit},
+        Door,
+        admission::{Admission, admit},
+        connection_limit::ConnectionLimit,
         envelope::envelope,
-        seats::Seats,
+        limits::Timeouts,
     },
     openapi,
     problem::Refusal,
@@ -34,8 +36,7 @@ fn table(door: &Door) -> OpenApiRouter<App> {
 
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
-    let door = Door { admission: app.admission.clone(), seats: app.seats.clone() };
-    let (routes, api) = table(&door).split_for_parts();
+    let (routes, api) = table(&app.door).split_for_parts();
     let description = Arc::new(openapi::document(&openapi::complete(api)));
     let served = move || ready(operations::openapi((*description).as_deref()));
     routes
@@ -58,7 +59,11 @@ pub fn metrics_router(app: App) -> Router {
 
 /// What the routes say of themselves.
 pub fn described() -> OpenApi {
-    let door = Door { admission: Admission::off(), seats: Seats::new(0, 0) };
+    let door = Door {
+        timeouts: Timeouts::default(),
+        admission: Admission::off(),
+        connections: ConnectionLimit::new(0, 0),
+    };
     openapi::complete(table(&door).into_openapi())
 }
 

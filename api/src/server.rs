@@ -1,4 +1,4 @@
-//! The server: followers, sockets, connections, and a stop that loses nothing.
+//! The server: its parts opened and started, and a stop that loses nothing.
 //!
 //! Stopping goes from the outside in: no new connections, requests in flight are answered, then the
 //! followers finish what they hold, then the ledger's committer. Each part is bounded; what takes
@@ -9,45 +9,29 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use axum::{Extension, Router};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use punchtrail_infra::{
     access::deployment::Deployment, adjudicator, audit::checkpoint, ledger::Ledger,
     photos::PhotoFolder, postgres::Pools,
 };
 use punchtrail_projections::engine::{ProjectionError, Projections};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     door::{
-        admission::Admission,
-        idle::IdleLimit,
-        limits::{
-            BEYOND_PATIENCE, CONNECTIONS_BEYOND_MAX, DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
-            Patience, SETTLE_MAX, STREAMS_MAX,
-        },
-        seats::{Beyond, Seat, Seats},
+        Door,
+        admission::{Admission, Budget, Class},
+        connection_limit::ConnectionLimit,
+        connections,
+        limits::{CONNECTIONS_MAX, CONNECTIONS_OVERFLOW_MAX, SETTLE_MAX, Timeouts},
     },
     health::Health,
     metrics,
     router::{metrics_router, router},
-    state::{App, Entry},
+    state::App,
 };
-
-/// After an accept that failed (no file descriptors left), how long to wait before the next.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Connections to the address that only metrics are served on.
 const METRICS_CONNECTIONS_MAX: usize = 16;
@@ -65,10 +49,10 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Connections served at once.
     pub connections_max: usize,
-    /// Lets requests in.
-    pub admission: Admission,
+    /// What requests of a class may use; none lets everything in at once.
+    pub budget: Option<fn(Class) -> Budget>,
     /// How long clients may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl ServeOptions {
@@ -79,9 +63,9 @@ impl ServeOptions {
             metrics_listen: None,
             pools,
             data_dir: data_dir.into(),
-            connections_max: crate::door::limits::CONNECTIONS_MAX,
-            admission: Admission::new(),
-            patience: Patience::default(),
+            connections_max: CONNECTIONS_MAX,
+            budget: Some(Class::budget),
+            timeouts: Timeouts::default(),
         }
     }
 }
@@ -171,12 +155,15 @@ impl Server {
             adjudicator: followers.adjudicator.progress.clone(),
             checkpoints: followers.checkpoints.progress.clone(),
         };
-        let entry = Entry {
-            patience: options.patience,
-            admission: options.admission,
-            seats: Seats::new(options.connections_max, CONNECTIONS_BEYOND_MAX),
+        let door = Door {
+            timeouts: options.timeouts,
+            admission: match options.budget {
+                Some(budget) => Admission::new(budget, ledger.returning()),
+                None => Admission::off(),
+            },
+            connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
         };
-        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, entry);
+        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, door);
         Ok(Self { listener, metrics_listener, address, app, followers })
     }
 
@@ -200,13 +187,13 @@ impl Server {
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
             let (app, cancel) = (self.app.clone(), cancel.clone());
-            let few = Seats::new(METRICS_CONNECTIONS_MAX, 0);
+            let few = ConnectionLimit::new(METRICS_CONNECTIONS_MAX, 0);
             let routes = metrics_router(app.clone());
-            tokio::spawn(accept(listener, routes, few, app.patience, cancel))
+            tokio::spawn(connections::serve(listener, routes, few, app.door.timeouts, cancel))
         });
         let routes = router(self.app.clone());
-        let seats = self.app.seats.clone();
-        accept(self.listener, routes, seats, self.app.patience, cancel).await;
+        let Door { timeouts, connections: limit, .. } = self.app.door.clone();
+        connections::serve(self.listener, routes, limit, timeouts, cancel).await;
         if let Some(metrics) = metrics {
             drop(metrics.await);
         }
@@ -279,94 +266,5 @@ async fn keep_up(stop: CancellationToken) {
         if let Some(handle) = metrics::handle() {
             handle.run_upkeep();
         }
-    }
-}
-
-/// Accepts connections until `cancel`, then waits until the last request is answered.
-async fn accept(
-    listener: TcpListener,
-    routes: Router,
-    seats: Seats,
-    patience: Patience,
-    cancel: CancellationToken,
-) {
-    let graceful = GracefulShutdown::new();
-    let usual = Service { patience, protocol: protocol(patience), routes: routes.clone() };
-    let patience = Patience { head: BEYOND_PATIENCE, idle: BEYOND_PATIENCE, ..patience };
-    let routes = routes.layer(Extension(Beyond));
-    let beyond = Service { patience, protocol: protocol(patience), routes };
-    loop {
-        let (stream, seat) = tokio::select! {
-            () = cancel.cancelled() => break,
-            next = next(&listener, &seats) => next,
-        };
-        let service = if seat.beyond { &beyond } else { &usual };
-        service.serve(stream, seat, &graceful);
-    }
-    drop(listener);
-    let open = graceful.count();
-    if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
-        tracing::warn!(open, "requests were still in flight when the time to answer them was over");
-    }
-}
-
-/// The next connection, once there is a seat for it.
-async fn next(listener: &TcpListener, seats: &Seats) -> (TcpStream, Seat) {
-    let seat = seats.take().await;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, seat),
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-}
-
-fn protocol(patience: Patience) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
-    protocol
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    protocol
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
-    protocol
-}
-
-/// Answers are small and waited for: none is held back to be sent with the next.
-fn without_delay(stream: TcpStream) -> TcpStream {
-    drop(stream.set_nodelay(true));
-    stream
-}
-
-/// What is served on a connection, and how patiently.
-struct Service {
-    patience: Patience,
-    protocol: auto::Builder<TokioExecutor>,
-    routes: Router,
-}
-
-impl Service {
-    fn serve(&self, stream: TcpStream, seat: Seat, graceful: &GracefulShutdown) {
-        let Patience { head, idle, .. } = self.patience;
-        let io = TokioIo::new(IdleLimit::new(without_delay(stream), head, idle));
-        let service = TowerToHyperService::new(self.routes.clone());
-        let connection = self.protocol.serve_connection(io, service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            metrics::connections(1.0);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-            metrics::connections(-1.0);
-            drop(seat);
-        });
     }
 }

@@ -16,10 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     auth::keys::Keys,
     door::{
-        admission::Admission,
-        limits::{BODIES_KIB_MAX, Patience},
+        Door,
+        limits::{BODIES_KIB_MAX, FAILED_ENROLMENTS_PER_MINUTE_MAX},
         quota::PerMinute,
-        seats::Seats,
     },
     health::Health,
     problem::{Code, Refusal},
@@ -35,18 +34,14 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Connections for read models.
     pub pools: Pools,
-    /// How long clients may take.
-    pub patience: Patience,
     /// Whose ledger it is.
     pub deployment: Deployment,
     /// The photos.
     pub photos: Arc<dyn PhotoStore>,
     /// Explains punches, many at once.
     pub explanations: Explanations,
-    /// Lets requests in.
-    pub admission: Admission,
-    /// Connections of the listener for all.
-    pub seats: Seats,
+    /// What is granted to whoever comes.
+    pub door: Door,
     /// Whether everything that should run runs.
     pub health: Health,
     /// Devices whose batch is being taken on this node.
@@ -74,17 +69,6 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What is granted to whoever comes.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// How long clients may take.
-    pub patience: Patience,
-    /// Lets requests in.
-    pub admission: Admission,
-    /// Connections of the listener for all.
-    pub seats: Seats,
-}
-
 impl App {
     /// Puts the parts together; must be called within a runtime.
     pub fn new(
@@ -93,10 +77,8 @@ impl App {
         deployment: Deployment,
         photos: Arc<dyn PhotoStore>,
         health: Health,
-        entry: Entry,
+        door: Door,
     ) -> Self {
-        let Entry { patience, admission, seats } = entry;
-        admission.tell(ledger.returning());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone()),
@@ -104,16 +86,12 @@ impl App {
             pools,
             deployment,
             photos,
-            admission,
-            seats,
+            door,
             health,
-            patience,
             delivering: Arc::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             verifying: Semaphore::new(cores),
-            failed_enrolments: PerMinute::new(
-                crate::door::limits::FAILED_ENROLMENTS_PER_MINUTE_MAX,
-            ),
+            failed_enrolments: PerMinute::new(FAILED_ENROLMENTS_PER_MINUTE_MAX),
             keys: Keys::default(),
         }))
     }

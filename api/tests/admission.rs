@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Device, House, eventually};
 use hyper::{Method, StatusCode};
-use punchtrail_api::door::admission::{Admission, Budget, Class};
+use punchtrail_api::door::admission::{Budget, Class};
 use punchtrail_protocol::capture::PunchKind;
 use serde_json::json;
 use tokio::{
@@ -44,8 +44,8 @@ async fn answered(mut stream: TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Waits until so many deliveries are let in.
-async fn let_in(house: &House, deliveries: usize) {
+/// Waits until so many deliveries are admitted.
+async fn admitted(house: &House, deliveries: usize) {
     let wanted = format!("punchtrail_admission_waiting{{class=\"delivery\"}} {deliveries}");
     eventually(async || {
         let metrics = house.get("/metrics", Some(&house.key)).await.text;
@@ -55,14 +55,14 @@ async fn let_in(house: &House, deliveries: usize) {
 }
 
 #[tokio::test]
-async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+async fn a_full_queue_refuses_before_the_body_and_lets_people_through() {
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let employee = house.employee(site, "B-1", "Ada").await;
     let (slow, mut device) = (house.device(site).await, house.device(site).await);
     let path = format!("/v1/sites/{site}/punches/batch");
     let hanging = hang(&house, &path, &slow.token).await;
-    let_in(&house, 1).await;
+    admitted(&house, 1).await;
 
     // The refusal comes although the body never does, says when to come back, and ends the connection.
     let refused = answered(hang(&house, &path, &device.token).await).await;
@@ -79,9 +79,9 @@ async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
     assert_eq!(house.beat(&device).await.status, StatusCode::OK);
     assert_eq!(house.read("/v1/sites").await.status, StatusCode::OK);
 
-    // Once there is room, who comes early is served, too: no turn is wasted.
+    // Once there is room, who comes early is served, too: no permit is wasted.
     drop(hanging);
-    let_in(&house, 0).await;
+    admitted(&house, 0).await;
     let item = device.next(employee, PunchKind::In);
     assert_eq!(house.deliver(&device, &[item]).await.outcomes(), ["applied"]);
     let metrics = house.get("/metrics", Some(&house.key)).await.text;
@@ -90,9 +90,9 @@ async fn a_full_line_refuses_before_the_body_and_lets_people_through() {
 }
 
 #[tokio::test]
-async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
-    // With one at a time, the line isn't free while a device is answered.
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+async fn a_device_that_has_more_gets_its_next_slot_with_its_answer() {
+    // With one at a time, the queue isn't free while a device is answered.
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let employee = house.employee(site, "B-1", "Ada").await;
     let mut device = house.device(site).await;
@@ -114,8 +114,8 @@ async fn a_device_that_has_more_gets_its_next_appointment_with_its_answer() {
 
 #[tokio::test]
 async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
-    // Ten a second, until a turn has been measured.
-    let house = House::with(|options| options.admission = Admission::with(narrow)).await;
+    // Ten a second, until a permit has been measured.
+    let house = House::with(|options| options.budget = Some(narrow)).await;
     let site = house.site().await;
     let policy = json!({ "reconnect_spread_s": 0 }).to_string();
     let path = format!("/v1/sites/{site}/policy");
@@ -141,7 +141,7 @@ async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
         }
     }
     assert!(at_once >= 10, "{at_once}");
-    // Each heartbeat is told of the same place, and one that has nothing to deliver of none.
+    // Each heartbeat is told of the same slot, and one that has nothing to deliver of none.
     for (device, wait_ms) in &told {
         assert!((1_000..10_000).contains(wait_ms), "{wait_ms}");
         assert!(beat(device, 100).await <= *wait_ms);
@@ -151,7 +151,7 @@ async fn heartbeats_of_more_than_can_be_served_say_when_to_deliver() {
 }
 
 #[tokio::test]
-async fn beyond_the_seats_people_are_served_and_devices_told_when_to_come() {
+async fn beyond_the_connection_limit_people_are_served_and_devices_told_when_to_come() {
     let house = House::with(|options| options.connections_max = 2).await;
     let site = house.site().await;
     let device = house.device(site).await;

@@ -327,9 +327,9 @@ async fn until_ended(stream: &mut TcpStream) -> String {
 async fn clients_that_take_too_long_are_let_go() {
     let short = Duration::from_millis(200);
     let house = House::with(|options| {
-        options.patience.head = short;
-        options.patience.body = short;
-        options.patience.photo = short;
+        options.timeouts.head = short;
+        options.timeouts.body = short;
+        options.timeouts.photo = short;
     })
     .await;
     let device = house.device(house.site().await).await;

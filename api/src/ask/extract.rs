@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    door::admission::Ticket,
+    door::admission::Admitted,
     problem::{Code, Refusal},
     state::App,
 };
@@ -74,8 +74,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     }
 }
 
-/// A JSON body as it came, and the share of memory it holds; read when the request's turn has come to
-/// be worked on.
+/// A JSON body as it came, and the share of memory it holds; given once the request has its permit
+/// to be worked on.
 ///
 /// # Errors
 /// When it is of another type, too large, too slow, or the server has too much to do already.
@@ -97,14 +97,14 @@ pub async fn read_json_body(
     }
     let held = app.hold_body(length.unwrap_or(bytes_max))?;
     let collecting = Limited::new(body, bytes_max).collect();
-    let bytes = match tokio::time::timeout(app.patience.body, collecting).await {
+    let bytes = match tokio::time::timeout(app.door.timeouts.body, collecting).await {
         Err(_) => return Err(too_slow()),
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),
         Ok(Err(_)) => return Err(broken_off()),
     };
-    if let Some(ticket) = parts.extensions.get::<Arc<Ticket>>() {
-        ticket.begin().await?;
+    if let Some(admitted) = parts.extensions.get::<Arc<Admitted>>() {
+        admitted.wait_for_permit().await?;
     }
     Ok((bytes, held))
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::Args;
 use punchtrail_api::{
-    door::{admission::Admission, limits::CONNECTIONS_MAX},
+    door::{admission::Class, limits::CONNECTIONS_MAX},
     server::{ServeOptions, Server},
 };
 use punchtrail_infra::postgres::{PoolSizes, Pools, Postgres, ServeLock};
@@ -112,9 +112,9 @@ impl Serve {
                 Switch::On => self.connections_max,
                 Switch::Off => usize::MAX,
             },
-            admission: match self.admission {
-                Switch::On => Admission::new(),
-                Switch::Off => Admission::off(),
+            budget: match self.admission {
+                Switch::On => Some(Class::budget),
+                Switch::Off => None,
             },
             ..ServeOptions::new(self.listen, pools, place.dir()?)
         };

@@ -20,11 +20,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    door::{
-        leftover::Leftover,
-        limits::REQUEST_MAX,
-        seats::{Beyond, Ends},
-    },
+    door::{connection_limit::Overflow, leftover::Leftover, limits::REQUEST_MAX},
     metrics,
     problem::Refusal,
 };
@@ -52,12 +48,16 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// Marks an answer with which its connection ends, to make room.
+#[derive(Debug, Clone, Copy)]
+pub struct CloseConnection;
+
 /// Carries out a request and finishes its answer.
 pub async fn envelope(mut request: Request, next: Next) -> Response {
     let id = RequestId::new();
     // HTTP/2 has no such header: there one connection carries many requests.
     let may_close = request.version() <= Version::HTTP_11;
-    let is_beyond = request.extensions().get::<Beyond>().is_some();
+    let is_overflow = request.extensions().get::<Overflow>().is_some();
     request.extensions_mut().insert(id.clone());
     let route = request
         .extensions()
@@ -71,11 +71,10 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     // From one who has stalled nothing more is to be waited for.
-    let shed = response.extensions().get::<Refusal>().is_some_and(Refusal::closes);
     let unread = refused && status != StatusCode::REQUEST_TIMEOUT && leftover.discard();
-    let ends = response.extensions().get::<Ends>().is_some();
+    let closes = response.extensions().get::<CloseConnection>().is_some();
     let mut response = finish(response, &id);
-    if may_close && (shed || unread || is_beyond || ends) {
+    if may_close && (closes || unread || is_overflow) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     metrics::answered(&method, &route, response.status(), started.elapsed());

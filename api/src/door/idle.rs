@@ -47,8 +47,6 @@ impl<I> IdleLimit<I> {
     }
 }
 
-use std::future::Future;
-
 impl<I: AsyncRead + Unpin> AsyncRead for IdleLimit<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -3,23 +3,24 @@
 
 use std::time::Duration;
 
-/// Connections served at once. A batch takes a fraction of a second, and when seats become scarce answers
-/// end their connections, so that many more devices than this can be served.
+/// Connections served at once. A batch takes a fraction of a second, and near the limit answers close
+/// their connections, so that many more devices than this can be served.
 pub const CONNECTIONS_MAX: usize = 2_048;
 /// Connections beyond them that are still read: people are served on them, devices get a time to come
 /// back. One more waits in the kernel's queue.
-pub const CONNECTIONS_BEYOND_MAX: usize = 256;
+pub const CONNECTIONS_OVERFLOW_MAX: usize = 256;
 /// How long a client on such a connection may take for a head, or stand idle.
-pub const BEYOND_PATIENCE: Duration = Duration::from_secs(5);
+pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests at once on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 64;
 /// The largest head of a request, in bytes; and what is read from a connection at a time.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields of a request.
 pub const HEADERS_MAX: usize = 64;
+
 /// How long a client may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a head; and for the next one on an HTTP/1 connection.
     pub head: Duration,
     /// Without a byte either way, on any connection.
@@ -30,7 +31,7 @@ pub struct Patience {
     pub photo: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),

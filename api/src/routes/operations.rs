@@ -54,7 +54,7 @@ fn rendered(app: &App) -> Response {
     match metrics::handle() {
         Some(handle) => {
             app.health.measure(app.ledger.seen());
-            app.admission.publish();
+            app.door.admission.publish();
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
             (kind, handle.render()).into_response()
         }

@@ -15,6 +15,7 @@ use super::{
     feed,
     known::Known,
     part::{Part, leaf},
+    pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
 };
 use crate::postgres::copy::Copying;
@@ -26,7 +27,7 @@ pub(super) struct Committer {
     pub pool: PgPool,
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
-    pub deliveries: Arc<feed::Deliveries>,
+    pub deliveries: Arc<Deliveries>,
     pub stop: CancellationToken,
 }
 

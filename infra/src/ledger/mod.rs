@@ -28,6 +28,7 @@ mod judging;
 mod known;
 mod metadata;
 mod part;
+mod pressure;
 mod read;
 mod rows;
 mod settle;
@@ -48,9 +49,10 @@ pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed};
-pub use feed::{Feed, Returning, give_way};
+pub use feed::{Feed, give_way};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
+pub use pressure::Returning;
 pub use read::{Loaded, ReadError, load, streams};
 pub use side::SideWrite;
 
@@ -180,7 +182,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     head: watch::Receiver<Position>,
     recent: Arc<entry::Recent>,
-    deliveries: Arc<feed::Deliveries>,
+    deliveries: Arc<pressure::Deliveries>,
     committer: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -208,7 +210,7 @@ impl Ledger {
         let (publish, head) = watch::channel(head);
         let stop = tokio_util::sync::CancellationToken::new();
         let recent = Arc::new(entry::Recent::default());
-        let deliveries = Arc::new(feed::Deliveries::new());
+        let deliveries = Arc::new(pressure::Deliveries::new());
         let committer = committer::Committer {
             pool: committing,
             head: publish.clone(),

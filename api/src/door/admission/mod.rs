@@ -1,166 +1,112 @@
 //! Admission before work: every request is of a class, and every class has a budget of its own, so that
 //! ten thousand devices that come back at once keep nobody from reading an explanation.
 //!
-//! A request is let in or refused when its head has come, before its body is read: refused when it
-//! would wait too long behind those already let in ([`Budget::wait_max`], estimated from what the last turns
-//! took). It takes its turn once its body is there, so that a slow line holds a place in no line. What
-//! is refused gets a time to come back from the class's book: far enough that all who were told
-//! to come back can be served, and so spread by the size of the fleet. Devices that were served get the time
+//! # Words
+//! - **class**: what a request is about. Each has a **budget**, a queue and a schedule of its own.
+//! - **admitted**: let in when its head has come, before its body is read; else **refused**, with a time
+//!   to come back.
+//! - **permit**: the right to be worked on. A class has so many at once.
+//! - **queue**: the admitted requests of a class that wait for a permit.
+//! - **caller**: who sends a request, known by a hash of its credentials alone.
+//! - **schedule**: when the callers of a class may come back; a **slot** is the time of one of them.
+//! - **on time**, **early**, **unscheduled**: how a caller arrives, held against its slot.
+//! - **overflow**: connections over the limit, on which devices are only told when to come back.
+//!
+//! # How a request goes
+//! It is refused when it would wait too long behind those already admitted ([`Budget::wait_max`],
+//! estimated from how long the last permits were held). It asks for its permit once its body is there,
+//! so that a slow connection keeps nobody waiting. What is refused gets a slot: far enough that all who
+//! have one can be served, and so spread by the size of the fleet. Devices that were served get the time
 //! of their next batch with the answer while others wait ([`Admission::pace`]).
 //!
-//! Who comes before its time is let in only as far as nobody else is kept waiting by it.
+//! Early callers are admitted only as far as nobody else is kept waiting by it.
 
-mod book;
-mod line;
+mod class;
+mod queue;
+mod schedule;
 
 use std::{
     collections::hash_map::RandomState,
     convert::Infallible,
     fmt,
     hash::BuildHasher,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::{
     body::HttpBody,
-    extract::{FromRequestParts, Request, State},
+    extract::{OptionalFromRequestParts, Request, State},
     http::{header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use punchtrail_infra::ledger::Returning;
 
-pub use self::book::Caller;
+pub use self::{
+    class::{Budget, Class},
+    schedule::Caller,
+};
 use self::{
-    book::{Arrival, Book, Deafness},
-    line::{Coming, Line, Order, Turn},
+    queue::{Permit, Priority, Queue},
+    schedule::{Arrival, EarlyShare, Schedule},
 };
 use crate::{
-    door::seats::{Beyond, Ends, Seats},
+    door::{Door, connection_limit::Overflow, envelope::CloseConnection},
     problem::Refusal,
 };
 
-/// How many times longer than estimated one that was let in may wait for its turn.
-const PATIENCE_FACTOR: u32 = 4;
-/// Of those that may be worked on at once, as many as one in so many may wait having come early.
-const EARLY_SHARE: usize = 4;
-/// A device that comes without an appointment is let in while the line is no longer than one part in so
-/// many of what it may be: the rest is for those who have one, or they would be turned away a second time.
-const UNANNOUNCED_SHARE: u32 = 4;
-/// A device that has more gets no appointment sooner, in seconds: it drains a backlog by slices of a quarter of
+/// How many times longer than estimated an admitted request may wait for its permit.
+const WAIT_FACTOR: u32 = 4;
+/// As many early callers may wait as one permit in so many.
+const EARLY_WAITING_SHARE: usize = 4;
+/// An unscheduled caller is admitted while the wait is no longer than one part in so many of what it may
+/// be: the rest is for those who have a slot, or they would be turned away a second time.
+const UNSCHEDULED_SHARE: u32 = 4;
+/// A device that has more gets no slot sooner, in seconds: it drains a backlog by slices of a quarter of
 /// a minute, and may have no leave by its policy to send another yet.
 const SLICE_S: usize = 15;
-/// The pause before the next batch of a device that has no more to deliver, as far as it said, while others
-/// wait, in milliseconds.
+/// The pause before the next batch of a device that has no more to deliver, as far as it said, while
+/// others wait, in milliseconds.
 const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
 
-/// What a request is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// A person waits for it: reads and rulings, the search at a door, enrolment.
-    Interactive,
-    /// A device's report of itself.
-    Heartbeat,
-    /// A batch of punches.
-    Delivery,
-    /// What a device catches up on: manifests and deltas.
-    Sync,
-    /// A photo.
-    Photo,
-}
-
-/// What a class may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// Requests worked on at once.
-    pub at_once: usize,
-    /// A request that would wait longer than this, by estimate, is refused.
-    pub wait_max: Duration,
-    /// Requests that may wait, whatever the estimate.
-    pub waiting_max: usize,
-}
-
-impl Class {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Interactive, Self::Heartbeat, Self::Delivery, Self::Sync, Self::Photo];
-
-    /// Its name in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Heartbeat => "heartbeat",
-            Self::Delivery => "delivery",
-            Self::Sync => "sync",
-            Self::Photo => "photo",
-        }
-    }
-
-    /// Its budget. Deliveries are enough that some are verified while others commit, and few enough to leave
-    /// readers their share of the cores.
-    pub fn budget(self) -> Budget {
-        let budget = |at_once, wait_s, waiting_max| Budget {
-            at_once,
-            wait_max: Duration::from_secs(wait_s),
-            waiting_max,
-        };
-        match self {
-            Self::Interactive => budget(16, 5, 512),
-            Self::Heartbeat => budget(4, 2, 512),
-            Self::Delivery => budget(8, 2, 256),
-            Self::Sync => budget(4, 2, 128),
-            Self::Photo => budget(16, 2, 64),
-        }
-    }
-
-    /// Whether its callers are told apart by their credentials, and so can come early.
-    fn knows_callers(self) -> bool {
-        matches!(self, Self::Delivery | Self::Heartbeat | Self::Sync)
-    }
-
-    /// Whether the work begins with the head of a request, not when its body is there.
-    fn works_on_bodies(self) -> bool {
-        self == Self::Photo
-    }
-}
-
-/// Why a request was not let in.
+/// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// It would have waited too long.
     Wait,
-    /// It came before the time it was given.
+    /// Its caller was early.
     Early,
-    /// It came on a connection beyond the seats.
-    Seats,
+    /// It came on a connection that overflows the limit.
+    Overflow,
 }
 
 impl Why {
+    /// Its name in metrics.
     fn as_str(self) -> &'static str {
         match self {
             Self::Wait => "wait",
             Self::Early => "early",
-            Self::Seats => "seats",
+            Self::Overflow => "seats",
         }
     }
 }
 
-/// Lets requests in, class by class. Cheap to clone.
+/// Admits requests, class by class. Cheap to clone.
 #[derive(Clone)]
-pub struct Admission(Option<Arc<Desks>>);
+pub struct Admission(Option<Arc<Limiters>>);
 
-struct Desks {
-    desks: [Desk; Class::ALL.len()],
+struct Limiters {
+    classes: [Limiter; Class::ALL.len()],
     hasher: RandomState,
+    returning: Returning,
 }
 
-struct Desk {
-    class: Class,
+/// The limiter of a class.
+struct Limiter {
     budget: Budget,
-    line: Arc<Line>,
-    book: Mutex<Book>,
-    returning: Arc<OnceLock<Returning>>,
+    queue: Arc<Queue>,
+    schedule: Mutex<Schedule>,
 }
 
 impl fmt::Debug for Admission {
@@ -170,87 +116,59 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// With the budgets of [`Class::budget`].
-    pub fn new() -> Self {
-        Self::with(Class::budget)
-    }
-
-    /// With budgets of one's own.
-    pub fn with(budget: impl Fn(Class) -> Budget) -> Self {
-        let now = Instant::now();
-        let (returning, deafness) = (Arc::<OnceLock<_>>::default(), Arc::<Deafness>::default());
-        let desks = Class::ALL.map(|class| Desk {
-            class,
+    /// With these budgets. `returning` is told of devices that are turned away.
+    pub fn new(budget: impl Fn(Class) -> Budget, returning: Returning) -> Self {
+        let (now, early_share) = (Instant::now(), Arc::<EarlyShare>::default());
+        let classes = Class::ALL.map(|class| Limiter {
             budget: budget(class),
-            line: Line::new(budget(class).at_once),
-            book: Mutex::new(Book::new(now, Arc::clone(&deafness))),
-            returning: Arc::clone(&returning),
+            queue: Queue::new(budget(class).at_once),
+            schedule: Mutex::new(Schedule::new(now, Arc::clone(&early_share))),
         });
-        Self(Some(Arc::new(Desks { desks, hasher: RandomState::new() })))
+        Self(Some(Arc::new(Limiters { classes, hasher: RandomState::new(), returning })))
     }
 
-    /// Lets everything in at once, to measure what that does.
+    /// Admits everything at once, to measure what that does.
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// Tells `returning` from now on of devices that are turned away; only the first call counts.
-    pub fn tell(&self, returning: Returning) {
-        if let Some(desk) = self.0.as_ref().map(|desks| desks.desk(Class::Delivery)) {
-            let _ = desk.returning.set(returning);
-        }
-    }
-
-    /// A device says that it has `backlog` punches to deliver, and would begin `after` that by itself: how
+    /// A device says that it has `backlog` items to deliver, and would begin `after` that by itself: how
     /// long it should wait instead, in milliseconds, when more come back then than can be served; else 0.
     pub fn announce(&self, caller: Option<Caller>, backlog: u64, after: Duration) -> u64 {
-        let (Some(desks), Some(caller)) = (&self.0, caller) else { return 0 };
-        let (desk, now) = (desks.desk(Class::Delivery), Instant::now());
-        let per_second = desk.line.per_second();
-        let wait = {
-            let mut book = desk.book();
-            book.says(caller, backlog, now);
-            match backlog {
-                0 => None,
-                _ => book.announce(caller, after, per_second, rand::random(), now),
-            }
-        };
-        let Some(wait) = wait else { return 0 };
-        desk.will_return(wait);
-        millis(wait)
+        let (Some(limiters), Some(caller)) = (&self.0, caller) else { return 0 };
+        let (limiter, now) = (limiters.of(Class::Delivery), Instant::now());
+        let (per_second, roll) = (limiter.queue.per_second(), rand::random());
+        let wait = limiter.schedule().announce(caller, backlog, after, per_second, roll, now);
+        wait.map_or(0, |wait| limiters.told(wait))
     }
 
     /// A pause for a device that delivered `items`, before its next batch, in milliseconds: none unless
-    /// others wait. One that has more, as far as it said, gets an appointment like those who are turned
-    /// away; the others a few seconds, for what they may capture. A device that doesn't keep it comes early.
+    /// others wait. One that has more, as far as it said, gets a slot like those who are turned away;
+    /// the others a few seconds, for what they may capture. A device that doesn't keep it is early.
     pub fn pace(&self, caller: Option<Caller>, items: usize) -> u64 {
-        let Some(desks) = &self.0 else { return 0 };
-        let desk = desks.desk(Class::Delivery);
-        let now = Instant::now();
-        let has_more = caller.is_some_and(|who| desk.book().delivered(who, items as u64, now));
-        if desk.line.is_free() {
+        let Some(limiters) = &self.0 else { return 0 };
+        let (limiter, now) = (limiters.of(Class::Delivery), Instant::now());
+        let has_more = caller.is_some_and(|who| limiter.schedule().came(who, items as u64, now));
+        if limiter.queue.is_free() {
             return 0;
         }
-        let pause = if has_more {
-            let wait = desk.give_from(SLICE_S, caller);
-            desk.will_return(wait);
-            wait
-        } else {
-            let pause = Duration::from_millis(rand::random_range(PACE_MS));
-            desk.book().expect(caller, now + pause, now);
-            pause
-        };
+        if has_more {
+            return limiters.told(limiter.give(caller, SLICE_S));
+        }
+        let pause = Duration::from_millis(rand::random_range(PACE_MS));
+        limiter.schedule().expect(caller, now + pause, now);
         millis(pause)
     }
 
-    /// Publishes how the lines stand.
+    /// Publishes the load of each class.
     pub fn publish(&self) {
-        for desk in self.0.iter().flat_map(|desks| &desks.desks) {
-            let (class, standing) = (desk.class.as_str(), desk.line.standing());
+        let Some(limiters) = &self.0 else { return };
+        for class in Class::ALL {
+            let (load, class) = (limiters.of(class).queue.load(), class.as_str());
             metrics::gauge!("punchtrail_admission_working", "class" => class)
-                .set(standing.working as f64);
+                .set(load.working as f64);
             metrics::gauge!("punchtrail_admission_waiting", "class" => class)
-                .set(standing.waiting as f64);
+                .set(load.waiting as f64);
         }
     }
 }
@@ -259,28 +177,14 @@ fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Default for Admission {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Desks {
-    fn desk(&self, class: Class) -> &Desk {
-        &self.desks[class as usize]
+impl Limiters {
+    fn of(&self, class: Class) -> &Limiter {
+        &self.classes[class as usize]
     }
 
-    /// Who calls, by what it sends to prove who it is. Nothing is verified yet.
     fn caller(&self, class: Class, request: &Request) -> Option<Caller> {
         let credentials = request.headers().get(header::AUTHORIZATION)?;
         class.knows_callers().then(|| Caller(self.hasher.hash_one(credentials.as_bytes())))
-    }
-
-    fn ask(self: &Arc<Self>, class: Class, request: &Request) -> Result<Ticket, Refusal> {
-        let (desk, caller) = (self.desk(class), self.caller(class, request));
-        let coming = desk.ask(caller).map_err(|(why, wait)| desk.refuse(why, wait))?;
-        let place = Mutex::new(Place::Coming(coming));
-        Ok(Ticket { desks: Arc::clone(self), class, caller, place })
     }
 
     async fn serve(
@@ -289,178 +193,140 @@ impl Desks {
         mut request: Request,
         next: Next,
     ) -> Result<Response, Refusal> {
-        let is_beyond = request.extensions().get::<Beyond>().is_some();
-        if is_beyond && class != Class::Interactive {
-            let (desk, caller) = (self.desk(class), self.caller(class, &request));
-            return Err(desk.refuse(Why::Seats, desk.give(caller)));
-        }
-        let ticket = Arc::new(self.ask(class, &request)?);
+        let (limiter, caller) = (self.of(class), self.caller(class, &request));
+        let is_overflow = request.extensions().get::<Overflow>().is_some();
+        let permit = match is_overflow && class != Class::Interactive {
+            true => Err((Why::Overflow, limiter.give(caller, 0))),
+            false => limiter.admit(caller),
+        };
+        let permit = permit.map_err(|(why, wait)| self.refuse(class, why, wait))?.into();
+        let admitted = Arc::new(Admitted { limiters: Arc::clone(self), class, caller, permit });
         if class.works_on_bodies() || request.body().is_end_stream() {
-            ticket.begin().await?;
+            admitted.wait_for_permit().await?;
         }
-        request.extensions_mut().insert(Arc::clone(&ticket));
+        request.extensions_mut().insert(Arc::clone(&admitted));
         let response = next.run(request).await;
-        drop(ticket);
+        drop(admitted);
         Ok(response)
     }
-}
 
-impl Desk {
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A device was told to come back after `wait`; in milliseconds.
+    fn told(&self, wait: Duration) -> u64 {
+        self.returning.within(wait);
+        millis(wait)
     }
 
-    fn give(&self, caller: Option<Caller>) -> Duration {
-        self.give_from(0, caller)
-    }
-
-    /// No sooner than in `from_s` seconds.
-    fn give_from(&self, from_s: usize, caller: Option<Caller>) -> Duration {
-        let per_second = self.line.per_second();
-        self.book().give(caller, from_s, per_second, rand::random(), Instant::now())
-    }
-
-    fn ask(&self, caller: Option<Caller>) -> Result<Coming, (Why, Duration)> {
-        let expected = || {
-            if let Some(caller) = caller {
-                self.book().came(caller, Instant::now());
-            }
-            Ok(self.line.let_in(Order::Expected))
-        };
-        if self.line.is_free() {
-            return expected();
+    fn refuse(&self, class: Class, why: Why, wait: Duration) -> Refusal {
+        if class.knows_callers() {
+            self.returning.within(wait);
         }
-        let standing = self.line.standing();
-        let now = Instant::now();
-        let arrival = caller.map(|caller| self.book().arrival(caller, now));
-        if let Some(Arrival::Early(left)) = arrival {
-            // A few are kept at hand, so that no turn is wasted while nobody else waits.
-            let at_hand_max = self.budget.at_once / EARLY_SHARE;
-            return match standing.early < at_hand_max {
-                true => Ok(self.line.let_in(Order::Early)),
-                false => Err((Why::Early, left)),
-            };
-        }
-        let wait_max = match arrival {
-            Some(Arrival::Unannounced) => self.budget.wait_max / UNANNOUNCED_SHARE,
-            _ => self.budget.wait_max,
-        };
-        let too_many = standing.waiting >= self.budget.waiting_max;
-        if too_many || self.line.estimated_wait() > wait_max {
-            return Err((Why::Wait, self.give(caller)));
-        }
-        expected()
-    }
-
-    /// A device is to come back after `wait`.
-    fn will_return(&self, wait: Duration) {
-        if let Some(returning) = self.returning.get() {
-            returning.within(wait);
-        }
-    }
-
-    fn refuse(&self, why: Why, wait: Duration) -> Refusal {
-        if self.class.knows_callers() {
-            self.will_return(wait);
-        }
-        let (class, why) = (self.class.as_str(), why.as_str());
+        let (class, why) = (class.as_str(), why.as_str());
         metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
             .increment(1);
         Refusal::shed(wait)
     }
 }
 
-/// A request that was let in. It leaves its class's line when it is dropped.
-pub struct Ticket {
-    desks: Arc<Desks>,
-    class: Class,
-    caller: Option<Caller>,
-    place: Mutex<Place>,
-}
-
-/// Where a request that was let in stands.
-enum Place {
-    Coming(Coming),
-    InLine,
-    Served { _turn: Turn },
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("class", &self.class).finish_non_exhaustive()
-    }
-}
-
-/// Who calls, where admission tells callers apart.
-#[derive(Debug, Clone, Copy)]
-pub struct Calling(pub Option<Caller>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Calling {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<Arc<Ticket>>().and_then(|ticket| ticket.caller)))
-    }
-}
-
-impl Ticket {
-    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl Limiter {
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What waits for its turn, the first time.
-    fn coming(&self) -> Option<Coming> {
-        let mut place = self.place();
-        match std::mem::replace(&mut *place, Place::InLine) {
-            Place::Coming(coming) => Some(coming),
-            begun => {
-                *place = begun;
-                None
+    /// Gives a slot, no sooner than in `from_s` seconds: how long until then.
+    fn give(&self, caller: Option<Caller>, from_s: usize) -> Duration {
+        let per_second = self.queue.per_second();
+        self.schedule().give(caller, from_s, per_second, rand::random(), Instant::now())
+    }
+
+    /// Admits one more request, or says why not and how long to wait.
+    fn admit(&self, caller: Option<Caller>) -> Result<Permit, (Why, Duration)> {
+        let now = Instant::now();
+        if !self.queue.is_free() {
+            let load = self.queue.load();
+            let arrival = caller.map(|caller| self.schedule().arrival(caller, now));
+            let wait_max = match arrival {
+                // A few are kept at hand, so that no permit is wasted while nobody else waits.
+                Some(Arrival::Early(_))
+                    if load.early < self.budget.at_once / EARLY_WAITING_SHARE =>
+                {
+                    return Ok(self.queue.admit(Priority::Early));
+                }
+                Some(Arrival::Early(left)) => return Err((Why::Early, left)),
+                Some(Arrival::Unscheduled) => self.budget.wait_max / UNSCHEDULED_SHARE,
+                Some(Arrival::OnTime) | None => self.budget.wait_max,
+            };
+            let too_many = load.waiting >= self.budget.waiting_max;
+            if too_many || self.queue.estimated_wait() > wait_max {
+                return Err((Why::Wait, self.give(caller, 0)));
             }
         }
+        if let Some(caller) = caller {
+            self.schedule().came(caller, 0, now);
+        }
+        Ok(self.queue.admit(Priority::Usual))
     }
+}
 
-    /// Waits for the turn to be worked on; only the first call waits.
+/// A request that was admitted. Its permit goes to the next when it is dropped.
+pub struct Admitted {
+    limiters: Arc<Limiters>,
+    class: Class,
+    caller: Option<Caller>,
+    permit: tokio::sync::Mutex<Permit>,
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+/// Where admission tells callers apart.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Arc<Admitted>>().and_then(|admitted| admitted.caller))
+    }
+}
+
+impl Admitted {
+    /// Waits for the permit, if it isn't held yet.
     ///
     /// # Errors
-    /// Busy when the turn doesn't come in a reasonable time.
-    pub async fn begin(&self) -> Result<(), Refusal> {
-        let Some(coming) = self.coming() else { return Ok(()) };
-        let desk = self.desks.desk(self.class);
-        let (asked, patience) = (Instant::now(), desk.budget.wait_max * PATIENCE_FACTOR);
-        let turn = tokio::time::timeout(patience, coming.turn()).await;
-        let _turn = turn.map_err(|_| desk.refuse(Why::Wait, desk.give(self.caller)))?;
-        *self.place() = Place::Served { _turn };
-        let class = self.class.as_str();
-        metrics::histogram!("punchtrail_admission_wait_duration_seconds", "class" => class)
-            .record(asked.elapsed());
+    /// Busy when it isn't granted in a reasonable time.
+    pub async fn wait_for_permit(&self) -> Result<(), Refusal> {
+        let mut permit = self.permit.lock().await;
+        if permit.is_held() {
+            return Ok(());
+        }
+        let (class, limiter) = (self.class, self.limiters.of(self.class));
+        let (asked, wait_max) = (Instant::now(), limiter.budget.wait_max * WAIT_FACTOR);
+        tokio::time::timeout(wait_max, permit.acquire())
+            .await
+            .map_err(|_| self.limiters.refuse(class, Why::Wait, limiter.give(self.caller, 0)))?;
+        metrics::histogram!(
+            "punchtrail_admission_wait_duration_seconds", "class" => class.as_str()
+        )
+        .record(asked.elapsed());
         Ok(())
     }
 }
 
-/// What stands at the door of every route.
-#[derive(Debug, Clone)]
-pub struct Door {
-    /// Lets requests in.
-    pub admission: Admission,
-    /// The connections that they come on.
-    pub seats: Seats,
-}
-
-/// Lets a request in and waits for its turn, or refuses it. When seats are scarce, a device's connection
+/// Admits a request and has it served, or refuses it. When the limit on connections is near, a device's
 /// ends with its answer; people keep theirs.
 pub async fn admit(
     State((door, class)): State<(Door, Class)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(desks) = &door.admission.0 else { return next.run(request).await };
-    let mut response = match desks.serve(class, request, next).await {
+    let Some(limiters) = &door.admission.0 else { return next.run(request).await };
+    let mut response = match limiters.serve(class, request, next).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
-    if class != Class::Interactive && door.seats.are_scarce() {
-        response.extensions_mut().insert(Ends);
+    if class != Class::Interactive && door.connections.is_near() {
+        response.extensions_mut().insert(CloseConnection);
     }
     response
 }

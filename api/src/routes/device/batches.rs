@@ -13,7 +13,7 @@ use crate::{
     ask::extract::{Place, read_json, read_json_body},
     auth::DeliveringDevice,
     delivery,
-    door::{admission::Calling, envelope::RequestId},
+    door::{admission::Caller, envelope::RequestId},
     problem::{Code, Refusal},
     state::App,
 };
@@ -30,7 +30,7 @@ pub async fn deliver(
     device: DeliveringDevice,
     Place(site): Place<SiteId>,
     Extension(request_id): Extension<RequestId>,
-    Calling(caller): Calling,
+    caller: Option<Caller>,
     request: Request,
 ) -> Result<Answer<BatchAnswer>, Refusal> {
     device.delivers_for(site)?;
@@ -41,7 +41,7 @@ pub async fn deliver(
     within_limits(&batch)?;
     let items = batch.punches.len();
     let answer = delivery::take(&app, device.access(), &request_id, batch.punches).await?;
-    let next_batch_after_ms = app.admission.pace(caller, items);
+    let next_batch_after_ms = app.door.admission.pace(caller, items);
     Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
 }
 

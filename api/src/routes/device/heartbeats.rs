@@ -13,7 +13,7 @@ use punchtrail_protocol::{
 };
 
 use crate::{
-    ask::extract::Json, auth::DeliveringDevice, door::admission::Calling, problem::Refusal,
+    ask::extract::Json, auth::DeliveringDevice, door::admission::Caller, problem::Refusal,
     state::App,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 pub async fn take(
     State(app): State<App>,
     device: DeliveringDevice,
-    Calling(caller): Calling,
+    caller: Option<Caller>,
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Answer<HeartbeatAnswer>, Refusal> {
     checked(&heartbeat)?;
@@ -37,7 +37,7 @@ pub async fn take(
     let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
     let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
     let next_batch_after_ms =
-        app.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
+        app.door.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
     let commands = false;
     Ok(Answer(HeartbeatAnswer {
         server_time,

@@ -37,7 +37,7 @@ pub async fn put(
     announced(&parts.headers)?;
     let taking = take(&app, photo, body);
     let is_new =
-        tokio::time::timeout(app.patience.photo, taking).await.map_err(|_| too_slow())??;
+        tokio::time::timeout(app.door.timeouts.photo, taking).await.map_err(|_| too_slow())??;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 

@@ -1,0 +1,73 @@
+//! The classes of requests, and what each may use.
+
+use std::time::Duration;
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A person waits for it: reads and rulings, the search at a door, enrolment.
+    Interactive,
+    /// A device's report of itself.
+    Heartbeat,
+    /// A batch of what a device captured.
+    Delivery,
+    /// What a device catches up on: manifests and deltas.
+    Sync,
+    /// A photo.
+    Photo,
+}
+
+/// What a class may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Requests worked on at once.
+    pub at_once: usize,
+    /// A request that would wait longer than this, by estimate, is refused.
+    pub wait_max: Duration,
+    /// Requests that may wait for a permit, whatever the estimate.
+    pub waiting_max: usize,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Interactive, Self::Heartbeat, Self::Delivery, Self::Sync, Self::Photo];
+
+    /// Its name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Heartbeat => "heartbeat",
+            Self::Delivery => "delivery",
+            Self::Sync => "sync",
+            Self::Photo => "photo",
+        }
+    }
+
+    /// Its budget. Deliveries are enough that some are verified while others commit, and few enough to
+    /// leave readers their share of the cores.
+    pub fn budget(self) -> Budget {
+        let budget = |at_once, wait_s, waiting_max| Budget {
+            at_once,
+            wait_max: Duration::from_secs(wait_s),
+            waiting_max,
+        };
+        match self {
+            Self::Interactive => budget(16, 5, 512),
+            Self::Heartbeat => budget(4, 2, 512),
+            Self::Delivery => budget(8, 2, 256),
+            Self::Sync => budget(4, 2, 128),
+            Self::Photo => budget(16, 2, 64),
+        }
+    }
+
+    /// Whether its callers are told apart by their credentials, and so have slots.
+    pub(super) fn knows_callers(self) -> bool {
+        matches!(self, Self::Delivery | Self::Heartbeat | Self::Sync)
+    }
+
+    /// Whether the work begins with the head of a request, not when its body is there.
+    pub(super) fn works_on_bodies(self) -> bool {
+        self == Self::Photo
+    }
+}

@@ -1,0 +1,83 @@
+//! How many connections of a listener are served at once.
+//!
+//! A connection costs memory whether it asks for anything or not, so their number is limited. When the
+//! limit is near, every answer to a device closes its connection, and others get theirs fast. When it is
+//! reached, a few more connections overflow it: they are still read, so that people get their answers
+//! and devices a time to come back. What comes then waits in the kernel's queue, moments as long as
+//! answers close connections.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The limit is near when less than one part in so many is left.
+const NEAR_SHARE: usize = 4;
+
+/// A request on a connection that overflows the limit: only people are admitted on it, once.
+#[derive(Debug, Clone, Copy)]
+pub struct Overflow;
+
+/// The limit of a listener. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimit {
+    max: usize,
+    within: Arc<Semaphore>,
+    overflow: Arc<Semaphore>,
+}
+
+/// Counts as one connection until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// Whether it overflows the limit.
+    pub is_overflow: bool,
+}
+
+impl ConnectionLimit {
+    /// `max` connections, and `overflow` more for people and refusals.
+    pub fn new(max: usize, overflow: usize) -> Self {
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let [within, overflow] = [max, overflow].map(|most| Arc::new(Semaphore::new(most)));
+        Self { max, within, overflow }
+    }
+
+    /// Waits until one more may be served, within the limit if it can.
+    pub async fn acquire(&self) -> Counted {
+        let (within, overflow) = (Arc::clone(&self.within), Arc::clone(&self.overflow));
+        let (permit, is_overflow) = tokio::select! {
+            biased;
+            permit = within.acquire_owned() => (permit, false),
+            permit = overflow.acquire_owned() => (permit, true),
+        };
+        // Nobody closes these semaphores.
+        Counted { _permit: permit.ok(), is_overflow }
+    }
+
+    /// Whether answers should close their connections.
+    pub fn is_near(&self) -> bool {
+        self.within.available_permits() < self.max / NEAR_SHARE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_limit_comes_near_and_then_only_the_overflow_is_left() {
+        let limit = ConnectionLimit::new(8, 1);
+        let mut open = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(limit.is_near(), open.len() > 6);
+            open.push(limit.acquire().await);
+        }
+        assert!(open.iter().all(|connection| !connection.is_overflow));
+        let last = limit.acquire().await;
+        assert!(last.is_overflow);
+        assert!(limit.acquire().now_or_never().is_none());
+        drop(open.pop());
+        assert!(!limit.acquire().await.is_overflow);
+    }
+}
