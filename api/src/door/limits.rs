@@ -1,5 +1,5 @@
-//! Every limit of the HTTP server, in one place. What a device may send is limited by the protocol
-//! (`punchtrail_protocol::wire`); here stands what the server grants to whoever speaks to it.
+//! What the server grants to whoever comes. What a request may ask for is limited in `ask::limits`, what
+//! a device may send by the protocol (`punchtrail_protocol::wire`).
 
 use std::time::Duration;
 
@@ -52,25 +52,6 @@ pub const BODIES_KIB_MAX: usize = 192 << 10;
 pub const REFUSED_BYTES_MAX: usize = 16 << 20;
 /// And for how long.
 pub const REFUSED_MAX: Duration = Duration::from_secs(5);
-
-/// How long a read waits for its model to reach `Punchtrail-After`.
-pub const AFTER_MAX: Duration = Duration::from_secs(5);
-/// Rows of a page unless asked otherwise.
-pub const PAGE_DEFAULT: u32 = 100;
-/// The most rows of a page.
-pub const PAGE_MAX: u32 = 1_000;
-/// Rows of a manifest page unless asked otherwise.
-pub const MANIFEST_PAGE_DEFAULT: u32 = 500;
-/// Rows of a site's feed unless asked otherwise.
-pub const FEED_PAGE_DEFAULT: u32 = 200;
-/// Characters of a search.
-pub const SEARCH_CHARS_MAX: usize = 64;
-/// Events of one aggregate that are shown.
-pub const STREAM_EVENTS_MAX: usize = 1_000;
-/// Characters of a device's name.
-pub const DEVICE_NAME_CHARS_MAX: usize = 64;
-/// Characters of a note.
-pub const NOTE_CHARS_MAX: usize = 2_000;
 
 /// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the minute.
 /// At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4 million tries.
