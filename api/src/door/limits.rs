@@ -1,13 +1,13 @@
-//! What the server grants to whoever comes. What a request may ask for is limited in `ask::limits`, what
-//! a device may send by the protocol (`punchtrail_protocol::wire`).
+//! What the server grants to whoever comes. What a request may ask for is limited in `ask::limits`,
+//! what a device may send by the protocol (`punchtrail_protocol::wire`).
 
 use std::time::Duration;
 
-/// Connections served at once. A batch takes a fraction of a second, and near the limit answers close
-/// their connections, so that many more devices than this can be served.
+/// Connections served at once. A batch takes a fraction of a second, and near the limit answers
+/// close their connections, so that many more devices than this can be served.
 pub const CONNECTIONS_MAX: usize = 2_048;
-/// Connections beyond them that are still read: people are served on them, devices get a time to come
-/// back. One more waits in the kernel's queue.
+/// Connections beyond them that are still read: people are served on them, devices get a time to
+/// come back. One more waits in the kernel's queue.
 pub const CONNECTIONS_OVERFLOW_MAX: usize = 256;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,17 +44,18 @@ impl Default for Timeouts {
 
 /// How long any request may take from its head to its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(120);
-/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as busy
-/// before a byte of its body is read.
+/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as
+/// busy before a byte of its body is read.
 pub const BODIES_KIB_MAX: usize = 192 << 10;
-/// How much of a body that is refused is still read and thrown away, in bytes, so that the sender gets
-/// to read the refusal.
+/// How much of a body that is refused is still read and thrown away, in bytes, so that the sender
+/// gets to read the refusal.
 pub const REFUSED_BYTES_MAX: usize = 16 << 20;
 /// And for how long.
 pub const REFUSED_MAX: Duration = Duration::from_secs(5);
 
-/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the minute.
-/// At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4 million tries.
+/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the
+/// minute. At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4
+/// million tries.
 pub const FAILED_ENROLMENTS_PER_MINUTE_MAX: u32 = 600;
 
 /// After how many seconds a busy server asks to be tried again: at least, and at most.
