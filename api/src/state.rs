@@ -1,5 +1,5 @@
-//! What every handler works with. A node holds nothing that another node would need: only who is being
-//! served here just now.
+//! What every handler works with. A node holds nothing that another node would need: only who is
+//! being served here just now.
 
 use std::{
     collections::HashSet,
@@ -118,8 +118,8 @@ impl App {
         if !delivering.insert(device) {
             return Err(Refusal::new(
                 Code::OneAtATime,
-                "Another batch of this device is being taken. Nothing of this one was taken; send it \
-                 again after the answer to the other.",
+                "Another batch of this device is being taken. Nothing of this one was taken; send \
+                 it again after the answer to the other.",
             )
             .retried_after(1));
         }

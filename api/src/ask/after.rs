@@ -6,7 +6,7 @@ use punchtrail_protocol::Position;
 use tokio::time::Instant;
 
 use crate::{
-    door::limits::AFTER_MAX,
+    ask::limits::AFTER_MAX,
     problem::{Code, Refusal},
     state::App,
 };

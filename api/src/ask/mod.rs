@@ -3,4 +3,5 @@
 pub mod after;
 pub mod cursor;
 pub mod extract;
+pub mod limits;
 pub mod page;

@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    ask::{cursor, extract::page_limit},
-    door::limits::{PAGE_DEFAULT, PAGE_MAX},
+    ask::{
+        cursor,
+        extract::page_limit,
+        limits::{PAGE_DEFAULT, PAGE_MAX},
+    },
     problem::Refusal,
     state::App,
 };

@@ -1,10 +1,10 @@
 //! How many connections of a listener are served at once.
 //!
-//! A connection costs memory whether it asks for anything or not, so their number is limited. When the
-//! limit is near, every answer to a device closes its connection, and others get theirs fast. When it is
-//! reached, a few more connections overflow it: they are still read, so that people get their answers
-//! and devices a time to come back. What comes then waits in the kernel's queue, moments as long as
-//! answers close connections.
+//! A connection costs memory whether it asks for anything or not, so their number is limited. When
+//! the limit is near, every answer to a device closes its connection, and others get theirs fast.
+//! When it is reached, a few more connections overflow it: they are still read, so that people get
+//! their answers and devices a time to come back. What comes then waits in the kernel's queue,
+//! moments as long as answers close connections.
 
 use std::sync::Arc;
 

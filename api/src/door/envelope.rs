@@ -1,4 +1,5 @@
-//! What surrounds every request: an id, a deadline, a net for panics, and the headers of every answer.
+//! What surrounds every request: an id, a deadline, a net for panics, and the headers of every
+//! answer.
 //!
 //! The id is made here and never taken from outside: it goes into the log and into the metadata of
 //! events, where nobody's text belongs.
@@ -90,7 +91,8 @@ async fn bounded(request: Request, next: Next, deadline: Duration) -> Response {
     match AssertUnwindSafe(answering).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Refusal::busy(
-            "The request took too long here. What it asked may still happen; sending it again is safe.",
+            "The request took too long here. What it asked may still happen; sending it again is \
+             safe.",
         )
         .into_response(),
         Err(_) => {

@@ -1,6 +1,6 @@
-//! A connection that ends when nothing happens on it: no byte either way for a while, or no request's
-//! first bytes at all. HTTP/1 has time-outs of its own for a head; this also ends what HTTP/2 leaves
-//! open, a body that stops coming, and a reader that stops reading.
+//! A connection that ends when nothing happens on it: no byte either way for a while, or no
+//! request's first bytes at all. HTTP/1 has time-outs of its own for a head; this also ends what
+//! HTTP/2 leaves open, a body that stops coming, and a reader that stops reading.
 
 use std::{
     io,

@@ -1,9 +1,9 @@
 //! What a refused request still has to say.
 //!
-//! A request may be refused before its body is read. On HTTP/1 the connection then ends, and a sender
-//! who is cut off in the middle of its body may never read why. So the answer goes out at once, and the
-//! rest is read for a while and thrown away: a little work, and a device learns that its token is no
-//! longer good instead of seeing a broken connection for ever.
+//! A request may be refused before its body is read. On HTTP/1 the connection then ends, and a
+//! sender who is cut off in the middle of its body may never read why. So the answer goes out at
+//! once, and the rest is read for a while and thrown away: a little work, and a device learns that
+//! its token is no longer good instead of seeing a broken connection for ever.
 
 use std::{
     pin::Pin,
@@ -42,8 +42,8 @@ impl Leftover {
         (Request::from_parts(parts, shared), Self(Some(body)))
     }
 
-    /// Reads the rest and throws it away, bounded in bytes and time, while the answer goes out. Whether
-    /// there is a rest; then the connection should end with the answer.
+    /// Reads the rest and throws it away, bounded in bytes and time, while the answer goes out.
+    /// Whether there is a rest; then the connection should end with the answer.
     pub fn discard(self) -> bool {
         let Some(body) = self.0 else { return false };
         let mut body = std::mem::take(&mut *body.lock().unwrap_or_else(PoisonError::into_inner));

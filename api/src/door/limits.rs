@@ -1,13 +1,13 @@
-//! Every limit of the HTTP server, in one place. What a device may send is limited by the protocol
-//! (`punchtrail_protocol::wire`); here stands what the server grants to whoever speaks to it.
+//! What the server grants to whoever comes. What a request may ask for is limited in `ask::limits`,
+//! what a device may send by the protocol (`punchtrail_protocol::wire`).
 
 use std::time::Duration;
 
-/// Connections served at once. A batch takes a fraction of a second, and near the limit answers close
-/// their connections, so that many more devices than this can be served.
+/// Connections served at once. A batch takes a fraction of a second, and near the limit answers
+/// close their connections, so that many more devices than this can be served.
 pub const CONNECTIONS_MAX: usize = 2_048;
-/// Connections beyond them that are still read: people are served on them, devices get a time to come
-/// back. One more waits in the kernel's queue.
+/// Connections beyond them that are still read: people are served on them, devices get a time to
+/// come back. One more waits in the kernel's queue.
 pub const CONNECTIONS_OVERFLOW_MAX: usize = 256;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,36 +44,18 @@ impl Default for Timeouts {
 
 /// How long any request may take from its head to its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(120);
-/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as busy
-/// before a byte of its body is read.
+/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as
+/// busy before a byte of its body is read.
 pub const BODIES_KIB_MAX: usize = 192 << 10;
-/// How much of a body that is refused is still read and thrown away, in bytes, so that the sender gets
-/// to read the refusal.
+/// How much of a body that is refused is still read and thrown away, in bytes, so that the sender
+/// gets to read the refusal.
 pub const REFUSED_BYTES_MAX: usize = 16 << 20;
 /// And for how long.
 pub const REFUSED_MAX: Duration = Duration::from_secs(5);
 
-/// How long a read waits for its model to reach `Punchtrail-After`.
-pub const AFTER_MAX: Duration = Duration::from_secs(5);
-/// Rows of a page unless asked otherwise.
-pub const PAGE_DEFAULT: u32 = 100;
-/// The most rows of a page.
-pub const PAGE_MAX: u32 = 1_000;
-/// Rows of a manifest page unless asked otherwise.
-pub const MANIFEST_PAGE_DEFAULT: u32 = 500;
-/// Rows of a site's feed unless asked otherwise.
-pub const FEED_PAGE_DEFAULT: u32 = 200;
-/// Characters of a search.
-pub const SEARCH_CHARS_MAX: usize = 64;
-/// Events of one aggregate that are shown.
-pub const STREAM_EVENTS_MAX: usize = 1_000;
-/// Characters of a device's name.
-pub const DEVICE_NAME_CHARS_MAX: usize = 64;
-/// Characters of a note.
-pub const NOTE_CHARS_MAX: usize = 2_000;
-
-/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the minute.
-/// At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4 million tries.
+/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the
+/// minute. At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4
+/// million tries.
 pub const FAILED_ENROLMENTS_PER_MINUTE_MAX: u32 = 600;
 
 /// After how many seconds a busy server asks to be tried again: at least, and at most.

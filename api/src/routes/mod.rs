@@ -9,7 +9,7 @@ use punchtrail_protocol::Position;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{door::limits::NOTE_CHARS_MAX, problem::Refusal};
+use crate::{ask::limits::NOTE_CHARS_MAX, problem::Refusal};
 
 /// Answer to a write: give `position` to a read as `Punchtrail-After` to read what was written.
 #[derive(Debug, Serialize, ToSchema)]

@@ -14,23 +14,24 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::Feed;
 
-/// For how long after a delivery more of them are to be expected, in milliseconds: longer than a disk
-/// that is written full by them makes them pause.
+/// For how long after a delivery more of them are to be expected, in milliseconds: longer than a
+/// disk that is written full by them makes them pause.
 const DELIVERING_MS: u64 = 500;
-/// While deliveries come, a follower rests so many times as long as it worked. Much more would be dearer:
-/// what is judged late costs every read model of punches a second write.
+/// While deliveries come, a follower rests so many times as long as it worked. Much more would be
+/// dearer: what is judged late costs every read model of punches a second write.
 const REST_FACTOR: u32 = 3;
 /// But never longer than this, in milliseconds: what was delivered is to be judged and shown soon.
 const REST_MS_MAX: u64 = 1_000;
-/// The same while devices that were turned away are to come back: there isn't enough for all, and they
-/// come first.
+/// The same while devices that were turned away are to come back: there isn't enough for all, and
+/// they come first.
 const PRESSED_REST_FACTOR: u32 = 19;
-/// And the longest rest then, in milliseconds: a follower does something now and then, however long a
-/// storm goes on.
+/// And the longest rest then, in milliseconds: a follower does something now and then, however long
+/// a storm goes on.
 const PRESSED_REST_MS_MAX: u64 = 30_000;
 
-/// When this node last committed a device's delivery, and when it committed a judgement of some. While
-/// deliveries come, followers yield to them: devices wait for answers, and what is in the ledger is safe.
+/// When this node last committed a device's delivery, and when it committed a judgement of some.
+/// While deliveries come, followers yield to them: devices wait for answers, and what is in the
+/// ledger is safe.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     opened: Instant,
@@ -62,7 +63,8 @@ impl Deliveries {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// For how long deliveries are still to be expected, if no other comes; none when they have ceased.
+    /// For how long deliveries are still to be expected, if no other comes; none when they have
+    /// ceased.
     fn expected_for(&self) -> Option<Duration> {
         match self.last_ms.load(Ordering::Relaxed) {
             0 => None,
@@ -74,8 +76,8 @@ impl Deliveries {
     }
 }
 
-/// Devices that were turned away and are to come back: until they have, followers leave them what they
-/// can. Cheap to clone.
+/// Devices that were turned away and are to come back: until they have, followers leave them what
+/// they can. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Returning(Arc<Deliveries>);
 
@@ -92,14 +94,15 @@ impl Returning {
 }
 
 impl Feed {
-    /// Whether deliveries press: devices deliver, and more of them were turned away and are to come back.
+    /// Whether deliveries press: devices deliver, and more of them were turned away and are to come
+    /// back.
     pub fn is_pressed(&self) -> bool {
         self.deliveries.expected_for().is_some()
             && self.deliveries.due_ms.load(Ordering::Relaxed) > self.deliveries.now_ms()
     }
 
-    /// Rests, as a follower that worked for so long is to before it goes on: not at all, unless devices
-    /// are delivering. A follower whose reader waits need not.
+    /// Rests, as a follower that worked for so long is to before it goes on: not at all, unless
+    /// devices are delivering. A follower whose reader waits need not.
     pub async fn rest(&self, worked: Duration) {
         let (factor, ms_max) = match self.is_pressed() {
             true => (PRESSED_REST_FACTOR, PRESSED_REST_MS_MAX),
@@ -117,8 +120,8 @@ impl Feed {
         }
     }
 
-    /// Waits until this node commits the next judgement of what devices delivered: the moment at which
-    /// the fewest captures of the ledger are without theirs.
+    /// Waits until this node commits the next judgement of what devices delivered: the moment at
+    /// which the fewest captures of the ledger are without theirs.
     pub async fn judged(&self) {
         self.deliveries.judged.notified().await;
     }

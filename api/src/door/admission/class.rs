@@ -44,8 +44,8 @@ impl Class {
         }
     }
 
-    /// Its budget. Deliveries are enough that some are verified while others commit, and few enough to
-    /// leave readers their share of the cores.
+    /// Its budget. Deliveries are enough that some are verified while others commit, and few enough
+    /// to leave readers their share of the cores.
     pub fn budget(self) -> Budget {
         let budget = |at_once, wait_s, waiting_max| Budget {
             at_once,

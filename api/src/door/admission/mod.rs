@@ -1,23 +1,23 @@
-//! Admission before work: every request is of a class, and every class has a budget of its own, so that
-//! ten thousand devices that come back at once keep nobody from reading an explanation.
+//! Admission before work: every request is of a class, and every class has a budget of its own, so
+//! that ten thousand devices that come back at once keep nobody from reading an explanation.
 //!
 //! # Words
 //! - **class**: what a request is about. Each has a **budget**, a queue and a schedule of its own.
-//! - **admitted**: let in when its head has come, before its body is read; else **refused**, with a time
-//!   to come back.
+//! - **admitted**: let in when its head has come, before its body is read; else **refused**, with a
+//!   time to come back.
 //! - **permit**: the right to be worked on. A class has so many at once.
 //! - **queue**: the admitted requests of a class that wait for a permit.
 //! - **caller**: who sends a request, known by a hash of its credentials alone.
-//! - **schedule**: when the callers of a class may come back; a **slot** is the time of one of them.
+//! - **schedule**: when the callers of a class may come back; a **slot** is one caller's time.
 //! - **on time**, **early**, **unscheduled**: how a caller arrives, held against its slot.
 //! - **overflow**: connections over the limit, on which devices are only told when to come back.
 //!
 //! # How a request goes
 //! It is refused when it would wait too long behind those already admitted ([`Budget::wait_max`],
-//! estimated from how long the last permits were held). It asks for its permit once its body is there,
-//! so that a slow connection keeps nobody waiting. What is refused gets a slot: far enough that all who
-//! have one can be served, and so spread by the size of the fleet. Devices that were served get the time
-//! of their next batch with the answer while others wait ([`Admission::pace`]).
+//! estimated from how long the last permits were held). It asks for its permit once its body is
+//! there, so that a slow connection keeps nobody waiting. What is refused gets a slot: far enough
+//! that all who have one can be served, and so spread by the size of the fleet. Devices that were
+//! served get the time of their next batch with the answer while others wait ([`Admission::pace`]).
 //!
 //! Early callers are admitted only as far as nobody else is kept waiting by it.
 
@@ -60,14 +60,14 @@ use crate::{
 const WAIT_FACTOR: u32 = 4;
 /// As many early callers may wait as one permit in so many.
 const EARLY_WAITING_SHARE: usize = 4;
-/// An unscheduled caller is admitted while the wait is no longer than one part in so many of what it may
-/// be: the rest is for those who have a slot, or they would be turned away a second time.
+/// An unscheduled caller is admitted while the wait is no longer than one part in so many of what
+/// it may be: the rest is for those who have a slot, or they would be turned away a second time.
 const UNSCHEDULED_SHARE: u32 = 4;
-/// A device that has more gets no slot sooner, in seconds: it drains a backlog by slices of a quarter of
-/// a minute, and may have no leave by its policy to send another yet.
+/// A device that has more gets no slot sooner, in seconds: it drains a backlog by slices of a
+/// quarter of a minute, and may have no leave by its policy to send another yet.
 const SLICE_S: usize = 15;
-/// The pause before the next batch of a device that has no more to deliver, as far as it said, while
-/// others wait, in milliseconds.
+/// The pause before the next batch of a device that has no more to deliver, as far as it said,
+/// while others wait, in milliseconds.
 const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
 
 /// Why a request was refused.
@@ -132,8 +132,9 @@ impl Admission {
         Self(None)
     }
 
-    /// A device says that it has `backlog` items to deliver, and would begin `after` that by itself: how
-    /// long it should wait instead, in milliseconds, when more come back then than can be served; else 0.
+    /// A device says that it has `backlog` items to deliver, and would begin `after` that by
+    /// itself: how long it should wait instead, in milliseconds, when more come back then than can
+    /// be served; else 0.
     pub fn announce(&self, caller: Option<Caller>, backlog: u64, after: Duration) -> u64 {
         let (Some(limiters), Some(caller)) = (&self.0, caller) else { return 0 };
         let (limiter, now) = (limiters.of(Class::Delivery), Instant::now());
@@ -142,9 +143,10 @@ impl Admission {
         wait.map_or(0, |wait| limiters.told(wait))
     }
 
-    /// A pause for a device that delivered `items`, before its next batch, in milliseconds: none unless
-    /// others wait. One that has more, as far as it said, gets a slot like those who are turned away;
-    /// the others a few seconds, for what they may capture. A device that doesn't keep it is early.
+    /// A pause for a device that delivered `items`, before its next batch, in milliseconds: none
+    /// unless others wait. One that has more, as far as it said, gets a slot like those who are
+    /// turned away; the others a few seconds, for what they may capture. A device that doesn't keep
+    /// it is early.
     pub fn pace(&self, caller: Option<Caller>, items: usize) -> u64 {
         let Some(limiters) = &self.0 else { return 0 };
         let (limiter, now) = (limiters.of(Class::Delivery), Instant::now());
@@ -313,8 +315,8 @@ impl Admitted {
     }
 }
 
-/// Admits a request and has it served, or refuses it. When the limit on connections is near, a device's
-/// ends with its answer; people keep theirs.
+/// Admits a request and has it served, or refuses it. When the limit on connections is near, a
+/// device's ends with its answer; people keep theirs.
 pub async fn admit(
     State((door, class)): State<(Door, Class)>,
     request: Request,

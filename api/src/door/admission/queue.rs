@@ -1,6 +1,6 @@
-//! The queue of a class: so many requests hold a permit at once, the others wait for one in order. Who
-//! came early waits behind the others; every fourth permit is kept for them, so that nobody waits for
-//! ever.
+//! The queue of a class: so many requests hold a permit at once, the others wait for one in order.
+//! Who came early waits behind the others; every fourth permit is kept for them, so that nobody
+//! waits for ever.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// One permit in so many goes to who came early, if one waits.
 const EARLY_PERMIT: u32 = 4;
-/// The weight of the newest in the average time that a permit is held, by which a wait is estimated.
+/// The weight of the newest in the average time a permit is held, by which a wait is estimated.
 const NEWEST_WEIGHT: f64 = 1.0 / 64.0;
 /// The same for the average by which slots are given: they are far ahead, and what is quick or slow
 /// for a second now says little of then.
@@ -116,7 +116,7 @@ impl Queue {
     }
 }
 
-/// The permit of a request, from its admission on; what was held goes to the next when it is dropped.
+/// The permit of a request, from its admission on. Dropped, it goes to the next if it was held.
 #[derive(Debug)]
 pub struct Permit {
     queue: Arc<Queue>,

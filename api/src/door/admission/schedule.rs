@@ -1,14 +1,15 @@
 //! The schedule of a class: when those who were turned away may come back.
 //!
-//! A fixed `Retry-After`, or one drawn from a fixed range, brings a fleet back as the herd it came as:
-//! ten thousand devices told "1 to 5 seconds" are two thousand a second, whatever the server can do.
-//! Here each gets a slot within the shortest time from now in which all who were given one before can
-//! be served, too. So the time to come back grows with the fleet, and shrinks as it drains.
+//! A fixed `Retry-After`, or one drawn from a fixed range, brings a fleet back as the herd it came
+//! as: ten thousand devices told "1 to 5 seconds" are two thousand a second, whatever the server
+//! can do. Here each gets a slot within the shortest time from now in which all who were given one
+//! before can be served, too. So the time to come back grows with the fleet, and shrinks as it
+//! drains.
 //!
-//! A device that says in a heartbeat what it has to deliver gets a slot: at the moment it would choose
-//! itself if there is room, else later, so that it needn't come to be turned away. One that isn't done
-//! gets its next slot with its answer. Who comes early goes behind the others, and who does so again,
-//! having been told, loses the slot: others may have it.
+//! A device that says in a heartbeat what it has to deliver gets a slot: at the moment it would
+//! choose itself if there is room, else later, so that it needn't come to be turned away. One that
+//! isn't done gets its next slot with its answer. Who comes early goes behind the others, and who
+//! does so again, having been told, loses the slot: others may have it.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use std::{
 
 /// How far ahead slots are given, in seconds.
 const AHEAD_S: usize = 600;
-/// Coming early so often loses a slot: once may be a client that doesn't know of it, which is told so.
+/// Coming early so often loses a slot: once may be a client that doesn't know of it, and is told.
 const EARLY_MAX: u32 = 2;
 /// The weight of the newest arrival in the share of those that are early.
 const ARRIVAL_WEIGHT: f64 = 1.0 / 256.0;
@@ -165,8 +166,8 @@ impl Schedule {
         has_more
     }
 
-    /// A caller says that it has `backlog` items to deliver, and would come `after` that by itself: how
-    /// long until it should if that is later.
+    /// A caller says that it has `backlog` items to deliver, and would come `after` that by itself:
+    /// how long until it should if that is later.
     pub fn announce(
         &mut self,
         caller: Caller,
@@ -197,8 +198,8 @@ impl Schedule {
         None
     }
 
-    /// Gives a slot, when `per_second` can be served: how long until then, `from_s` seconds at least,
-    /// and never less than one. `roll`, from 0 to 1, chooses the moment.
+    /// Gives a slot, when `per_second` can be served: how long until then, `from_s` seconds at
+    /// least, and never less than one. `roll`, from 0 to 1, chooses the moment.
     pub fn give(
         &mut self,
         caller: Option<Caller>,
@@ -273,8 +274,8 @@ impl Schedule {
         }
     }
 
-    /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more, or
-    /// will probably.
+    /// How many seconds ahead the first is, of those from `from_s` on, that has room for one more,
+    /// or will probably.
     fn first_with_room(
         &self,
         caller: Option<Caller>,

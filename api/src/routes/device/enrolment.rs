@@ -9,8 +9,7 @@ use punchtrail_protocol::{
 };
 
 use crate::{
-    ask::extract::Json,
-    door::limits::DEVICE_NAME_CHARS_MAX,
+    ask::{extract::Json, limits::DEVICE_NAME_CHARS_MAX},
     problem::{Code, Refusal},
     state::App,
 };

@@ -20,9 +20,9 @@ use crate::{
         after::After,
         cursor,
         extract::{Params, Place, page_limit},
+        limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
     },
     auth::ReadingDevice,
-    door::limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
     problem::Refusal,
     state::App,
 };

@@ -18,9 +18,9 @@ use crate::{
         after::After,
         cursor,
         extract::{Params, Place, page_limit},
+        limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
     },
     auth::ReadingDevice,
-    door::limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
     problem::{Code, Refusal},
     state::App,
 };

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    ask::extract::{Params, page_limit},
+    ask::{
+        extract::{Params, page_limit},
+        limits::{PAGE_DEFAULT, PAGE_MAX},
+    },
     auth::Operator,
-    door::limits::{PAGE_DEFAULT, PAGE_MAX},
     health::FollowerState,
     problem::Refusal,
     state::App,

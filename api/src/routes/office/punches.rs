@@ -25,10 +25,10 @@ use crate::{
     ask::{
         after::After,
         extract::{Json, Params, Place, page_limit},
+        limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
         page::{Page, PageQuery},
     },
     auth::Operator,
-    door::limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
     problem::Refusal,
     state::App,
 };

@@ -21,10 +21,10 @@ use crate::{
     ask::{
         after::After,
         extract::{Params, page_limit},
+        limits::{PAGE_DEFAULT, PAGE_MAX},
         page::{Page, PageQuery},
     },
     auth::Operator,
-    door::limits::{PAGE_DEFAULT, PAGE_MAX},
     problem::Refusal,
     state::App,
 };

@@ -1,0 +1,22 @@
+//! What a request may ask for, and say. What is granted to whoever comes stands in `door::limits`.
+
+use std::time::Duration;
+
+/// How long a read waits for its model to reach `Punchtrail-After`.
+pub const AFTER_MAX: Duration = Duration::from_secs(5);
+/// Rows of a page unless asked otherwise.
+pub const PAGE_DEFAULT: u32 = 100;
+/// The most rows of a page.
+pub const PAGE_MAX: u32 = 1_000;
+/// Rows of a manifest page unless asked otherwise.
+pub const MANIFEST_PAGE_DEFAULT: u32 = 500;
+/// Rows of a site's feed unless asked otherwise.
+pub const FEED_PAGE_DEFAULT: u32 = 200;
+/// Characters of a search.
+pub const SEARCH_CHARS_MAX: usize = 64;
+/// Events of one aggregate that are shown.
+pub const STREAM_EVENTS_MAX: usize = 1_000;
+/// Characters of a device's name.
+pub const DEVICE_NAME_CHARS_MAX: usize = 64;
+/// Characters of a note.
+pub const NOTE_CHARS_MAX: usize = 2_000;
