@@ -1,36 +1,61 @@
-//! Whether everything that should run runs: what readiness, metrics and `/v1/ledger` tell.
+//! Whether everything that should run runs: what readiness, metrics and `/v1/ledger` tell. A list over
+//! what was started, and nothing by name: whatever is started among the followers or the tasks is here.
 
-use std::sync::Arc;
-
-use punchtrail_infra::{adjudicator, audit::checkpoint, ledger::Ledger};
-use punchtrail_projections::engine::runner::Projections;
+use punchtrail_infra::{
+    follower::{FollowerState, FollowerStatus, Followers},
+    ledger::Ledger,
+    supervision::{Supervisor, TaskStatus},
+};
 use punchtrail_protocol::Position;
 use serde::Serialize;
-use tokio::sync::watch;
 use utoipa::ToSchema;
 
-/// The followers of this node, as they tell of themselves.
+/// What runs on this node, as it tells of itself.
 #[derive(Debug)]
 pub struct Health {
-    /// The read models.
-    pub projections: Arc<Projections>,
-    /// The adjudicator.
-    pub adjudicator: watch::Receiver<adjudicator::Progress>,
-    /// The checkpoints.
-    pub checkpoints: watch::Receiver<checkpoint::Progress>,
+    followers: Followers,
+    supervisor: Supervisor,
 }
 
-/// Where a follower of the ledger stands.
+/// Where a follower of the ledger stands: the adjudicator, the checkpoints, each read model.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct FollowerState {
+pub struct Follower {
     /// Which.
-    pub name: String,
-    /// How far it has taken the ledger; none when it stopped and doesn't say.
+    pub name: &'static str,
+    /// How far it has taken the ledger; none until that is known.
     pub position: Option<Position>,
-    /// What it is doing.
-    pub state: String,
-    /// Why it stopped or retries.
+    /// `following`, `standby` (another node has it), `retrying`, `rebuilding`, `newer` (another version
+    /// of the program takes care of it), `refused` or `stopped`; the last two need a person.
+    pub state: &'static str,
+    /// Why it stopped, refuses or retries.
     pub error: Option<String>,
+}
+
+impl From<FollowerStatus> for Follower {
+    fn from(status: FollowerStatus) -> Self {
+        let FollowerStatus { name, position, state, error } = status;
+        Self { name, position, state: state.as_str(), error }
+    }
+}
+
+/// A task that lives as long as the server.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Task {
+    /// Which.
+    pub name: &'static str,
+    /// Whether it runs; not between its death and its next start.
+    pub runs: bool,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Why it last died.
+    pub error: Option<String>,
+}
+
+impl From<TaskStatus> for Task {
+    fn from(status: TaskStatus) -> Self {
+        let TaskStatus { name, runs, restarts, error } = status;
+        Self { name, runs, restarts, error }
+    }
 }
 
 /// Whether this node is ready to serve.
@@ -42,80 +67,56 @@ pub struct Readiness {
     pub ledger: Option<Position>,
     /// The version of the schema, as migrated.
     pub schema: Option<i64>,
-    /// The adjudicator. While it has stopped, punches are taken and count provisionally.
-    pub adjudicator: FollowerState,
-    /// The read models.
-    pub projections: Vec<FollowerState>,
-    /// The checkpoints. A refusal doesn't make the node unready: punches are taken all the same, and
+    /// What follows the ledger. One that has stopped makes the node unready; one that refuses (the
+    /// checkpoints, when the database is behind them) doesn't: punches are taken all the same, and
     /// somebody has to look.
-    pub checkpoints: FollowerState,
+    pub followers: Vec<Follower>,
+    /// What runs beside. One that died makes the node unready until it runs again.
+    pub tasks: Vec<Task>,
 }
 
 impl Health {
-    /// The adjudicator's state.
-    pub fn adjudicator(&self) -> FollowerState {
-        let (position, state, error) = match &*self.adjudicator.borrow() {
-            adjudicator::Progress::At(position) => (Some(*position), "following", None),
-            adjudicator::Progress::Stopped(why) => (None, "stopped", Some(why.clone())),
-        };
-        FollowerState { name: "adjudicator".to_owned(), position, state: state.to_owned(), error }
+    /// Of these followers, and of all that is supervised.
+    pub fn new(followers: Followers, supervisor: Supervisor) -> Self {
+        Self { followers, supervisor }
     }
 
-    /// The checkpoints' state.
-    pub fn checkpoints(&self) -> FollowerState {
-        let (position, state, error) = match &*self.checkpoints.borrow() {
-            checkpoint::Progress::At(position) => (Some(*position), "following", None),
-            checkpoint::Progress::Refused(why) => (None, "refused", Some(why.clone())),
-        };
-        FollowerState { name: "checkpoints".to_owned(), position, state: state.to_owned(), error }
-    }
-
-    /// The read models' states.
-    pub fn projections(&self) -> Vec<FollowerState> {
-        let state =
-            |status: punchtrail_projections::engine::runner::ProjectionStatus| FollowerState {
-                name: status.name.to_owned(),
-                position: Some(status.position),
-                state: status.state.as_str().to_owned(),
-                error: status.error,
-            };
-        self.projections.status().into_iter().map(state).collect()
+    /// Where each follower stands.
+    pub fn followers(&self) -> Vec<Follower> {
+        self.followers.status().into_iter().map(Follower::from).collect()
     }
 
     /// Everything together.
     pub async fn readiness(&self, ledger: &Ledger, schema: Option<i64>) -> Readiness {
         let head = ledger.head().await.ok();
-        let adjudicator = self.adjudicator();
-        let models_ready = self.projections.status().iter().all(|status| status.state.is_ready());
+        let (followers, tasks) = (self.followers.status(), self.supervisor.status());
         Readiness {
             ready: head.is_some()
                 && schema.is_some()
-                && adjudicator.error.is_none()
-                && models_ready,
+                && followers.iter().all(|follower| follower.state.is_ready())
+                && tasks.iter().all(|task| task.runs),
             ledger: head,
             schema,
-            adjudicator,
-            projections: self.projections(),
-            checkpoints: self.checkpoints(),
+            followers: followers.into_iter().map(Follower::from).collect(),
+            tasks: tasks.into_iter().map(Task::from).collect(),
         }
     }
 
-    /// Puts where everybody stands into the metrics.
+    /// Puts what is known only when it is asked for into the metrics.
     pub fn measure(&self, head: Position) {
-        let gauge = |name: String, position: Position| {
-            metrics::gauge!("punchtrail_follower_lag_events", "follower" => name)
-                .set((head.0.saturating_sub(position.0)) as f64);
-        };
         metrics::gauge!("punchtrail_ledger_position").set(head.0 as f64);
-        let followers =
-            self.projections().into_iter().chain([self.adjudicator(), self.checkpoints()]);
-        for follower in followers {
-            let stopped = matches!(follower.state.as_str(), "stopped" | "refused");
-            metrics::gauge!("punchtrail_follower_stopped", "follower" => follower.name.clone())
-                .set(f64::from(u8::from(stopped)));
-            if let Some(position) = follower.position {
-                gauge(follower.name, position);
+        for FollowerStatus { name, position, state, .. } in self.followers.status() {
+            let here = f64::from(u8::from(state != FollowerState::Standby));
+            metrics::gauge!("punchtrail_follower_here", "follower" => name).set(here);
+            if let Some(position) = position {
+                let lag = head.0.saturating_sub(position.0);
+                metrics::gauge!("punchtrail_follower_lag_events", "follower" => name)
+                    .set(lag as f64);
             }
+        }
+        for TaskStatus { name, runs, .. } in self.supervisor.status() {
+            let up = f64::from(u8::from(runs));
+            metrics::gauge!("punchtrail_task_up", "task" => name).set(up);
         }
     }
 }

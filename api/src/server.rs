@@ -12,11 +12,17 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment, adjudicator, audit::checkpoint, ledger::Ledger,
-    photos::PhotoFolder, postgres::Pools,
+    access::deployment::Deployment,
+    adjudicator,
+    audit::checkpoint,
+    follower::{Followers, Node},
+    ledger::Ledger,
+    photos::PhotoFolder,
+    postgres::Pools,
+    supervision::{Supervised, Supervisor},
 };
 use punchtrail_projections::engine::{ProjectionError, Projections};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -53,6 +59,8 @@ pub struct ServeOptions {
     pub budget: Option<fn(Class) -> Budget>,
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// What watches over the tasks of this node.
+    pub supervisor: Supervisor,
 }
 
 impl ServeOptions {
@@ -66,6 +74,7 @@ impl ServeOptions {
             connections_max: CONNECTIONS_MAX,
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
+            supervisor: Supervisor::default(),
         }
     }
 }
@@ -89,6 +98,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing can be written into the data directory.
+    #[error("the data directory can't be written to: {0}")]
+    Node(io::Error),
     /// The folder of checkpoints can't be used.
     #[error("the checkpoint folder can't be used: {0}")]
     Checkpoints(String),
@@ -107,21 +119,13 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     followers: Followers,
+    upkeep: Supervised,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// What follows the ledger on this node.
-struct Followers {
-    stop: CancellationToken,
-    adjudicator: adjudicator::Running,
-    checkpoints: checkpoint::Running,
-    projections: Arc<Projections>,
-    upkeep: JoinHandle<()>,
 }
 
 impl Server {
@@ -142,19 +146,20 @@ impl Server {
         let deployment = Deployment::open(&options.pools.writer).await?;
         let photos = open_photos(&options.data_dir).await?;
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
-        let ledger = Ledger::open_for(&options.pools).await?;
-        let followers = match follow(&ledger, &options.pools, checkpoints).await {
-            Ok(followers) => followers,
-            Err(error) => {
-                ledger.close().await;
-                return Err(error);
-            }
-        };
-        let health = Health {
-            projections: Arc::clone(&followers.projections),
-            adjudicator: followers.adjudicator.progress.clone(),
-            checkpoints: followers.checkpoints.progress.clone(),
-        };
+        let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
+        let supervisor = options.supervisor;
+        let ledger = Ledger::open_for(&options.pools, supervisor.clone()).await?;
+        let (followers, projections) =
+            match follow(&ledger, &options.pools, node, checkpoints).await {
+                Ok(following) => following,
+                Err(error) => {
+                    ledger.close().await;
+                    return Err(error);
+                }
+            };
+        let (stop, until) = (followers.stopping(), followers.stopping());
+        let upkeep = supervisor.spawn("metrics_upkeep", stop, move || keep_up(until.clone()));
+        let health = Health::new(followers.clone(), supervisor);
         let door = Door {
             timeouts: options.timeouts,
             admission: match options.budget {
@@ -163,8 +168,9 @@ impl Server {
             },
             connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
         };
-        let app = App::new(ledger, options.pools, deployment, Arc::new(photos), health, door);
-        Ok(Self { listener, metrics_listener, address, app, followers })
+        let photos = Arc::new(photos);
+        let app = App::new(ledger, options.pools, deployment, photos, projections, health, door);
+        Ok(Self { listener, metrics_listener, address, app, followers, upkeep })
     }
 
     /// Where it serves metrics without a key, if anywhere.
@@ -186,19 +192,23 @@ impl Server {
     /// settled. The pools stay open; they belong to the caller.
     pub async fn run(self, cancel: CancellationToken) {
         let metrics = self.metrics_listener.map(|listener| {
-            let (app, cancel) = (self.app.clone(), cancel.clone());
+            let (app, listener, until) = (self.app.clone(), Arc::new(listener), cancel.clone());
             let few = ConnectionLimit::new(METRICS_CONNECTIONS_MAX, 0);
-            let routes = metrics_router(app.clone());
-            tokio::spawn(connections::serve(listener, routes, few, app.door.timeouts, cancel))
+            self.app.ledger.supervisor().spawn("metrics_listener", cancel.clone(), move || {
+                let (routes, timeouts) = (metrics_router(app.clone()), app.door.timeouts);
+                let (listener, few, until) = (Arc::clone(&listener), few.clone(), until.clone());
+                connections::serve(listener, routes, few, timeouts, until)
+            })
         });
         let routes = router(self.app.clone());
         let Door { timeouts, connections: limit, .. } = self.app.door.clone();
-        connections::serve(self.listener, routes, limit, timeouts, cancel).await;
+        connections::serve(Arc::new(self.listener), routes, limit, timeouts, cancel).await;
         if let Some(metrics) = metrics {
-            drop(metrics.await);
+            metrics.settled().await;
         }
         let settling = async {
-            self.followers.settle().await;
+            self.followers.stop().await;
+            self.upkeep.settled().await;
             self.app.ledger.close().await;
         };
         if timeout(SETTLE_MAX, settling).await.is_err() {
@@ -228,30 +238,24 @@ fn open_checkpoints(
         .map_err(|error| ServeError::Checkpoints(error.to_string()))
 }
 
+/// Starts everything that follows the ledger on this node.
 async fn follow(
     ledger: &Ledger,
     pools: &Pools,
+    node: Node,
     checkpoints: Arc<checkpoint::Folder>,
-) -> Result<Followers, ServeError> {
-    let stop = CancellationToken::new();
-    let projections =
-        Projections::start(pools.follower.clone(), ledger.feed(), stop.clone()).await?;
-    Ok(Followers {
-        adjudicator: adjudicator::spawn(ledger.clone(), stop.clone()),
-        checkpoints: checkpoint::spawn(ledger.clone(), checkpoints, stop.clone()),
-        projections: Arc::new(projections),
-        upkeep: tokio::spawn(keep_up(stop.clone())),
-        stop,
-    })
-}
-
-impl Followers {
-    async fn settle(self) {
-        self.stop.cancel();
-        self.adjudicator.settled().await;
-        self.projections.stop().await;
-        self.checkpoints.settled().await;
-        drop(self.upkeep.await);
+) -> Result<(Followers, Projections), ServeError> {
+    let followers = Followers::new(ledger, node, &CancellationToken::new());
+    adjudicator::start(&followers, ledger);
+    checkpoint::start(&followers, ledger, checkpoints);
+    let models = punchtrail_projections::all();
+    let pool = pools.follower.clone();
+    match Projections::start(models, pool, ledger.feed(), &followers).await {
+        Ok(projections) => Ok((followers, projections)),
+        Err(error) => {
+            followers.stop().await;
+            Err(error.into())
+        }
     }
 }
 

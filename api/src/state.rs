@@ -9,7 +9,7 @@ use std::{
 use punchtrail_infra::{
     access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
 };
-use punchtrail_projections::explanations::Explanations;
+use punchtrail_projections::{engine::Projections, explanations::Explanations};
 use punchtrail_protocol::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -42,6 +42,8 @@ pub struct Parts {
     pub explanations: Explanations,
     /// What is granted to whoever comes.
     pub door: Door,
+    /// The read models.
+    pub projections: Projections,
     /// Whether everything that should run runs.
     pub health: Health,
     /// Devices whose batch is being taken on this node.
@@ -76,17 +78,19 @@ impl App {
         pools: Pools,
         deployment: Deployment,
         photos: Arc<dyn PhotoStore>,
+        projections: Projections,
         health: Health,
         door: Door,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
-            explanations: Explanations::start(pools.reader.clone()),
+            explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
             ledger,
             pools,
             deployment,
             photos,
             door,
+            projections,
             health,
             delivering: Arc::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),

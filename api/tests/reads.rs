@@ -322,7 +322,7 @@ async fn events_are_read_as_they_are_kept() {
     assert_eq!(shown, kept);
     let state = house.read("/v1/ledger").await.body;
     assert_eq!(state["position"], head);
-    assert!(state["projections"].as_array().unwrap().len() >= 6, "{state}");
+    assert!(state["followers"].as_array().unwrap().len() >= 8, "{state}");
     let beyond = house.read("/v1/events?after=18446744073709551615").await;
     assert_eq!(beyond.refusal(), "422 invalid: after invalid_value");
     house.close().await;

@@ -116,7 +116,15 @@ async fn it_is_alive_ready_and_measured() {
     let ready = house.get("/readyz", None).await;
     assert_eq!(ready.status, StatusCode::OK, "{}", ready.text);
     assert_eq!(ready.body["ready"], true);
-    assert_eq!(ready.body["adjudicator"]["state"], "following");
+    let followers = ready.body["followers"].as_array().unwrap();
+    let named = |name: &str| followers.iter().find(|follower| follower["name"] == name).unwrap();
+    for name in ["adjudicator", "checkpoints", "timeline"] {
+        assert!(["following", "standby"].contains(&named(name)["state"].as_str().unwrap()));
+    }
+    let tasks = ready.body["tasks"].as_array().unwrap();
+    for name in ["adjudicator", "committer", "head_poller", "leases", "metrics_upkeep"] {
+        assert!(tasks.iter().any(|task| task["name"] == name && task["runs"] == true), "{name}");
+    }
     assert!(ready.body["schema"].as_i64().is_some_and(|version| version >= 3));
     let metrics = house.read("/metrics").await;
     assert!(metrics.text.contains("punchtrail_http_requests_total"), "{}", metrics.text);

@@ -48,9 +48,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let database = cluster.open(&url).await?;
     let ledger = Ledger::open(database.pools.writer.clone()).await?;
-    for model in punchtrail_projections::all() {
+    let models = punchtrail_projections::all();
+    for model in &models {
         let started = Instant::now();
         punchtrail_projections::engine::rebuild(
+            &models,
             &database.pools.reader,
             &ledger.feed(),
             model.name(),

@@ -4,10 +4,12 @@ pub mod access;
 pub mod adjudicator;
 pub mod audit;
 pub mod devices;
+pub mod follower;
 pub mod ledger;
 pub mod people;
 pub mod photos;
 pub mod postgres;
 pub mod rulings;
+pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -18,6 +18,7 @@ use punchtrail_domain::{
 use punchtrail_infra::{
     adjudicator::Adjudicator,
     devices::reports,
+    follower::{Followers, Node},
     ledger::DeliveryItem,
     people::directory::{self, EmployeeEntry},
     rulings::{self, Admission, Author},
@@ -41,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A world whose read models follow.
 struct Told {
     world: World,
-    projections: Projections,
+    models: Projections,
+    followers: Followers,
     adjudicator: Adjudicator,
 }
 
@@ -50,16 +52,11 @@ impl Told {
         let world = World::new().await;
         let models: Vec<std::sync::Arc<dyn Projection>> =
             vec![std::sync::Arc::new(ChainFacts), std::sync::Arc::new(Timeline)];
-        let projections = Projections::start_with(
-            models,
-            world.pools.reader.clone(),
-            world.ledger.feed(),
-            CancellationToken::new(),
-        )
-        .await
-        .unwrap();
+        let followers = Followers::new(&world.ledger, Node::anywhere(), &CancellationToken::new());
+        let (pool, feed) = (world.pools.reader.clone(), world.ledger.feed());
+        let models = Projections::start(models, pool, feed, &followers).await.unwrap();
         let adjudicator = Adjudicator::new(world.ledger.clone());
-        let told = Self { world, projections, adjudicator };
+        let told = Self { world, models, followers, adjudicator };
         told.name_everything().await;
         told
     }
@@ -100,8 +97,8 @@ impl Told {
         let head = self.world.ledger.head().await.unwrap();
         let deadline = Instant::now() + PATIENCE;
         let models = [explanations::NAME, timeline::NAME];
-        let waited = self.projections.wait_for(&models, head, deadline).await;
-        assert_eq!(waited, Ok(()), "{:?}", self.projections.status());
+        let waited = self.models.wait_for(&models, head, deadline).await;
+        assert_eq!(waited, Ok(()), "{:?}", self.followers.status());
     }
 
     async fn explain(&self, punch: PunchId) -> Explanation {
@@ -135,7 +132,7 @@ impl Told {
     }
 
     async fn close(self) {
-        self.projections.stop().await;
+        self.followers.stop().await;
         self.world.close().await;
     }
 }
@@ -315,7 +312,8 @@ async fn many_callers_at_once_each_get_their_own_answer() {
     let captures: Vec<_> = (0..200).map(|n| kiosk.capture(PunchKind::In, NOON_MS + n)).collect();
     told.deliver(&kiosk, captures.iter().map(|capture| kiosk.item(capture)).collect()).await;
     told.settle().await;
-    let reader = Explanations::start(told.world.pools.reader.clone());
+    let reader =
+        Explanations::start(told.world.pools.reader.clone(), told.world.ledger.supervisor());
     let unknown = PunchId(Uuid::now_v7());
     let asked = captures.iter().map(|capture| capture.punch).chain([unknown]);
     let answers = futures::future::join_all(asked.map(|punch| {

@@ -9,11 +9,8 @@ use std::time::Duration;
 
 use common::{NOON_MS, World, judge, settle, start};
 use punchtrail_domain::AggregateType;
-use punchtrail_infra::ledger::ReadError;
-use punchtrail_projections::{
-    engine::ProjectionState,
-    explanations::{AbsenceError, ExplainError, explain, explain_absence},
-};
+use punchtrail_infra::{follower::FollowerState, ledger::ReadError};
+use punchtrail_projections::explanations::{AbsenceError, ExplainError, explain, explain_absence};
 use punchtrail_protocol::{Position, PunchId, capture::PunchKind};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -51,7 +48,6 @@ async fn every_model_that_reads_such_events_stops_there() {
         judge(&world).await;
         let running = start(&world).await;
         settle(&world, &running).await;
-        let before = running.status();
         let at = newer(&world, kind, &Uuid::now_v7().to_string(), None).await;
         let models = punchtrail_projections::all();
         let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
@@ -59,11 +55,12 @@ async fn every_model_that_reads_such_events_stops_there() {
         let behind = running.wait_for(&names, at, deadline).await.unwrap_err();
         assert_eq!(behind.position, Position(at.0 - 1), "{kind:?}");
         let stopped: Vec<_> = running
+            .followers
             .status()
             .into_iter()
-            .filter(|status| status.state == ProjectionState::Stopped)
+            .filter(|status| status.state == FollowerState::Stopped)
             .collect();
-        assert!(!stopped.is_empty(), "{kind:?}: {before:?}");
+        assert!(!stopped.is_empty(), "{kind:?}");
         for status in stopped {
             let why = status.error.unwrap();
             assert!(why.contains(&format!("position {at} ")), "{}: {why}", status.name);

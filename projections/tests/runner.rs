@@ -6,13 +6,17 @@ mod common;
 #[path = "common/tally.rs"]
 mod tally;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use common::{PATIENCE, World, deadline};
+use common::{Node, PATIENCE, World, deadline};
 use punchtrail_domain::AggregateType;
-
+use punchtrail_infra::{
+    follower::{self, FollowerState, FollowerStatus, Followers},
+    ledger::Ledger,
+    postgres::{PoolSizes, Postgres},
+};
 use punchtrail_projections::engine::{
-    Projection, ProjectionState, ProjectionStatus, Projections, RebuildError,
+    Projection, Projections, RebuildError,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
 use punchtrail_protocol::Position;
@@ -24,22 +28,34 @@ use uuid::Uuid;
 const ONE: Tally = Tally { version: 1, slow: false };
 const TWO: Tally = Tally { version: 2, slow: false };
 
-async fn run(world: &World, model: Tally) -> Projections {
+async fn run(world: &World, model: Tally) -> Node {
     let models: Vec<Arc<dyn Projection>> = vec![Arc::new(model)];
-    let cancel = CancellationToken::new();
-    Projections::start_with(models, world.pools.reader.clone(), world.ledger.feed(), cancel)
-        .await
-        .unwrap()
+    Node::of(world, models).await
+}
+
+/// The model, as a node knows it.
+#[derive(Debug)]
+struct Status {
+    generation: u32,
+    version: i32,
+    position: Position,
+    state: FollowerState,
+    error: Option<String>,
+}
+
+impl Status {
+    fn of(running: &Projections) -> Self {
+        let FollowerStatus { position, state, error, .. } = running.status("tally").unwrap();
+        let (generation, version) = running.live("tally").unwrap();
+        Self { generation, version, position: position.unwrap_or_default(), state, error }
+    }
 }
 
 /// Waits until the model's status is as wanted.
-async fn until(
-    running: &Projections,
-    wanted: impl Fn(&ProjectionStatus) -> bool,
-) -> ProjectionStatus {
+async fn until(running: &Projections, wanted: impl Fn(&Status) -> bool) -> Status {
     let give_up = deadline();
     loop {
-        let status = running.status().remove(0);
+        let status = Status::of(running);
         if wanted(&status) {
             return status;
         }
@@ -90,9 +106,9 @@ async fn an_event_that_can_not_be_taken_stops_the_model_there_and_loudly() {
     for _ in 0..5 {
         world.hire().await;
     }
-    let status = until(&running, |status| status.state == ProjectionState::Stopped).await;
+    let status = until(&running, |status| status.state == FollowerState::Stopped).await;
     assert_eq!(status.position.plus(1), at, "what came before it is applied");
-    assert!(status.error.unwrap().contains("version 99"));
+    assert!(status.error.unwrap().contains("version 2"));
     assert_eq!(counted(&world.pools.reader).await, at.0 - 1);
     assert!(!status.state.is_ready());
 
@@ -115,7 +131,7 @@ async fn an_event_that_can_not_be_taken_stops_the_model_there_and_loudly() {
 
     // The next start tries again, and comes to the same end.
     let again = run(&world, ONE).await;
-    let status = until(&again, |status| status.state == ProjectionState::Stopped).await;
+    let status = until(&again, |status| status.state == FollowerState::Stopped).await;
     assert_eq!(status.position.plus(1), at);
     again.stop().await;
     world.close().await;
@@ -268,9 +284,14 @@ async fn of_two_rebuilds_at_once_one_is_refused() {
         outcomes.iter().filter(|outcome| matches!(outcome, Err(RebuildError::Running { .. })));
     assert_eq!(refused.count(), 1, "{outcomes:?}");
     assert_eq!(tables(&world).await, ["tally_2"]);
-    let unknown =
-        punchtrail_projections::engine::rebuild(&world.pools.reader, &feed, "tallly", |_, _| {})
-            .await;
+    let unknown = punchtrail_projections::engine::rebuild(
+        &punchtrail_projections::all(),
+        &world.pools.reader,
+        &feed,
+        "tallly",
+        |_, _| {},
+    )
+    .await;
     assert!(unknown.unwrap_err().to_string().contains("timeline"), "it names those that exist");
     world.close().await;
 }
@@ -282,7 +303,7 @@ async fn a_changed_model_is_rebuilt_beside_the_live_one_and_an_older_program_lea
     caught_up(&world, &old).await;
     let new = run(&world, TWO).await;
     let status = until(&new, |status| status.version == 2 && status.position.0 > 0).await;
-    assert_eq!((status.generation, status.state), (2, ProjectionState::Following));
+    assert_eq!((status.generation, status.state), (2, FollowerState::Following));
     world.hire().await;
     let head = caught_up(&world, &new).await;
     let flagged: bool = sqlx::query_scalar("select bool_and(v2) from read.tally")
@@ -292,7 +313,7 @@ async fn a_changed_model_is_rebuilt_beside_the_live_one_and_an_older_program_lea
     assert!(flagged, "the view shows the new columns");
 
     // The older program sees that its version is past, waits for nothing, and changes nothing.
-    until(&old, |status| status.state == ProjectionState::Newer).await;
+    until(&old, |status| status.state == FollowerState::Newer).await;
     old.wait_for(&["tally"], head, deadline()).await.unwrap();
     let feed = world.ledger.feed();
     let cancel = CancellationToken::new();
@@ -356,4 +377,46 @@ async fn counted_surely(world: &World) -> u64 {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_model_counts_twice_on_two_nodes_of_which_one_is_killed() {
+    let world = World::new().await;
+    let doomed = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let url = world.database.url().to_owned();
+    // Made on its own thread: a kill takes all of it.
+    let start = move || {
+        let node = async {
+            let postgres = Postgres::open(Some(&url), Path::new("/nonexistent")).await.unwrap();
+            let pools = postgres.pools(PoolSizes::default()).await.unwrap();
+            let ledger = Ledger::open(pools.writer.clone()).await.unwrap();
+            let never = CancellationToken::new();
+            let followers = Followers::new(&ledger, follower::Node::anywhere(), &never);
+            let models: Vec<Arc<dyn Projection>> = vec![Arc::new(Tally { version: 1, slow: true })];
+            let models =
+                Projections::start(models, pools.reader, ledger.feed(), &followers).await.unwrap();
+            until(&models, |status| status.state == FollowerState::Following).await;
+            (ledger, followers, models)
+        };
+        (doomed.block_on(node), doomed)
+    };
+    let (other, doomed) = tokio::task::spawn_blocking(start).await.unwrap();
+    let running = run(&world, ONE).await;
+    until(&running, |status| status.state == FollowerState::Standby).await;
+    for _ in 0..30 {
+        world.hire().await;
+    }
+    let head = caught_up(&world, &running).await;
+    assert_eq!(counted(&world.pools.reader).await, head.0, "through the other node");
+    for _ in 0..30 {
+        world.hire().await;
+    }
+    // Amid a batch, maybe.
+    doomed.shutdown_background();
+    until(&running, |status| status.state == FollowerState::Following).await;
+    let head = caught_up(&world, &running).await;
+    assert_eq!(counted(&world.pools.reader).await, head.0, "each event counted once");
+    running.stop().await;
+    drop(other);
+    world.close().await;
 }

@@ -137,10 +137,12 @@ impl Operator {
         let waited = eventually("followers at the head", within, async || {
             let Ok(ledger) = self.get("/v1/ledger").await else { return Ok(None) };
             let head = ledger["position"].as_u64();
-            let mut followers = vec![&ledger["adjudicator"]];
-            followers.extend(ledger["projections"].as_array().into_iter().flatten());
-            followers.extend(signed.then_some(&ledger["checkpoints"]));
-            let there = followers.iter().all(|follower| follower["position"].as_u64() == head);
+            let there = ledger["followers"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|follower| signed || follower["name"] != "checkpoints")
+                .all(|follower| follower["position"].as_u64() == head);
             seen = ledger.clone();
             Ok(head.filter(|_| there))
         })

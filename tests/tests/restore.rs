@@ -16,7 +16,9 @@ async fn punch(agent: &Agent, times: usize) {
 }
 
 async fn checkpoints(shop: &Shop) -> Value {
-    shop.operator.ask(Method::GET, "/readyz", None).await.unwrap().1["checkpoints"].clone()
+    let ready = shop.operator.ask(Method::GET, "/readyz", None).await.unwrap().1;
+    let followers = ready["followers"].as_array().unwrap();
+    followers.iter().find(|follower| follower["name"] == "checkpoints").unwrap().clone()
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl After {
             }
         }
         let deadline = Instant::now() + AFTER_MAX;
-        app.health.projections.wait_for(models, position, deadline).await.map_err(|behind| {
+        app.projections.wait_for(models, position, deadline).await.map_err(|behind| {
             let detail = format!(
                 "The read model `{}` stands at position {}, not yet at {position}. Ask again.",
                 behind.name, behind.position

@@ -108,9 +108,10 @@ async fn refill(opened: &Opened, name: &str) -> anyhow::Result<Answer> {
         shown.set_length(of);
         shown.set_position(events);
     };
-    let feed = opened.ledger.feed();
+    let (feed, models) = (opened.ledger.feed(), punchtrail_projections::all());
     let rebuilt =
-        punchtrail_projections::engine::rebuild(&opened.pools.reader, &feed, name, heard).await;
+        punchtrail_projections::engine::rebuild(&models, &opened.pools.reader, &feed, name, heard)
+            .await;
     bar.finish_and_clear();
     let rebuilt = rebuilt.with_context(|| format!("`{name}` was not rebuilt"))?;
     let took_ms = u64::try_from(rebuilt.took.as_millis()).unwrap_or(u64::MAX);

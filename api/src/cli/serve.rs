@@ -8,7 +8,10 @@ use punchtrail_api::{
     door::{admission::Class, limits::CONNECTIONS_MAX},
     server::{ServeOptions, Server},
 };
-use punchtrail_infra::postgres::{PoolSizes, Pools, Postgres, ServeLock};
+use punchtrail_infra::{
+    postgres::{PoolSizes, Pools, Postgres, ServeLock},
+    supervision::Supervisor,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +97,8 @@ impl Serve {
             ..PoolSizes::default()
         };
         let pools = postgres.pools(sizes).await?;
-        let served = self.serve_on(place, pools.clone(), stops, json).await;
+        let supervisor = postgres.supervisor().clone();
+        let served = self.serve_on(place, pools.clone(), supervisor, stops, json).await;
         pools.close().await;
         served
     }
@@ -103,6 +107,7 @@ impl Serve {
         &self,
         place: &Place,
         pools: Pools,
+        supervisor: Supervisor,
         stops: Stops,
         json: bool,
     ) -> anyhow::Result<()> {
@@ -116,6 +121,7 @@ impl Serve {
                 Switch::On => Some(Class::budget),
                 Switch::Off => None,
             },
+            supervisor,
             ..ServeOptions::new(self.listen, pools, place.dir()?)
         };
         let server = Server::start(options).await?;

@@ -1,6 +1,6 @@
 //! Accepts connections and serves requests on them, each as patiently as it deserves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
 use hyper_util::{
@@ -26,7 +26,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Serves connections until `cancel`, then waits until the last request is answered.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     routes: Router,
     limit: ConnectionLimit,
     timeouts: Timeouts,

@@ -11,22 +11,23 @@
 mod known;
 mod walk;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
 
 use punchtrail_domain::log::recorded::Undecodable;
 use punchtrail_protocol::Position;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{AppendError, Ledger, ReadError};
+use crate::{
+    follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
+    ledger::{AppendError, Ledger, ReadError},
+};
 use known::Standing;
 
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;
-/// How long the adjudicator waits to be woken before it looks by itself, in milliseconds.
-const LOOK_MS: u64 = 1_000;
-/// How long it waits after a failure before it tries again, in milliseconds.
-const RETRY_MS: u64 = 500;
+/// The follower's name.
+pub const NAME: &str = "adjudicator";
 /// How often a walk is decided anew when its streams keep growing meanwhile.
 const DECIDE_TRIES_MAX: u32 = 8;
 
@@ -54,16 +55,20 @@ impl From<Undecodable> for AdjudicatorError {
     }
 }
 
-/// What the adjudicator is doing, for readiness and metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// Everything up to this position is judged.
-    At(Position),
-    /// It stopped for good, for this reason.
-    Stopped(String),
+impl From<AdjudicatorError> for Failure {
+    fn from(error: AdjudicatorError) -> Self {
+        match error {
+            AdjudicatorError::Read(error) => error.into(),
+            AdjudicatorError::Append(AppendError::Unreadable(error)) => {
+                ReadError::from(error).into()
+            }
+            AdjudicatorError::Append(error) => Self::passing(error),
+        }
+    }
 }
 
-/// The adjudicator of this node. Several nodes may run one each: who is second finds its place moved.
+/// The adjudicator of this node. Should two nodes run one each for a moment, the second finds its place
+/// moved.
 pub struct Adjudicator {
     ledger: Ledger,
     standing: Standing,
@@ -84,32 +89,35 @@ impl Adjudicator {
         self
     }
 
-    /// Judges what comes next. Whether there was anything.
+    /// Judges what comes next. Up to where, if there was anything.
     ///
     /// # Errors
-    /// See [`AdjudicatorError`]; after any but an undecodable event it may be called again.
+    /// See [`AdjudicatorError`]; it may be called again.
     pub async fn step(&mut self) -> Result<Option<Position>, AdjudicatorError> {
+        let judged = self.judge_next().await?;
+        Ok((judged.from != judged.to).then_some(judged.to))
+    }
+
+    async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
         let from = known::place(self.ledger.pool()).await?;
         self.standing.catch_up(&self.ledger.feed(), from).await?;
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
+        walk::keep_what_can_be_read(&mut entries)?;
         walk::keep_receipts_with_captures(&mut entries);
-        let Some(to) = entries.last().map(|entry| entry.position()) else { return Ok(None) };
-        let walked = walk::walk(self.ledger.pool(), &mut self.standing, &entries, from).await;
-        let walked = match walked {
-            Ok(walked) => walked,
-            Err(error) => {
-                self.standing = Standing::default();
-                return Err(error);
-            }
-        };
-        match self.append(walked).await {
-            Ok(()) => Ok(Some(to)),
-            Err(error) => {
-                // What was walked in memory was not kept; know nothing rather than too much.
-                self.standing = Standing::default();
-                Err(error)
-            }
+        let (to, events) = (entries.last().map_or(from, |entry| entry.position()), entries.len());
+        if events == 0 {
+            return Ok(Judged { from, to, events });
         }
+        let judged = match walk::walk(self.ledger.pool(), &mut self.standing, &entries, from).await
+        {
+            Ok(walked) => self.append(walked).await,
+            Err(error) => Err(error),
+        };
+        if judged.is_err() {
+            // What was walked in memory was not kept; know nothing rather than too much.
+            self.standing = Standing::default();
+        }
+        judged.map(|()| Judged { from, to, events })
     }
 
     async fn append(&self, walked: walk::Walked) -> Result<(), AdjudicatorError> {
@@ -132,67 +140,35 @@ impl Adjudicator {
         }
         Err(AppendError::Stale.into())
     }
+}
 
-    /// Walks on until cancelled, or until an event can't be read.
-    async fn run(mut self, progress: watch::Sender<Progress>, stop: CancellationToken) {
-        let mut feed = self.ledger.feed();
-        let mut at = Position::START;
-        while !stop.is_cancelled() {
-            let begun = Instant::now();
-            match self.step().await {
-                Ok(Some(to)) => {
-                    at = to;
-                    metrics::gauge!("punchtrail_adjudicator_position").set(to.0 as f64);
-                    progress.send_replace(Progress::At(to));
-                    let rest = feed.rest(begun.elapsed());
-                    tokio::select! { () = stop.cancelled() => {}, () = rest => {} }
-                }
-                Ok(None) => {
-                    let deadline = Instant::now() + Duration::from_millis(LOOK_MS);
-                    let place = known::place(self.ledger.pool()).await.unwrap_or(at);
-                    at = place.max(at);
-                    progress.send_replace(Progress::At(at));
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        _ = feed.wait_beyond(at, deadline) => {}
-                    }
-                }
-                Err(AdjudicatorError::Read(error)) if error.stops_at().is_some() => {
-                    tracing::error!(%error, "the adjudicator stopped");
-                    metrics::gauge!("punchtrail_adjudicator_stopped").set(1.0);
-                    progress.send_replace(Progress::Stopped(error.to_string()));
-                    return;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the adjudicator tries again");
-                    let pause = tokio::time::sleep(Duration::from_millis(RETRY_MS));
-                    tokio::select! { () = stop.cancelled() => {}, () = pause => {} }
-                }
-            }
-        }
+impl Follower for Adjudicator {
+    fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
+        Box::pin(async { Ok(Some(known::place(self.ledger.pool()).await?)) })
+    }
+
+    fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {
+        Box::pin(async {
+            Ok(match self.judge_next().await? {
+                Judged { from, to, .. } if from == to => Step::AtHead(to),
+                Judged { to, events, .. } => Step::Moved { to, events },
+            })
+        })
     }
 }
 
-/// A running adjudicator.
-#[derive(Debug)]
-pub struct Running {
-    /// What it is doing.
-    pub progress: watch::Receiver<Progress>,
-    task: JoinHandle<()>,
+/// Starts the adjudicator among the followers of this node.
+pub fn start(followers: &Followers, ledger: &Ledger) {
+    let ledger = ledger.clone();
+    let scope = Scope::Deployment { version: 1 };
+    followers.start(NAME, scope, Pace::Prompt, move || Adjudicator::new(ledger.clone()));
 }
 
-impl Running {
-    /// Waits until the walk in hand has settled, after its token was cancelled.
-    pub async fn settled(self) {
-        let _ = self.task.await;
-    }
-}
-
-/// Starts the adjudicator of this node.
-pub fn spawn(ledger: Ledger, stop: CancellationToken) -> Running {
-    let (publish, progress) = watch::channel(Progress::At(Position::START));
-    let task = tokio::spawn(Adjudicator::new(ledger).run(publish, stop));
-    Running { progress, task }
+/// A stretch of the ledger that was judged; from and to are the same when there was none.
+struct Judged {
+    from: Position,
+    to: Position,
+    events: usize,
 }
 
 /// Entries of one walk, shared with the other followers.

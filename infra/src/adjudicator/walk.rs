@@ -8,6 +8,7 @@ use std::{
 use punchtrail_domain::{
     Event,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
+    log::recorded::Undecodable,
     policy::judging::{Facts, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,
@@ -25,6 +26,25 @@ use super::{
 use crate::ledger::{
     DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load,
 };
+
+/// A walk ends before an event that can't be read: what stands before it is judged all the same.
+///
+/// # Errors
+/// When it is the next one.
+pub(super) fn keep_what_can_be_read(entries: &mut Vec<Arc<Entry>>) -> Result<(), Undecodable> {
+    let unreadable = entries
+        .iter()
+        .enumerate()
+        .find_map(|(index, entry)| entry.event().err().map(|error| (index, error)));
+    match unreadable {
+        Some((0, error)) => Err(error),
+        Some((readable, _)) => {
+            entries.truncate(readable);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
 
 /// A walk must not end between a capture and its receipt, which always stand side by side.
 pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {

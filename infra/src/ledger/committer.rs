@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use punchtrail_domain::log::recorded::Undecodable;
 use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,7 +23,10 @@ use crate::postgres::copy::Copying;
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
 
+#[derive(Clone)]
 pub(super) struct Committer {
+    /// Who waits for an answer. Kept by no run of the committer: one that dies leaves it to the next.
+    pub waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
     pub pool: PgPool,
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
@@ -77,7 +80,8 @@ impl Verdict {
 }
 
 impl Committer {
-    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Request>) {
+    pub(super) async fn run(self) {
+        let mut waiting = self.waiting.lock().await;
         let mut group = Vec::new();
         loop {
             tokio::select! {
@@ -159,7 +163,7 @@ impl Committer {
         tx.commit().await?;
         let count = recorded.len();
         self.recent.push(recorded);
-        feed::advance(&self.head, new_head);
+        feed::forward(&self.head, new_head);
         if parts.iter().any(|part| matches!(part, Part::Delivery(_))) {
             self.deliveries.committed();
         }

@@ -28,6 +28,7 @@ pub struct Feed {
     head: watch::Receiver<Position>,
     recent: Arc<Recent>,
     pub(super) deliveries: Arc<Deliveries>,
+    wanted: Arc<watch::Sender<Position>>,
 }
 
 impl Feed {
@@ -36,8 +37,9 @@ impl Feed {
         head: watch::Receiver<Position>,
         recent: Arc<Recent>,
         deliveries: Arc<Deliveries>,
+        wanted: Arc<watch::Sender<Position>>,
     ) -> Self {
-        Self { pool, head, recent, deliveries }
+        Self { pool, head, recent, deliveries, wanted }
     }
 
     /// At most `limit` events after `after`, in order, without a hole; none at the head. From memory
@@ -108,12 +110,32 @@ impl Feed {
         let beyond = self.head.wait_for(|head| *head > position);
         matches!(tokio::time::timeout_at(deadline, beyond).await, Ok(Ok(_)))
     }
+
+    /// A reader waits for followers to come up to there: those of this node hurry.
+    pub fn want(&self, position: Position) {
+        forward(&self.wanted, position);
+    }
+
+    /// And those of other nodes, as soon as these look at the head.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn want_elsewhere(&self, position: Position) -> Result<(), sqlx::Error> {
+        read::want(&self.pool, position).await
+    }
+
+    /// Waits until a reader waits for something after `position`.
+    pub async fn wanted_beyond(&self, position: Position) {
+        // It can't end: the sender is here.
+        let _ = self.wanted.subscribe().wait_for(|wanted| *wanted > position).await;
+    }
 }
 
-/// Reads the head now and then, for what other nodes append.
+/// Reads the head now and then, for what other nodes append and what their readers wait for.
 pub(super) async fn poll_head(
     pool: PgPool,
-    publish: watch::Sender<Position>,
+    head: watch::Sender<Position>,
+    wanted: Arc<watch::Sender<Position>>,
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
@@ -123,8 +145,11 @@ pub(super) async fn poll_head(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        match read::head(&pool).await {
-            Ok(head) => advance(&publish, head),
+        match read::head_and_wanted(&pool).await {
+            Ok((there, wished)) => {
+                forward(&head, there);
+                forward(&wanted, wished);
+            }
             Err(error) => tracing::debug!(%error, "the head can't be read now"),
         }
     }
@@ -139,11 +164,11 @@ pub async fn give_way(step: usize) {
 }
 
 /// Moves what this node has seen forward, never back.
-pub(super) fn advance(publish: &watch::Sender<Position>, head: Position) {
+pub(super) fn forward(publish: &watch::Sender<Position>, to: Position) {
     publish.send_if_modified(|seen| {
-        let moves = head > *seen;
+        let moves = to > *seen;
         if moves {
-            *seen = head;
+            *seen = to;
         }
         moves
     });

@@ -41,9 +41,13 @@ use punchtrail_domain::{
 };
 use punchtrail_protocol::Position;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::postgres::Pools;
+use crate::{
+    postgres::Pools,
+    supervision::{Supervised, Supervisor},
+};
 
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
@@ -52,6 +56,7 @@ pub use execute::{ExecuteError, Executed};
 pub use feed::{Feed, give_way};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
+use pressure::Deliveries;
 pub use pressure::Returning;
 pub use read::{Loaded, ReadError, load, streams};
 pub use side::SideWrite;
@@ -178,13 +183,17 @@ pub async fn head(pool: &PgPool) -> Result<Position, sqlx::Error> {
 /// The ledger of this deployment, as this node reaches it. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
+    /// First, so that it is dropped first: the committer and the poller end with the last clone.
+    _running: Arc<DropGuard>,
+    supervisor: Supervisor,
     writer: PgPool,
     requests: mpsc::Sender<Request>,
     head: watch::Receiver<Position>,
     recent: Arc<entry::Recent>,
-    deliveries: Arc<pressure::Deliveries>,
-    committer: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
-    stop: tokio_util::sync::CancellationToken,
+    deliveries: Arc<Deliveries>,
+    wanted: Arc<watch::Sender<Position>>,
+    committer: Arc<Mutex<Option<Supervised>>>,
+    stop: CancellationToken,
 }
 
 impl Ledger {
@@ -193,42 +202,68 @@ impl Ledger {
     /// # Errors
     /// When the database is out of reach.
     pub async fn open(writer: PgPool) -> Result<Self, sqlx::Error> {
-        Self::open_on(writer.clone(), writer).await
+        Self::open_on(writer.clone(), writer, Supervisor::default()).await
     }
 
-    /// The same, with connections for the committer that nobody else uses.
+    /// The same, with connections for the committer that nobody else uses, and among the tasks that
+    /// `supervisor` watches over.
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn open_for(pools: &Pools) -> Result<Self, sqlx::Error> {
-        Self::open_on(pools.writer.clone(), pools.committer.clone()).await
+    pub async fn open_for(pools: &Pools, supervisor: Supervisor) -> Result<Self, sqlx::Error> {
+        Self::open_on(pools.writer.clone(), pools.committer.clone(), supervisor).await
     }
 
-    async fn open_on(writer: PgPool, committing: PgPool) -> Result<Self, sqlx::Error> {
+    async fn open_on(
+        writer: PgPool,
+        committing: PgPool,
+        supervisor: Supervisor,
+    ) -> Result<Self, sqlx::Error> {
         let head = read::head(&writer).await?;
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
         let (publish, head) = watch::channel(head);
-        let stop = tokio_util::sync::CancellationToken::new();
+        let stop = CancellationToken::new();
         let recent = Arc::new(entry::Recent::default());
-        let deliveries = Arc::new(pressure::Deliveries::new());
+        let deliveries = Arc::new(Deliveries::new());
+        let wanted = Arc::new(watch::Sender::new(Position::START));
         let committer = committer::Committer {
+            waiting: Arc::new(Mutex::new(waiting)),
             pool: committing,
             head: publish.clone(),
             recent: Arc::clone(&recent),
             deliveries: Arc::clone(&deliveries),
             stop: stop.clone(),
         };
-        let running = tokio::spawn(committer.run(waiting));
-        tokio::spawn(feed::poll_head(writer.clone(), publish, stop.clone()));
-        let committer = Arc::new(tokio::sync::Mutex::new(Some(running)));
-        Ok(Self { writer, requests, head, recent, deliveries, committer, stop })
+        let committing =
+            supervisor.spawn("committer", stop.clone(), move || committer.clone().run());
+        let (pool, until, wished) = (writer.clone(), stop.clone(), Arc::clone(&wanted));
+        supervisor.spawn("head_poller", stop.clone(), move || {
+            feed::poll_head(pool.clone(), publish.clone(), Arc::clone(&wished), until.clone())
+        });
+        Ok(Self {
+            _running: Arc::new(stop.clone().drop_guard()),
+            supervisor,
+            writer,
+            requests,
+            head,
+            recent,
+            deliveries,
+            wanted,
+            committer: Arc::new(Mutex::new(Some(committing))),
+            stop,
+        })
+    }
+
+    /// What watches over the tasks of this node.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Stops taking appends and waits until those in flight are answered.
     pub async fn close(&self) {
         self.stop.cancel();
         if let Some(committing) = self.committer.lock().await.take() {
-            let _ = committing.await;
+            committing.settled().await;
         }
     }
 
@@ -273,7 +308,12 @@ impl Ledger {
             mpsc::error::TrySendError::Full(_) => AppendError::Busy,
             mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
         })?;
-        answered.await.unwrap_or(Err(AppendError::Stopping))
+        // The committer died with the request in its hands; whether it was committed isn't known.
+        let lost = || match self.stop.is_cancelled() {
+            true => AppendError::Stopping,
+            false => AppendError::Unavailable(Arc::new(sqlx::Error::WorkerCrashed)),
+        };
+        answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// The events after a position, as they come.
@@ -283,6 +323,7 @@ impl Ledger {
             self.head.clone(),
             Arc::clone(&self.recent),
             Arc::clone(&self.deliveries),
+            Arc::clone(&self.wanted),
         )
     }
 

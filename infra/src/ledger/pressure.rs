@@ -140,7 +140,8 @@ mod tests {
         let deliveries = Arc::new(Deliveries::new());
         let pool = PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();
         let (_publish, head) = watch::channel(Position::START);
-        let feed = Feed::new(pool.clone(), head, Arc::default(), Arc::clone(&deliveries));
+        let feed =
+            Feed::new(pool.clone(), head, Arc::default(), Arc::clone(&deliveries), Arc::default());
         let returning = Returning::new(Arc::clone(&deliveries));
         returning.within(Duration::from_secs(60));
         assert!(!feed.is_pressed(), "nobody has delivered yet");
@@ -151,7 +152,7 @@ mod tests {
         let others = Arc::new(Deliveries::new());
         others.committed();
         let (_publish, head) = watch::channel(Position::START);
-        let feed = Feed::new(pool, head, Arc::default(), others);
+        let feed = Feed::new(pool, head, Arc::default(), others, Arc::default());
         assert!(!feed.is_pressed(), "nobody was turned away");
     }
 }

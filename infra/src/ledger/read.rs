@@ -106,6 +106,30 @@ pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx
     Ok(Position::from_db(position))
 }
 
+/// The position of the head, and up to where readers of any node wait for followers.
+pub(super) async fn head_and_wanted(
+    executor: impl PgExecutor<'_>,
+) -> Result<(Position, Position), sqlx::Error> {
+    let (head, wanted): (i64, i64) = sqlx::query_as(
+        "select position, coalesce((select max(wanted) from follower_leases), 0) from ledger_head",
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok((Position::from_db(head), Position::from_db(wanted)))
+}
+
+/// Lets other nodes know that a reader waits for followers to come up to there.
+pub(super) async fn want(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update follower_leases set wanted = $1 where wanted < $1")
+        .bind(position.to_db())
+        .execute(executor)
+        .await
+        .map(drop)
+}
+
 /// At most `limit` events after `after`, in order.
 pub(crate) async fn after(
     executor: impl PgExecutor<'_>,

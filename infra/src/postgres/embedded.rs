@@ -9,7 +9,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgSslMode};
-use tokio::task::AbortHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::supervision::Supervisor;
 
 use super::{
     cluster::{Cluster, PORT, SUPERUSER, Setting},
@@ -34,27 +36,20 @@ const TRANSITION_WAIT: Duration = RECOVERY_WAIT;
 pub(super) struct Embedded {
     cluster: Arc<Cluster>,
     users: FileLock,
-    watch: Option<AbortHandle>,
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.abort();
-        }
-    }
+    /// Ends the watch over it when this is dropped.
+    watch: Option<DropGuard>,
 }
 
 impl Embedded {
-    /// Opens the cluster in `data_dir`, creating and starting what is missing. With `watched`, a
-    /// task starts the server again whenever it is gone.
+    /// Opens the cluster in `data_dir`, creating and starting what is missing. With somebody to watch
+    /// over it, a task starts the server again whenever it is gone.
     ///
     /// # Errors
     /// See [`PostgresError`].
     pub async fn open(
         data_dir: &Path,
         extra_settings: &'static [Setting],
-        watched: bool,
+        supervisor: Option<&Supervisor>,
     ) -> Result<Self, PostgresError> {
         let cluster = Arc::new(Cluster::locate(data_dir, extra_settings)?);
         let users = join_or_start(&cluster).await?;
@@ -64,8 +59,14 @@ impl Embedded {
             drop(embedded.close().await);
             return Err(error);
         }
-        embedded.watch =
-            watched.then(|| tokio::spawn(watch(Arc::clone(&embedded.cluster))).abort_handle());
+        embedded.watch = supervisor.map(|supervisor| {
+            let (stop, cluster) = (CancellationToken::new(), Arc::clone(&embedded.cluster));
+            let until = stop.clone();
+            supervisor.spawn("postgres_watch", stop.clone(), move || {
+                watch(Arc::clone(&cluster), until.clone())
+            });
+            stop.drop_guard()
+        });
         Ok(embedded)
     }
 
@@ -97,10 +98,8 @@ impl Embedded {
     ///
     /// # Errors
     /// When it doesn't stop; it is left running then.
-    pub async fn close(self) -> Result<(), PostgresError> {
-        if let Some(watch) = &self.watch {
-            watch.abort();
-        }
+    pub async fn close(mut self) -> Result<(), PostgresError> {
+        drop(self.watch.take());
         let _alone = transition(&self.cluster.transition_lock, TRANSITION_WAIT).await?;
         let last = self
             .users
@@ -174,8 +173,12 @@ pub(super) fn is_duplicate(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| ["42P04", "42710", "23505"].contains(&code.as_ref()))
 }
 
-/// Starts the server again whenever it is gone, until aborted.
-async fn watch(cluster: Arc<Cluster>) {
+/// Starts the server again whenever it is gone, until it is stopped, also amid a start.
+async fn watch(cluster: Arc<Cluster>, stop: CancellationToken) {
+    stop.run_until_cancelled(keep_up(&cluster)).await;
+}
+
+async fn keep_up(cluster: &Cluster) {
     let mut pause = WATCH;
     loop {
         tokio::time::sleep(pause).await;
@@ -184,7 +187,7 @@ async fn watch(cluster: Arc<Cluster>) {
             continue;
         }
         tracing::warn!(cluster = %cluster.dir.display(), "PostgreSQL is gone: starting it again");
-        match start_again(&cluster).await {
+        match start_again(cluster).await {
             Ok(()) => {
                 metrics::counter!("punchtrail_postgres_restarts_total").increment(1);
                 tracing::info!(cluster = %cluster.dir.display(), "PostgreSQL serves again");

@@ -44,6 +44,7 @@ pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
 pub use pools::{PoolSizes, Pools};
 
+use crate::supervision::Supervisor;
 use embedded::Embedded;
 
 /// The schema, in order.
@@ -54,6 +55,7 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 pub struct Postgres {
     owner: PgConnectOptions,
     embedded: Option<Embedded>,
+    supervisor: Supervisor,
 }
 
 impl Postgres {
@@ -64,24 +66,28 @@ impl Postgres {
     /// # Errors
     /// See [`PostgresError`]; among others it refuses a database that isn't durable.
     pub async fn open(url: Option<&str>, data_dir: &Path) -> Result<Self, PostgresError> {
+        let supervisor = Supervisor::default();
         match url {
-            Some(url) => Self::open_url(url).await,
-            None => Self::checked(Embedded::open(data_dir, &[], true).await?).await,
+            Some(url) => Self::open_url(url, supervisor).await,
+            None => {
+                let embedded = Embedded::open(data_dir, &[], Some(&supervisor)).await?;
+                Self::checked(embedded, supervisor).await
+            }
         }
     }
 
-    async fn open_url(url: &str) -> Result<Self, PostgresError> {
+    async fn open_url(url: &str, supervisor: Supervisor) -> Result<Self, PostgresError> {
         // The parser's message doesn't quote the URL, which may hold a password.
         let owner = PgConnectOptions::from_str(url)
             .map_err(|error| PostgresError::Url(error.to_string()))?;
         check(&owner).await?;
-        Ok(Self { owner, embedded: None })
+        Ok(Self { owner, embedded: None, supervisor })
     }
 
-    async fn checked(embedded: Embedded) -> Result<Self, PostgresError> {
+    async fn checked(embedded: Embedded, supervisor: Supervisor) -> Result<Self, PostgresError> {
         let owner = embedded.owner_options();
         match check(&owner).await {
-            Ok(()) => Ok(Self { owner, embedded: Some(embedded) }),
+            Ok(()) => Ok(Self { owner, embedded: Some(embedded), supervisor }),
             Err(refusal) => {
                 // The refusal is the error to report.
                 drop(embedded.close().await);
@@ -93,6 +99,12 @@ impl Postgres {
     /// How to connect as the user that owns the schema: for migrations and other definitions.
     pub fn owner_options(&self) -> &PgConnectOptions {
         &self.owner
+    }
+
+    /// What watches over the tasks of this node: over the private server already, and to be given to
+    /// whatever else runs here.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Whether it is the private one.
@@ -199,7 +211,7 @@ pub(crate) mod for_tests {
 
     impl TestServer {
         pub(crate) async fn open(data_dir: &Path) -> Result<Self, PostgresError> {
-            Embedded::open(data_dir, SETTINGS, false).await.map(Self)
+            Embedded::open(data_dir, SETTINGS, None).await.map(Self)
         }
         pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
             self.0.options(database)

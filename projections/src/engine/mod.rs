@@ -1,13 +1,14 @@
 //! What feeds read models, whatever they are: it is given them, and knows none by name.
 
 pub(crate) mod columns;
+mod feeding;
+pub mod models;
 pub mod page;
 pub(crate) mod progress;
 pub mod projection;
 pub mod rebuild;
-pub mod runner;
 
+pub use models::{Projections, ReadBehind};
 pub use page::{Order, Page};
 pub use projection::{Generation, Projection, ProjectionError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use runner::{ProjectionState, ProjectionStatus, Projections, ReadBehind};

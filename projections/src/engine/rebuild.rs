@@ -108,18 +108,18 @@ pub struct Rebuilt {
     pub took: Duration,
 }
 
-/// Rebuilds the model of that name and swaps. `pool` is the reading role's; `progress` is told after
+/// Rebuilds that one of the models and swaps. `pool` is the reading role's; `progress` is told after
 /// every batch how many events were taken and how many there are.
 ///
 /// # Errors
 /// See [`RebuildError`]; the live model is untouched then.
 pub async fn rebuild(
+    models: &[Arc<dyn Projection>],
     pool: &PgPool,
     feed: &Feed,
     name: &str,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Rebuilt, RebuildError> {
-    let models = crate::all();
     let Some(model) = models.iter().find(|model| model.name() == name) else {
         let known: Vec<_> = models.iter().map(|model| model.name()).collect();
         return Err(RebuildError::Unknown { name: name.to_owned(), known: known.join(", ") });

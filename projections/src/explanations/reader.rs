@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use punchtrail_domain::explanation::Explanation;
-use punchtrail_infra::ledger::ReadError;
+use punchtrail_infra::{ledger::ReadError, supervision::Supervisor};
 use punchtrail_protocol::PunchId;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Surroundings,
@@ -33,15 +34,19 @@ struct Asked {
 /// Explains punches to whoever asks, many at once. Cheap to clone; ends when its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Explanations {
+    /// First, so that it is dropped first: the task ends with the last clone.
+    _running: Arc<DropGuard>,
     asking: mpsc::Sender<Asked>,
 }
 
 impl Explanations {
     /// Starts it. `pool` is the reading role's; must be called within a tokio runtime.
-    pub fn start(pool: PgPool) -> Self {
+    pub fn start(pool: PgPool, supervisor: &Supervisor) -> Self {
         let (asking, asked) = mpsc::channel(EXPLAIN_WAITING_MAX);
-        tokio::spawn(serve(pool, asked));
-        Self { asking }
+        let (stop, asked) = (CancellationToken::new(), Arc::new(Mutex::new(asked)));
+        supervisor
+            .spawn("explanations", stop.clone(), move || serve(pool.clone(), Arc::clone(&asked)));
+        Self { _running: Arc::new(stop.drop_guard()), asking }
     }
 
     /// Explains a punch; none if the ledger has no punch of that id.
@@ -56,7 +61,8 @@ impl Explanations {
     }
 }
 
-async fn serve(pool: PgPool, mut asked: mpsc::Receiver<Asked>) {
+async fn serve(pool: PgPool, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+    let mut asked = asked.lock().await;
     let mut memory = Memory::new();
     let mut batch = Vec::with_capacity(EXPLAIN_BATCH_MAX);
     while asked.recv_many(&mut batch, EXPLAIN_BATCH_MAX).await > 0 {

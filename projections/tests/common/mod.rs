@@ -13,7 +13,11 @@ use punchtrail_domain::{
     quarantine::{Quarantine, QuarantineCommand},
     site::{Site, SiteCommand},
 };
-use punchtrail_infra::{adjudicator::Adjudicator, ledger::Metadata};
+use punchtrail_infra::{
+    adjudicator::Adjudicator,
+    follower::{self, Followers},
+    ledger::Metadata,
+};
 use punchtrail_projections::engine::{
     Projection, Projections,
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
@@ -36,10 +40,36 @@ pub fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }
 
+/// Models that are fed, as one node feeds them.
+pub struct Node {
+    pub models: Projections,
+    pub followers: Followers,
+}
+
+impl Node {
+    pub async fn of(world: &World, models: Vec<Arc<dyn Projection>>) -> Self {
+        let followers =
+            Followers::new(&world.ledger, follower::Node::anywhere(), &CancellationToken::new());
+        let (pool, feed) = (world.pools.reader.clone(), world.ledger.feed());
+        let models = Projections::start(models, pool, feed, &followers).await.unwrap();
+        Self { models, followers }
+    }
+
+    pub async fn stop(self) {
+        self.followers.stop().await;
+    }
+}
+
+impl std::ops::Deref for Node {
+    type Target = Projections;
+    fn deref(&self) -> &Projections {
+        &self.models
+    }
+}
+
 /// Starts every model on the world's ledger.
-pub async fn start(world: &World) -> Projections {
-    let cancel = CancellationToken::new();
-    Projections::start(world.pools.reader.clone(), world.ledger.feed(), cancel).await.unwrap()
+pub async fn start(world: &World) -> Node {
+    Node::of(world, punchtrail_projections::all()).await
 }
 
 /// Waits until every model stands at the head.

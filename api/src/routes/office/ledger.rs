@@ -12,7 +12,7 @@ use crate::{
         limits::{PAGE_DEFAULT, PAGE_MAX},
     },
     auth::Operator,
-    health::FollowerState,
+    health::Follower,
     problem::Refusal,
     state::App,
 };
@@ -108,12 +108,8 @@ pub async fn events(
 pub struct LedgerState {
     /// Position of the last event; 0 when there is none.
     pub position: Position,
-    /// The signed checkpoints outside the database.
-    pub checkpoints: FollowerState,
-    /// The adjudicator.
-    pub adjudicator: FollowerState,
-    /// The read models.
-    pub projections: Vec<FollowerState>,
+    /// Who follows it, and how far: the adjudicator, the signed checkpoints, each read model.
+    pub followers: Vec<Follower>,
 }
 
 /// The ledger's head, and who has followed how far.
@@ -127,8 +123,6 @@ pub async fn state(
 ) -> Result<Answer<LedgerState>, Refusal> {
     Ok(Answer(LedgerState {
         position: app.ledger.head().await?,
-        checkpoints: app.health.checkpoints(),
-        adjudicator: app.health.adjudicator(),
-        projections: app.health.projections(),
+        followers: app.health.followers(),
     }))
 }

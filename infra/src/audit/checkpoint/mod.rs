@@ -13,31 +13,26 @@
 
 mod folder;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use punchtrail_domain::log::{merkle::Frontier, signed_note::Checkpoint};
 use punchtrail_protocol::{Digest, OrgId, Position};
 use sqlx::PgPool;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 pub use folder::{Epoch, Folder, FolderError, Kept};
 
-use crate::ledger::Ledger;
+use crate::{
+    follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
+    ledger::Ledger,
+};
 
+/// The follower's name.
+pub const NAME: &str = "checkpoints";
 /// The longest time from a change to its checkpoint, in milliseconds.
 pub const EVERY_MS: u64 = 5_000;
 /// How many leaves are read at once.
 const LEAVES_MAX: i64 = 20_000;
-
-/// What the follower of checkpoints is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// The newest checkpoint covers this many events.
-    At(Position),
-    /// No checkpoint is made, for this reason, until an operator has looked.
-    Refused(String),
-}
 
 /// Why no checkpoint was made.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +58,12 @@ pub enum CheckpointError {
          new-epoch --reason …`"
     )]
     Disagrees(Position),
+    /// An event is missing.
+    #[error(
+        "the ledger has a hole: position {0} is missing. Nothing was signed. Look with `punchtrail \
+         ledger verify`"
+    )]
+    Hole(Position),
     /// The folder could not be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -88,12 +89,18 @@ impl Checkpoints {
     /// # Errors
     /// See [`CheckpointError`]. Nothing is signed then.
     pub async fn advance(&self) -> Result<Position, CheckpointError> {
+        self.advance_from().await.map(|(_, to)| to)
+    }
+
+    /// From where, and to where.
+    async fn advance_from(&self) -> Result<(Position, Position), CheckpointError> {
         let folder = Arc::clone(&self.folder);
         let (mut frontier, last) = blocking(move || folder.frontier()).await?;
         let head = crate::ledger::head(&self.pool).await?;
         self.agrees(&frontier, last, head).await?;
-        if head.0 == frontier.size() {
-            return Ok(head);
+        let before = Position(frontier.size());
+        if head == before {
+            return Ok((before, head));
         }
         let mut last = last;
         while frontier.size() < head.0 {
@@ -108,7 +115,7 @@ impl Checkpoints {
         }
         let folder = Arc::clone(&self.folder);
         blocking(move || folder.keep(&frontier, last)).await?;
-        Ok(head)
+        Ok((before, head))
     }
 
     async fn agrees(
@@ -131,7 +138,7 @@ impl Checkpoints {
     }
 
     /// Leaf hashes after one position and up to another, dense.
-    async fn leaves(&self, after: Position, to: Position) -> Result<Vec<Digest>, sqlx::Error> {
+    async fn leaves(&self, after: Position, to: Position) -> Result<Vec<Digest>, CheckpointError> {
         let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
             "select position, leaf_hash from events where position > $1 and position <= $2 \
              order by position limit $3",
@@ -145,53 +152,39 @@ impl Checkpoints {
             .zip(after.0 + 1..)
             .map(|((position, hash), expected)| {
                 if Position::from_db(position).0 != expected {
-                    return Err(sqlx::Error::Protocol(format!(
-                        "the ledger has a hole: position {expected} is missing"
-                    )));
+                    return Err(CheckpointError::Hole(Position(expected)));
                 }
-                hash.try_into()
-                    .map(Digest)
-                    .map_err(|_| sqlx::Error::Protocol("a leaf hash has another length".into()))
+                let hash = hash.try_into().map(Digest);
+                Ok(hash
+                    .map_err(|_| sqlx::Error::Protocol("a leaf hash has another length".into()))?)
             })
             .collect()
     }
+}
 
-    async fn run(self, ledger: Ledger, progress: watch::Sender<Progress>, stop: CancellationToken) {
-        let mut feed = ledger.feed();
-        let mut refused = false;
-        loop {
-            let covered = match self.advance().await {
-                Ok(position) => {
-                    refused = false;
-                    progress.send_replace(Progress::At(position));
-                    metrics::gauge!("punchtrail_checkpoint_refused").set(0.0);
-                    metrics::gauge!("punchtrail_checkpoint_position").set(position.0 as f64);
-                    position
-                }
-                Err(CheckpointError::Database(error)) => {
-                    tracing::debug!(%error, "no checkpoint now; it is tried again");
-                    feed.seen()
-                }
-                Err(error) => {
-                    if !refused {
-                        tracing::error!(%error, "no checkpoint is made");
-                    }
-                    refused = true;
-                    progress.send_replace(Progress::Refused(error.to_string()));
-                    metrics::gauge!("punchtrail_checkpoint_refused").set(1.0);
-                    feed.seen()
-                }
-            };
-            if stop.is_cancelled() {
-                return;
-            }
-            let pause = tokio::time::sleep(Duration::from_millis(EVERY_MS));
-            tokio::select! { () = stop.cancelled() => continue, () = pause => {} }
-            let deadline = Instant::now() + Duration::from_millis(EVERY_MS);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = feed.wait_beyond(covered, deadline) => {}
-            }
+impl Follower for Checkpoints {
+    fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
+        Box::pin(async {
+            let folder = Arc::clone(&self.folder);
+            let (frontier, _) = blocking(move || folder.frontier()).await?;
+            Ok(Some(Position(frontier.size())))
+        })
+    }
+
+    fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {
+        Box::pin(async {
+            let (before, to) = self.advance_from().await?;
+            let events = usize::try_from(to.0 - before.0).unwrap_or(usize::MAX);
+            Ok(if events == 0 { Step::AtHead(to) } else { Step::Moved { to, events } })
+        })
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Database(error) => error.into(),
+            refusal => Self::Refused(refusal.to_string()),
         }
     }
 }
@@ -205,27 +198,12 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A running follower.
-#[derive(Debug)]
-pub struct Running {
-    /// What it is doing.
-    pub progress: watch::Receiver<Progress>,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    /// Waits for the last checkpoint, after its token was cancelled.
-    pub async fn settled(self) {
-        let _ = self.task.await;
-    }
-}
-
-/// Starts signing what this node's ledger holds into `folder`.
-pub fn spawn(ledger: Ledger, folder: Arc<Folder>, stop: CancellationToken) -> Running {
-    let (publish, progress) = watch::channel(Progress::At(Position::START));
-    let checkpoints = Checkpoints::new(ledger.pool().clone(), folder);
-    let task = tokio::spawn(checkpoints.run(ledger, publish, stop));
-    Running { progress, task }
+/// Starts signing what this node's ledger holds into `folder`, among the followers of this node.
+pub fn start(followers: &Followers, ledger: &Ledger, folder: Arc<Folder>) {
+    let pool = ledger.pool().clone();
+    followers.start(NAME, Scope::Node, Pace::Every(EVERY_MS), move || {
+        Checkpoints::new(pool.clone(), Arc::clone(&folder))
+    });
 }
 
 /// The origin under which an epoch's checkpoints are signed.
