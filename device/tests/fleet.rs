@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use std::{
     path::Path,
     process::Command,
@@ -21,8 +19,8 @@ use punchtrail_device::{
     store::outbox,
 };
 use punchtrail_protocol::{Digest, capture::Capture, signing::CAPTURE_TYPE};
+use punchtrail_stand_in::{CODE, Call, Fault, OPERATOR_KEY, StandIn, person};
 use serde_json::Value;
-use stand_in::{CODE, Call, Fault, OPERATOR_KEY, StandIn, person};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
