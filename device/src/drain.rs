@@ -5,7 +5,7 @@
 //! says, nothing is dropped: a refusal is shown in `status`, waited out and tried again. Two tries never
 //! follow one another without a pause, nor across restarts: the pause is kept in the store.
 
-pub(crate) mod errand;
+pub mod errand;
 pub mod lane;
 
 use std::{collections::BTreeMap, time::Duration};

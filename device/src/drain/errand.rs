@@ -117,7 +117,7 @@ impl Device {
     }
 
     /// Writes down what a heartbeat was answered; gives what was known before.
-    pub(crate) async fn heard(
+    pub async fn heard(
         &self,
         identity: &Identity,
         at: &Moment,
@@ -195,7 +195,7 @@ impl Device {
     }
 
     /// The oldest waiting punches, at most `items_max` and what fits a body, and that body.
-    pub(crate) async fn next_batch(
+    pub async fn next_batch(
         &self,
         identity: &Identity,
         items_max: usize,
@@ -205,7 +205,7 @@ impl Device {
     }
 
     /// Writes down what became of each item of a batch.
-    pub(crate) async fn acknowledge(
+    pub async fn acknowledge(
         &self,
         identity: &Identity,
         items: &[Acknowledgement],
@@ -306,12 +306,12 @@ impl Device {
 
 /// Whether a refusal is about what was sent, not about who sent it: then something smaller, or another,
 /// may be taken.
-pub(crate) fn concerns_the_content(error: &CallError) -> bool {
+pub fn concerns_the_content(error: &CallError) -> bool {
     matches!(error.refused_with(), Some(400 | 413 | 415 | 422))
 }
 
 /// The longest run of `waiting` that fits a body, and that body.
-pub(crate) fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
+pub fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
     let mut room = BATCH_BYTES_MAX - BATCH_MARGIN_BYTES;
     let mut items = Vec::with_capacity(waiting.len());
     let mut batch = BatchRequest { punches: Vec::with_capacity(waiting.len()) };
@@ -332,7 +332,7 @@ pub(crate) fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
 }
 
 /// Results and items in step. An answer about another punch is not an answer to this batch.
-pub(crate) fn matched(
+pub fn matched(
     items: &[Waiting],
     outcome: BatchOutcome,
 ) -> Result<(Vec<Acknowledgement>, BatchOutcome), CallError> {

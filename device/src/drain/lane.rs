@@ -326,7 +326,7 @@ impl Lane {
     }
 
     /// No call before `at`, whatever failures and server said: how a simulated device misbehaves.
-    pub(crate) fn retry_at(&mut self, at: Instant) {
+    pub fn retry_at(&mut self, at: Instant) {
         self.ready_at = at;
     }
 

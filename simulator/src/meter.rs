@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use punchtrail_device::client::CallError;
 use serde::Serialize;
 
-use super::percentiles::Durations;
-use crate::client::CallError;
+use crate::percentiles::Durations;
 
 /// The most seconds that have a row of their own; what comes later is counted in the last.
 const SECONDS_MAX: usize = 86_400;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{PEAK_S, Report};
-use crate::fleet::Waiting;
+use crate::Waiting;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,7 +199,7 @@ impl Report {
 }
 
 /// A number with its thousands told apart.
-pub(in crate::fleet) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

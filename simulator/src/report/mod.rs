@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use punchtrail_protocol::Time;
 use serde::Serialize;
 
-pub(super) use self::text::grouped;
-use super::{
-    Fleet, Misbehaviour, duration_ms,
+pub(crate) use self::text::grouped;
+use crate::{
+    APP, Fleet, Misbehaviour, duration_ms,
     member::Member,
     meter::{Second, Tally},
     percentiles::{Percentiles, of_sorted},
 };
-use crate::APP;
 
 /// How many discrepancies are listed; all are counted.
 const DISCREPANCIES_LISTED_MAX: usize = 20;
@@ -213,7 +212,7 @@ pub struct Simulator {
 
 impl Checked {
     /// Takes the account of one device's file.
-    pub(super) fn device(
+    pub(crate) fn device(
         &mut self,
         index: usize,
         statuses: &[(Option<String>, u64)],
@@ -250,7 +249,7 @@ impl Checked {
 }
 
 /// Puts the report together.
-pub(super) fn compose(
+pub(crate) fn compose(
     fleet: &Fleet,
     members: &[Member],
     mut checked: Checked,
@@ -311,7 +310,7 @@ pub(super) fn compose(
         simulator: Simulator {
             bulk_capture: true,
             synced: plan.synced,
-            files_max: super::FILES_MAX,
+            files_max: crate::FILES_MAX,
             waited_for_memory_ms: fleet.places.waited_ms(),
             store_failures: tally.store_failures,
         },

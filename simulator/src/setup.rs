@@ -6,24 +6,24 @@
 use std::{future::Future, sync::Arc, sync::Mutex};
 
 use futures::{StreamExt, stream};
+use punchtrail_device::{
+    backoff::Backoff,
+    client::{CallError, Server},
+    device::{Device, EnrollError},
+    store::{StoreError, contact, identity::Identity, outbox, roster},
+};
 use punchtrail_protocol::SiteId;
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use crate::{
     Fleet, FleetError,
     member::{Held, Member},
     misbehaviour::{Behaviour, clock_off_s},
     places::options,
     plan::Pairing,
     progress::Progress,
-};
-use crate::{
-    backoff::Backoff,
-    client::{CallError, Server},
-    device::{Device, EnrollError},
-    store::{StoreError, contact, identity::Identity, outbox, roster},
 };
 
 /// Devices that are enrolled at a time.
@@ -37,7 +37,7 @@ const SALT_MISBEHAVE: u64 = 0x6d69_7362;
 const SALT_STALE: u64 = 0x7374_616c;
 
 /// Makes or opens every device of the fleet.
-pub(super) async fn enrol(
+pub(crate) async fn enrol(
     fleet: &Arc<Fleet>,
     progress: &Progress,
     stop: &CancellationToken,
@@ -187,7 +187,7 @@ async fn become_one(
 }
 
 /// Calls until it is answered, at most [`TRIES_MAX`] times, with the pauses of a device.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
     dice: &mut StdRng,
     call: impl Fn() -> F,
 ) -> Result<T, CallError> {

@@ -1,7 +1,7 @@
 //! A fleet of simulated devices, for operators: all of them come back at once, and one sees whether the
 //! server, its database and the line bear it, before a Monday morning finds out.
 //!
-//! Each device is the real core ([`Lane`](crate::drain::lane::Lane) decides when, the same calls go out,
+//! Each device is the real core ([`Lane`](punchtrail_device::drain::lane::Lane) decides when, the same calls go out,
 //! the same transactions settle the answers) on a folder, SQLite file and key of its own. First all are
 //! enrolled, then they capture offline, then the gate opens: within a second every one of them finds the
 //! server again. At the end the files are opened anew and compared with what the server acknowledged.
@@ -33,6 +33,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use punchtrail_device::{
+    client::{AddressError, CallError},
+    store::{StoreError, contact, identity, outbox},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,11 +54,8 @@ pub use self::{
     progress::Progress,
     report::Report,
 };
-use crate::{
-    client::{AddressError, CallError},
-    store::{StoreError, outbox},
-};
-
+/// Program and version, as reports carry them; captures and requests carry the device's.
+pub const APP: &str = concat!("punchtrail-fleet/", env!("CARGO_PKG_VERSION"));
 /// Within how long after the gate opens the last device makes its first call, in milliseconds.
 pub const GATE_MS: u64 = 1_000;
 
@@ -232,8 +233,8 @@ async fn check(
                 let visit = fleet.places.visit(&fleet.plan, index, 0).await?;
                 let mut db = visit.device.store().read().await?;
                 let statuses = outbox::by_status(&mut db, id).await?;
-                let contact = crate::store::contact::of(&mut db, id).await?;
-                let identity = crate::store::identity::by_id(&mut db, id).await?;
+                let contact = contact::of(&mut db, id).await?;
+                let identity = identity::by_id(&mut db, id).await?;
                 drop(db);
                 visit.end().await;
                 Ok((statuses, contact.acked_through, identity.map_or(0, |identity| identity.seq)))

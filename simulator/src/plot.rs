@@ -6,7 +6,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{
+use crate::{
     meter::Second,
     percentiles::Percentiles,
     report::{Outcome, Report, grouped},

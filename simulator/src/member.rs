@@ -3,24 +3,7 @@
 
 use std::time::Duration;
 
-use punchtrail_protocol::{
-    EmployeeId, Time,
-    wire::{BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer, ItemStatus},
-};
-use rand::{RngExt, rngs::StdRng};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
-
-use super::{
-    Fleet, GATE_MS,
-    clock::SimulatedClock,
-    duration_ms,
-    meter::{Class, measured},
-    misbehaviour::{Behaviour, DUPLICATES_SHARE, FIXED_RETRY_MS, garbage},
-    places::Visit,
-    plan::Plan,
-};
-use crate::{
+use punchtrail_device::{
     APP,
     backoff::{RETRY_AFTER_MAX_S, TRY_FLOOR_MS},
     client::{BatchOutcome, CallError, Server},
@@ -37,6 +20,23 @@ use crate::{
         outbox::{self, Backlog, Waiting},
         roster,
     },
+};
+use punchtrail_protocol::{
+    EmployeeId, Time,
+    wire::{BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer, ItemStatus},
+};
+use rand::{RngExt, rngs::StdRng};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Fleet, GATE_MS,
+    clock::SimulatedClock,
+    duration_ms,
+    meter::{Class, measured},
+    misbehaviour::{Behaviour, DUPLICATES_SHARE, FIXED_RETRY_MS, garbage},
+    places::Visit,
+    plan::Plan,
 };
 
 /// Punches of the next batch that are read together with writing down the last one's answer, so that a
