@@ -1,10 +1,10 @@
 //! A fleet of simulated devices, for operators: all of them come back at once, and one sees whether the
 //! server, its database and the line bear it, before a Monday morning finds out.
 //!
-//! Each device is the real core ([`Lane`](punchtrail_device::drain::lane::Lane) decides when, the same calls go out,
-//! the same transactions settle the answers) on a folder, SQLite file and key of its own. First all are
-//! enrolled, then they capture offline, then the gate opens: within a second every one of them finds the
-//! server again. At the end the files are opened anew and compared with what the server acknowledged.
+//! Each device drains as one at a door does, by its very [`Route`](punchtrail_device::drain::Route), on a
+//! folder, SQLite file and key of its own. First all are enrolled, then they capture offline, then the
+//! gate opens: within a second every one of them finds the server again. At the end the files are opened
+//! anew and compared with what the server acknowledged.
 //!
 //! What differs from a door is said in the report: captures are made in bulk (one transaction a device;
 //! bytes, chain and signatures are those of single punches), files aren't synced unless asked, a
@@ -15,6 +15,7 @@
 //! It must never be aimed at somebody else's server by accident: anything but loopback needs a word of
 //! consent in the plan. And it must never count as delivered what a file doesn't say is acknowledged.
 
+mod caller;
 mod capture;
 mod clock;
 mod member;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Fleet, FleetError,
-    member::{Held, Member},
+    member::{Member, STALE},
     misbehaviour::{Behaviour, clock_off_s},
     places::options,
     plan::Pairing,
@@ -141,17 +141,36 @@ async fn join(
         }
         None => become_one(&device, plan.server.as_str(), codes, index, &mut dice).await?,
     };
-    let held = read(&device, &identity).await.map_err(failed)?;
+    let member = known(&device, identity, index, behaviour, dice).await.map_err(failed)?;
     device.close().await;
-    Ok(Member::new(plan, index, identity, held, behaviour, dice))
+    Ok(member)
 }
 
-async fn read(device: &Device, identity: &Identity) -> Result<Held, StoreError> {
+/// A device of the fleet as its file knows it.
+async fn known(
+    device: &Device,
+    identity: Identity,
+    index: usize,
+    behaviour: Behaviour,
+    dice: StdRng,
+) -> Result<Member, StoreError> {
     let mut db = device.store().read().await?;
-    Ok(Held {
-        backlog: outbox::backlog(&mut db, identity.id).await?,
-        contact: contact::of(&mut db, identity.id).await?,
+    let backlog = outbox::backlog(&mut db, identity.id).await?;
+    let contact = contact::of(&mut db, identity.id).await?;
+    let stale = behaviour.stale_roster.then(|| STALE.to_owned());
+    Ok(Member {
+        index,
+        waiting: backlog.waiting,
+        oldest: backlog.oldest,
+        behaviour,
         people: roster::employees(&mut db, identity.id).await?,
+        policy: contact.policy.unwrap_or_default(),
+        roster: stale.or(contact.roster),
+        acked_through: contact.acked_through,
+        identity,
+        drained: None,
+        finished: false,
+        dice,
     })
 }
 
