@@ -46,9 +46,8 @@ pub struct Arguments {
     /// The fleet that is there belongs to this very server, which had another address then.
     #[arg(long)]
     moved: bool,
-    /// What some devices do wrong: no-throttle, fixed-retry, ignore-retry-after, duplicates, garbage,
-    /// clocks; several with commas.
-    #[arg(long, value_delimiter = ',', value_name = "MODES")]
+    /// What some devices do wrong; several with commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
     misbehave: Vec<Misbehaviour>,
     /// Which share of the devices misbehaves, from 0 to 1.
     #[arg(long, default_value_t = 0.9)]

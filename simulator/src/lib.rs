@@ -48,7 +48,7 @@ use self::{
     report::{Checked, Phases},
 };
 pub use self::{
-    misbehaviour::{Misbehaviour, UnknownMisbehaviour},
+    misbehaviour::Misbehaviour,
     places::FILES_MAX,
     plan::{DEVICES_MAX, PUNCHES_MAX, Pairing, Plan},
     plot::{PlotError, plot},

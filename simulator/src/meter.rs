@@ -7,7 +7,7 @@ use std::{
 };
 
 use punchtrail_device::client::CallError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::percentiles::Durations;
 
@@ -26,7 +26,7 @@ pub enum Class {
 }
 
 /// One second after the gate opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
     /// Punches acknowledged.
     pub acknowledged: u64,

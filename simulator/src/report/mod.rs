@@ -5,7 +5,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use punchtrail_protocol::Time;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::text::grouped;
 use crate::{
@@ -21,10 +21,10 @@ const DISCREPANCIES_LISTED_MAX: usize = 20;
 const PEAK_S: usize = 5;
 
 /// What a run showed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Program and version.
-    pub app: &'static str,
+    pub app: String,
     /// When it was made.
     pub at: Time,
     /// The server.
@@ -58,7 +58,7 @@ pub struct Report {
 }
 
 /// What some devices did wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MisbehaviourReport {
     /// What.
     pub modes: Vec<Misbehaviour>,
@@ -67,7 +67,7 @@ pub struct MisbehaviourReport {
 }
 
 /// Seconds of each part.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Phases {
     /// Enrolling, or opening what was enrolled before.
     pub enrol_s: f64,
@@ -80,7 +80,7 @@ pub struct Phases {
 }
 
 /// What the files say after the run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Checked {
     /// Acknowledged captures by status; of all runs of these folders.
     pub by_status: BTreeMap<String, u64>,
@@ -91,7 +91,7 @@ pub struct Checked {
 }
 
 /// Whether the promise held.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// Everything acknowledged, and everything agrees.
     pub complete: bool,
@@ -112,7 +112,7 @@ pub struct Outcome {
 }
 
 /// How soon devices were drained, in seconds after the gate opened.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Drained {
     /// All.
     pub all: DrainedOf,
@@ -123,7 +123,7 @@ pub struct Drained {
 }
 
 /// The same of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrainedOf {
     /// How many devices.
     pub devices: usize,
@@ -138,7 +138,7 @@ pub struct DrainedOf {
 }
 
 /// Rates.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Rate {
     /// From the gate to the last acknowledgement.
     pub last_acknowledged_s: f64,
@@ -151,7 +151,7 @@ pub struct Rate {
 }
 
 /// Durations.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
     /// Batches.
     pub batches: Percentiles,
@@ -164,7 +164,7 @@ pub struct Latency {
 }
 
 /// Calls that failed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failures {
     /// 503.
     pub busy_503: u64,
@@ -181,7 +181,7 @@ pub struct Failures {
 }
 
 /// What was sent.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sent {
     /// Calls.
     pub calls: u64,
@@ -196,7 +196,7 @@ pub struct Sent {
 }
 
 /// Where the simulator isn't a fleet at doors.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Simulator {
     /// Captures were made in one transaction a device.
     pub bulk_capture: bool,
@@ -263,7 +263,7 @@ pub(crate) fn compose(
     }
     let finished = members.iter().filter(|member| member.finished).count();
     Report {
-        app: APP,
+        app: APP.to_owned(),
         at: jiff::Timestamp::now().into(),
         server: plan.server.clone(),
         seed: plan.seed,
