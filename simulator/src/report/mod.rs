@@ -8,10 +8,11 @@ use punchtrail_protocol::Time;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::text::grouped;
+pub use crate::meter::Second;
 use crate::{
     APP, Fleet, Misbehaviour, duration_ms,
     member::Member,
-    meter::{Second, Tally},
+    meter::Tally,
     percentiles::{Percentiles, of_sorted},
 };
 
