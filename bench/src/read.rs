@@ -12,7 +12,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{append::http, database::Cluster, load, report::Report};
+use crate::{
+    append::http,
+    database::Cluster,
+    load,
+    report::{Report, rate},
+};
 
 /// Both sides have as many connections, each with one request on its way.
 const CONNECTIONS: usize = 8;
@@ -51,8 +56,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     for asker in askers.collect::<Vec<_>>() {
         latencies_us.extend(asker.await??);
     }
-    let rate = latencies_us.len() as f64 / started.elapsed().as_secs_f64();
-    report.add("explanation", rate, "answers/s", Some("bare_row"));
+    report.add("explanation", rate(latencies_us.len(), started), "answers/s", Some("bare_row"));
     latencies_us.sort_unstable();
     for (name, part) in [("explanation_p50", 50), ("explanation_p99", 99)] {
         let at = latencies_us.len() * part / 100;

@@ -1,12 +1,17 @@
 //! A table for people and the same rows as JSON for comparison.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Instant};
 
 use anyhow::Context;
 use serde::Serialize;
 
 /// Where reports are written to.
 pub const REPORTS: &str = "target/bench";
+
+/// How much of `amount` a second since `started`.
+pub fn rate(amount: usize, started: Instant) -> f64 {
+    amount as f64 / started.elapsed().as_secs_f64()
+}
 
 /// One measured row.
 #[derive(Debug, Clone, Serialize)]

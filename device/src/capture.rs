@@ -263,7 +263,8 @@ impl Device {
         })
     }
 
-    pub(crate) fn punch_id(&self, at: Time) -> PunchId {
+    /// An id for a punch at `at`: unguessable, and in the order of time.
+    pub fn punch_id(&self, at: Time) -> PunchId {
         // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
         let millis = u64::try_from(at.millis()).unwrap_or(0);
         PunchId(
@@ -289,7 +290,10 @@ impl Device {
 }
 
 /// The capture's bytes, signed. No bytes of it are ever made again.
-pub(crate) fn signed(identity: &Identity, capture: Capture) -> Result<Signed, StoreError> {
+///
+/// # Errors
+/// When no server could read them.
+pub fn signed(identity: &Identity, capture: Capture) -> Result<Signed, StoreError> {
     let bytes = capture.to_bytes();
     // What this device makes, every server must be able to read; a bug here must not reach the chain.
     if Capture::parse(&bytes).as_ref() != Ok(&capture) {
@@ -300,7 +304,10 @@ pub(crate) fn signed(identity: &Identity, capture: Capture) -> Result<Signed, St
 }
 
 /// Puts captures that follow one another at the end of the chain and into the outbox.
-pub(crate) async fn record(
+///
+/// # Errors
+/// When the store refuses, or the chain doesn't end where they begin.
+pub async fn record(
     write: &mut Write,
     identity: &Identity,
     captures: &[Signed],

@@ -4,7 +4,6 @@
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
-//! - [`fleet`]: thousands of simulated devices, for operators who want to know before it happens.
 //!
 //! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the folder's
 //! lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock for the length
@@ -20,10 +19,10 @@ pub mod client;
 pub mod clock;
 pub mod device;
 pub mod drain;
-pub mod fleet;
 pub mod folder;
 pub mod manifest;
 pub mod pin;
+pub mod program;
 pub mod status;
 pub mod store;
 

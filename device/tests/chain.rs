@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use ed25519_dalek::SigningKey;
 use proptest::{prelude::*, test_runner::TestRunner};
 use punchtrail_device::{

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -11,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use punchtrail_stand_in::{CODE, Fault, StandIn};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use stand_in::{CODE, Fault, StandIn};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_punchtrail-device");
 

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use std::{future::Future, time::Duration};
 
 use punchtrail_device::{
@@ -13,7 +11,7 @@ use punchtrail_device::{
     store::{StoreError, contact},
 };
 use punchtrail_protocol::{DeviceId, capture::PunchKind};
-use stand_in::{CODE, Call, Fault, StandIn};
+use punchtrail_stand_in::{CODE, Call, Fault, StandIn};
 use tokio_util::sync::CancellationToken;
 
 struct Door {

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use punchtrail_device::{
     Confirmation, Device, Drain, Options, Pin, Press, PunchError, SyncReport,
     capture::Notice,
@@ -13,7 +11,7 @@ use punchtrail_protocol::{
     Digest,
     capture::{Capture, IdentifiedBy, PunchKind},
 };
-use stand_in::{CODE, Call, StandIn, person};
+use punchtrail_stand_in::{CODE, Call, Fault, StandIn, person};
 use zeroize::Zeroizing;
 
 const DAY_MS: i64 = 86_400_000;
@@ -280,7 +278,7 @@ async fn captures_say_whether_the_server_was_out_of_reach() {
     let server = StandIn::start().await;
     let door = Door::enrolled(&server).await;
     assert!(!door.punch("1001", PunchKind::In).await.offline);
-    server.ledger().any_faults.extend(vec![stand_in::Fault::Cut; 4]);
+    server.ledger().any_faults.extend(vec![Fault::Cut; 4]);
     assert!(!door.sync().await.complete);
     assert!(door.punch("1001", PunchKind::Out).await.offline);
     assert!(door.sync().await.complete);

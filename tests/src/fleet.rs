@@ -1,4 +1,4 @@
-//! The fleet simulator, `punchtrail-device fleet`, as a process: some simulated devices behind one line.
+//! The fleet simulator, `punchtrail-fleet`, as a process: some simulated devices behind one line.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     Shop,
     agent::RETRY_CAP_MS,
     process::Process,
-    programs::{DEVICE, program},
+    programs::{FLEET, program},
 };
 
 /// Enrolling and capturing on two busy cores.
@@ -67,9 +67,9 @@ impl Fleet {
     }
 
     fn command(&self, punches: usize) -> anyhow::Result<Command> {
-        let mut command = Command::new(program(DEVICE)?);
+        let mut command = Command::new(program(FLEET)?);
         command
-            .args(["fleet", "--server", &self.server, "--site", &self.site])
+            .args(["--server", &self.server, "--site", &self.site])
             .args(["--devices", &self.devices.to_string(), "--punches", &punches.to_string()])
             .args(["--seed", &self.seed.to_string(), "--deadline-s", &DEADLINE_S.to_string()])
             // What goes wrong here goes wrong for files as a device at a door has them.

@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 pub const SERVER: &str = "punchtrail";
 /// The agent at the door.
 pub const DEVICE: &str = "punchtrail-device";
+/// The fleet simulator.
+pub const FLEET: &str = "punchtrail-fleet";
 /// The demo itself.
 pub const DEMO: &str = "demo";
 

@@ -10,11 +10,11 @@ use punchtrail_protocol::{
 use punchtrail_tests::{Place, Server};
 use sqlx::PgPool;
 
-use super::rate;
 use crate::{
     database::Cluster,
     fleet::{Enlisted, enlist, settled},
     load::Kiosk,
+    report::rate,
 };
 
 const DEVICES: usize = 8;

@@ -9,8 +9,7 @@ use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata}
 use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
 use sqlx::postgres::PgPoolCopyExt;
 
-use super::rate;
-use crate::{database::Database, load};
+use crate::{database::Database, load, report::rate};
 
 const BATCH_PUNCHES: usize = 500;
 /// How many batches are on their way at once, so that one is prepared while another commits.

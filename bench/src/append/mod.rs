@@ -3,7 +3,7 @@
 pub mod http;
 mod ledger;
 
-use std::{path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 
@@ -47,11 +47,6 @@ impl Options {
     fn wants(&self, row: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == row)
     }
-}
-
-/// Punches a second since `started`.
-pub fn rate(punches: usize, started: Instant) -> f64 {
-    punches as f64 / started.elapsed().as_secs_f64()
 }
 
 pub async fn run(options: Options) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{append::rate, load};
+use crate::{load, report::rate};
 
 /// How many callers write at once.
 const AT_ONCE: usize = 8;

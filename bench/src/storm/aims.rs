@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     Kind,
     readers::Phase,
-    report::{FleetPart, RunReport},
+    record::{FleetPart, RunReport},
 };
 
 /// How much slower readers may become, times.

@@ -8,6 +8,7 @@
 mod aims;
 mod memory;
 mod readers;
+mod record;
 mod report;
 mod run;
 mod setup;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use punchtrail_simulator::percentiles::of_sorted;
 use serde::Serialize;
 use tokio::{task::JoinSet, time::sleep_until};
 
@@ -227,10 +228,7 @@ impl Phase {
 impl Latency {
     fn of(mut took: Vec<Duration>) -> Self {
         took.sort_unstable();
-        let at = |share: f64| {
-            let rank = ((share * took.len() as f64).ceil() as usize).max(1);
-            took.get(rank - 1).map_or(0.0, |took| took.as_secs_f64() * 1_000.0)
-        };
+        let at = |share| of_sorted(&took, share).unwrap_or_default().as_secs_f64() * 1_000.0;
         Self { answered: took.len(), p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
     }
 }

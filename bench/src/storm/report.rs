@@ -1,15 +1,13 @@
 //! All runs of a storm, for a person as a table, for programs as JSON.
 
-use punchtrail_tests::comparison::Comparison;
+use punchtrail_simulator::report::Failures;
 use serde::Serialize;
 
 use super::{
     Kind,
-    aims::{Aim, harm, judge},
-    memory::Peak,
-    readers::{Phase, Storm},
+    aims::{Aim, judge},
+    record::{FleetPart, RunReport},
     setup::Took,
-    traffic::{Drain, Drained, Failures, Outcome},
 };
 
 /// All runs.
@@ -44,136 +42,7 @@ pub struct Http {
     pub settled_per_s: f64,
 }
 
-/// One run.
-#[derive(Debug, Serialize)]
-pub struct RunReport {
-    /// What it is about.
-    pub kind: Kind,
-    /// How many devices took part.
-    pub devices: usize,
-    /// Promises that were broken; none if all were kept.
-    pub broken: Vec<String>,
-    /// What shows harm: broken promises, and what readers and devices had to bear.
-    pub harm: Vec<String>,
-    /// Readers before the storm.
-    pub idle: Phase,
-    /// Readers during it.
-    pub storm: Storm,
-    /// The fleet's own account.
-    pub fleet: Option<FleetPart>,
-    /// The most memory and files.
-    pub peak: Peak,
-    /// Requests that the server refused as busy, by its own account.
-    pub server_refusals: u64,
-    /// From the last acknowledgement until every follower stood at the head, in seconds.
-    pub settled_s: Option<f64>,
-    /// Files and ledger.
-    pub checked: Option<Checked>,
-}
-
-/// The fleet's own account.
-#[derive(Debug, Serialize)]
-pub struct FleetPart {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// How soon devices were drained.
-    pub drained: Drained,
-    /// Calls that failed.
-    pub failures: Failures,
-    /// How fast.
-    pub drain: Drain,
-    /// The rate after the spread, of `http`'s.
-    pub of_http: Option<f64>,
-}
-
-/// The devices' own files held against the ledger.
-#[derive(Debug, Clone, Serialize)]
-pub struct Checked {
-    /// Captures in the files.
-    pub captures: u64,
-    /// Of them, not acknowledged by the device's own account.
-    pub waiting: u64,
-    /// Acknowledged, and not in the ledger.
-    pub lost: u64,
-    /// In the ledger more than once.
-    pub twice: u64,
-    /// In the ledger with other bytes.
-    pub other_bytes: u64,
-    /// In the ledger and in no file.
-    pub foreign: u64,
-    /// Positions that are missing.
-    pub holes: u64,
-    /// The ledger's head.
-    pub head: u64,
-    /// What `punchtrail ledger verify` said.
-    pub verified: bool,
-}
-
-impl Checked {
-    /// From a comparison, and what `ledger verify` said.
-    pub fn of(comparison: &Comparison, verified: bool) -> Self {
-        let Comparison {
-            captures, waiting, lost, twice, other_bytes, foreign, holes, head, ..
-        } = *comparison;
-        Self { captures, waiting, lost, twice, other_bytes, foreign, holes, head, verified }
-    }
-
-    fn broken(&self) -> Vec<String> {
-        let counted = [
-            (self.lost, "acknowledged punches are not in the ledger"),
-            (self.twice, "punches are in the ledger more than once"),
-            (self.other_bytes, "punches are in the ledger with other bytes"),
-            (self.foreign, "punches are in the ledger and in no device's file"),
-            (self.holes, "positions are missing"),
-            (self.waiting, "punches still wait"),
-        ];
-        let wrong = counted.iter().filter(|(count, _)| *count > 0);
-        let mut broken: Vec<String> =
-            wrong.map(|(count, what)| format!("{count} {what}")).collect();
-        if !self.verified {
-            broken.push("`ledger verify` is not content".to_owned());
-        }
-        broken
-    }
-}
-
 impl RunReport {
-    /// Nothing yet.
-    pub fn new(kind: Kind, devices: usize) -> Self {
-        Self {
-            kind,
-            devices,
-            broken: Vec::new(),
-            harm: Vec::new(),
-            idle: Phase::default(),
-            storm: Storm::default(),
-            fleet: None,
-            peak: Peak::default(),
-            server_refusals: 0,
-            settled_s: None,
-            checked: None,
-        }
-    }
-
-    /// What kept the run from being carried through.
-    pub fn note_failure(&mut self, driven: anyhow::Result<()>) {
-        self.broken.extend(driven.err().map(|error| format!("{error:#}")));
-    }
-
-    /// Holds what was measured against what is promised.
-    pub fn note_promises(&mut self) {
-        self.broken.extend(self.checked.iter().flat_map(Checked::broken));
-        if let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.outcome.complete) {
-            let Outcome { outstanding, acknowledged, discrepancies, devices_finished, .. } =
-                fleet.outcome;
-            self.broken.push(format!(
-                "the fleet is not complete: {acknowledged} of {outstanding} punches acknowledged, \
-                 {devices_finished} devices finished, {discrepancies} discrepancies"
-            ));
-        }
-        self.harm = harm(self);
-    }
-
     /// How it went, in a line.
     pub fn line(&self) -> String {
         let (fleet, name) = (self.fleet.as_ref(), self.kind.name());

@@ -9,17 +9,20 @@ use std::{
 
 use anyhow::{Context, ensure};
 use punchtrail_domain::policy::Policy;
+use punchtrail_simulator::Report;
 use punchtrail_tests::{Server, compare, eventually, process::Process};
 use sqlx::PgPool;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
-    Kind, Over, memory,
+    Kind, Over,
+    aims::harm,
+    memory,
     readers::{Readers, Storm},
-    report::{Checked, FleetPart, RunReport},
+    record::{Checked, FleetPart, RunReport},
     say,
     setup::{Copy, Library, World, simulator},
-    traffic::{Drain, FleetReport},
+    traffic::Drain,
 };
 use crate::{database::Cluster, fleet::settled, report::REPORTS};
 
@@ -76,6 +79,7 @@ pub async fn run(
         Err(error) => report.note_failure(Err(error)),
     }
     report.note_promises();
+    report.harm = harm(&report);
     copy.remove(cluster).await?;
     say(&report.line());
     Ok(report)
@@ -203,14 +207,14 @@ impl Fleet {
         self.process.ends(FLEET_FILES_MAX).await?;
         let text = fs::read_to_string(&self.report)
             .with_context(|| format!("the fleet made no report: {}", self.process.log_tail()))?;
-        let told: FleetReport = serde_json::from_str(&text)?;
+        let told: Report = serde_json::from_str(&text)?;
         let spread_s = match options.kind.spreads() {
             true => Policy::default().reconnect_spread_s as usize + GATE_S,
             false => 0,
         };
         let drain = Drain::of(&told.seconds, spread_s);
         let of_http = options.http_per_s.map(|http| drain.after_spread_per_s / http);
-        let FleetReport { outcome, drained, failures, .. } = told;
+        let Report { outcome, drained, failures, .. } = told;
         Ok(FleetPart { outcome, drained, failures, drain, of_http })
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use ed25519_dalek::SigningKey;
 use punchtrail_tests::{
     DataDir, Place, Server,
-    programs::{DEVICE, program},
+    programs::{FLEET, program},
 };
 use serde::Serialize;
 use sqlx::PgPool;
@@ -194,9 +194,9 @@ impl Fleet<'_> {
 
 /// The simulator's command for a fleet in `dir`.
 pub fn simulator(dir: &Path, server: &str, key: &str, sites: &[String]) -> anyhow::Result<Command> {
-    let mut command = Command::new(program(DEVICE)?);
+    let mut command = Command::new(program(FLEET)?);
     command
-        .args(["fleet", "--server", server])
+        .args(["--server", server])
         .args(sites.iter().flat_map(|site| ["--site", site]))
         .arg("--fleet-dir")
         .arg(dir)

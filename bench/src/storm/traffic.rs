@@ -1,82 +1,7 @@
-//! What the fleet says of its own storm: the parts of the simulator's report that are judged here.
+//! How fast a fleet drained, from the rows of its own report.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
-/// The simulator's report.
-#[derive(Debug, Clone, Deserialize)]
-pub struct FleetReport {
-    /// Whether everything is acknowledged and agrees.
-    pub outcome: Outcome,
-    /// How soon devices were drained.
-    pub drained: Drained,
-    /// Calls that failed.
-    pub failures: Failures,
-    /// A row a second from the gate on.
-    pub seconds: Vec<Second>,
-}
-
-/// How it ended.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Outcome {
-    /// Everything is acknowledged, and everything agrees.
-    pub complete: bool,
-    /// Punches that waited when the gate opened.
-    pub outstanding: u64,
-    /// Of them, acknowledged.
-    pub acknowledged: u64,
-    /// Devices that delivered everything and said so.
-    pub devices_finished: usize,
-    /// How many things don't agree.
-    pub discrepancies: usize,
-    /// What the files say that the server answered.
-    pub by_status: BTreeMap<String, u64>,
-}
-
-/// How soon devices were drained.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-pub struct Drained {
-    /// All.
-    pub all: DrainedOf,
-    /// Those that behave.
-    pub well_behaved: DrainedOf,
-}
-
-/// The same of one kind, in seconds after the gate.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-pub struct DrainedOf {
-    /// How many devices.
-    pub devices: usize,
-    /// How many are drained.
-    pub drained: usize,
-    /// Half of the drained ones.
-    pub p50_s: Option<f64>,
-    /// The last of the drained ones.
-    pub last_s: Option<f64>,
-}
-
-/// Calls that failed.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Failures {
-    /// Refused with 503.
-    pub busy_503: u64,
-    /// Refused with 429.
-    pub busy_429: u64,
-    /// Refused otherwise.
-    pub refused: u64,
-    /// Without an answer.
-    pub unanswered: u64,
-    /// Calls after a failed one of the same device.
-    pub retries: u64,
-}
-
-/// One second after the gate opened.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub struct Second {
-    /// Punches acknowledged.
-    pub acknowledged: u64,
-}
+use punchtrail_simulator::report::Second;
+use serde::Serialize;
 
 /// How fast the fleet drained, in punches a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -119,7 +44,10 @@ mod tests {
     use super::*;
 
     fn rows(acknowledged: &[u64]) -> Vec<Second> {
-        acknowledged.iter().map(|&acknowledged| Second { acknowledged }).collect()
+        acknowledged
+            .iter()
+            .map(|&acknowledged| Second { acknowledged, ..Second::default() })
+            .collect()
     }
 
     #[test]

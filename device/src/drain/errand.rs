@@ -1,35 +1,28 @@
-//! Doing one errand: the call, and what its answer changes in the store, in one transaction.
+//! Errands of a device at a door: its folder is open all the time, and each answer is settled there in
+//! one transaction.
 
 use punchtrail_protocol::{
-    Digest, Time,
-    signing::to_base64url,
-    wire::{
-        BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer,
-        ItemStatus,
-    },
+    DeviceId, Digest, Time,
+    wire::{DevicePolicy, HeartbeatAnswer, ItemStatus},
 };
-use tokio::time::Instant;
 
-use super::lane::{Heard, Need};
+use super::{
+    courier::{Account, Batch, Courier, News},
+    lane::Need,
+    route::concerns_the_content,
+};
 use crate::{
-    APP,
     client::{BatchOutcome, CallError, Server},
     clock::Moment,
     device::Device,
-    manifest,
+    manifest::Manifest,
     store::{
         StoreError, Write,
         contact::{self, Contact},
         identity::{self, Identity},
-        outbox::{self, Acknowledgement, Waiting},
-        photos, roster,
+        outbox, photos, roster,
     },
 };
-
-/// Room in a batch's body for what stands around its items, in bytes.
-const BATCH_MARGIN_BYTES: usize = 4_096;
-/// What stands around an item's two texts, in bytes.
-const ITEM_MARGIN_BYTES: usize = 64;
 
 /// Why an errand wasn't done.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +33,6 @@ pub enum Setback {
     /// The store. What the call did may be done; it will be done again, which is safe.
     #[error("{0}")]
     Store(#[from] StoreError),
-}
-
-/// What became of a batch that was sent.
-#[derive(Debug)]
-pub struct Sent {
-    /// Numbers of the items, in their order.
-    pub seqs: Vec<u64>,
-    /// How long the call took, in milliseconds.
-    pub took_ms: u64,
-    /// The pause the server asks for, in milliseconds; or why it failed.
-    pub outcome: Result<u64, CallError>,
 }
 
 /// What became of a photo.
@@ -64,182 +46,71 @@ pub enum PhotoSent {
     Refused(CallError),
 }
 
-impl Device {
-    /// What `identity` has to deliver, and what is known of its contact; none once it is retired.
-    pub(crate) async fn need(
-        &self,
-        identity: &Identity,
-    ) -> Result<Option<(Need, Contact)>, StoreError> {
+impl Courier for Device {
+    fn now(&self) -> Moment {
+        Self::now(self)
+    }
+
+    fn roll(&mut self) -> f64 {
+        Self::roll(self)
+    }
+
+    async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
         let mut db = self.store.read().await?;
-        if identity::by_id(&mut db, identity.id).await?.is_none() {
+        let identities = identity::all(&mut db).await?;
+        let Some(&Identity { id, seq, .. }) = identities.iter().find(|one| one.id == identity.id)
+        else {
             return Ok(None);
-        }
-        let waiting = outbox::backlog(&mut db, identity.id).await?.waiting;
-        let photos = photos::backlog(&mut db, identity.id).await?.waiting;
-        Ok(Some((Need { waiting, photos }, contact::of(&mut db, identity.id).await?)))
-    }
-
-    pub(crate) async fn heartbeat(
-        &self,
-        server: &Server,
-        identity: &Identity,
-    ) -> Result<Heard, Setback> {
-        let (backlog, photo_backlog, seq) = {
-            let mut db = self.store.read().await?;
-            let seq = identity::by_id(&mut db, identity.id).await?.map_or(identity.seq, |i| i.seq);
-            let backlog = outbox::backlog(&mut db, identity.id).await?;
-            (backlog, photos::backlog(&mut db, identity.id).await?, seq)
         };
-        // Read last: the server takes these clocks for those of the moment it hears them.
-        let now = self.now();
-        let answer = server
-            .heartbeat(&Heartbeat {
-                outbox: backlog.waiting,
-                photos: photo_backlog.waiting,
-                oldest: backlog.oldest,
-                seq,
-                clock: now.time,
-                boot: now.boot,
-                uptime_ms: now.uptime_ms,
-                app: APP.to_owned(),
-            })
-            .await?;
-        let contact = self.heard(identity, &now, &answer).await?;
-        if answer.acked_through > seq {
-            tracing::warn!(device = %identity.device, seq, acked_through = answer.acked_through,
-                "the server knows later numbers: this folder is an old copy of itself, or has a twin");
-        }
-        Ok(Heard {
-            reported: backlog.waiting > 0 || photo_backlog.waiting > 0,
-            roster_differs: contact.roster.as_ref() != Some(&answer.roster),
-            next_batch_after_ms: answer.next_batch_after_ms,
-        })
+        let backlog = outbox::backlog(&mut db, id).await?;
+        let photos = photos::backlog(&mut db, id).await?.waiting;
+        let contact = contact::of(&mut db, id).await?;
+        Ok(Some(Account {
+            need: Need { waiting: backlog.waiting, photos },
+            oldest: backlog.oldest,
+            seq,
+            policy: self.policy(&contact),
+            roster: contact.roster,
+            current: identities.last().is_some_and(|last| last.id == id),
+        }))
     }
 
-    /// Writes down what a heartbeat was answered; gives what was known before.
-    pub(crate) async fn heard(
-        &self,
-        identity: &Identity,
-        at: &Moment,
-        answer: &HeartbeatAnswer,
-    ) -> Result<Contact, StoreError> {
+    async fn next_batch(&mut self, of: &Identity, items_max: usize) -> Result<Batch, StoreError> {
+        let mut db = self.store.read().await?;
+        Ok(Batch::fitting(outbox::next(&mut db, of.id, items_max).await?))
+    }
+
+    async fn write_down(&mut self, identity: &Identity, news: News) -> Result<(), StoreError> {
+        let (id, now) = (identity.id, self.now());
         let mut write = self.store.write().await?;
-        let contact = contact::of(&mut write, identity.id).await?;
-        contact::reached(&mut write, identity.id, at, Some(answer.server_time)).await?;
-        self.settle(&mut write, identity, &contact, answer.acked_through, None, answer.server_time)
-            .await?;
-        write.commit().await.map_err(StoreError::from)?;
-        Ok(contact)
-    }
-
-    /// What follows from any answer that says how far the server holds the chain: a restored server gets
-    /// again what it lost, and what it has had for long enough is forgotten.
-    async fn settle(
-        &self,
-        write: &mut Write,
-        identity: &Identity,
-        contact: &Contact,
-        acked_through: u64,
-        ledger: Option<u64>,
-        server_time: Time,
-    ) -> Result<(), StoreError> {
-        // A ledger shorter than it was says the same, and also where a hole keeps acked_through low.
-        let restored = acked_through < contact.acked_through
-            || ledger.is_some_and(|ledger| ledger < contact.ledger);
-        if restored {
-            let again = outbox::wait_again(write, identity.id, acked_through).await?;
-            photos::wait_again(write, identity.id).await?;
-            tracing::warn!(device = %identity.device, acked_through, told_before = contact.acked_through,
-                again, "the server was restored: what it lost is sent again");
-        }
-        contact::told(write, identity.id, acked_through, ledger).await?;
-        photos::acknowledge(write, identity.id, server_time).await?;
-        let window_s = contact
-            .policy
-            .as_ref()
-            .map_or_else(|| DevicePolicy::default().restore_window_s, |p| p.restore_window_s);
-        let forgotten = outbox::forget(write, identity.id, server_time, window_s).await?;
-        for digest in photos::forget(write, identity.id, server_time, window_s).await? {
-            self.folder.forget_photo(digest)?;
-        }
-        let retired = identity::retire_emptied(write, identity.id).await?;
-        if forgotten + retired > 0 {
-            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has passed");
-        }
-        Ok(())
-    }
-
-    /// Sends the oldest waiting punches, at most `items_max` and what fits a body.
-    pub(crate) async fn deliver(
-        &self,
-        server: &Server,
-        identity: &Identity,
-        items_max: usize,
-    ) -> Result<Sent, StoreError> {
-        let (items, batch) = self.next_batch(identity, items_max).await?;
-        let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
-        if items.is_empty() {
-            return Ok(Sent { seqs, took_ms: 0, outcome: Ok(0) });
-        }
-        let asked_at = Instant::now();
-        let answered = server.deliver(identity.site, batch).await;
-        let took_ms = asked_at.elapsed().as_millis() as u64;
-        let outcome = match answered.and_then(|outcome| matched(&items, outcome)) {
-            Ok((acknowledged, outcome)) => {
-                self.acknowledge(identity, &acknowledged, &outcome).await?;
-                Ok(outcome.next_batch_after_ms)
+        match &news {
+            News::Heard(at, HeartbeatAnswer { server_time, acked_through, .. }) => {
+                self.settle(&mut write, identity, *acked_through, None, *server_time).await?;
+                contact::reached(&mut write, id, at, Some(*server_time)).await?;
             }
-            Err(error) => Err(error),
-        };
-        Ok(Sent { seqs, took_ms, outcome })
-    }
-
-    /// The oldest waiting punches, at most `items_max` and what fits a body, and that body.
-    pub(crate) async fn next_batch(
-        &self,
-        identity: &Identity,
-        items_max: usize,
-    ) -> Result<(Vec<Waiting>, BatchRequest), StoreError> {
-        let waiting = outbox::next(&mut *self.store.read().await?, identity.id, items_max).await?;
-        Ok(fitting(waiting))
-    }
-
-    /// Writes down what became of each item of a batch.
-    pub(crate) async fn acknowledge(
-        &self,
-        identity: &Identity,
-        items: &[Acknowledgement],
-        outcome: &BatchOutcome,
-    ) -> Result<(), StoreError> {
-        let now = self.now();
-        let mut write = self.store.write().await?;
-        let contact = contact::of(&mut write, identity.id).await?;
-        contact::reached(&mut write, identity.id, &now, Some(outcome.server_time)).await?;
-        let ledger = Some(outcome.ledger);
-        // Before the acknowledgements: what this answer acknowledges, the restored server has.
-        self.settle(
-            &mut write,
-            identity,
-            &contact,
-            outcome.acked_through,
-            ledger,
-            outcome.server_time,
-        )
-        .await?;
-        outbox::acknowledge(&mut write, identity.id, items, outcome.server_time).await?;
-        write.commit().await.map_err(StoreError::from)?;
-        for item in items.iter().filter(|item| item.status != ItemStatus::Applied) {
-            tracing::info!(device = %identity.device, seq = item.seq, status = ?item.status,
-                code = item.code, "acknowledged");
+            News::Walked(Manifest { rows, policy, roster }) => {
+                roster::replace(&mut write, id, rows, policy, roster).await?;
+                contact::reached(&mut write, id, &now, None).await?;
+            }
+            News::Delivered(items, outcome) => {
+                let BatchOutcome { acked_through, ledger, server_time, .. } = *outcome;
+                // Before the acknowledgements: what this answer acknowledges, the restored server has.
+                self.settle(&mut write, identity, acked_through, Some(ledger), server_time).await?;
+                outbox::acknowledge(&mut write, id, items, server_time).await?;
+                contact::reached(&mut write, id, &now, Some(server_time)).await?;
+            }
+            News::RefusedAlone(seq) => outbox::refused_alone(&mut write, id, *seq).await?,
+            News::Failed { failure, reached, hold_ms } => {
+                contact::failed(&mut write, id, &now, *reached, failure, *hold_ms).await?;
+            }
         }
-        tracing::info!(device = %identity.device, items = items.len(),
-            acked_through = outcome.acked_through, "delivered");
+        write.commit().await?;
+        news.log(identity.device);
         Ok(())
     }
 
-    /// Sends the next photo; none if none waits.
-    pub(crate) async fn deliver_photo(
-        &self,
+    async fn photo(
+        &mut self,
         server: &Server,
         identity: &Identity,
     ) -> Result<Option<PhotoSent>, Setback> {
@@ -280,6 +151,53 @@ impl Device {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+impl Device {
+    /// The policy as this device follows it.
+    pub(super) fn policy(&self, contact: &Contact) -> DevicePolicy {
+        let mut policy = contact.policy.clone().unwrap_or_default();
+        let cap_s = self.options.spread_cap_s.unwrap_or(u32::MAX);
+        policy.reconnect_spread_s = policy.reconnect_spread_s.min(cap_s);
+        policy
+    }
+
+    /// What follows from any answer that says how far the server holds the chain: a restored server gets
+    /// again what it lost, and what it has had for long enough is forgotten.
+    async fn settle(
+        &self,
+        write: &mut Write,
+        identity: &Identity,
+        acked_through: u64,
+        ledger: Option<u64>,
+        server_time: Time,
+    ) -> Result<(), StoreError> {
+        let contact = contact::of(write, identity.id).await?;
+        // A ledger shorter than it was says the same, and also where a hole keeps acked_through low.
+        let restored = acked_through < contact.acked_through
+            || ledger.is_some_and(|ledger| ledger < contact.ledger);
+        if restored {
+            let again = outbox::wait_again(write, identity.id, acked_through).await?;
+            photos::wait_again(write, identity.id).await?;
+            tracing::warn!(device = %identity.device, acked_through, told_before = contact.acked_through,
+                again, "the server was restored: what it lost is sent again");
+        }
+        contact::told(write, identity.id, acked_through, ledger).await?;
+        photos::acknowledge(write, identity.id, server_time).await?;
+        let window_s = contact
+            .policy
+            .as_ref()
+            .map_or_else(|| DevicePolicy::default().restore_window_s, |p| p.restore_window_s);
+        let forgotten = outbox::forget(write, identity.id, server_time, window_s).await?;
+        for digest in photos::forget(write, identity.id, server_time, window_s).await? {
+            self.folder.forget_photo(digest)?;
+        }
+        let retired = identity::retire_emptied(write, identity.id).await?;
+        if forgotten + retired > 0 {
+            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has passed");
+        }
+        Ok(())
+    }
 
     async fn lose_photo(&self, identity: &Identity, digest: Digest) -> Result<PhotoSent, Setback> {
         let mut write = self.store.write().await?;
@@ -289,66 +207,22 @@ impl Device {
             "the photo's file is gone or damaged; its punch stands without it");
         Ok(PhotoSent::Lost)
     }
-
-    /// Walks the manifest and takes it.
-    pub(crate) async fn walk(&self, server: &Server, identity: &Identity) -> Result<(), Setback> {
-        let walked = manifest::walk(server, identity.site).await?;
-        let now = self.now();
-        let mut write = self.store.write().await?;
-        roster::replace(&mut write, identity.id, &walked.rows, &walked.policy, &walked.roster)
-            .await?;
-        contact::reached(&mut write, identity.id, &now, None).await?;
-        write.commit().await.map_err(StoreError::from)?;
-        tracing::info!(device = %identity.device, employees = walked.rows.len(), "manifest walked");
-        Ok(())
-    }
 }
 
-/// Whether a refusal is about what was sent, not about who sent it: then something smaller, or another,
-/// may be taken.
-pub(crate) fn concerns_the_content(error: &CallError) -> bool {
-    matches!(error.refused_with(), Some(400 | 413 | 415 | 422))
-}
-
-/// The longest run of `waiting` that fits a body, and that body.
-pub(crate) fn fitting(waiting: Vec<Waiting>) -> (Vec<Waiting>, BatchRequest) {
-    let mut room = BATCH_BYTES_MAX - BATCH_MARGIN_BYTES;
-    let mut items = Vec::with_capacity(waiting.len());
-    let mut batch = BatchRequest { punches: Vec::with_capacity(waiting.len()) };
-    for item in waiting {
-        let wire = BatchItem {
-            capture: to_base64url(&item.bytes),
-            signature: to_base64url(&item.signature),
-        };
-        let size = wire.capture.len() + wire.signature.len() + ITEM_MARGIN_BYTES;
-        if size > room {
-            break;
+impl News {
+    fn log(&self, device: DeviceId) {
+        match self {
+            Self::Walked(Manifest { rows, .. }) => {
+                tracing::info!(%device, employees = rows.len(), "manifest walked");
+            }
+            Self::Delivered(items, BatchOutcome { acked_through, .. }) => {
+                for item in items.iter().filter(|item| item.status != ItemStatus::Applied) {
+                    tracing::info!(%device, seq = item.seq, status = ?item.status,
+                        code = item.code, "acknowledged");
+                }
+                tracing::info!(%device, items = items.len(), acked_through, "delivered");
+            }
+            _ => {}
         }
-        room -= size;
-        batch.punches.push(wire);
-        items.push(item);
     }
-    (items, batch)
-}
-
-/// Results and items in step. An answer about another punch is not an answer to this batch.
-pub(crate) fn matched(
-    items: &[Waiting],
-    outcome: BatchOutcome,
-) -> Result<(Vec<Acknowledgement>, BatchOutcome), CallError> {
-    let mut acknowledged = Vec::with_capacity(items.len());
-    for (item, result) in items.iter().zip(&outcome.results) {
-        if result.punch.is_some_and(|punch| punch != item.punch) {
-            return Err(CallError::Senseless {
-                status: 200,
-                detail: format!("a result about another punch where number {} stood", item.seq),
-            });
-        }
-        acknowledged.push(Acknowledgement {
-            seq: item.seq,
-            status: result.status,
-            code: result.code.clone(),
-        });
-    }
-    Ok((acknowledged, outcome))
 }

@@ -95,7 +95,7 @@ impl StoreError {
     }
 
     /// A stored text that this program can't read.
-    pub(crate) fn unreadable(what: impl std::fmt::Display) -> Self {
+    pub fn unreadable(what: impl std::fmt::Display) -> Self {
         Self::Unreadable(what.to_string())
     }
 }

@@ -1,20 +1,24 @@
-//! `fleet` on the command line.
+//! The command line.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::Args;
+use clap::Parser;
+use punchtrail_device::{
+    backoff::BACKOFF_CAP_MS,
+    program::{say, stop_on_signal},
+};
 use punchtrail_protocol::SiteId;
 use zeroize::Zeroizing;
 
-use punchtrail_device::fleet::{self, Misbehaviour, Pairing, Plan, Progress};
+use punchtrail_simulator::{Misbehaviour, Pairing, Plan, Progress};
 
-use super::{say, stop_on_signal};
-
-/// Runs a fleet of simulated devices against a server of yours and reports how it bore them.
-#[derive(Debug, Args)]
+/// Rehearses ten thousand devices coming back at once, against a server of yours, and reports how it
+/// bore them.
+#[derive(Debug, Parser)]
+#[command(name = "punchtrail-fleet", version)]
 #[command(group = clap::ArgGroup::new("pairing").required(true).args(["key", "codes"]))]
-pub struct FleetArguments {
+pub struct Arguments {
     /// How many devices, each with a folder, key and connection of its own.
     #[arg(long, default_value_t = 100)]
     devices: usize,
@@ -42,9 +46,8 @@ pub struct FleetArguments {
     /// The fleet that is there belongs to this very server, which had another address then.
     #[arg(long)]
     moved: bool,
-    /// What some devices do wrong: no-throttle, fixed-retry, ignore-retry-after, duplicates, garbage,
-    /// clocks; several with commas.
-    #[arg(long, value_delimiter = ',', value_name = "MODES")]
+    /// What some devices do wrong; several with commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
     misbehave: Vec<Misbehaviour>,
     /// Which share of the devices misbehaves, from 0 to 1.
     #[arg(long, default_value_t = 0.9)]
@@ -77,10 +80,16 @@ pub struct FleetArguments {
     /// Says that a server on another machine is yours and may be loaded.
     #[arg(long)]
     i_own_this_server: bool,
+    /// Bound on the waits between tries, in milliseconds.
+    #[arg(long, hide = true, default_value_t = BACKOFF_CAP_MS, env = "PUNCHTRAIL_DEVICE_RETRY_CAP_MS")]
+    retry_cap_ms: u64,
+    /// Bound on the spread after a reconnect, in seconds.
+    #[arg(long, hide = true, env = "PUNCHTRAIL_DEVICE_SPREAD_CAP_S")]
+    spread_cap_s: Option<u32>,
 }
 
-impl FleetArguments {
-    fn plan(self, spread_cap_s: Option<u32>, retry_cap_ms: u64) -> anyhow::Result<Plan> {
+impl Arguments {
+    fn plan(self) -> anyhow::Result<Plan> {
         let pairing = match (self.key, self.codes) {
             (Some(key), _) => Pairing::Operator { key: Zeroizing::new(key), sites: self.site },
             (None, Some(file)) => Pairing::Codes(codes_in(&file)?),
@@ -105,8 +114,8 @@ impl FleetArguments {
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
             deadline: Duration::from_secs(self.deadline_s),
             offline: Duration::from_secs_f64(self.offline_h * 3_600.0),
-            spread_cap_s,
-            retry_cap_ms,
+            spread_cap_s: self.spread_cap_s,
+            retry_cap_ms: self.retry_cap_ms,
             memory_mib: self.memory_mib,
             synced: self.synced,
             own_server: self.i_own_this_server,
@@ -115,23 +124,19 @@ impl FleetArguments {
 }
 
 /// Runs it. Success only when every punch is acknowledged and the files agree with the server.
-pub async fn run(
-    arguments: FleetArguments,
-    spread_cap_s: Option<u32>,
-    retry_cap_ms: u64,
-) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (report_file, plot_file) = (arguments.report.clone(), arguments.plot.clone());
     let capture_only = arguments.capture_only;
-    let plan = arguments.plan(spread_cap_s, retry_cap_ms)?;
+    let plan = arguments.plan()?;
     eprintln!("seed {}", plan.seed);
-    let (stop, listener) = stop_on_signal()?;
+    let (stop, listener) = stop_on_signal().context("can't listen for signals")?;
     if capture_only {
-        let waiting = fleet::capture_only(plan, &Progress::shown(), &stop).await?;
+        let waiting = punchtrail_simulator::capture_only(plan, &Progress::shown(), &stop).await?;
         listener.abort();
         say(&waiting.to_string());
         return Ok(ExitCode::SUCCESS);
     }
-    let report = fleet::run(plan, &Progress::shown(), &stop).await?;
+    let report = punchtrail_simulator::run(plan, &Progress::shown(), &stop).await?;
     listener.abort();
     say(&report.to_string());
     if let Some(file) = report_file {
@@ -139,7 +144,7 @@ pub async fn run(
             .with_context(|| format!("can't write the report {}", file.display()))?;
     }
     if let Some(file) = plot_file {
-        std::fs::write(&file, fleet::plot(&report)?)
+        std::fs::write(&file, punchtrail_simulator::plot(&report)?)
             .with_context(|| format!("can't write the plot {}", file.display()))?;
     }
     Ok(if report.outcome.complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })

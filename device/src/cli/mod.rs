@@ -1,10 +1,9 @@
 //! The command line.
 
-mod fleet;
 mod text;
 
 use std::{
-    io::{self, BufRead, Write},
+    io::{self, BufRead},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -15,16 +14,14 @@ use clap::{Args, Parser, Subcommand};
 use punchtrail_protocol::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
 use serde::Serialize;
 use serde_json::json;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use punchtrail_device::{
-    Device, Drain, Options, Pin, Press, PunchError, backoff::BACKOFF_CAP_MS, clock::MachineClock,
+    Device, Drain, Options, Pin, Press, PunchError,
+    backoff::BACKOFF_CAP_MS,
+    clock::MachineClock,
     device::NAME_CHARS_MAX,
+    program::{say, stop_on_signal, whole},
 };
 
 use self::text::{confirmed, described, synced};
@@ -120,8 +117,6 @@ enum Command {
     },
     /// Deliver until stopped: heartbeats, manifest, punches, photos.
     Run,
-    /// Rehearse ten thousand devices coming back at once, against a server of yours.
-    Fleet(Box<fleet::FleetArguments>),
 }
 
 impl Arguments {
@@ -129,8 +124,6 @@ impl Arguments {
     pub fn default_filter(&self) -> &'static str {
         match self.command {
             Command::Run => "warn,punchtrail_device=info",
-            // Thousands of devices say the same; the report counts it.
-            Command::Fleet(_) => "error,punchtrail_device=error,punchtrail_device::fleet=info",
             _ => "error,punchtrail_device=warn",
         }
     }
@@ -141,7 +134,7 @@ impl Arguments {
             | Command::Punch { json, .. }
             | Command::Sync { json }
             | Command::Status { json } => json,
-            Command::Run | Command::Fleet(_) => false,
+            Command::Run => false,
         }
     }
 }
@@ -152,7 +145,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     match carry_out(arguments).await {
         Ok(code) => code,
         Err(error) => {
-            let detail = whole(&error);
+            let detail = whole(error.as_ref());
             if json {
                 let code = error.downcast_ref::<PunchError>().map_or("failed", PunchError::code);
                 say(&json!({"error": {"code": code, "detail": detail}}).to_string());
@@ -163,23 +156,13 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// An error with its causes, as far as its own text doesn't say them already.
-fn whole(error: &anyhow::Error) -> String {
-    error.chain().skip(1).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}
-
 async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Rehearsal { spread_cap_s, retry_cap_ms, .. } = arguments.rehearsal;
+    let Rehearsal { clock_offset_s, boot, pages_max, retry_cap_ms, spread_cap_s } =
+        arguments.rehearsal;
     let options = Options {
-        clock: Arc::new(MachineClock {
-            offset_s: arguments.rehearsal.clock_offset_s,
-            boot: arguments.rehearsal.boot,
-        }),
+        clock: Arc::new(MachineClock { offset_s: clock_offset_s, boot }),
         seed: None,
-        pages_max: arguments.rehearsal.pages_max,
+        pages_max,
         retry_cap_ms,
         spread_cap_s,
         synced: true,
@@ -212,7 +195,6 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run => work(&Device::open(dir, options).await?).await,
-        Command::Fleet(arguments) => fleet::run(*arguments, spread_cap_s, retry_cap_ms).await,
     }
 }
 
@@ -257,22 +239,6 @@ async fn sync(device: &Device, json: bool) -> anyhow::Result<ExitCode> {
         eprintln!("punchtrail-device: {}", synced(&report));
     }
     Ok(ExitCode::FAILURE)
-}
-
-/// What SIGINT or SIGTERM cancels, and who listens for them until aborted.
-fn stop_on_signal() -> anyhow::Result<(CancellationToken, JoinHandle<()>)> {
-    let stop = CancellationToken::new();
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let asked = stop.clone();
-    let listener = tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        asked.cancel();
-    });
-    Ok((stop, listener))
 }
 
 async fn work(device: &Device) -> anyhow::Result<ExitCode> {
@@ -321,12 +287,6 @@ fn typed_pin() -> anyhow::Result<Pin> {
     let mut line = Zeroizing::new(String::new());
     io::stdin().lock().read_line(&mut line).context("can't read the PIN. Nothing was recorded")?;
     Ok(Pin::typed(line.trim_end_matches(['\r', '\n'])))
-}
-
-/// What is said on stdout. A reader that has gone changes nothing about what was done.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 fn show(json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {

@@ -6,24 +6,24 @@
 use std::{future::Future, sync::Arc, sync::Mutex};
 
 use futures::{StreamExt, stream};
+use punchtrail_device::{
+    backoff::Backoff,
+    client::{CallError, Server},
+    device::{Device, EnrollError},
+    store::{StoreError, contact, identity::Identity, outbox, roster},
+};
 use punchtrail_protocol::SiteId;
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use crate::{
     Fleet, FleetError,
-    member::{Held, Member},
+    member::{Member, STALE},
     misbehaviour::{Behaviour, clock_off_s},
     places::options,
     plan::Pairing,
     progress::Progress,
-};
-use crate::{
-    backoff::Backoff,
-    client::{CallError, Server},
-    device::{Device, EnrollError},
-    store::{StoreError, contact, identity::Identity, outbox, roster},
 };
 
 /// Devices that are enrolled at a time.
@@ -37,7 +37,7 @@ const SALT_MISBEHAVE: u64 = 0x6d69_7362;
 const SALT_STALE: u64 = 0x7374_616c;
 
 /// Makes or opens every device of the fleet.
-pub(super) async fn enrol(
+pub(crate) async fn enrol(
     fleet: &Arc<Fleet>,
     progress: &Progress,
     stop: &CancellationToken,
@@ -141,17 +141,36 @@ async fn join(
         }
         None => become_one(&device, plan.server.as_str(), codes, index, &mut dice).await?,
     };
-    let held = read(&device, &identity).await.map_err(failed)?;
+    let member = known(&device, identity, index, behaviour, dice).await.map_err(failed)?;
     device.close().await;
-    Ok(Member::new(plan, index, identity, held, behaviour, dice))
+    Ok(member)
 }
 
-async fn read(device: &Device, identity: &Identity) -> Result<Held, StoreError> {
+/// A device of the fleet as its file knows it.
+async fn known(
+    device: &Device,
+    identity: Identity,
+    index: usize,
+    behaviour: Behaviour,
+    dice: StdRng,
+) -> Result<Member, StoreError> {
     let mut db = device.store().read().await?;
-    Ok(Held {
-        backlog: outbox::backlog(&mut db, identity.id).await?,
-        contact: contact::of(&mut db, identity.id).await?,
+    let backlog = outbox::backlog(&mut db, identity.id).await?;
+    let contact = contact::of(&mut db, identity.id).await?;
+    let stale = behaviour.stale_roster.then(|| STALE.to_owned());
+    Ok(Member {
+        index,
+        waiting: backlog.waiting,
+        oldest: backlog.oldest,
+        behaviour,
         people: roster::employees(&mut db, identity.id).await?,
+        policy: contact.policy.unwrap_or_default(),
+        roster: stale.or(contact.roster),
+        acked_through: contact.acked_through,
+        identity,
+        drained: None,
+        finished: false,
+        dice,
     })
 }
 
@@ -187,7 +206,7 @@ async fn become_one(
 }
 
 /// Calls until it is answered, at most [`TRIES_MAX`] times, with the pauses of a device.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
     dice: &mut StdRng,
     call: impl Fn() -> F,
 ) -> Result<T, CallError> {

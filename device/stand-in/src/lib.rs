@@ -1,8 +1,12 @@
 //! A server on loopback that speaks the device protocol over real HTTP with the real wire types, keeps
-//! what it gets in memory, and misbehaves when told to. It stands in for the server so that the device
-//! is tested alone; the whole system is tested in `tests/`.
+//! what it gets in memory, and misbehaves when told to. It stands in for the server so that device and
+//! simulator are tested alone; the whole system is tested in `tests/`.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "for tests: a failure here is theirs, and names say what the protocol's page says"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use punchtrail_device::client::CallError;
+use serde::{Deserialize, Serialize};
 
-use super::percentiles::Durations;
-use crate::client::CallError;
+use crate::percentiles::Durations;
 
 /// The most seconds that have a row of their own; what comes later is counted in the last.
 const SECONDS_MAX: usize = 86_400;
@@ -26,7 +26,7 @@ pub enum Class {
 }
 
 /// One second after the gate opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
     /// Punches acknowledged.
     pub acknowledged: u64,

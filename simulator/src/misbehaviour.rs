@@ -1,14 +1,16 @@
 //! What devices do wrong when told to: mistakes that clients in the field make, so that one sees what
 //! they do to a server and to the devices that behave.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
+use clap::ValueEnum;
 use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
     signing::{CAPTURE_TYPE, sign, to_base64url},
     wire::BatchItem,
 };
 use rand::{RngExt, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 
 /// Pause between tries of a device that knows only one, in milliseconds.
 pub const FIXED_RETRY_MS: u64 = 1_000;
@@ -22,69 +24,33 @@ pub const CLOCK_OFF_MAX_H: i64 = 12;
 const TOO_LARGE_BYTES: usize = 5_000;
 
 /// A way to misbehave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Misbehaviour {
-    /// No spread after a reconnect, no rate, no pause between batches.
+    /// No spread after a reconnect, no rate, no pause between batches
     NoThrottle,
-    /// Every failure is followed by the same pause of `FIXED_RETRY_MS`, without growth or jitter.
+    /// Every failure is followed by the same pause of a second, without growth or jitter
     FixedRetry,
-    /// Waits as if the server had asked for nothing.
+    /// Waits as if the server had asked for nothing
     IgnoreRetryAfter,
-    /// Sends `DUPLICATES_SHARE` of its batches twice.
+    /// Sends three of ten batches twice
     Duplicates,
-    /// Adds `GARBAGE_SHARE` of items that aren't captures.
+    /// Adds two in a hundred items that aren't captures
     Garbage,
-    /// Captures and heartbeats by a clock that is hours off.
+    /// Captures and heartbeats by a clock that is hours off
     Clocks,
 }
 
-/// A word that names no misbehaviour.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is none of no-throttle, fixed-retry, ignore-retry-after, duplicates, garbage, clocks"
-)]
-pub struct UnknownMisbehaviour(String);
-
-impl Misbehaviour {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::NoThrottle,
-        Self::FixedRetry,
-        Self::IgnoreRetryAfter,
-        Self::Duplicates,
-        Self::Garbage,
-        Self::Clocks,
-    ];
-
-    /// Its name on the command line and in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoThrottle => "no-throttle",
-            Self::FixedRetry => "fixed-retry",
-            Self::IgnoreRetryAfter => "ignore-retry-after",
-            Self::Duplicates => "duplicates",
-            Self::Garbage => "garbage",
-            Self::Clocks => "clocks",
-        }
-    }
-}
-
 impl fmt::Display for Misbehaviour {
+    /// Its name on the command line and in reports.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 
-impl FromStr for Misbehaviour {
-    type Err = UnknownMisbehaviour;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|one| one.as_str() == text)
-            .ok_or_else(|| UnknownMisbehaviour(text.to_owned()))
-    }
+/// The names of `modes`, for people.
+pub fn names(modes: &[Misbehaviour]) -> String {
+    modes.iter().map(Misbehaviour::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a device does otherwise than it should.
@@ -172,10 +138,11 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for one in Misbehaviour::ALL {
-            assert_eq!(one.as_str().parse(), Ok(one));
+        for one in Misbehaviour::value_variants() {
+            assert_eq!(Misbehaviour::from_str(&one.to_string(), false), Ok(*one));
+            assert_eq!(serde_json::to_value(one).unwrap(), one.to_string());
         }
-        assert!("nothing".parse::<Misbehaviour>().is_err());
+        assert!(Misbehaviour::from_str("nothing", false).is_err());
     }
 
     #[test]

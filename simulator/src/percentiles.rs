@@ -1,28 +1,23 @@
-//! Percentiles of durations in bounded memory: buckets that grow with the value, exact to one part in
-//! 64, and to the microsecond below 128 µs.
+//! Percentiles of durations, in bounded memory, by HdrHistogram.
 
-use serde::Serialize;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-/// Buckets for each doubling.
-const SUB_BUCKETS: u64 = 64;
-/// Values below this have a bucket of their own, in microseconds.
-const EXACT_BELOW_US: u64 = 2 * SUB_BUCKETS;
-/// log2 of [`EXACT_BELOW_US`].
-const EXACT_BITS: u32 = 7;
-/// log2 of the largest value told apart, in microseconds: twelve days.
-const TOP_BITS: u32 = 40;
-const BUCKETS: usize = (EXACT_BELOW_US + (TOP_BITS - EXACT_BITS) as u64 * SUB_BUCKETS) as usize;
+/// To how many decimal digits durations are told apart.
+const DIGITS: u8 = 3;
+/// What is longer counts as this, in microseconds: twelve days.
+const TOP_US: u64 = (1 << 40) - 1;
 
 /// Counts of durations.
 #[derive(Debug, Clone)]
 pub struct Durations {
-    counts: Vec<u64>,
-    count: u64,
+    counts: Histogram<u64>,
+    /// Exact, as the histogram's own isn't.
     max_us: u64,
 }
 
 /// Percentiles in milliseconds, by nearest rank: at least that share of the calls took no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct Percentiles {
     /// How many calls.
     pub count: u64,
@@ -39,41 +34,33 @@ pub struct Percentiles {
 }
 
 impl Default for Durations {
+    #[expect(clippy::expect_used, reason = "the bounds are constants, and tests make one")]
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS], count: 0, max_us: 0 }
+        let counts = Histogram::new_with_max(TOP_US, DIGITS).expect("bounds that are taken");
+        Self { counts, max_us: 0 }
     }
 }
 
 impl Durations {
     /// Counts one.
     pub fn add_us(&mut self, us: u64) {
-        let us = us.min((1 << TOP_BITS) - 1);
-        if let Some(count) = self.counts.get_mut(bucket(us)) {
-            *count += 1;
-        }
-        self.count += 1;
+        let us = us.min(TOP_US);
+        self.counts.saturating_record(us);
         self.max_us = self.max_us.max(us);
     }
 
     /// The value that at least `share` (0 to 1) of all are no larger than, in microseconds; 0 if there
     /// are none.
     pub fn at_us(&self, share: f64) -> u64 {
-        let rank = ((share.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).max(1);
-        let mut seen = 0;
-        for (index, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return top_us(index as u64).min(self.max_us);
-            }
-        }
-        0
+        // Of nothing at all the histogram tells the lower end of the first bucket.
+        self.counts.value_at_quantile(share.max(f64::MIN_POSITIVE)).min(self.max_us)
     }
 
     /// The usual ones.
     pub fn percentiles(&self) -> Percentiles {
         let ms = |us: u64| us as f64 / 1_000.0;
         Percentiles {
-            count: self.count,
+            count: self.counts.len(),
             p50_ms: ms(self.at_us(0.5)),
             p90_ms: ms(self.at_us(0.9)),
             p99_ms: ms(self.at_us(0.99)),
@@ -83,27 +70,8 @@ impl Durations {
     }
 }
 
-fn bucket(us: u64) -> usize {
-    if us < EXACT_BELOW_US {
-        return us as usize;
-    }
-    let bits = 63 - us.leading_zeros();
-    let sub = (us >> (bits - (EXACT_BITS - 1))) & (SUB_BUCKETS - 1);
-    (EXACT_BELOW_US + u64::from(bits - EXACT_BITS) * SUB_BUCKETS + sub) as usize
-}
-
-/// The largest value of a bucket.
-fn top_us(index: u64) -> u64 {
-    if index < EXACT_BELOW_US {
-        return index;
-    }
-    let above = index - EXACT_BELOW_US;
-    let shift = above / SUB_BUCKETS + 1;
-    ((SUB_BUCKETS + above % SUB_BUCKETS + 1) << shift) - 1
-}
-
 /// The nearest-rank percentile of sorted `values`; none of none.
-pub fn of_sorted(values: &[u64], share: f64) -> Option<u64> {
+pub fn of_sorted<T: Copy>(values: &[T], share: f64) -> Option<T> {
     let rank = ((share.clamp(0.0, 1.0) * values.len() as f64).ceil() as usize).max(1);
     values.get(rank - 1).copied()
 }
@@ -117,7 +85,7 @@ mod tests {
     #[test]
     fn none_gives_zeros() {
         assert_eq!(Durations::default().percentiles(), Percentiles::default());
-        assert_eq!(of_sorted(&[], 0.5), None);
+        assert_eq!(of_sorted::<u64>(&[], 0.5), None);
     }
 
     #[test]
@@ -141,10 +109,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_in_its_bucket_and_within_a_64th(us in 0u64..(1 << TOP_BITS)) {
-            let top = top_us(bucket(us) as u64);
-            prop_assert!(us <= top && top - us <= us / 64, "{us} in a bucket up to {top}");
-            prop_assert!(bucket(us) < BUCKETS);
+        fn every_value_is_told_within_a_64th(us in 0u64..(1 << 40)) {
+            let mut durations = Durations::default();
+            [us, TOP_US].into_iter().for_each(|us| durations.add_us(us));
+            let told = durations.at_us(0.5);
+            prop_assert!(us <= told && told - us <= us / 64, "{us} told as {told}");
         }
 
         #[test]

@@ -6,8 +6,9 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{
+use crate::{
     meter::Second,
+    misbehaviour::names,
     percentiles::Percentiles,
     report::{Outcome, Report, grouped},
 };
@@ -104,9 +105,8 @@ fn heading(area: &Panel<'_>, report: &Report) -> Drawn {
     let misbehaving = match report.misbehaviour.modes.as_slice() {
         [] => String::new(),
         modes => {
-            let modes: Vec<&str> = modes.iter().map(|one| one.as_str()).collect();
             let devices = grouped(report.misbehaviour.devices as u64);
-            format!(" · {devices} misbehave: {}", modes.join(", "))
+            format!(" · {devices} misbehave: {}", names(modes))
         }
     };
     let title = format!("{} devices come back at once: {verdict}", grouped(report.devices as u64));

@@ -1,10 +1,10 @@
 //! A fleet of simulated devices, for operators: all of them come back at once, and one sees whether the
 //! server, its database and the line bear it, before a Monday morning finds out.
 //!
-//! Each device is the real core ([`Lane`](crate::drain::lane::Lane) decides when, the same calls go out,
-//! the same transactions settle the answers) on a folder, SQLite file and key of its own. First all are
-//! enrolled, then they capture offline, then the gate opens: within a second every one of them finds the
-//! server again. At the end the files are opened anew and compared with what the server acknowledged.
+//! Each device drains as one at a door does, by its very [`Route`](punchtrail_device::drain::Route), on a
+//! folder, SQLite file and key of its own. First all are enrolled, then they capture offline, then the
+//! gate opens: within a second every one of them finds the server again. At the end the files are opened
+//! anew and compared with what the server acknowledged.
 //!
 //! What differs from a door is said in the report: captures are made in bulk (one transaction a device;
 //! bytes, chain and signatures are those of single punches), files aren't synced unless asked, a
@@ -15,6 +15,7 @@
 //! It must never be aimed at somebody else's server by accident: anything but loopback needs a word of
 //! consent in the plan. And it must never count as delivered what a file doesn't say is acknowledged.
 
+mod caller;
 mod capture;
 mod clock;
 mod member;
@@ -33,6 +34,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use punchtrail_device::{
+    client::{AddressError, CallError},
+    store::{StoreError, contact, identity, outbox},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,18 +48,15 @@ use self::{
     report::{Checked, Phases},
 };
 pub use self::{
-    misbehaviour::{Misbehaviour, UnknownMisbehaviour},
+    misbehaviour::Misbehaviour,
     places::FILES_MAX,
     plan::{DEVICES_MAX, PUNCHES_MAX, Pairing, Plan},
     plot::{PlotError, plot},
     progress::Progress,
     report::Report,
 };
-use crate::{
-    client::{AddressError, CallError},
-    store::{StoreError, outbox},
-};
-
+/// Program and version, as reports carry them; captures and requests carry the device's.
+pub const APP: &str = concat!("punchtrail-fleet/", env!("CARGO_PKG_VERSION"));
 /// Within how long after the gate opens the last device makes its first call, in milliseconds.
 pub const GATE_MS: u64 = 1_000;
 
@@ -232,8 +234,8 @@ async fn check(
                 let visit = fleet.places.visit(&fleet.plan, index, 0).await?;
                 let mut db = visit.device.store().read().await?;
                 let statuses = outbox::by_status(&mut db, id).await?;
-                let contact = crate::store::contact::of(&mut db, id).await?;
-                let identity = crate::store::identity::by_id(&mut db, id).await?;
+                let contact = contact::of(&mut db, id).await?;
+                let identity = identity::by_id(&mut db, id).await?;
                 drop(db);
                 visit.end().await;
                 Ok((statuses, contact.acked_through, identity.map_or(0, |identity| identity.seq)))

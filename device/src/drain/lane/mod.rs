@@ -37,7 +37,8 @@ pub struct Need {
 }
 
 impl Need {
-    fn any(self) -> bool {
+    /// Whether anything waits.
+    pub(super) fn any(self) -> bool {
         self.waiting > 0 || self.photos > 0
     }
 }
@@ -326,7 +327,7 @@ impl Lane {
     }
 
     /// No call before `at`, whatever failures and server said: how a simulated device misbehaves.
-    pub(crate) fn retry_at(&mut self, at: Instant) {
+    pub(super) fn retry_at(&mut self, at: Instant) {
         self.ready_at = at;
     }
 

@@ -6,7 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Fleet;
+use crate::Fleet;
 
 /// How often the bar of the storm moves, in milliseconds.
 const LOOK_MS: u64 = 500;
@@ -34,7 +34,7 @@ impl Progress {
         Self { bars, lines: false }
     }
 
-    pub(super) fn begin(&self, what: &'static str, total: u64) -> ProgressBar {
+    pub(crate) fn begin(&self, what: &'static str, total: u64) -> ProgressBar {
         if self.lines {
             eprintln!("{what}: {total}");
         }
@@ -49,7 +49,7 @@ impl Progress {
 }
 
 /// Moves the storm's bar until it is `over`.
-pub(super) async fn watch(fleet: Arc<Fleet>, bar: ProgressBar, over: CancellationToken) {
+pub(crate) async fn watch(fleet: Arc<Fleet>, bar: ProgressBar, over: CancellationToken) {
     let mut line_at = Instant::now() + Duration::from_secs(LINE_S);
     let mut before = 0;
     loop {

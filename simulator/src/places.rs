@@ -5,17 +5,17 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use punchtrail_device::{
+    device::{Device, Options},
+    folder::AgentLock,
+    store::StoreError,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
-use super::{clock::SimulatedClock, duration_ms, misbehaviour::Behaviour, plan::Plan};
-use crate::{
-    device::{Device, Options},
-    folder::AgentLock,
-    store::StoreError,
-};
+use crate::{clock::SimulatedClock, duration_ms, misbehaviour::Behaviour, plan::Plan};
 
 /// The most files of devices that are open at a time.
 pub const FILES_MAX: usize = 256;

@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use punchtrail_device::client::is_loopback;
 use punchtrail_protocol::SiteId;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use zeroize::Zeroizing;
 
-use super::{FleetError, Misbehaviour};
-use crate::client::is_loopback;
+use crate::{FleetError, Misbehaviour};
 
 /// The most devices of a fleet: each has a connection of its own, and loopback has some 28,000 ports.
 pub const DEVICES_MAX: usize = 20_000;
@@ -120,7 +120,7 @@ impl Plan {
     /// Raises this process's limit of open files as far as it may, and says so if that isn't enough.
     fn raise_file_limit(&self) -> Result<(), FleetError> {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let wanted = self.devices as u64 + super::FILES_MAX as u64 + FILES_SPARE;
+        let wanted = self.devices as u64 + crate::FILES_MAX as u64 + FILES_SPARE;
         let limit = getrlimit(Resource::Nofile);
         if limit.current.is_none_or(|current| current >= wanted) {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{PEAK_S, Report};
-use crate::fleet::Waiting;
+use crate::{Waiting, misbehaviour::names};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,12 +25,11 @@ impl fmt::Display for Report {
             self.seed
         )?;
         if !self.misbehaviour.modes.is_empty() {
-            let modes: Vec<&str> = self.misbehaviour.modes.iter().map(|one| one.as_str()).collect();
             writeln!(
                 f,
                 "  misbehaving  {} of them: {}",
                 grouped(self.misbehaviour.devices as u64),
-                modes.join(", ")
+                names(&self.misbehaviour.modes)
             )?;
         }
         let statuses: Vec<String> = outcome
@@ -199,7 +198,7 @@ impl Report {
 }
 
 /// A number with its thousands told apart.
-pub(in crate::fleet) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

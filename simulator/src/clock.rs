@@ -1,6 +1,6 @@
 //! A simulated device's clocks.
 
-use crate::clock::{Clock, MachineClock, Moment};
+use punchtrail_device::clock::{Clock, MachineClock, Moment};
 
 /// Added to the machine's uptime, in milliseconds, so that a capture of days ago is of this boot.
 const UPTIME_AHEAD_MS: u64 = 31 * 86_400_000;

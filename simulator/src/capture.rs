@@ -13,6 +13,14 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use punchtrail_device::{
+    APP,
+    capture::{record, signed},
+    client::Server,
+    device::Device,
+    manifest::{self, Manifest},
+    store::{StoreError, identity, outbox, roster},
+};
 use punchtrail_protocol::{
     Digest, SiteId,
     capture::{Capture, IdentifiedBy, PunchKind},
@@ -21,19 +29,11 @@ use punchtrail_protocol::{
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Fleet, FleetError,
+use crate::{
+    Fleet, FleetError, Plan,
     member::{Member, STALE},
     progress::Progress,
     setup::patiently,
-};
-use crate::{
-    APP,
-    capture::{record, signed},
-    client::Server,
-    device::Device,
-    manifest::{self, Manifest},
-    store::{StoreError, identity, outbox, roster},
 };
 
 /// The most people who punch at one device.
@@ -42,7 +42,7 @@ const PEOPLE_PER_DEVICE_MAX: usize = 50;
 const CAPTURE_AT_ONCE: usize = 8;
 
 /// Walks each site's manifest once, shares its people among the site's devices, and lets them punch.
-pub(super) async fn offline(
+pub(crate) async fn offline(
     fleet: &Arc<Fleet>,
     members: Vec<Member>,
     progress: &Progress,
@@ -172,7 +172,7 @@ fn one(
     current: &identity::Identity,
     people: &[ManifestRow],
     nth: usize,
-    plan: &super::Plan,
+    plan: &Plan,
 ) -> Capture {
     let now = device.now();
     let slot = plan.offline.as_secs_f64() / plan.punches as f64;

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 
-mod stand_in;
-
 use std::{
     path::Path,
     process::Command,
@@ -14,19 +12,19 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use futures::future::join_all;
-use punchtrail_device::{
-    Device, Options,
-    fleet::{self, FILES_MAX, Misbehaviour, Pairing, Plan, Progress, Report},
-    store::outbox,
-};
+use punchtrail_device::{Device, Options, store::outbox};
 use punchtrail_protocol::{Digest, capture::Capture, signing::CAPTURE_TYPE};
+use punchtrail_simulator::{
+    self as simulator, FILES_MAX, Misbehaviour, Pairing, Plan, Progress, Report,
+};
+use punchtrail_stand_in::{CODE, Call, Fault, OPERATOR_KEY, StandIn, person};
 use serde_json::Value;
-use stand_in::{CODE, Call, Fault, OPERATOR_KEY, StandIn, person};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_punchtrail-device");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_punchtrail-fleet");
 
 fn plan(server: &StandIn, dir: &Path, devices: usize, punches: usize) -> Plan {
     Plan {
@@ -54,7 +52,7 @@ fn plan(server: &StandIn, dir: &Path, devices: usize, punches: usize) -> Plan {
 }
 
 async fn run(plan: &Plan) -> Report {
-    fleet::run(plan.clone(), &Progress::hidden(), &CancellationToken::new()).await.unwrap()
+    simulator::run(plan.clone(), &Progress::hidden(), &CancellationToken::new()).await.unwrap()
 }
 
 /// Everything each device's file holds is on the server, byte for byte and once, and is acknowledged.
@@ -107,7 +105,7 @@ async fn a_fleet_captures_offline_delivers_and_agrees_with_the_server() {
             && two[0].boot == two[1].boot));
     }
     drop(ledger);
-    let svg = fleet::plot(&report).unwrap();
+    let svg = simulator::plot(&report).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("8 devices come back at once: complete"));
 }
 
@@ -144,7 +142,7 @@ async fn bulk_captures_are_those_of_single_punches() {
 
 #[tokio::test]
 async fn nothing_is_lost_whatever_they_do_wrong() {
-    join_all(Misbehaviour::ALL.map(async |mode| {
+    join_all(Misbehaviour::value_variants().iter().map(async |&mode| {
         let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
         {
             let mut ledger = server.ledger();
@@ -253,13 +251,13 @@ async fn what_was_only_captured_is_delivered_later_and_to_the_servers_new_addres
     let mut plan = plan(&server, dir.path(), 4, 6);
     plan.stale_rosters = 0.5;
     let (progress, stop) = (Progress::hidden(), CancellationToken::new());
-    let waiting = fleet::capture_only(plan.clone(), &progress, &stop).await.unwrap();
+    let waiting = simulator::capture_only(plan.clone(), &progress, &stop).await.unwrap();
     assert_eq!((waiting.devices, waiting.punches), (4, 24));
     assert!(server.ledger().punches.is_empty(), "the gate was closed");
 
     plan.server = server.url.replace("127.0.0.1", "localhost");
     plan.punches = 0;
-    let refused = fleet::run(plan.clone(), &progress, &stop).await.unwrap_err();
+    let refused = simulator::run(plan.clone(), &progress, &stop).await.unwrap_err();
     assert!(refused.to_string().contains("enrolled at another server"), "{refused}");
     plan.moved = true;
     let report = run(&plan).await;
@@ -329,7 +327,6 @@ async fn the_same_seed_chooses_the_same() {
 fn fleet(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command
-        .arg("fleet")
         .arg("--fleet-dir")
         .arg(dir.join("fleet"))
         .args(arguments)

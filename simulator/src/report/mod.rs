@@ -5,16 +5,16 @@ mod text;
 use std::collections::BTreeMap;
 
 use punchtrail_protocol::Time;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub(super) use self::text::grouped;
-use super::{
-    Fleet, Misbehaviour, duration_ms,
+pub(crate) use self::text::grouped;
+pub use crate::meter::Second;
+use crate::{
+    APP, Fleet, Misbehaviour, duration_ms,
     member::Member,
-    meter::{Second, Tally},
+    meter::Tally,
     percentiles::{Percentiles, of_sorted},
 };
-use crate::APP;
 
 /// How many discrepancies are listed; all are counted.
 const DISCREPANCIES_LISTED_MAX: usize = 20;
@@ -22,10 +22,10 @@ const DISCREPANCIES_LISTED_MAX: usize = 20;
 const PEAK_S: usize = 5;
 
 /// What a run showed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Program and version.
-    pub app: &'static str,
+    pub app: String,
     /// When it was made.
     pub at: Time,
     /// The server.
@@ -59,7 +59,7 @@ pub struct Report {
 }
 
 /// What some devices did wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MisbehaviourReport {
     /// What.
     pub modes: Vec<Misbehaviour>,
@@ -68,7 +68,7 @@ pub struct MisbehaviourReport {
 }
 
 /// Seconds of each part.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Phases {
     /// Enrolling, or opening what was enrolled before.
     pub enrol_s: f64,
@@ -81,7 +81,7 @@ pub struct Phases {
 }
 
 /// What the files say after the run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Checked {
     /// Acknowledged captures by status; of all runs of these folders.
     pub by_status: BTreeMap<String, u64>,
@@ -92,7 +92,7 @@ pub struct Checked {
 }
 
 /// Whether the promise held.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// Everything acknowledged, and everything agrees.
     pub complete: bool,
@@ -113,7 +113,7 @@ pub struct Outcome {
 }
 
 /// How soon devices were drained, in seconds after the gate opened.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Drained {
     /// All.
     pub all: DrainedOf,
@@ -124,7 +124,7 @@ pub struct Drained {
 }
 
 /// The same of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrainedOf {
     /// How many devices.
     pub devices: usize,
@@ -139,7 +139,7 @@ pub struct DrainedOf {
 }
 
 /// Rates.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Rate {
     /// From the gate to the last acknowledgement.
     pub last_acknowledged_s: f64,
@@ -152,7 +152,7 @@ pub struct Rate {
 }
 
 /// Durations.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
     /// Batches.
     pub batches: Percentiles,
@@ -165,7 +165,7 @@ pub struct Latency {
 }
 
 /// Calls that failed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failures {
     /// 503.
     pub busy_503: u64,
@@ -182,7 +182,7 @@ pub struct Failures {
 }
 
 /// What was sent.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sent {
     /// Calls.
     pub calls: u64,
@@ -197,7 +197,7 @@ pub struct Sent {
 }
 
 /// Where the simulator isn't a fleet at doors.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Simulator {
     /// Captures were made in one transaction a device.
     pub bulk_capture: bool,
@@ -213,7 +213,7 @@ pub struct Simulator {
 
 impl Checked {
     /// Takes the account of one device's file.
-    pub(super) fn device(
+    pub(crate) fn device(
         &mut self,
         index: usize,
         statuses: &[(Option<String>, u64)],
@@ -250,7 +250,7 @@ impl Checked {
 }
 
 /// Puts the report together.
-pub(super) fn compose(
+pub(crate) fn compose(
     fleet: &Fleet,
     members: &[Member],
     mut checked: Checked,
@@ -264,7 +264,7 @@ pub(super) fn compose(
     }
     let finished = members.iter().filter(|member| member.finished).count();
     Report {
-        app: APP,
+        app: APP.to_owned(),
         at: jiff::Timestamp::now().into(),
         server: plan.server.clone(),
         seed: plan.seed,
@@ -311,7 +311,7 @@ pub(super) fn compose(
         simulator: Simulator {
             bulk_capture: true,
             synced: plan.synced,
-            files_max: super::FILES_MAX,
+            files_max: crate::FILES_MAX,
             waited_for_memory_ms: fleet.places.waited_ms(),
             store_failures: tally.store_failures,
         },

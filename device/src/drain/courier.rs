@@ -1,0 +1,153 @@
+//! What a route asks of whom it works for: how its folder is read and written, and how its server is called.
+//!
+//! A device at a door has its folder open all the time and calls as it is ([`Device`](crate::Device)). The
+//! simulator's thousands open theirs for the length of one reading or one writing, count every call, and
+//! misbehave when told to. When what is done, and what follows, is [`Route`](super::Route)'s alone.
+
+use punchtrail_protocol::{
+    PunchId, SiteId, Time,
+    signing::to_base64url,
+    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer},
+};
+
+use super::{
+    errand::{PhotoSent, Setback},
+    lane::Need,
+};
+use crate::{
+    client::{BatchOutcome, CallError, Server},
+    clock::Moment,
+    manifest::{self, Manifest},
+    store::{
+        StoreError,
+        contact::Failure,
+        identity::Identity,
+        outbox::{Acknowledgement, Waiting},
+    },
+};
+
+/// Room in a batch's body for what stands around its items, in bytes.
+const BATCH_MARGIN_BYTES: usize = 4_096;
+/// What stands around an item's two texts, in bytes.
+const ITEM_MARGIN_BYTES: usize = 64;
+
+/// Where an identity stands, by its folder.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// What waits.
+    pub need: Need,
+    /// When the first of the waiting punches was captured, by the device's clock.
+    pub oldest: Option<Time>,
+    /// The last number made.
+    pub seq: u64,
+    /// The policy as this device follows it.
+    pub policy: DevicePolicy,
+    /// Version of the manifest that is held.
+    pub roster: Option<String>,
+    /// Whether people punch as this identity: only then is its manifest walked.
+    pub current: bool,
+}
+
+/// Punches on their way. Of the captures only the body has the bytes, and it is gone once it is sent.
+#[derive(Debug)]
+pub struct Batch {
+    /// Each item's number and punch, in the body's order.
+    pub items: Vec<(u64, PunchId)>,
+    /// The body.
+    pub request: BatchRequest,
+}
+
+impl Batch {
+    /// The longest run of `waiting` that fits a body.
+    pub fn fitting(waiting: Vec<Waiting>) -> Self {
+        let mut room = BATCH_BYTES_MAX - BATCH_MARGIN_BYTES;
+        let mut batch = Self {
+            items: Vec::with_capacity(waiting.len()),
+            request: BatchRequest { punches: Vec::with_capacity(waiting.len()) },
+        };
+        for item in waiting {
+            let wire = BatchItem {
+                capture: to_base64url(&item.bytes),
+                signature: to_base64url(&item.signature),
+            };
+            let size = wire.capture.len() + wire.signature.len() + ITEM_MARGIN_BYTES;
+            if size > room {
+                break;
+            }
+            room -= size;
+            batch.request.punches.push(wire);
+            batch.items.push((item.seq, item.punch));
+        }
+        batch
+    }
+}
+
+/// What a route learned that the folder has to know.
+#[derive(Debug)]
+pub enum News {
+    /// What a heartbeat, made at this moment, was answered.
+    Heard(Moment, HeartbeatAnswer),
+    /// A finished walk.
+    Walked(Manifest),
+    /// What became of each item of a batch.
+    Delivered(Vec<Acknowledgement>, BatchOutcome),
+    /// The capture of this number was refused when it was sent alone: others go first.
+    RefusedAlone(u64),
+    /// A call failed.
+    Failed {
+        /// How, for `status`.
+        failure: Failure,
+        /// Whether the server itself said no.
+        reached: bool,
+        /// No try follows within so many milliseconds, also after a restart.
+        hold_ms: u64,
+    },
+}
+
+/// Carries out what a route decides.
+#[expect(async_fn_in_trait, reason = "those who spawn one know which it is")]
+pub trait Courier {
+    /// All clocks, now.
+    fn now(&self) -> Moment;
+
+    /// A roll from 0 to 1.
+    fn roll(&mut self) -> f64;
+
+    /// Where `identity` stands; none once it is retired.
+    async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError>;
+
+    /// The oldest waiting punches, at most `items_max` and what fits a body.
+    async fn next_batch(&mut self, of: &Identity, items_max: usize) -> Result<Batch, StoreError>;
+
+    /// Writes news down as a whole, or refuses and nothing of it is.
+    async fn write_down(&mut self, identity: &Identity, news: News) -> Result<(), StoreError>;
+
+    /// Tells what waits here, and learns what the server holds.
+    async fn heartbeat(
+        &mut self,
+        server: &Server,
+        heartbeat: &Heartbeat,
+    ) -> Result<HeartbeatAnswer, CallError> {
+        server.heartbeat(heartbeat).await
+    }
+
+    /// Walks the manifest of `site`.
+    async fn walk(&mut self, server: &Server, site: SiteId) -> Result<Manifest, CallError> {
+        manifest::walk(server, site).await
+    }
+
+    /// Delivers a batch.
+    async fn deliver(
+        &mut self,
+        server: &Server,
+        site: SiteId,
+        batch: BatchRequest,
+    ) -> Result<BatchOutcome, CallError> {
+        server.deliver(site, batch).await
+    }
+
+    /// Delivers the next photo and writes down what became of it; none where there is none.
+    async fn photo(&mut self, _: &Server, _: &Identity) -> Result<Option<PhotoSent>, Setback> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,211 @@
+//! Delivering what waits, for every identity of the folder, for as long as it takes.
+//!
+//! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the policy's
+//! rate, then photos. Each answer is settled in one transaction before the next call. Whatever a server
+//! says, nothing is dropped: a refusal is shown in `status`, waited out and tried again. Two tries never
+//! follow one another without a pause, nor across restarts: the pause is kept in the store.
+
+pub mod courier;
+pub mod errand;
+pub mod lane;
+pub mod route;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    courier::{Account, Batch, Courier, News},
+    errand::Setback,
+    route::Route,
+};
+use self::{
+    lane::{Next, Pace},
+    route::failure,
+};
+use crate::{
+    backoff::TRY_FLOOR_MS,
+    client::CallError,
+    device::Device,
+    folder::AgentLock,
+    status::ErrorStatus,
+    store::{
+        StoreError,
+        contact::{self, Contact},
+        identity::{self, IdentityId},
+    },
+};
+
+/// How often the loop looks at the outbox, in milliseconds: punches come from other processes.
+pub const LOOK_MS: u64 = 500;
+/// How long a call in flight may go on after a stop was asked for, in milliseconds.
+pub const STOP_GRACE_MS: u64 = 5_000;
+/// The longest pause that a person who asked for a sync waits through, in milliseconds.
+pub const SYNC_PATIENCE_MS: u64 = 30_000;
+/// Failures in a row after which a sync says so and ends.
+pub const SYNC_TRIES_MAX: u32 = 4;
+
+/// Drains a folder, as its agent.
+pub struct Drain<'a> {
+    device: &'a Device,
+    routes: BTreeMap<IdentityId, Route<Device>>,
+}
+
+/// What a sync did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SyncReport {
+    /// Whether nothing waits any more.
+    pub complete: bool,
+    /// Punches that the server acknowledged.
+    pub delivered: u64,
+    /// Photos that the server stored.
+    pub photos_delivered: u64,
+    /// Punches that still wait. They are safe on this device.
+    pub waiting: u64,
+    /// Photos that still wait.
+    pub photos_waiting: u64,
+    /// Why something still waits.
+    pub error: Option<ErrorStatus>,
+}
+
+impl<'a> Drain<'a> {
+    /// Drains `device`'s folder; the lock says that nobody else does.
+    pub fn new(device: &'a Device, _agent: &AgentLock) -> Self {
+        Self { device, routes: BTreeMap::new() }
+    }
+
+    /// Works until `stop`. A call in flight then may finish within [`STOP_GRACE_MS`].
+    pub async fn run(&mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let grace = async {
+                stop.cancelled().await;
+                tokio::time::sleep(Duration::from_millis(STOP_GRACE_MS)).await;
+            };
+            let look_at = tokio::select! {
+                turned = self.turn() => turned.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the folder can't be worked on; trying again");
+                    Instant::now() + Duration::from_millis(TRY_FLOOR_MS)
+                }),
+                // Dropping a turn is safe: its transaction rolls back, its call may be repeated.
+                () = grace => return,
+            };
+            tokio::select! {
+                () = sleep_until(look_at) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Does one errand at most for each identity. Gives when to look again.
+    async fn turn(&mut self) -> Result<Instant, StoreError> {
+        self.look_at_identities().await?;
+        let mut look_at = Instant::now() + Duration::from_millis(LOOK_MS);
+        for route in self.routes.values_mut() {
+            let Some(account) = route.account().await? else { continue };
+            match route.next(&account, Pace::Steady) {
+                Next::Wait(at) => look_at = look_at.min(at),
+                Next::Do(errand) => {
+                    if let Err(Setback::Store(error)) = route.perform(errand, &account).await {
+                        return Err(error);
+                    }
+                    look_at = Instant::now();
+                }
+            }
+        }
+        Ok(look_at)
+    }
+
+    async fn look_at_identities(&mut self) -> Result<(), StoreError> {
+        let mut db = self.device.store.read().await?;
+        let identities = identity::all(&mut db).await?;
+        self.routes.retain(|id, _| identities.iter().any(|identity| identity.id == *id));
+        for identity in identities {
+            if self.routes.contains_key(&identity.id) {
+                continue;
+            }
+            let contact = contact::of(&mut db, identity.id).await?;
+            let (id, courier) = (identity.id, self.device.clone());
+            let (policy, cap_ms) = (courier.policy(&contact), courier.options.retry_cap_ms);
+            let ready_at = Instant::now() + held_for(&courier, &contact);
+            self.routes.insert(id, Route::new(identity, courier, &policy, cap_ms, ready_at));
+        }
+        Ok(())
+    }
+
+    /// Delivers everything now, as a person asked: no spread, no rate, but every pause that a failure or
+    /// the server makes. Ends when nothing waits, or after [`SYNC_TRIES_MAX`] failures in a row.
+    ///
+    /// # Errors
+    /// When the store refuses; a server that doesn't take everything is said in the report.
+    pub async fn sync(&mut self) -> Result<SyncReport, StoreError> {
+        self.look_at_identities().await?;
+        let mut report = SyncReport::default();
+        let mut reachable = true;
+        for route in self.routes.values_mut() {
+            if let Err(error) = route.sync().await? {
+                reachable &= error.reached();
+                report.error = Some(failure(&error, self.device.now().time).into());
+            }
+            report.delivered += route.punches_delivered;
+            report.photos_delivered += route.photos_delivered;
+        }
+        for route in self.routes.values_mut() {
+            let Some(Account { need, .. }) = route.account().await? else { continue };
+            report.waiting += need.waiting;
+            report.photos_waiting += need.photos;
+        }
+        report.complete = report.waiting + report.photos_waiting == 0 && reachable;
+        Ok(report)
+    }
+}
+
+impl Route<Device> {
+    /// Delivers all of this identity's. The inner result is the failure that ended it.
+    async fn sync(&mut self) -> Result<Result<(), CallError>, StoreError> {
+        let mut failures = 0;
+        let mut last = CallError::Unreachable("it was not tried".to_owned());
+        (self.punches_delivered, self.photos_delivered) = (0, 0);
+        self.lane.heartbeat_now(Instant::now());
+        loop {
+            let Some(account) = self.account().await? else { return Ok(Ok(())) };
+            let now = Instant::now();
+            match self.next(&account, Pace::Asked) {
+                Next::Do(errand) => match self.perform(errand, &account).await {
+                    Ok(()) => failures = 0,
+                    Err(Setback::Store(error)) => return Err(error),
+                    Err(Setback::Call(error)) => {
+                        failures += 1;
+                        if failures >= SYNC_TRIES_MAX {
+                            return Ok(Err(error));
+                        }
+                        last = error;
+                    }
+                },
+                Next::Wait(_) if self.settled(&account) => return Ok(Ok(())),
+                Next::Wait(at) if at > now + Duration::from_millis(SYNC_PATIENCE_MS) => {
+                    let mut db = self.courier.store.read().await?;
+                    let known = contact::of(&mut db, self.identity.id).await?.failure;
+                    let held = known.map_or(last, |failure| CallError::Busy {
+                        code: failure.code,
+                        detail: failure.text,
+                        retry_after: Some(at - now),
+                    });
+                    return Ok(Err(held));
+                }
+                Next::Wait(at) => sleep_until(at).await,
+            }
+        }
+    }
+}
+
+/// How long a pause that an earlier process was given still lasts; one of another boot has passed.
+fn held_for(device: &Device, contact: &Contact) -> Duration {
+    let now = device.now();
+    let left_ms = contact
+        .hold
+        .filter(|(boot, _)| *boot == now.boot)
+        .map_or(0, |(_, until_ms)| until_ms.saturating_sub(now.uptime_ms));
+    Duration::from_millis(left_ms.min(crate::backoff::RETRY_AFTER_MAX_S * 1_500))
+}

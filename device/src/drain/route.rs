@@ -1,0 +1,290 @@
+//! One identity on its way to its server: what is due, doing it, and what follows from how it went.
+//!
+//! Everything about that is decided here and in [`lane`](super::lane), the same for a device at a door and
+//! for a simulated one; a [`Courier`] carries it out.
+
+use std::time::Duration;
+
+use punchtrail_protocol::{
+    PunchId, Time,
+    wire::{DevicePolicy, Heartbeat},
+};
+use tokio::time::Instant;
+
+use super::{
+    courier::{Account, Batch, Courier, News},
+    errand::{PhotoSent, Setback},
+    lane::{Errand, Heard, Lane, Need, Next, Pace},
+};
+use crate::{
+    APP,
+    backoff::TRY_FLOOR_MS,
+    client::{BatchOutcome, CallError, Server},
+    store::{StoreError, contact::Failure, identity::Identity, outbox::Acknowledgement},
+};
+
+/// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it, in
+/// milliseconds.
+const WALK_AGAIN_MS: u64 = 10_000;
+
+/// An identity on its way to its server.
+pub struct Route<C> {
+    pub(super) identity: Identity,
+    /// Who carries its errands out.
+    pub courier: C,
+    pub(super) lane: Lane,
+    pub(super) punches_delivered: u64,
+    pub(super) photos_delivered: u64,
+    /// Made at the first call; making it fails where the machine has no root certificates.
+    server: Option<Server>,
+}
+
+impl<C: Courier> Route<C> {
+    /// A route that nobody has gone yet, and nobody goes before `ready_at`. `cap_ms` bounds the waits
+    /// between tries that the device chooses itself.
+    pub fn new(
+        identity: Identity,
+        courier: C,
+        policy: &DevicePolicy,
+        cap_ms: u64,
+        ready_at: Instant,
+    ) -> Self {
+        let lane = Lane::new(identity.device, policy, cap_ms, ready_at, Instant::now());
+        let (punches_delivered, photos_delivered) = (0, 0);
+        Self { identity, courier, lane, punches_delivered, photos_delivered, server: None }
+    }
+
+    /// Where the identity stands; none once it is retired.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn account(&mut self) -> Result<Option<Account>, StoreError> {
+        self.courier.account(&self.identity).await
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, account: &Account, pace: Pace) -> Next {
+        self.lane.next(account.need, &account.policy, pace, Instant::now())
+    }
+
+    /// Whether nothing waits, and the server has heard so.
+    pub fn settled(&self, account: &Account) -> bool {
+        account.need == Need::default() && self.lane.in_contact() && !self.lane.reports_backlog()
+    }
+
+    /// The next call is made at `at`, whatever failures and server said: how one misbehaves.
+    pub fn retry_at(&mut self, at: Instant) {
+        self.lane.retry_at(at);
+    }
+
+    /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what isn't
+    /// written down is done again.
+    ///
+    /// # Errors
+    /// How it failed. Nothing is lost by it.
+    pub async fn perform(&mut self, errand: Errand, account: &Account) -> Result<(), Setback> {
+        let done = match self.server() {
+            Ok(server) => self.attempt(&server, errand, account).await,
+            Err(error) => Err(error.into()),
+        };
+        match &done {
+            Ok(()) => {}
+            Err(Setback::Call(error)) => self.note(errand, error, &account.policy).await?,
+            // The call may have been answered; without this, a full disk would make it a tight loop.
+            Err(Setback::Store(_)) => {
+                let pause = CallError::Unreachable("the store refused".to_owned());
+                self.lane.failed(&pause, self.courier.roll(), Instant::now());
+            }
+        }
+        done
+    }
+
+    fn server(&mut self) -> Result<Server, CallError> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        let server = Server::at(&self.identity.server)
+            .and_then(|server| server.with_token(&self.identity.token))
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        Ok(self.server.insert(server).clone())
+    }
+
+    async fn attempt(
+        &mut self,
+        server: &Server,
+        errand: Errand,
+        account: &Account,
+    ) -> Result<(), Setback> {
+        match errand {
+            Errand::Heartbeat => self.beat(server, account).await,
+            Errand::Walk => {
+                let manifest = self.courier.walk(server, self.identity.site).await?;
+                self.courier.write_down(&self.identity, News::Walked(manifest)).await?;
+                if let Some(account) = self.account().await? {
+                    self.lane.walked(&account.policy, Instant::now());
+                }
+                Ok(())
+            }
+            Errand::Batch(items_max) => self.deliver(server, items_max, &account.policy).await,
+            Errand::Photo => match self.courier.photo(server, &self.identity).await? {
+                Some(PhotoSent::Stored) => {
+                    self.photos_delivered += 1;
+                    self.lane.photo_answered(Instant::now());
+                    Ok(())
+                }
+                Some(PhotoSent::Refused(error)) => {
+                    self.lane.photo_refused(self.courier.roll(), Instant::now());
+                    Err(error.into())
+                }
+                Some(PhotoSent::Lost) | None => Ok(()),
+            },
+        }
+    }
+
+    async fn beat(&mut self, server: &Server, account: &Account) -> Result<(), Setback> {
+        let Account { need, oldest, seq, policy, roster, current } = account;
+        let now = self.courier.now();
+        let heartbeat = Heartbeat {
+            outbox: need.waiting,
+            photos: need.photos,
+            oldest: *oldest,
+            seq: *seq,
+            clock: now.time,
+            boot: now.boot,
+            uptime_ms: now.uptime_ms,
+            app: APP.to_owned(),
+        };
+        let answer = self.courier.heartbeat(server, &heartbeat).await?;
+        if answer.acked_through > *seq {
+            tracing::warn!(device = %self.identity.device, seq, acked_through = answer.acked_through,
+                "the server knows later numbers: this folder is an old copy of itself, or has a twin");
+        }
+        let heard = Heard {
+            reported: need.any(),
+            next_batch_after_ms: answer.next_batch_after_ms,
+            roster_differs: *current && roster.as_ref() != Some(&answer.roster),
+        };
+        self.courier.write_down(&self.identity, News::Heard(now, answer)).await?;
+        let roll = self.courier.roll();
+        self.lane.heartbeat_answered(heard, policy, roll, Instant::now());
+        Ok(())
+    }
+
+    async fn deliver(
+        &mut self,
+        server: &Server,
+        items_max: usize,
+        policy: &DevicePolicy,
+    ) -> Result<(), Setback> {
+        let Batch { items, request } = self.courier.next_batch(&self.identity, items_max).await?;
+        if items.is_empty() {
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let answered = self.courier.deliver(server, self.identity.site, request).await;
+        let took_ms = asked_at.elapsed().as_millis() as u64;
+        let matched = answered.and_then(|outcome| Ok((matched(&items, &outcome)?, outcome)));
+        match matched {
+            Ok((acknowledged, outcome)) => {
+                let next_after_ms = outcome.next_batch_after_ms;
+                let news = News::Delivered(acknowledged, outcome);
+                self.courier.write_down(&self.identity, news).await?;
+                self.punches_delivered += items.len() as u64;
+                let now = Instant::now();
+                self.lane.batch_answered(items.len(), took_ms, next_after_ms, policy, now);
+                Ok(())
+            }
+            Err(error) => {
+                if !error.reached() {
+                    self.lane.batch_unanswered(items.len(), took_ms);
+                }
+                self.batch_failed(&items, error).await
+            }
+        }
+    }
+
+    /// A batch refused for its content is halved; one item refused alone steps behind the others.
+    async fn batch_failed(
+        &mut self,
+        items: &[(u64, PunchId)],
+        error: CallError,
+    ) -> Result<(), Setback> {
+        if concerns_the_content(&error) {
+            if self.lane.split(items.len(), Instant::now()) {
+                tracing::warn!(device = %self.identity.device, items = items.len(), %error,
+                    "batch refused; halves are tried");
+                return Ok(());
+            }
+            if let [(seq, _)] = items {
+                self.courier.write_down(&self.identity, News::RefusedAlone(*seq)).await?;
+            }
+        }
+        Err(error.into())
+    }
+
+    /// Chooses the pause after a failed call, and has both written down.
+    async fn note(
+        &mut self,
+        errand: Errand,
+        error: &CallError,
+        policy: &DevicePolicy,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let floor = now + Duration::from_millis(TRY_FLOOR_MS);
+        let next_at = match errand {
+            // Already paced, and no reason to hold up the rest.
+            Errand::Photo if concerns_the_content(error) => floor,
+            Errand::Walk if error.refused_with().is_some() => {
+                // The roster changed meanwhile: soon again. Anything else won't change so soon.
+                let within_ms = match error.refused_with() {
+                    Some(409) => WALK_AGAIN_MS,
+                    _ => u64::from(policy.heartbeat_s) * 1_000,
+                };
+                let roll = self.courier.roll();
+                let wait_ms = within_ms / 2 + (roll * (within_ms / 2) as f64) as u64;
+                self.lane.walk_refused(floor + Duration::from_millis(wait_ms));
+                floor
+            }
+            _ => self.lane.failed(error, self.courier.roll(), now),
+        };
+        tracing::warn!(device = %self.identity.device, ?errand, %error,
+            wait_ms = (next_at - now).as_millis() as u64, "not done; trying again later");
+        // Held across processes: what the server asked for, else the floor, which a person's next
+        // `sync` waits out in a second.
+        let asked = error.retry_after().map_or(floor, |_| next_at);
+        let failed = News::Failed {
+            failure: failure(error, self.courier.now().time),
+            reached: error.reached(),
+            hold_ms: (asked - now).as_millis() as u64,
+        };
+        self.courier.write_down(&self.identity, failed).await
+    }
+}
+
+/// A failure at `at`, in words.
+pub(super) fn failure(error: &CallError, at: Time) -> Failure {
+    Failure { at, code: error.code().to_owned(), text: error.to_string() }
+}
+
+/// Whether a refusal is about what was sent, not about who sent it: then something smaller, or another,
+/// may be taken.
+pub(super) fn concerns_the_content(error: &CallError) -> bool {
+    matches!(error.refused_with(), Some(400 | 413 | 415 | 422))
+}
+
+/// Results in step with items. An answer about another punch is not an answer to this batch.
+fn matched(
+    items: &[(u64, PunchId)],
+    outcome: &BatchOutcome,
+) -> Result<Vec<Acknowledgement>, CallError> {
+    let in_step = items.iter().zip(&outcome.results);
+    in_step
+        .map(|(&(seq, punch), result)| match result.punch {
+            Some(other) if other != punch => Err(CallError::Senseless {
+                status: 200,
+                detail: format!("a result about another punch where number {seq} stood"),
+            }),
+            _ => Ok(Acknowledgement { seq, status: result.status, code: result.code.clone() }),
+        })
+        .collect()
+}

@@ -1,0 +1,253 @@
+//! How a simulated device carries its errands out: as one at a door does, but for its files, which are
+//! open only while they are read or written; what that would open them for in vain is kept in memory.
+//! Every call is counted, and goes wrong where the device is told to misbehave.
+
+use punchtrail_device::{
+    client::{BatchOutcome, CallError, Server},
+    clock::{Clock, Moment},
+    drain::{Account, Batch, Courier, News, Setback, lane::Need},
+    manifest::{self, Manifest},
+    store::{
+        StoreError,
+        contact::Failure,
+        identity::Identity,
+        outbox::{self, Waiting},
+    },
+};
+use punchtrail_protocol::{
+    SiteId,
+    wire::{BatchRequest, Heartbeat, HeartbeatAnswer, ItemStatus},
+};
+use rand::RngExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    Fleet,
+    clock::SimulatedClock,
+    member::Member,
+    meter::{Class, measured},
+    misbehaviour::{DUPLICATES_SHARE, garbage},
+    places::Visit,
+};
+
+/// Punches of the next batch that are read together with writing down the last one's answer, so that a
+/// slice of a drain at the policy's rate opens the file once and not twice.
+const READ_AHEAD_MAX: usize = 32;
+
+/// A device of the fleet while the gate is open.
+pub struct Caller<'a> {
+    /// Which.
+    pub member: &'a mut Member,
+    fleet: &'a Fleet,
+    /// Whether its last errand failed.
+    failing: bool,
+    clock: SimulatedClock,
+    /// What a heartbeat was answered and isn't written down yet: the next batch's answer will say the
+    /// same anew.
+    unwritten: Option<News>,
+    read_ahead: Vec<Waiting>,
+    /// Room for the batch on its way.
+    room: Option<OwnedSemaphorePermit>,
+    /// The last failure since the last success, and whether the server itself said no.
+    last_failure: Option<(Failure, bool)>,
+}
+
+impl<'a> Caller<'a> {
+    /// One that hasn't called yet.
+    pub fn new(member: &'a mut Member, fleet: &'a Fleet) -> Self {
+        let clock = SimulatedClock::off_by(member.behaviour.clock_off_s);
+        let (unwritten, read_ahead) = (None, Vec::new());
+        let (failing, room, last_failure) = (false, None, None);
+        Self { member, fleet, failing, clock, unwritten, read_ahead, room, last_failure }
+    }
+
+    /// What it knows of itself without a look into its files: nobody punches while a fleet drains.
+    pub fn known(&self) -> Account {
+        let Member { waiting, oldest, ref identity, .. } = *self.member;
+        let policy = self.member.followed(&self.fleet.plan);
+        let (need, seq) = (Need { waiting, photos: 0 }, identity.seq);
+        Account { need, oldest, seq, policy, roster: self.member.roster.clone(), current: true }
+    }
+
+    /// Notes how its last errand went.
+    pub fn note(&mut self, done: &Result<(), Setback>) {
+        self.failing = done.is_err();
+        match done {
+            Ok(()) => self.last_failure = None,
+            Err(Setback::Call(_)) => {}
+            Err(Setback::Store(error)) => {
+                self.fleet.meter.count(|tally| tally.store_failures += 1);
+                tracing::warn!(index = self.member.index, %error, "a device's folder refused");
+            }
+        }
+    }
+
+    /// Makes `status` of a device that didn't finish say why.
+    pub async fn leave_failure(&mut self) -> Result<(), StoreError> {
+        let Some((failure, reached)) = self.last_failure.take() else { return Ok(()) };
+        self.enter(News::Failed { failure, reached, hold_ms: 0 }, false).await
+    }
+
+    /// Opens its files, writes down what wasn't yet and `news`, and counts anew what waits.
+    async fn enter(&mut self, news: News, reads_ahead: bool) -> Result<(), StoreError> {
+        let mut visit = self.visit().await?;
+        let Member { ref identity, ref mut waiting, ref mut oldest, .. } = *self.member;
+        for news in self.unwritten.take().into_iter().chain([news]) {
+            visit.device.write_down(identity, news).await?;
+        }
+        let mut db = visit.device.store().read().await?;
+        let backlog = outbox::backlog(&mut db, identity.id).await?;
+        (*waiting, *oldest) = (backlog.waiting, backlog.oldest);
+        if reads_ahead && *waiting > 0 {
+            self.read_ahead = outbox::next(&mut db, identity.id, READ_AHEAD_MAX).await?;
+        }
+        drop(db);
+        visit.end().await;
+        Ok(())
+    }
+
+    /// Makes a call and counts it. A deaf device doesn't hear how long it should wait.
+    async fn call<T>(
+        &self,
+        class: Class,
+        retry: bool,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let answered = measured(&self.fleet.meter, class, retry, call).await;
+        answered.map_err(|error| match error {
+            CallError::Busy { code, detail, .. } if self.member.behaviour.ignore_retry_after => {
+                CallError::Busy { code, detail, retry_after: None }
+            }
+            heard => heard,
+        })
+    }
+
+    /// How long it pauses between batches when the server asks for so long.
+    fn paused_ms(&self, asked_ms: u64) -> u64 {
+        if self.member.behaviour.no_throttle { 0 } else { asked_ms }
+    }
+
+    /// Opens its files.
+    async fn visit(&self) -> Result<Visit, StoreError> {
+        let Fleet { places, plan, .. } = self.fleet;
+        places.visit(plan, self.member.index, self.member.behaviour.clock_off_s).await
+    }
+}
+
+impl Courier for Caller<'_> {
+    fn now(&self) -> Moment {
+        self.clock.read()
+    }
+
+    fn roll(&mut self) -> f64 {
+        self.member.dice.random()
+    }
+
+    async fn account(&mut self, _: &Identity) -> Result<Option<Account>, StoreError> {
+        Ok(Some(self.known()))
+    }
+
+    async fn next_batch(&mut self, of: &Identity, items_max: usize) -> Result<Batch, StoreError> {
+        let (places, behaviour) = (&self.fleet.places, self.member.behaviour);
+        let expected = items_max.min(usize::try_from(self.member.waiting).unwrap_or(items_max));
+        let room = places.body(&behaviour, expected).await?;
+        let mut ahead = std::mem::take(&mut self.read_ahead);
+        let batch = if ahead.len() >= expected.max(1) {
+            ahead.truncate(expected);
+            Batch::fitting(ahead)
+        } else {
+            let _leave = places.reading(&behaviour).await?;
+            let mut visit = self.visit().await?;
+            let batch = visit.device.next_batch(of, expected).await?;
+            visit.end().await;
+            batch
+        };
+        match batch.items.is_empty() {
+            true => self.member.waiting = 0,
+            false => self.room = Some(room),
+        }
+        Ok(batch)
+    }
+
+    async fn write_down(&mut self, _: &Identity, news: News) -> Result<(), StoreError> {
+        let before = self.member.waiting;
+        match news {
+            News::Failed { failure, reached, .. } => self.last_failure = Some((failure, reached)),
+            News::Heard(_, ref answer) if answer.acked_through == self.member.acked_through => {
+                self.unwritten = Some(news);
+            }
+            News::Heard(_, HeartbeatAnswer { acked_through, .. }) => {
+                self.unwritten = None;
+                self.enter(news, false).await?;
+                self.member.acked_through = acked_through;
+            }
+            News::Delivered(_, BatchOutcome { acked_through, .. }) => {
+                self.unwritten = None;
+                self.enter(news, !self.member.behaviour.no_throttle).await?;
+                self.member.acked_through = acked_through;
+                self.fleet.meter.acknowledged(before.saturating_sub(self.member.waiting));
+            }
+            News::Walked(Manifest { ref policy, ref roster, .. }) => {
+                let (policy, roster) = (policy.clone(), Some(roster.clone()));
+                self.enter(news, false).await?;
+                (self.member.policy, self.member.roster) = (policy, roster);
+            }
+            News::RefusedAlone(_) => self.enter(news, false).await?,
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(
+        &mut self,
+        server: &Server,
+        heartbeat: &Heartbeat,
+    ) -> Result<HeartbeatAnswer, CallError> {
+        let call = server.heartbeat(heartbeat);
+        let mut answer = self.call(Class::Heartbeat, self.failing, call).await?;
+        answer.next_batch_after_ms = self.paused_ms(answer.next_batch_after_ms);
+        Ok(answer)
+    }
+
+    async fn walk(&mut self, server: &Server, site: SiteId) -> Result<Manifest, CallError> {
+        let call = manifest::walk(server, site);
+        let mut manifest = self.call(Class::Manifest, self.failing, call).await?;
+        manifest.rows.retain(|row| self.member.people.contains(&row.employee));
+        Ok(manifest)
+    }
+
+    /// With what a misbehaving device adds; gives the outcome of its own items.
+    async fn deliver(
+        &mut self,
+        server: &Server,
+        site: SiteId,
+        mut batch: BatchRequest,
+    ) -> Result<BatchOutcome, CallError> {
+        let room = self.room.take();
+        let (meter, behaviour) = (&self.fleet.meter, self.member.behaviour);
+        let items = batch.punches.len();
+        if behaviour.garbage {
+            let extra = garbage(items, &self.member.identity.key, &mut self.member.dice);
+            meter.count(|tally| tally.garbage_sent += extra.len() as u64);
+            batch.punches.extend(extra);
+        }
+        let twice = behaviour.duplicates && self.member.dice.random_bool(DUPLICATES_SHARE);
+        let copy = twice.then(|| batch.clone());
+        meter.count(|tally| tally.items_sent += items as u64);
+        let call = server.deliver(site, batch);
+        let mut outcome = self.call(Class::Batch, self.failing, call).await?;
+        if let Some(copy) = copy {
+            meter.count(|tally| {
+                tally.items_sent += items as u64;
+                tally.batches_twice += 1;
+            });
+            let again = self.call(Class::Batch, false, server.deliver(site, copy)).await;
+            outcome = again.unwrap_or(outcome);
+        }
+        drop(room);
+        let garbage = outcome.results.split_off(items.min(outcome.results.len()));
+        let taken = garbage.iter().filter(|item| item.status != ItemStatus::Quarantined).count();
+        meter.count(|tally| tally.garbage_taken += taken as u64);
+        outcome.next_batch_after_ms = self.paused_ms(outcome.next_batch_after_ms);
+        Ok(outcome)
+    }
+}
