@@ -1,0 +1,109 @@
+//! Two servers on one database: each follower of the ledger has one owner, which may be killed.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+use std::collections::BTreeMap;
+
+use punchtrail_infra::testing::TestDatabase;
+use punchtrail_protocol::capture::PunchKind;
+use punchtrail_tests::{
+    Agent, Operator, Place, Server, Shop, agent::Punch, eventually, shop::BADGES, wait::PATIENCE,
+};
+use reqwest::Method;
+use serde_json::Value;
+
+async fn ready(operator: &Operator) -> Value {
+    operator.ask(Method::GET, "/readyz", None).await.unwrap().1
+}
+
+/// What each follower of that node is doing.
+async fn followers(operator: &Operator) -> BTreeMap<String, String> {
+    let ready = ready(operator).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let followers = ready["followers"].as_array().unwrap();
+    followers.iter().map(|one| (text(&one["name"]), text(&one["state"]))).collect()
+}
+
+async fn punch(agent: &Agent, times: usize) {
+    for n in 0..times {
+        let kind = if n % 2 == 0 { PunchKind::In } else { PunchKind::Out };
+        let badge = BADGES[n % BADGES.len()];
+        agent.punch(&Punch { badge, kind, pin: None, then: None }).await.unwrap();
+    }
+    assert_eq!(agent.sync().await.unwrap()["complete"], true);
+}
+
+/// The rows of the timeline, and the judgements in the ledger.
+async fn counted(place: &Place) -> (i64, i64) {
+    let database = place.database().await.unwrap();
+    let counted = sqlx::query_as(
+        "select (select count(*) from read.timeline), (select count(*) from events \
+         where event_type in ('Accepted', 'ReferredForReview'))",
+    );
+    let counted = counted.fetch_one(&database).await.unwrap();
+    database.close().await;
+    counted
+}
+
+#[tokio::test]
+async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() {
+    let database = TestDatabase::new().await;
+    let mut shop = Shop::open_at(Place::with_database(database.url()).unwrap()).await.unwrap();
+    let other_place = Place::with_database(database.url()).unwrap();
+    let mut other = Server::start(&other_place).await.unwrap();
+    let second = Operator::new(&shop.cli, other.url(), "second").await.unwrap();
+
+    let here = followers(&shop.operator).await;
+    assert!(here.len() >= 10 && here.values().all(|state| state == "following"), "{here:?}");
+    let there = eventually("the second node to know what it has", PATIENCE, async || {
+        let there = followers(&second).await;
+        let known = there.iter().all(|(name, state)| match name.as_str() {
+            // Each node signs for itself.
+            "checkpoints" => state == "following",
+            _ => state == "standby",
+        });
+        Ok(known.then_some(there))
+    })
+    .await
+    .unwrap();
+    assert_eq!(there.len(), here.len());
+
+    // What is delivered to the one that follows nothing is judged and shown, there and here.
+    let agent = shop.agent(other.url()).await.unwrap();
+    punch(&agent, 6).await;
+    second.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(counted(shop.server.place()).await, (6, 6));
+
+    shop.server.kill_9().unwrap();
+    punch(&agent, 6).await;
+    eventually("the second node to take over", PATIENCE, async || {
+        let all = followers(&second).await;
+        Ok(all.values().all(|state| state == "following").then_some(()))
+    })
+    .await
+    .unwrap();
+    second.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(counted(&other_place).await, (12, 12), "nothing counted twice");
+    assert_eq!(ready(&second).await["ready"], true);
+
+    // The first comes back and finds everything taken.
+    shop.restart().await.unwrap();
+    eventually("the first node to stand by", PATIENCE, async || {
+        let back = followers(&shop.operator).await;
+        let standby = back.values().filter(|state| *state == "standby").count();
+        Ok((standby + 1 == back.len()).then_some(()))
+    })
+    .await
+    .unwrap();
+    // An orderly stop hands over.
+    assert!(other.terminate().await.unwrap().success());
+    eventually("the first node to follow again", PATIENCE, async || {
+        let all = followers(&shop.operator).await;
+        Ok(all.values().all(|state| state == "following").then_some(()))
+    })
+    .await
+    .unwrap();
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    drop((shop, other));
+    database.close().await;
+}
