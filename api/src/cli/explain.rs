@@ -21,7 +21,7 @@ use serde::Serialize;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{answer::Answer, place::Opened};
+use super::{answer::Answer, source::Opened};
 
 #[derive(Serialize)]
 struct Explained {

@@ -8,10 +8,9 @@ use serde_json::json;
 use super::{
     answer::{Answer, table},
     audit::Audit,
-    checkpoint,
-    place::{Need, Opened, Place},
-    projection,
+    checkpoint, projection,
     replay::Replay,
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,11 +22,11 @@ pub(super) enum Ledger {
 }
 
 impl Ledger {
-    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         match self {
-            Self::Status => place.with(Need::Existing, status).await,
-            Self::Replay(replay) => replay.run(place, json).await,
-            Self::Verify(audit) => audit.run(place).await,
+            Self::Status => source.with(Need::Existing, status).await,
+            Self::Replay(replay) => replay.run(source, json).await,
+            Self::Verify(audit) => audit.run(source).await,
         }
     }
 }
@@ -52,7 +51,7 @@ async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     let adjudicator = Position::from_db(adjudicator);
     let models = projection::generations(opened).await?;
     let org = Deployment::open(writer).await?.org;
-    let checkpoint = checkpoint::newest(&opened.place, org)?;
+    let checkpoint = checkpoint::newest(&opened.source, org)?;
     let behind = |position: Position| (head.0.saturating_sub(position.0)).to_string();
     let mut rows =
         vec![vec!["adjudicator".to_owned(), adjudicator.to_string(), behind(adjudicator)]];

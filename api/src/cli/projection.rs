@@ -9,8 +9,8 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     answer::{Answer, table},
-    place::{Need, Opened, Place},
     progress,
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -69,8 +69,8 @@ pub(super) async fn generations(opened: &Opened) -> anyhow::Result<Vec<Generatio
 }
 
 impl Projection {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| match &self {
                 Self::List => list(opened).await,
                 Self::Rebuild { name } => refill(opened, name).await,

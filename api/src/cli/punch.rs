@@ -12,8 +12,8 @@ use serde_json::json;
 use super::{
     answer::Answer,
     explain,
-    place::{Need, Opened, Place},
     replay::{PunchState, Shown, line},
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -36,8 +36,8 @@ pub(super) enum Punch {
 }
 
 impl Punch {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| match self {
                 Self::Explain { punch } => {
                     explain::punch(opened, &events(opened, punch).await?).await

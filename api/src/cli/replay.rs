@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::{Answer, Refusal, is_closed, print},
-    place::{Need, Opened, Place},
     punch,
+    source::{Need, Opened, Source},
 };
 
 /// How many events are read at a time.
@@ -206,12 +206,12 @@ impl fmt::Display for PunchState {
 }
 
 impl Replay {
-    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         if self.ndjson && json {
             let what = "--json prints one object, --ndjson one a line; choose one".to_owned();
             return Err(Refusal::Usage(what).into());
         }
-        place
+        source
             .with(Need::Existing, async |opened| match self.punch {
                 Some(punch) => self.one(opened, punch).await,
                 None => self.all(opened, json).await,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, Refusal, table},
-    place::{Need, Opened, Place},
+    source::{Need, Opened, Source},
 };
 
 /// The longest name of a site, in characters.
@@ -65,14 +65,14 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 impl Site {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         match self {
             Self::Add { name, tz } => {
-                place.with(Need::Any, async |opened| add(opened, &name, tz).await).await
+                source.with(Need::Any, async |opened| add(opened, &name, tz).await).await
             }
-            Self::List => place.with(Need::Existing, list).await,
+            Self::List => source.with(Need::Existing, list).await,
             Self::Policy { site, set } => {
-                place.with(Need::Existing, async |opened| policy(opened, &site, set).await).await
+                source.with(Need::Existing, async |opened| policy(opened, &site, set).await).await
             }
         }
     }

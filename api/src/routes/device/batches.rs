@@ -10,7 +10,7 @@ use punchtrail_protocol::{
 };
 
 use crate::{
-    ask::extract::{Place, read_json, read_json_body},
+    ask::extract::{InPath, read_json, read_json_body},
     auth::DeliveringDevice,
     delivery,
     door::{admission::Calling, envelope::RequestId},
@@ -28,7 +28,7 @@ use crate::{
 pub async fn deliver(
     State(app): State<App>,
     device: DeliveringDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     Extension(request_id): Extension<RequestId>,
     Calling(caller): Calling,
     request: Request,

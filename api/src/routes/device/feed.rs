@@ -19,7 +19,7 @@ use crate::{
     ask::{
         after::After,
         cursor,
-        extract::{Params, Place, page_limit},
+        extract::{InPath, Params, page_limit},
     },
     auth::ReadingDevice,
     door::limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
@@ -47,7 +47,7 @@ pub struct FeedQuery {
 pub async fn since(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<FeedQuery>,
 ) -> Result<Answer<SitePunches>, Refusal> {

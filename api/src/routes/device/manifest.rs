@@ -17,7 +17,7 @@ use crate::{
     ask::{
         after::After,
         cursor,
-        extract::{Params, Place, page_limit},
+        extract::{InPath, Params, page_limit},
     },
     auth::ReadingDevice,
     door::limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
@@ -45,7 +45,7 @@ pub struct ManifestQuery {
 pub async fn manifest(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<ManifestQuery>,
 ) -> Result<Answer<ManifestPage>, Refusal> {
@@ -139,7 +139,7 @@ pub struct SearchQuery {
 pub async fn search(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<SearchQuery>,
 ) -> Result<Answer<FoundEmployees>, Refusal> {

@@ -12,7 +12,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -155,7 +155,7 @@ pub async fn list(
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(device): Place<DeviceId>,
+    InPath(device): InPath<DeviceId>,
     after: After,
 ) -> Result<Answer<DeviceView>, Refusal> {
     after.reached(&app, &[devices::NAME]).await?;
@@ -172,7 +172,7 @@ pub async fn one(
 pub async fn revoke(
     State(app): State<App>,
     operator: Operator,
-    Place(device): Place<DeviceId>,
+    InPath(device): InPath<DeviceId>,
 ) -> Result<Answer<Written>, Refusal> {
     let now = jiff::Timestamp::now().into();
     let position =
@@ -198,7 +198,7 @@ pub struct AssignBody {
 pub async fn assign(
     State(app): State<App>,
     operator: Operator,
-    Place(device): Place<DeviceId>,
+    InPath(device): InPath<DeviceId>,
     Json(AssignBody { site }): Json<AssignBody>,
 ) -> Result<Answer<Written>, Refusal> {
     if !directory::site_exists(&app.pools.reader, site).await? {

@@ -14,7 +14,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -84,7 +84,7 @@ pub async fn list(
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(employee): Place<EmployeeId>,
+    InPath(employee): InPath<EmployeeId>,
     after: After,
 ) -> Result<Answer<EmployeeView>, Refusal> {
     after.reached(&app, &[roster::NAME]).await?;
@@ -124,7 +124,7 @@ pub struct DepartureBody {
 pub async fn depart(
     State(app): State<App>,
     operator: Operator,
-    Place(employee): Place<EmployeeId>,
+    InPath(employee): InPath<EmployeeId>,
     Json(body): Json<DepartureBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let at = body.at.unwrap_or_else(|| jiff::Timestamp::now().into());

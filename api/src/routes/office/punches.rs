@@ -24,7 +24,7 @@ use crate::routes::{Written, note_of};
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place, page_limit},
+        extract::{InPath, Json, Params, page_limit},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -195,7 +195,7 @@ fn shown(row: PunchRow, employee_name: Option<String>) -> PunchView {
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<PunchView>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
@@ -221,7 +221,7 @@ pub struct PunchEvents {
 pub async fn events(
     State(app): State<App>,
     _operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
 ) -> Result<Answer<PunchEvents>, Refusal> {
     let id = [punch.to_string()];
     let recorded = app.ledger.feed().streams(AggregateType::Punch, &id).await?;
@@ -276,7 +276,7 @@ pub struct RulingBody {
 pub async fn decide(
     State(app): State<App>,
     operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
     Json(decision): Json<RulingBody>,
 ) -> Result<Answer<Written>, Refusal> {
     decision.check()?;

@@ -21,7 +21,7 @@ use crate::routes::{NoteBody, Written, note_of};
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -138,7 +138,7 @@ pub struct QuarantineItemBytes {
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     after: After,
 ) -> Result<Answer<QuarantineItemBytes>, Refusal> {
     after.reached(&app, &[quarantine::NAME]).await?;
@@ -186,7 +186,7 @@ pub struct Admitted {
 pub async fn admit(
     State(app): State<App>,
     operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     Json(body): Json<AdmitBody>,
 ) -> Result<(StatusCode, Answer<Admitted>), Refusal> {
     let author = operator.author(note_of(body.note)?);
@@ -218,7 +218,7 @@ async fn known(app: &App, employee: EmployeeId, site: SiteId) -> Result<(), Refu
 pub async fn dismiss(
     State(app): State<App>,
     operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     Json(body): Json<NoteBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let author = operator.author(note_of(body.note)?);

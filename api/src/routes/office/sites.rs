@@ -15,7 +15,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -71,7 +71,7 @@ pub async fn list(
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
 ) -> Result<Answer<SiteView>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
@@ -97,7 +97,7 @@ pub struct PairingCodeView {
 pub async fn make_pairing_code(
     State(app): State<App>,
     _operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
 ) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());
@@ -118,7 +118,7 @@ pub async fn make_pairing_code(
 pub async fn change_policy(
     State(app): State<App>,
     operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     Json(policy): Json<Policy>,
 ) -> Result<Answer<Written>, Refusal> {
     let (id, command) = (site.to_string(), SiteCommand::ChangePolicy { policy });

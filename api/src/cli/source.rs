@@ -17,7 +17,7 @@ const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1
 
 /// Where the data is.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Place {
+pub(super) struct Source {
     /// The data directory: checkpoints, photos and, without --database-url, a Postgres of its own
     #[arg(long, global = true, value_name = "DIR", env = "PUNCHTRAIL_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) enum Need {
     Existing,
 }
 
-impl Place {
+impl Source {
     /// The database's URL, unless it is the one in the data directory.
     pub(super) fn url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
@@ -134,7 +134,7 @@ async fn leave(postgres: Postgres) {
 
 /// The opened data.
 pub(super) struct Opened {
-    pub place: Place,
+    pub source: Source,
     pub pools: Pools,
     pub ledger: Ledger,
     /// The private database's URL, for other programs; none for one's own.
@@ -142,7 +142,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    async fn new(place: &Place, postgres: &Postgres) -> anyhow::Result<Self> {
+    async fn new(source: &Source, postgres: &Postgres) -> anyhow::Result<Self> {
         let pools = postgres.pools(SIZES).await?;
         let ledger = match Ledger::open(pools.writer.clone()).await {
             Ok(ledger) => ledger,
@@ -151,7 +151,7 @@ impl Opened {
                 return Err(error).context("the ledger can't be opened");
             }
         };
-        Ok(Self { place: place.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
+        Ok(Self { source: source.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
     }
 
     async fn close(self) {
