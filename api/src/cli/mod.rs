@@ -15,6 +15,7 @@ mod audit;
 mod checkpoint;
 mod device;
 mod employee;
+mod events;
 mod explain;
 mod key;
 mod ledger;
