@@ -142,7 +142,7 @@ async fn punches(
     let filter =
         Filter { employee: Some(employee), from: Some(from), to: Some(to), ..Filter::default() };
     let page = timeline::list(pool, &filter, Order::OldestFirst, None, PUNCHES_MAX).await?;
-    let day_punch = |row: crate::punches::PunchRow| {
+    let day_punch = |row: crate::punches::PunchView| {
         let (punch, kind, standing) = (row.punch, row.kind, row.standing);
         (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
     };

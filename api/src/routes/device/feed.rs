@@ -5,7 +5,7 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::site::Site;
-use punchtrail_projections::punches::{PunchRow, site_feed};
+use punchtrail_projections::punches::{PunchView, site_feed};
 use punchtrail_protocol::{
     Position, SiteId, Time,
     vocabulary::Reason,
@@ -105,7 +105,7 @@ async fn leaf_hash(reader: &PgPool, position: Position) -> Result<Option<Vec<u8>
         .await
 }
 
-fn shown(row: PunchRow) -> SitePunch {
+fn shown(row: PunchView) -> SitePunch {
     SitePunch {
         punch: row.punch,
         employee: row.employee,

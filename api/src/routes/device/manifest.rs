@@ -8,7 +8,7 @@ use punchtrail_domain::site::Site;
 use punchtrail_projections::people::roster;
 use punchtrail_protocol::{
     EmployeeId, SiteId,
-    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow, PinHash},
+    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -102,23 +102,12 @@ async fn page(
     });
     let photos = policy.policy().photos;
     Ok(ManifestPage {
-        data: people.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
+        data: people.rows.into_iter().map(|row| ManifestRow { face: photos, ..row }).collect(),
         policy: DevicePolicy::from(policy.policy()),
         roster: version,
         next_cursor,
         has_more: people.more,
     })
-}
-
-fn manifest_row(row: roster::ManifestRow, photos: bool) -> ManifestRow {
-    ManifestRow {
-        employee: row.employee,
-        badge: row.badge,
-        name: row.name,
-        pin: row.pin_phc.map(|phc| PinHash { phc }),
-        face: photos,
-        last_kind: row.last_kind,
-    }
 }
 
 /// Whom to find.
@@ -151,16 +140,6 @@ pub async fn search(
     let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let found = roster::search(&app.pools.reader, site, &query.q).await?;
     let photos = policy.policy().photos;
-    let data = found.into_iter().map(|row| found_employee(row, photos)).collect();
+    let data = found.into_iter().map(|row| FoundEmployee { face: photos, ..row }).collect();
     Ok(Answer(FoundEmployees { data }))
-}
-
-fn found_employee(row: roster::ManifestRow, photos: bool) -> FoundEmployee {
-    FoundEmployee {
-        employee: row.employee,
-        badge: row.badge,
-        name: row.name,
-        face: photos,
-        last_kind: row.last_kind,
-    }
 }

@@ -6,7 +6,7 @@ use punchtrail_domain::{
     site::{Site, SiteCommand, SiteError},
 };
 use punchtrail_infra::{devices::enrolment, ledger::ExecuteError, people::directory};
-use punchtrail_projections::sites::{self, SiteRow};
+use punchtrail_projections::sites::{self, SiteView};
 use punchtrail_protocol::{SiteId, Time};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,25 +25,6 @@ use crate::{
 
 const LIST: &str = "sites";
 
-/// A site.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct SiteView {
-    /// The site.
-    pub site: SiteId,
-    /// Its name; null once it was taken out of the directory.
-    pub name: Option<String>,
-    /// Its IANA time zone.
-    pub tz: String,
-    /// The policy in force.
-    pub policy: Policy,
-}
-
-impl From<SiteRow> for SiteView {
-    fn from(row: SiteRow) -> Self {
-        Self { site: row.site, name: row.name, tz: row.tz, policy: row.policy }
-    }
-}
-
 /// Sites in the order of their ids.
 #[utoipa::path(
     get, path = "/v1/sites", tag = "sites", params(PageQuery),
@@ -58,8 +39,8 @@ pub async fn list(
     after.reached(&app, &[sites::NAME]).await?;
     let place = query.place(&app, LIST)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
     let found = sites::list(&app.pools.reader, place, query.limit()?).await?;
-    let page = Page::of(&app, LIST, found.rows, found.more, |row| *row.site.0.as_bytes());
-    Ok(Answer(page.map(SiteView::from)))
+    let key = |row: &SiteView| *row.site.0.as_bytes();
+    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
 }
 
 /// One site.
@@ -75,8 +56,7 @@ pub async fn one(
     after: After,
 ) -> Result<Answer<SiteView>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
-    let row = sites::one(&app.pools.reader, site).await?;
-    row.map(|row| Answer(row.into())).ok_or_else(Refusal::not_found)
+    sites::one(&app.pools.reader, site).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
 /// A pairing code, shown this once.
