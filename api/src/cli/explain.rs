@@ -9,7 +9,7 @@ use punchtrail_domain::{
     AggregateType, Event, Recorded,
     device::{DeviceEvent, Gap},
     explanation::{
-        Account, ChainMark, Context, Explanation, LastReport, MissingNumbers, Names, Place,
+        Account, Backlog, ChainMark, Context, Explanation, MissingNumbers, Names, Place,
         Quarantined,
     },
     quarantine::QuarantineEvent,
@@ -135,7 +135,7 @@ fn cut(missing: MissingNumbers, came: Gap, place: Place) -> Vec<MissingNumbers> 
     runs
 }
 
-async fn report(pool: &PgPool, device: DeviceId) -> Result<Option<LastReport>, sqlx::Error> {
+async fn report(pool: &PgPool, device: DeviceId) -> Result<Option<Backlog>, sqlx::Error> {
     sqlx::query(
         "select reported_at, outbox, oldest, seq, coalesce(acked_through, 0) as held_through \
          from device_reports left join device_progress using (device) where device = $1",
@@ -144,7 +144,7 @@ async fn report(pool: &PgPool, device: DeviceId) -> Result<Option<LastReport>, s
     .try_map(|row: PgRow| {
         let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
         let oldest: Option<Timestamp> = row.try_get("oldest")?;
-        Ok(LastReport {
+        Ok(Backlog {
             reported_at: Time::from(row.try_get::<Timestamp, _>("reported_at")?.to_jiff()),
             waiting: number("outbox")?,
             oldest: oldest.map(|at| at.to_jiff().into()),

@@ -81,7 +81,7 @@ pub struct Context {
     /// Where an admitted punch came from.
     pub quarantined: Option<Quarantined>,
     /// The device's last report.
-    pub report: Option<LastReport>,
+    pub report: Option<Backlog>,
 }
 
 /// Where and when something entered the ledger.
@@ -125,9 +125,9 @@ pub struct Quarantined {
     pub received_at: Time,
 }
 
-/// What a device last said of itself, and how far its numbers have come since.
+/// How many punches a device last said it holds, and how far its numbers have come since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastReport {
+pub struct Backlog {
     /// When, by the server's clock.
     pub reported_at: Time,
     /// How many punches waited on it.
@@ -140,7 +140,7 @@ pub struct LastReport {
     pub held_through: u64,
 }
 
-impl LastReport {
+impl Backlog {
     /// Whether everything that waited then has come since.
     pub const fn has_come_since(&self) -> bool {
         self.held_through >= self.made_through

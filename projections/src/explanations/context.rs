@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use punchtrail_domain::{
     device::Gap,
     explanation::{
-        Account, ChainMark, Context, LastReport, MissingNumbers, Names, Place, Quarantined,
+        Account, Backlog, ChainMark, Context, MissingNumbers, Names, Place, Quarantined,
     },
     log::recorded::Stored,
     quarantine::QuarantineEvent,
@@ -24,7 +24,7 @@ use uuid::Uuid;
 pub(super) struct Surroundings {
     pub names: Names,
     zones: HashMap<SiteId, TimeZone>,
-    reports: HashMap<DeviceId, LastReport>,
+    reports: HashMap<DeviceId, Backlog>,
     noted: HashSet<DeviceId>,
     quarantined: HashMap<Digest, Quarantined>,
     gaps: HashMap<DeviceId, Vec<MissingNumbers>>,
@@ -59,9 +59,9 @@ fn place(position: i64, recorded_ms: i64) -> Place {
 type DeviceRow =
     (DeviceId, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64, bool);
 
-fn report(row: &DeviceRow) -> Option<LastReport> {
+fn report(row: &DeviceRow) -> Option<Backlog> {
     let (_, _, reported, waiting, oldest, made_through, held_through, _) = row;
-    Some(LastReport {
+    Some(Backlog {
         reported_at: Time::from_millis((*reported)?),
         waiting: (*waiting)?.cast_unsigned(),
         oldest: oldest.map(Time::from_millis),
