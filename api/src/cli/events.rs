@@ -1,6 +1,6 @@
 //! Events as commands show them: one object or one line each, exactly as the ledger has them.
 
-use anyhow::bail;
+use anyhow::anyhow;
 use punchtrail_domain::{AggregateType, Recorded};
 use punchtrail_protocol::{Position, PunchId};
 use serde::Serialize;
@@ -15,13 +15,15 @@ use super::source::Opened;
 pub(super) async fn of_punch(opened: &Opened, punch: PunchId) -> anyhow::Result<Vec<Recorded>> {
     let id = [punch.to_string()];
     let events = opened.ledger.feed().streams(AggregateType::Punch, &id).await?;
-    if events.is_empty() {
-        bail!(
-            "the ledger holds no punch {punch}. If a device shows it as made, the device still holds \
-             it: `device list` shows how many each held when it last reported"
-        );
-    }
-    Ok(events)
+    if events.is_empty() { Err(missing(punch)) } else { Ok(events) }
+}
+
+/// What is said of a punch that has no events.
+pub(super) fn missing(punch: PunchId) -> anyhow::Error {
+    anyhow!(
+        "the ledger holds no punch {punch}. If a device shows it as made, the device still holds it: \
+         `device list` shows how many each held when it last reported"
+    )
 }
 
 /// An event, its texts exactly as the ledger has them.

@@ -16,7 +16,6 @@ mod checkpoint;
 mod device;
 mod employee;
 mod events;
-mod explain;
 mod key;
 mod ledger;
 mod progress;

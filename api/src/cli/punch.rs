@@ -7,8 +7,10 @@ use clap::Subcommand;
 use cqrs_es::Aggregate as _;
 use punchtrail_domain::{
     Event, Recorded,
+    explanation::Explanation,
     punch::{self, Anomaly, Origin},
 };
+use punchtrail_projections::explanations;
 use punchtrail_protocol::{
     DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
@@ -17,9 +19,8 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
-    events::{Shown, line, of_punch},
-    explain,
-    source::{Need, Source},
+    events::{Shown, line, missing, of_punch},
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -45,14 +46,33 @@ impl Punch {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         source
             .with(Need::Existing, async |opened| match self {
-                Self::Explain { punch } => {
-                    explain::punch(opened, &of_punch(opened, punch).await?).await
-                }
+                Self::Explain { punch } => explain(opened, punch).await,
                 Self::Show { punch } => show(&of_punch(opened, punch).await?),
                 Self::Events { punch } => all(punch, &of_punch(opened, punch).await?),
             })
             .await
     }
+}
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// Everything up to this position was taken into account.
+    as_of: Position,
+}
+
+async fn explain(opened: &Opened, punch: PunchId) -> anyhow::Result<Answer> {
+    let as_of = opened.ledger.head().await?;
+    let explained = explanations::explain_from_ledger(opened.ledger.pool(), punch).await?;
+    let explanation = explained.ok_or_else(|| missing(punch))?;
+    let mut text = explanation.sentences.join("\n");
+    if let Some(report) = &explanation.device_report {
+        text.push_str("\n\n");
+        text.push_str(&report.sentence);
+    }
+    text.push_str(&format!("\n\n(From the ledger up to position {as_of}.)"));
+    Ok(Answer::new(&Explained { explanation, as_of }, text))
 }
 
 fn show(events: &[Recorded]) -> anyhow::Result<Answer> {
