@@ -9,5 +9,6 @@ pub mod people;
 pub mod photos;
 pub mod postgres;
 pub mod rulings;
+pub mod sites;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

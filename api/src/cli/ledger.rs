@@ -1,14 +1,15 @@
 //! `punchtrail ledger`: its state, its events, whether it was tampered with.
 
 use clap::Subcommand;
-use punchtrail_infra::access::deployment::Deployment;
+use punchtrail_infra::{access::deployment::Deployment, ledger};
+use punchtrail_projections::engine;
 use punchtrail_protocol::Position;
 use serde_json::json;
 
 use super::{
     answer::{Answer, table},
     audit::Audit,
-    checkpoint, projection,
+    checkpoint,
     replay::Replay,
     source::{Need, Opened, Source},
 };
@@ -33,23 +34,10 @@ impl Ledger {
 
 async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     let writer = &opened.pools.writer;
-    let (position, recorded_us): (i64, i64) = sqlx::query_as(
-        "select position, (extract(epoch from recorded_at) * 1000000)::bigint from ledger_head",
-    )
-    .fetch_one(writer)
-    .await?;
-    let head = Position::from_db(position);
-    let recorded_at = match position {
-        0 => None,
-        _ => Some(jiff::Timestamp::from_microsecond(recorded_us)?),
-    };
+    let (head, recorded_at) = ledger::dated_head(writer).await?;
     // The follower of checkpoints keeps its place in its own folder.
-    let adjudicator: i64 =
-        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
-            .fetch_one(writer)
-            .await?;
-    let adjudicator = Position::from_db(adjudicator);
-    let models = projection::generations(opened).await?;
+    let adjudicator = ledger::judged_through(writer).await?;
+    let models = engine::generations(&opened.pools.reader).await?;
     let org = Deployment::open(writer).await?.org;
     let checkpoint = checkpoint::newest(&opened.source, org)?;
     let behind = |position: Position| (head.0.saturating_sub(position.0)).to_string();

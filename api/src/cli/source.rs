@@ -7,6 +7,7 @@ use clap::Args;
 use punchtrail_infra::{
     ledger::Ledger,
     postgres::{PoolSizes, Pools, Postgres},
+    sites,
 };
 use punchtrail_protocol::SiteId;
 
@@ -164,14 +165,7 @@ impl Opened {
     /// # Errors
     /// When there is none.
     pub(super) async fn site(&self, named: &str) -> anyhow::Result<SiteId> {
-        let id = named.parse::<SiteId>().ok().map(SiteId::uuid);
-        let found: Option<uuid::Uuid> =
-            sqlx::query_scalar("select site from site_directory where site = $1 or name = $2")
-                .bind(id)
-                .bind(named)
-                .fetch_optional(&self.pools.writer)
-                .await?;
-        found.map(SiteId).with_context(|| {
+        sites::named(&self.pools.writer, named).await?.with_context(|| {
             format!("there is no site `{named}`, neither by name nor by id; `site list` shows them")
         })
     }

@@ -119,7 +119,7 @@ impl PunchQuery {
 }
 
 /// Gives the people their names, as far as the directory has them.
-pub(super) async fn name(app: &App, punches: &mut [PunchView]) -> Result<(), sqlx::Error> {
+pub(super) async fn name(app: &App, punches: &mut [PunchView]) -> Result<(), Refusal> {
     let people: Vec<_> = punches.iter().filter_map(|punch| punch.employee).collect();
     let names = directory::employee_names(&app.pools.reader, &people).await?;
     for punch in punches {
