@@ -5,7 +5,6 @@
 
 pub mod ask;
 pub mod auth;
-pub mod delivery;
 pub mod door;
 pub mod health;
 pub mod metrics;

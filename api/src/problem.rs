@@ -16,7 +16,10 @@ use punchtrail_domain::{
     device::DeviceError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
     site::SiteError,
 };
-use punchtrail_infra::ledger::{AppendError, ExecuteError, ReadError};
+use punchtrail_infra::{
+    ledger::{AppendError, ExecuteError, ReadError},
+    postgres::{DatabaseError, Trouble},
+};
 use punchtrail_protocol::wire::{FieldError, Problem};
 
 use crate::door::{envelope::CloseConnection, limits::RETRY_AFTER_S};
@@ -226,43 +229,25 @@ impl IntoResponse for Refusal {
 const OUT_OF_REACH: &str =
     "The database is out of reach; nothing of this request was acknowledged. Send it again.";
 
-/// SQLSTATE classes (PostgreSQL manual, appendix A) that pass: connection, rollback, resources,
-/// intervention, system error.
-const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
-const LOCK_NOT_AVAILABLE: &str = "55P03";
-const READ_ONLY: &str = "25006";
-/// Values that Postgres can't hold.
-const DATA_EXCEPTION: &str = "22";
-
-fn of_database(error: &sqlx::Error) -> Refusal {
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-    let passing = match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Configuration(_) => true,
-        _ => {
-            PASSING_CLASSES.iter().any(|class| code.starts_with(class))
-                || [LOCK_NOT_AVAILABLE, READ_ONLY].contains(&code.as_ref())
+fn of_database(error: &DatabaseError) -> Refusal {
+    match Trouble::of(error) {
+        Trouble::Passing => {
+            tracing::warn!(%error, "the database is out of reach");
+            Refusal::busy(OUT_OF_REACH)
         }
-    };
-    if passing {
-        tracing::warn!(%error, "the database is out of reach");
-        return Refusal::busy(OUT_OF_REACH);
+        Trouble::Value => {
+            tracing::warn!(%error, "a value the database can't hold came as far as the database");
+            Refusal::new(Code::Invalid, "A value is out of the range that can be kept.")
+        }
+        Trouble::Lasting => {
+            tracing::error!(%error, "the database refused a statement");
+            Refusal::internal()
+        }
     }
-    if code.starts_with(DATA_EXCEPTION) {
-        tracing::warn!(%error, "a value the database can't hold came as far as the database");
-        return Refusal::new(Code::Invalid, "A value is out of the range that can be kept.");
-    }
-    tracing::error!(%error, "the database refused a statement");
-    Refusal::internal()
 }
 
-impl From<sqlx::Error> for Refusal {
-    fn from(error: sqlx::Error) -> Self {
+impl From<DatabaseError> for Refusal {
+    fn from(error: DatabaseError) -> Self {
         of_database(&error)
     }
 }
@@ -393,8 +378,8 @@ mod tests {
 
     #[test]
     fn a_database_out_of_reach_is_busy_and_a_broken_statement_is_not() {
-        assert_eq!(Refusal::from(sqlx::Error::PoolTimedOut).code(), Code::Busy);
-        assert_eq!(Refusal::from(sqlx::Error::RowNotFound).code(), Code::Internal);
+        assert_eq!(Refusal::from(DatabaseError::PoolTimedOut).code(), Code::Busy);
+        assert_eq!(Refusal::from(DatabaseError::RowNotFound).code(), Code::Internal);
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub enum ServeError {
     Checkpoints(String),
     /// The database is out of reach.
     #[error("the database is out of reach: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] punchtrail_infra::postgres::DatabaseError),
     /// A read model can't be started.
     #[error("a read model can't be started: {0}")]
     Projection(#[from] ProjectionError),

@@ -5,6 +5,7 @@
 mod cli_common;
 
 use cli_common::{Ran, Scene};
+use punchtrail_infra::testing::sqlx;
 use serde_json::{Value, json};
 use sqlx::Row;
 

@@ -10,7 +10,7 @@ use punchtrail_domain::{
     device::{Device, DeviceCommand, DeviceEvent, Gap},
     log::leaf::Leaf,
 };
-use punchtrail_infra::ledger::Metadata;
+use punchtrail_infra::{ledger::Metadata, testing::sqlx};
 use serde_json::Value;
 use sqlx::Row;
 

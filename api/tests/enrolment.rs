@@ -6,6 +6,7 @@ mod common;
 use common::{House, enrolment_body};
 use ed25519_dalek::SigningKey;
 use hyper::{Method, StatusCode};
+use punchtrail_infra::testing::sqlx;
 use serde_json::json;
 
 const PATH: &str = "/v1/devices/enroll";

@@ -9,6 +9,7 @@ use common::{House, ask, request};
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use punchtrail_infra::testing::sqlx;
 use punchtrail_protocol::capture::PunchKind;
 use serde_json::json;
 use tokio::{

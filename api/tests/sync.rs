@@ -5,6 +5,7 @@ mod common;
 
 use common::{Answer, Device, House, request};
 use hyper::{Method, StatusCode};
+use punchtrail_infra::testing::sqlx;
 use punchtrail_protocol::{Digest, EmployeeId, SiteId, capture::PunchKind};
 use serde_json::{Value, json};
 

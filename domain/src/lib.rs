@@ -5,6 +5,7 @@
 //! the same facts always give the same answer. What devices share with it is `punchtrail-protocol`.
 
 mod aggregate;
+pub mod delivery;
 pub mod device;
 pub mod employee;
 pub mod explanation;

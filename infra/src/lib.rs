@@ -10,6 +10,7 @@ pub mod people;
 pub mod photos;
 pub mod postgres;
 pub mod rulings;
+pub mod sites;
 pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

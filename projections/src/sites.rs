@@ -9,6 +9,7 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::ledger::Entry;
 use punchtrail_protocol::{Position, SiteId};
+use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -122,28 +123,26 @@ async fn write(
 }
 
 /// A site as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteRow {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SiteView {
     /// The site.
     pub site: SiteId,
-    /// Its name; none once it was taken out of the directory.
+    /// Its name; null once it was taken out of the directory.
     pub name: Option<String>,
     /// Its IANA time zone.
     pub tz: String,
     /// The policy in force.
     pub policy: Policy,
-    /// Where its latest change stands in the ledger.
-    pub position: Position,
 }
 
-impl FromRow<'_, PgRow> for SiteRow {
+impl FromRow<'_, PgRow> for SiteView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             site: SiteId(row.try_get("site")?),
             name: row.try_get("name")?,
             tz: row.try_get("tz")?,
             policy: policy(row.try_get("policy")?)?,
-            position: Position::from_db(row.try_get("position")?),
         })
     }
 }
@@ -154,14 +153,14 @@ pub(crate) fn policy(text: Option<&str>) -> Result<Policy, sqlx::Error> {
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-const SELECT: &str = "select s.site, d.name, s.tz, s.policy, s.position from read.sites s \
+const SELECT: &str = "select s.site, d.name, s.tz, s.policy from read.sites s \
      left join site_directory d on d.site = s.site where s.tz is not null";
 
 /// One site; none if there is none of that id.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, site: SiteId) -> Result<Option<SiteRow>, sqlx::Error> {
+pub async fn one(pool: &PgPool, site: SiteId) -> Result<Option<SiteView>, sqlx::Error> {
     let statement = format!("{SELECT} and s.site = $1");
     sqlx::query_as(&statement).bind(site.uuid()).fetch_optional(pool).await
 }
@@ -174,11 +173,11 @@ pub async fn list(
     pool: &PgPool,
     after: Option<SiteId>,
     limit: u32,
-) -> Result<Page<SiteRow>, sqlx::Error> {
+) -> Result<Page<SiteView>, sqlx::Error> {
     let statement = format!("{SELECT} and s.site > $1 order by s.site limit $2");
     let rows = sqlx::query_as(&statement)
         .bind(after.unwrap_or(SiteId::NIL).uuid())
-        .bind(Page::<SiteRow>::to_ask(limit))
+        .bind(Page::<SiteView>::to_ask(limit))
         .fetch_all(pool)
         .await?;
     Ok(Page::cut(rows, limit))

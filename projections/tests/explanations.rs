@@ -101,8 +101,12 @@ impl Told {
         assert_eq!(waited, Ok(()), "{:?}", self.followers.status());
     }
 
+    /// By the read model, which says what the ledger alone would say.
     async fn explain(&self, punch: PunchId) -> Explanation {
-        explanations::explain(&self.world.pools.reader, punch).await.unwrap().unwrap()
+        let explained = explanations::explain(&self.world.pools.reader, punch).await.unwrap();
+        let alone = explanations::explain_from_ledger(self.world.ledger.pool(), punch).await;
+        assert_eq!(explained, alone.unwrap());
+        explained.unwrap()
     }
 
     async fn absence(&self, day: &str) -> Absence {

@@ -3,6 +3,8 @@
 //!
 //! The server refuses unknown fields in a request; a device ignores unknown fields in an answer.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -232,7 +234,7 @@ pub struct ManifestPage {
 }
 
 /// A person on the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestRow {
     /// Who.
@@ -247,6 +249,13 @@ pub struct ManifestRow {
     pub face: bool,
     /// The kind of the last punch not rejected or voided.
     pub last_kind: Option<PunchKind>,
+}
+
+impl fmt::Debug for ManifestRow {
+    /// Names and hashes of PINs don't belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManifestRow").field("employee", &self.employee).finish_non_exhaustive()
+    }
 }
 
 /// A PIN's Argon2id hash in PHC string format.
@@ -266,7 +275,7 @@ pub struct FoundEmployees {
 }
 
 /// A person found; a manifest row without the PIN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FoundEmployee {
     /// Who.
@@ -279,6 +288,13 @@ pub struct FoundEmployee {
     pub face: bool,
     /// The kind of the last punch not rejected or voided.
     pub last_kind: Option<PunchKind>,
+}
+
+impl fmt::Debug for FoundEmployee {
+    /// Names don't belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FoundEmployee").field("employee", &self.employee).finish_non_exhaustive()
+    }
 }
 
 /// `GET /v1/sites/{site}/punches`

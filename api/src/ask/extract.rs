@@ -24,13 +24,13 @@ use crate::{
 
 /// What stands in the path. A part that can't be read names nothing: 404.
 #[derive(Debug)]
-pub struct Place<T>(pub T);
+pub struct InPath<T>(pub T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<App> for Place<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for InPath<T> {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, state: &App) -> Result<Self, Refusal> {
         let read = Path::<T>::from_request_parts(parts, state).await;
-        read.map(|Path(place)| Self(place)).map_err(|_| Refusal::not_found())
+        read.map(|Path(value)| Self(value)).map_err(|_| Refusal::not_found())
     }
 }
 

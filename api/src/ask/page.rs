@@ -71,10 +71,4 @@ impl<T> Page<T> {
             .map(|last| cursor::seal(&app.deployment, &[list.as_bytes()], key(last).as_ref()));
         Self { data, next_cursor, has_more }
     }
-
-    /// The same page with its rows shown in another way.
-    pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
-        let data = self.data.into_iter().map(show).collect();
-        Page { data, next_cursor: self.next_cursor, has_more: self.has_more }
-    }
 }

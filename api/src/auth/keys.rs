@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchtrail_infra::access::credentials::{self, OperatorKey};
+use punchtrail_infra::{
+    access::credentials::{self, OperatorKey},
+    ledger::Ledger,
+    postgres::DatabaseError,
+};
 use punchtrail_protocol::Digest;
-use sqlx::PgPool;
 
 /// How long a key is remembered as good, in milliseconds.
 pub const REMEMBERED_MS: u64 = 1_000;
@@ -30,15 +33,15 @@ impl Keys {
     /// When the database is out of reach.
     pub async fn operator(
         &self,
-        pool: &PgPool,
+        ledger: &Ledger,
         token: &str,
-    ) -> Result<Option<OperatorKey>, sqlx::Error> {
+    ) -> Result<Option<OperatorKey>, DatabaseError> {
         let digest = Digest::of(token.as_bytes());
         if let Some(key) = self.remembered(&digest, Instant::now()) {
             return Ok(Some(key));
         }
         let asked = Instant::now();
-        let found = credentials::operator_of_key(pool, token).await?;
+        let found = credentials::operator_of_key(ledger.pool(), token).await?;
         if let Some(key) = found {
             self.remember(digest, key, asked);
         }

@@ -151,12 +151,12 @@ impl FromRequestParts<App> for ReadingDevice {
 impl FromRequestParts<App> for Operator {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let (token, pool) = (bearer(&parts.headers)?, app.ledger.pool());
-        if let Some(key) = app.keys.operator(pool, token).await? {
+        let token = bearer(&parts.headers)?;
+        if let Some(key) = app.keys.operator(&app.ledger, token).await? {
             let request = parts.extensions.get::<RequestId>().ok_or_else(Refusal::internal)?;
             return Ok(Self { key, request: request.clone() });
         }
-        match credentials::device_of_token(pool, token).await? {
+        match credentials::device_of_token(app.ledger.pool(), token).await? {
             Some(_) => Err(wrong_kind()),
             None => Err(unauthenticated()),
         }

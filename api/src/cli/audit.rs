@@ -10,8 +10,8 @@ use punchtrail_infra::{
 
 use super::{
     answer::{Answer, EXIT_REFUSED, Refusal},
-    place::{Need, Opened, Place},
     progress,
+    source::{Need, Opened, Source},
 };
 
 /// Verify the whole ledger: exit 1 means it was tampered with
@@ -27,8 +27,8 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| run(opened, &self.against).await)
             .await
             .map_err(not_verified)
@@ -41,7 +41,7 @@ fn not_verified(error: anyhow::Error) -> anyhow::Error {
 }
 
 async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
-    let claims = match &opened.place.data_dir {
+    let claims = match &opened.source.data_dir {
         Some(dir) => {
             let org = Deployment::open(&opened.pools.writer).await?.org;
             Claims::read(dir, org, against)?

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
-    place::{Need, Opened, Place},
+    source::{Need, Opened, Source},
 };
 
 /// The longest reason for a new epoch, in characters.
@@ -51,8 +51,8 @@ pub(super) struct Newest {
 ///
 /// # Errors
 /// When the folder can't be read, or the checkpoint is damaged.
-pub(super) fn newest(place: &Place, org: OrgId) -> anyhow::Result<Option<Newest>> {
-    let Some(dir) = &place.data_dir else { return Ok(None) };
+pub(super) fn newest(source: &Source, org: OrgId) -> anyhow::Result<Option<Newest>> {
+    let Some(dir) = &source.data_dir else { return Ok(None) };
     if !dir.join("checkpoints").join("key").exists() {
         return Ok(None);
     }
@@ -70,9 +70,9 @@ pub(super) fn newest(place: &Place, org: OrgId) -> anyhow::Result<Option<Newest>
 }
 
 impl Checkpoint {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place.dir()?;
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source.dir()?;
+        source
             .with(Need::Existing, async |opened| match &self {
                 Self::Show => show(opened).await,
                 Self::NewEpoch { reason } => new_epoch(opened, reason).await,
@@ -83,11 +83,11 @@ impl Checkpoint {
 
 async fn show(opened: &Opened) -> anyhow::Result<Answer> {
     let org = Deployment::open(&opened.pools.writer).await?.org;
-    let Some(newest) = newest(&opened.place, org)? else {
+    let Some(newest) = newest(&opened.source, org)? else {
         let text = "No checkpoint was made yet: a running server makes one within seconds.";
         return Ok(Answer::new(&json!({"checkpoint": null}), text));
     };
-    let epochs = Folder::open(opened.place.dir()?, org)?.epochs()?;
+    let epochs = Folder::open(opened.source.dir()?, org)?.epochs()?;
     let mut text = format!("{}\nverify with  {}\n", newest.note, newest.vkey);
     for epoch in &epochs {
         let reason = epoch.reason.as_deref().unwrap_or("the first");
@@ -102,7 +102,7 @@ async fn show(opened: &Opened) -> anyhow::Result<Answer> {
 
 async fn new_epoch(opened: &Opened, reason: &str) -> anyhow::Result<Answer> {
     let org = Deployment::open(&opened.pools.writer).await?.org;
-    let folder = Folder::open(opened.place.dir()?, org)?;
+    let folder = Folder::open(opened.source.dir()?, org)?;
     let epoch = folder.open_epoch(reason)?;
     let vkey = folder.vkey(epoch.number)?;
     let object = json!({

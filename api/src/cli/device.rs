@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     answer::{Answer, table},
-    place::{Need, Opened, Place},
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -41,8 +41,8 @@ pub(super) enum Device {
 }
 
 impl Device {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| match self {
                 Self::Pair { site } => pair(opened, &site).await,
                 Self::List => list(opened).await,

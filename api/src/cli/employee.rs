@@ -11,8 +11,8 @@ use punchtrail_infra::{
 
 use super::{
     answer::Answer,
-    place::{Need, Place},
     progress,
+    source::{Need, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -29,7 +29,7 @@ pub(super) enum Employee {
 }
 
 impl Employee {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         let Self::Import { file } = self;
         let shown = file.display();
         let size = tokio::fs::metadata(&file)
@@ -45,11 +45,11 @@ impl Employee {
             .with_context(|| format!("{shown} can't be read; nothing was imported"))?;
         // What the file alone shows is said before any database is opened.
         import::parse(&text)?;
-        place.with(Need::Existing, async |opened| import(opened, &text).await).await
+        source.with(Need::Existing, async |opened| import(opened, &text).await).await
     }
 }
 
-async fn import(opened: &super::place::Opened, text: &[u8]) -> anyhow::Result<Answer> {
+async fn import(opened: &super::source::Opened, text: &[u8]) -> anyhow::Result<Answer> {
     let bar = progress::bar("hashing PINs");
     let shown = bar.clone();
     let heard = Arc::new(move |done: usize, of: usize| {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, table},
-    place::{Need, Place},
+    source::{Need, Source},
 };
 
 /// The longest name of a key, in characters.
@@ -40,17 +40,17 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl Key {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         match self {
-            Self::New { name } => new(place, &name).await,
-            Self::List => list(place).await,
-            Self::Revoke { id } => revoke(place, id).await,
+            Self::New { name } => new(source, &name).await,
+            Self::List => list(source).await,
+            Self::Revoke { id } => revoke(source, id).await,
         }
     }
 }
 
-async fn new(place: Place, name: &str) -> anyhow::Result<Answer> {
-    place
+async fn new(source: Source, name: &str) -> anyhow::Result<Answer> {
+    source
         .with(Need::Any, async |opened| {
             let (key, secret) =
                 credentials::create_operator_key(&opened.pools.writer, name).await?;
@@ -60,8 +60,8 @@ async fn new(place: Place, name: &str) -> anyhow::Result<Answer> {
         .await
 }
 
-async fn list(place: Place) -> anyhow::Result<Answer> {
-    place
+async fn list(source: Source) -> anyhow::Result<Answer> {
+    source
         .with(Need::Existing, async |opened| {
             let keys = credentials::operator_keys(&opened.pools.writer).await?;
             let rows: Vec<Vec<String>> = keys
@@ -78,8 +78,8 @@ async fn list(place: Place) -> anyhow::Result<Answer> {
         .await
 }
 
-async fn revoke(place: Place, id: Uuid) -> anyhow::Result<Answer> {
-    place
+async fn revoke(source: Source, id: Uuid) -> anyhow::Result<Answer> {
+    source
         .with(Need::Existing, async |opened| {
             match credentials::revoke_operator_key(&opened.pools.writer, id).await? {
                 Some(at) => Ok(Answer::new(

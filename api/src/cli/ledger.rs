@@ -1,7 +1,8 @@
 //! `punchtrail ledger`: its state, its events, whether it was tampered with.
 
 use clap::Subcommand;
-use punchtrail_infra::access::deployment::Deployment;
+use punchtrail_infra::{access::deployment::Deployment, ledger};
+use punchtrail_projections::engine;
 use punchtrail_protocol::Position;
 use serde_json::json;
 
@@ -9,9 +10,8 @@ use super::{
     answer::{Answer, table},
     audit::Audit,
     checkpoint,
-    place::{Need, Opened, Place},
-    projection,
     replay::Replay,
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,36 +23,23 @@ pub(super) enum Ledger {
 }
 
 impl Ledger {
-    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         match self {
-            Self::Status => place.with(Need::Existing, status).await,
-            Self::Replay(replay) => replay.run(place, json).await,
-            Self::Verify(audit) => audit.run(place).await,
+            Self::Status => source.with(Need::Existing, status).await,
+            Self::Replay(replay) => replay.run(source, json).await,
+            Self::Verify(audit) => audit.run(source).await,
         }
     }
 }
 
 async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     let writer = &opened.pools.writer;
-    let (position, recorded_us): (i64, i64) = sqlx::query_as(
-        "select position, (extract(epoch from recorded_at) * 1000000)::bigint from ledger_head",
-    )
-    .fetch_one(writer)
-    .await?;
-    let head = Position::from_db(position);
-    let recorded_at = match position {
-        0 => None,
-        _ => Some(jiff::Timestamp::from_microsecond(recorded_us)?),
-    };
+    let (head, recorded_at) = ledger::dated_head(writer).await?;
     // The follower of checkpoints keeps its place in its own folder.
-    let adjudicator: i64 =
-        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
-            .fetch_one(writer)
-            .await?;
-    let adjudicator = Position::from_db(adjudicator);
-    let models = projection::generations(opened).await?;
+    let adjudicator = ledger::judged_through(writer).await?;
+    let models = engine::generations(&opened.pools.reader).await?;
     let org = Deployment::open(writer).await?.org;
-    let checkpoint = checkpoint::newest(&opened.place, org)?;
+    let checkpoint = checkpoint::newest(&opened.source, org)?;
     let behind = |position: Position| (head.0.saturating_sub(position.0)).to_string();
     let mut rows =
         vec![vec!["adjudicator".to_owned(), adjudicator.to_string(), behind(adjudicator)]];

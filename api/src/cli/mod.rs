@@ -15,16 +15,16 @@ mod audit;
 mod checkpoint;
 mod device;
 mod employee;
-mod explain;
+mod events;
 mod key;
 mod ledger;
-mod place;
 mod progress;
 mod projection;
 mod punch;
 mod replay;
 mod serve;
 mod site;
+mod source;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -32,14 +32,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use answer::Answer;
-use place::Place;
+use source::Source;
 
 /// Records when people start and stop work, and can always say why a punch stands as it stands.
 #[derive(Debug, Parser)]
 #[command(name = "punchtrail", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
-    place: Place,
+    source: Source,
 
     /// Print exactly one JSON object on stdout
     #[arg(long, global = true)]
@@ -89,7 +89,7 @@ enum Command {
 
 /// Runs the command that was typed.
 pub(crate) fn run() -> ExitCode {
-    let Arguments { place, json, command } = match Arguments::try_parse() {
+    let Arguments { source, json, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return answer::mistyped(&error),
     };
@@ -108,23 +108,23 @@ pub(crate) fn run() -> ExitCode {
             );
         }
     };
-    match runtime.block_on(dispatch(place, json, command)) {
+    match runtime.block_on(dispatch(source, json, command)) {
         Ok(answer) => answer.print(json),
         Err(error) => answer::refused(&error, json),
     }
 }
 
-async fn dispatch(place: Place, json: bool, command: Command) -> anyhow::Result<Answer> {
+async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Result<Answer> {
     match command {
-        Command::Serve(command) => command.run(place, json).await,
-        Command::Key(command) => command.run(place).await,
-        Command::Site(command) => command.run(place).await,
-        Command::Employee(command) => command.run(place).await,
-        Command::Device(command) => command.run(place).await,
-        Command::Punch(command) => command.run(place).await,
-        Command::Ledger(command) => command.run(place, json).await,
-        Command::Projection(command) => command.run(place).await,
-        Command::Checkpoint(command) => command.run(place).await,
+        Command::Serve(command) => command.run(source, json).await,
+        Command::Key(command) => command.run(source).await,
+        Command::Site(command) => command.run(source).await,
+        Command::Employee(command) => command.run(source).await,
+        Command::Device(command) => command.run(source).await,
+        Command::Punch(command) => command.run(source).await,
+        Command::Ledger(command) => command.run(source, json).await,
+        Command::Projection(command) => command.run(source).await,
+        Command::Checkpoint(command) => command.run(source).await,
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         ] {
             let arguments = Arguments::try_parse_from(line).unwrap();
             assert!(arguments.json);
-            assert_eq!(arguments.place.data_dir.as_deref(), Some("d".as_ref()));
+            assert_eq!(arguments.source.data_dir.as_deref(), Some("d".as_ref()));
         }
     }
 }

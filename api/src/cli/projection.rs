@@ -2,15 +2,13 @@
 
 use anyhow::Context;
 use clap::Subcommand;
-use punchtrail_protocol::Position;
-use serde::Serialize;
+use punchtrail_projections::engine;
 use serde_json::json;
-use sqlx::{Row, postgres::PgRow};
 
 use super::{
     answer::{Answer, table},
-    place::{Need, Opened, Place},
     progress,
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -24,53 +22,9 @@ pub(super) enum Projection {
     },
 }
 
-/// A read model, or a rebuild of one.
-#[derive(Debug, Serialize)]
-pub(super) struct Generation {
-    pub name: String,
-    pub generation: i32,
-    pub version: i32,
-    pub position: Position,
-    pub live: bool,
-    pub state: String,
-    pub error: Option<String>,
-}
-
-/// All generations of all models; none before the first server ran.
-///
-/// # Errors
-/// When the database is out of reach.
-pub(super) async fn generations(opened: &Opened) -> anyhow::Result<Vec<Generation>> {
-    let reader = &opened.pools.reader;
-    let exists: bool = sqlx::query_scalar("select to_regclass('read.projections') is not null")
-        .fetch_one(reader)
-        .await?;
-    if !exists {
-        return Ok(Vec::new());
-    }
-    let generations = sqlx::query(
-        "select name, generation, version, position, live, state, error from read.projections \
-         order by name, generation",
-    )
-    .try_map(|row: PgRow| {
-        Ok(Generation {
-            name: row.try_get("name")?,
-            generation: row.try_get("generation")?,
-            version: row.try_get("version")?,
-            position: Position::from_db(row.try_get("position")?),
-            live: row.try_get("live")?,
-            state: row.try_get("state")?,
-            error: row.try_get("error")?,
-        })
-    })
-    .fetch_all(reader)
-    .await?;
-    Ok(generations)
-}
-
 impl Projection {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| match &self {
                 Self::List => list(opened).await,
                 Self::Rebuild { name } => refill(opened, name).await,
@@ -80,7 +34,7 @@ impl Projection {
 }
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
-    let generations = generations(opened).await?;
+    let generations = engine::generations(&opened.pools.reader).await?;
     let head = opened.ledger.head().await?;
     let rows: Vec<Vec<String>> = generations
         .iter()
@@ -109,9 +63,7 @@ async fn refill(opened: &Opened, name: &str) -> anyhow::Result<Answer> {
         shown.set_position(events);
     };
     let (feed, models) = (opened.ledger.feed(), punchtrail_projections::all());
-    let rebuilt =
-        punchtrail_projections::engine::rebuild(&models, &opened.pools.reader, &feed, name, heard)
-            .await;
+    let rebuilt = engine::rebuild(&models, &opened.pools.reader, &feed, name, heard).await;
     bar.finish_and_clear();
     let rebuilt = rebuilt.with_context(|| format!("`{name}` was not rebuilt"))?;
     let took_ms = u64::try_from(rebuilt.took.as_millis()).unwrap_or(u64::MAX);

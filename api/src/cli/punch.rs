@@ -1,19 +1,26 @@
 //! `punchtrail punch`: one punch, read from the ledger itself, so that it can be asked while no server
 //! runs and no read model is up to date.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use anyhow::bail;
 use clap::Subcommand;
-use punchtrail_domain::{AggregateType, Recorded};
-use punchtrail_protocol::PunchId;
+use cqrs_es::Aggregate as _;
+use punchtrail_domain::{
+    Event, Recorded,
+    explanation::Explanation,
+    punch::{self, Anomaly, Origin},
+};
+use punchtrail_projections::explanations;
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
     answer::Answer,
-    explain,
-    place::{Need, Opened, Place},
-    replay::{PunchState, Shown, line},
+    events::{Shown, line, missing, of_punch},
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -36,33 +43,36 @@ pub(super) enum Punch {
 }
 
 impl Punch {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
-        place
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+        source
             .with(Need::Existing, async |opened| match self {
-                Self::Explain { punch } => {
-                    explain::punch(opened, &events(opened, punch).await?).await
-                }
-                Self::Show { punch } => show(&events(opened, punch).await?),
-                Self::Events { punch } => all(punch, &events(opened, punch).await?),
+                Self::Explain { punch } => explain(opened, punch).await,
+                Self::Show { punch } => show(&of_punch(opened, punch).await?),
+                Self::Events { punch } => all(punch, &of_punch(opened, punch).await?),
             })
             .await
     }
 }
 
-/// The punch's events, in order.
-///
-/// # Errors
-/// When there are none.
-pub(super) async fn events(opened: &Opened, punch: PunchId) -> anyhow::Result<Vec<Recorded>> {
-    let id = [punch.to_string()];
-    let events = opened.ledger.feed().streams(AggregateType::Punch, &id).await?;
-    if events.is_empty() {
-        bail!(
-            "the ledger holds no punch {punch}. If a device shows it as made, the device still holds \
-             it: `device list` shows how many each held when it last reported"
-        );
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// Everything up to this position was taken into account.
+    as_of: Position,
+}
+
+async fn explain(opened: &Opened, punch: PunchId) -> anyhow::Result<Answer> {
+    let as_of = opened.ledger.head().await?;
+    let explained = explanations::explain_from_ledger(opened.ledger.pool(), punch).await?;
+    let explanation = explained.ok_or_else(|| missing(punch))?;
+    let mut text = explanation.sentences.join("\n");
+    if let Some(report) = &explanation.device_report {
+        text.push_str("\n\n");
+        text.push_str(&report.sentence);
     }
-    Ok(events)
+    text.push_str(&format!("\n\n(From the ledger up to position {as_of}.)"));
+    Ok(Answer::new(&Explained { explanation, as_of }, text))
 }
 
 fn show(events: &[Recorded]) -> anyhow::Result<Answer> {
@@ -78,4 +88,98 @@ fn all(punch: PunchId, events: &[Recorded]) -> anyhow::Result<Answer> {
         writeln!(text, "{}", line(event))?;
     }
     Ok(Answer::new(&json!({"punch": punch, "events": shown}), text))
+}
+
+/// Where a punch stands, folded from its events.
+#[derive(Debug, Serialize)]
+pub(super) struct PunchState {
+    punch: PunchId,
+    standing: Standing,
+    counts: bool,
+    employee: Option<EmployeeId>,
+    badge: Option<String>,
+    site: Option<SiteId>,
+    device: Option<DeviceId>,
+    seq: Option<u64>,
+    captured_at: Option<Time>,
+    kind: Option<PunchKind>,
+    effective_at: Option<Time>,
+    received_at: Option<Time>,
+    anomalies: Vec<Anomaly>,
+    position: Position,
+}
+
+impl PunchState {
+    pub(super) fn of(events: &[Recorded]) -> anyhow::Result<Self> {
+        let mut punch = punch::Punch::default();
+        let mut id = PunchId::NIL;
+        for recorded in events {
+            if let Event::Punch(of, event) = recorded.event()? {
+                id = of;
+                punch.apply(event);
+            }
+        }
+        let (effective_at, kind) = punch.effective().unzip();
+        let mut state = Self {
+            punch: id,
+            standing: punch.standing(),
+            counts: punch.standing().counts(),
+            employee: None,
+            badge: None,
+            site: None,
+            device: None,
+            seq: None,
+            captured_at: None,
+            kind,
+            effective_at,
+            received_at: punch.synced().map(|(_, at, _)| at),
+            anomalies: punch.anomalies().to_vec(),
+            position: events.last().map_or(Position::START, |event| event.position),
+        };
+        match punch.origin() {
+            Some(Origin::Captured { capture, .. }) => {
+                state.employee = capture.employee;
+                state.badge.clone_from(&capture.badge);
+                (state.site, state.device) = (Some(capture.site), Some(capture.device));
+                (state.seq, state.captured_at) = (Some(capture.seq), Some(capture.captured_at));
+            }
+            Some(Origin::Admitted { employee, site, device, captured_at, .. }) => {
+                state.employee = Some(*employee);
+                (state.site, state.device) = (Some(*site), Some(*device));
+                state.captured_at = Some(*captured_at);
+            }
+            None => {}
+        }
+        Ok(state)
+    }
+}
+
+impl fmt::Display for PunchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_dash<T: fmt::Display>(value: Option<&T>) -> String {
+            value.map_or_else(|| "-".to_owned(), T::to_string)
+        }
+        let counts = if self.counts { "counts" } else { "does not count" };
+        writeln!(f, "punch        {}", self.punch)?;
+        writeln!(f, "standing     {} ({counts})", self.standing.as_str())?;
+        writeln!(f, "kind         {}", or_dash(self.kind.as_ref()))?;
+        writeln!(f, "captured at  {}", or_dash(self.captured_at.as_ref()))?;
+        writeln!(f, "effective    {}", or_dash(self.effective_at.as_ref()))?;
+        writeln!(f, "received     {}", or_dash(self.received_at.as_ref()))?;
+        writeln!(f, "employee     {}", or_dash(self.employee.as_ref()))?;
+        if let Some(badge) = &self.badge {
+            writeln!(f, "badge        {badge} (unknown to the device)")?;
+        }
+        writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
+        writeln!(
+            f,
+            "device       {}, number {}",
+            or_dash(self.device.as_ref()),
+            or_dash(self.seq.as_ref())
+        )?;
+        for anomaly in &self.anomalies {
+            writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
+        }
+        write!(f, "position     {}", self.position)
+    }
 }

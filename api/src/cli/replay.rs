@@ -1,23 +1,17 @@
 //! `punchtrail ledger replay`: the ledger's events in their order, up to a position or a time.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use clap::Args;
-use cqrs_es::Aggregate as _;
-use punchtrail_domain::{
-    Event, Recorded,
-    punch::{Anomaly, Origin, Punch},
-};
-use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
-};
+use punchtrail_domain::Recorded;
+use punchtrail_protocol::{Position, PunchId};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{
     answer::{Answer, Refusal, is_closed, print},
-    place::{Need, Opened, Place},
-    punch,
+    events::{self, Shown, line},
+    punch::PunchState,
+    source::{Need, Opened, Source},
 };
 
 /// How many events are read at a time.
@@ -67,151 +61,13 @@ impl Until {
     }
 }
 
-/// An event, its texts exactly as the ledger has them.
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
-    position: Position,
-    recorded_at: jiff::Timestamp,
-    aggregate_type: &'static str,
-    aggregate_id: String,
-    sequence: u64,
-    event_type: String,
-    event_version: String,
-    payload: Box<RawValue>,
-    metadata: Box<RawValue>,
-}
-
-impl Shown {
-    pub(super) fn of(event: &Recorded) -> serde_json::Result<Self> {
-        Ok(Self {
-            position: event.position,
-            recorded_at: event.recorded_at,
-            aggregate_type: event.aggregate_type.as_str(),
-            aggregate_id: event.aggregate_id.clone(),
-            sequence: event.sequence,
-            event_type: event.event_type.clone(),
-            event_version: event.event_version.clone(),
-            payload: RawValue::from_string(event.payload.clone())?,
-            metadata: RawValue::from_string(event.metadata.clone())?,
-        })
-    }
-}
-
-/// An event in one line for people.
-pub(super) fn line(event: &Recorded) -> String {
-    let actor = event.actor().map_or_else(|| "-".to_owned(), |actor| actor.to_string());
-    format!(
-        "{:>10}  {:.3}  {:<10} {}  {:>3}  {}  by {actor}",
-        event.position,
-        event.recorded_at,
-        event.aggregate_type.as_str(),
-        event.aggregate_id,
-        event.sequence,
-        event.event_type
-    )
-}
-
-/// Where a punch stands, folded from its events.
-#[derive(Debug, Serialize)]
-pub(super) struct PunchState {
-    punch: PunchId,
-    standing: Standing,
-    counts: bool,
-    employee: Option<EmployeeId>,
-    badge: Option<String>,
-    site: Option<SiteId>,
-    device: Option<DeviceId>,
-    seq: Option<u64>,
-    captured_at: Option<Time>,
-    kind: Option<PunchKind>,
-    effective_at: Option<Time>,
-    received_at: Option<Time>,
-    anomalies: Vec<Anomaly>,
-    position: Position,
-}
-
-impl PunchState {
-    pub(super) fn of(events: &[Recorded]) -> anyhow::Result<Self> {
-        let mut punch = Punch::default();
-        let mut id = PunchId::NIL;
-        for recorded in events {
-            if let Event::Punch(of, event) = recorded.event()? {
-                id = of;
-                punch.apply(event);
-            }
-        }
-        let (effective_at, kind) = punch.effective().unzip();
-        let mut state = Self {
-            punch: id,
-            standing: punch.standing(),
-            counts: punch.standing().counts(),
-            employee: None,
-            badge: None,
-            site: None,
-            device: None,
-            seq: None,
-            captured_at: None,
-            kind,
-            effective_at,
-            received_at: punch.synced().map(|(_, at, _)| at),
-            anomalies: punch.anomalies().to_vec(),
-            position: events.last().map_or(Position::START, |event| event.position),
-        };
-        match punch.origin() {
-            Some(Origin::Captured { capture, .. }) => {
-                state.employee = capture.employee;
-                state.badge.clone_from(&capture.badge);
-                (state.site, state.device) = (Some(capture.site), Some(capture.device));
-                (state.seq, state.captured_at) = (Some(capture.seq), Some(capture.captured_at));
-            }
-            Some(Origin::Admitted { employee, site, device, captured_at, .. }) => {
-                state.employee = Some(*employee);
-                (state.site, state.device) = (Some(*site), Some(*device));
-                state.captured_at = Some(*captured_at);
-            }
-            None => {}
-        }
-        Ok(state)
-    }
-}
-
-impl fmt::Display for PunchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn or_dash<T: fmt::Display>(value: Option<&T>) -> String {
-            value.map_or_else(|| "-".to_owned(), T::to_string)
-        }
-        let counts = if self.counts { "counts" } else { "does not count" };
-        writeln!(f, "punch        {}", self.punch)?;
-        writeln!(f, "standing     {} ({counts})", self.standing.as_str())?;
-        writeln!(f, "kind         {}", or_dash(self.kind.as_ref()))?;
-        writeln!(f, "captured at  {}", or_dash(self.captured_at.as_ref()))?;
-        writeln!(f, "effective    {}", or_dash(self.effective_at.as_ref()))?;
-        writeln!(f, "received     {}", or_dash(self.received_at.as_ref()))?;
-        writeln!(f, "employee     {}", or_dash(self.employee.as_ref()))?;
-        if let Some(badge) = &self.badge {
-            writeln!(f, "badge        {badge} (unknown to the device)")?;
-        }
-        writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
-        writeln!(
-            f,
-            "device       {}, number {}",
-            or_dash(self.device.as_ref()),
-            or_dash(self.seq.as_ref())
-        )?;
-        for anomaly in &self.anomalies {
-            writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
-        }
-        write!(f, "position     {}", self.position)
-    }
-}
-
 impl Replay {
-    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         if self.ndjson && json {
             let what = "--json prints one object, --ndjson one a line; choose one".to_owned();
             return Err(Refusal::Usage(what).into());
         }
-        place
+        source
             .with(Need::Existing, async |opened| match self.punch {
                 Some(punch) => self.one(opened, punch).await,
                 None => self.all(opened, json).await,
@@ -220,7 +76,7 @@ impl Replay {
     }
 
     async fn one(&self, opened: &Opened, id: PunchId) -> anyhow::Result<Answer> {
-        let mut events = punch::events(opened, id).await?;
+        let mut events = events::of_punch(opened, id).await?;
         events.retain(|event| self.until.is_none_or(|until| until.includes(event)));
         if events.is_empty() {
             anyhow::bail!("the punch {id} was not in the ledger yet by then");

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answer, print},
-    place::{Need, Place},
+    source::{Need, Source},
 };
 
 /// What a shell expects of a program that was interrupted.
@@ -61,8 +61,8 @@ enum Switch {
 }
 
 impl Serve {
-    pub(super) async fn run(self, place: Place, json: bool) -> anyhow::Result<Answer> {
-        let data_dir = place.dir()?;
+    pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
+        let data_dir = source.dir()?;
         // The second of two servers must learn at once, not after a Postgres was started.
         let _lock = ServeLock::acquire(data_dir)?;
         let mut stops = Stops::listen()?;
@@ -74,10 +74,10 @@ impl Serve {
         }
         // Whoever interrupts a long start meets a database that is starting; it is left whole.
         let postgres = tokio::select! {
-            opened = place.postgres(Need::Any) => opened?,
+            opened = source.postgres(Need::Any) => opened?,
             () = stops.next() => anyhow::bail!("stopped before the server was ready"),
         };
-        let served = self.serve(&place, &postgres, stops, json).await;
+        let served = self.serve(&source, &postgres, stops, json).await;
         if let Err(error) = postgres.close().await {
             tracing::warn!(%error, "the database was left running");
         }
@@ -86,7 +86,7 @@ impl Serve {
 
     async fn serve(
         &self,
-        place: &Place,
+        source: &Source,
         postgres: &Postgres,
         stops: Stops,
         json: bool,
@@ -98,14 +98,14 @@ impl Serve {
         };
         let pools = postgres.pools(sizes).await?;
         let supervisor = postgres.supervisor().clone();
-        let served = self.serve_on(place, pools.clone(), supervisor, stops, json).await;
+        let served = self.serve_on(source, pools.clone(), supervisor, stops, json).await;
         pools.close().await;
         served
     }
 
     async fn serve_on(
         &self,
-        place: &Place,
+        source: &Source,
         pools: Pools,
         supervisor: Supervisor,
         stops: Stops,
@@ -122,7 +122,7 @@ impl Serve {
                 Switch::Off => None,
             },
             supervisor,
-            ..ServeOptions::new(self.listen, pools, place.dir()?)
+            ..ServeOptions::new(self.listen, pools, source.dir()?)
         };
         let server = Server::start(options).await?;
         let url = format!("http://{}", server.address());

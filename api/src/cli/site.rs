@@ -1,17 +1,14 @@
 //! `punchtrail site`: sites and their policies.
 
-use std::collections::HashMap;
-
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use punchtrail_domain::{
-    AggregateType, Event,
     policy::Policy,
     site::{self, SiteCommand},
 };
 use punchtrail_infra::{
-    ledger::{AppendError, ExecuteError, Metadata, SideWrite},
-    people::directory,
+    ledger::Metadata,
+    sites::{self, AddSiteError},
 };
 use punchtrail_protocol::{Position, SiteId};
 use serde_json::{Value, json};
@@ -19,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, Refusal, table},
-    place::{Need, Opened, Place},
+    source::{Need, Opened, Source},
 };
 
 /// The longest name of a site, in characters.
@@ -65,14 +62,14 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 impl Site {
-    pub(super) async fn run(self, place: Place) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         match self {
             Self::Add { name, tz } => {
-                place.with(Need::Any, async |opened| add(opened, &name, tz).await).await
+                source.with(Need::Any, async |opened| add(opened, &name, tz).await).await
             }
-            Self::List => place.with(Need::Existing, list).await,
+            Self::List => source.with(Need::Existing, list).await,
             Self::Policy { site, set } => {
-                place.with(Need::Existing, async |opened| policy(opened, &site, set).await).await
+                source.with(Need::Existing, async |opened| policy(opened, &site, set).await).await
             }
         }
     }
@@ -80,26 +77,13 @@ impl Site {
 
 async fn add(opened: &Opened, name: &str, tz: String) -> anyhow::Result<Answer> {
     let id = SiteId(Uuid::now_v7());
-    let register = SiteCommand::Register { tz: tz.clone() };
-    let side = || {
-        let name = name.to_owned();
-        Some(SideWrite::new(move |connection| {
-            let name = name.clone();
-            Box::pin(async move { directory::put_site(connection, id, &name).await })
-        }))
-    };
-    let executed = opened
-        .ledger
-        .execute_with::<site::Site>(&id.to_string(), register, &Metadata::default(), side)
-        .await;
-    match executed {
-        Ok(executed) => Ok(Answer::new(
-            &json!({"site": id, "name": name, "tz": tz, "position": executed.position}),
+    let added = sites::add(&opened.ledger, id, name, tz.clone(), &Metadata::default()).await;
+    match added {
+        Ok(position) => Ok(Answer::new(
+            &json!({"site": id, "name": name, "tz": tz, "position": position}),
             id.to_string(),
         )),
-        Err(ExecuteError::Append(AppendError::Side(sqlx::Error::Database(error))))
-            if error.is_unique_violation() =>
-        {
+        Err(AddSiteError::NameTaken) => {
             bail!("there is a site `{name}` already; nothing was changed. `site list` shows it")
         }
         Err(error) => Err(error.into()),
@@ -107,32 +91,12 @@ async fn add(opened: &Opened, name: &str, tz: String) -> anyhow::Result<Answer> 
 }
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
-    let sites: Vec<(Uuid, String)> =
-        sqlx::query_as("select site, name from site_directory order by name, site")
-            .fetch_all(&opened.pools.writer)
-            .await?;
-    let zones = zones(opened, sites.iter().map(|(site, _)| site.to_string()).collect()).await?;
-    let zone = |site: &Uuid| zones.get(&SiteId(*site)).map(String::as_str).unwrap_or_default();
+    let sites = sites::list(&opened.pools.writer).await?;
     let rows: Vec<Vec<String>> = sites
         .iter()
-        .map(|(site, name)| vec![site.to_string(), name.clone(), zone(site).to_owned()])
+        .map(|site| vec![site.site.to_string(), site.name.clone(), site.tz.clone()])
         .collect();
-    let objects: Vec<Value> = sites
-        .iter()
-        .map(|(site, name)| json!({"site": site, "name": name, "tz": zone(site)}))
-        .collect();
-    Ok(Answer::new(&json!({"sites": objects}), table(&["site", "name", "time zone"], &rows)))
-}
-
-async fn zones(opened: &Opened, ids: Vec<String>) -> anyhow::Result<HashMap<SiteId, String>> {
-    let events = opened.ledger.feed().streams(AggregateType::Site, &ids).await?;
-    let mut zones = HashMap::new();
-    for event in events {
-        if let Event::Site(id, site::SiteEvent::Registered { tz }) = event.event()? {
-            zones.insert(id, tz);
-        }
-    }
-    Ok(zones)
+    Ok(Answer::new(&json!({"sites": sites}), table(&["site", "name", "time zone"], &rows)))
 }
 
 async fn policy(

@@ -6,6 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use punchtrail_infra::access::deployment;
 
 use crate::{auth::Operator, health::Readiness, metrics, problem::Refusal, state::App};
 
@@ -25,11 +26,7 @@ pub async fn livez() -> &'static str {
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub async fn readyz(State(app): State<App>) -> (StatusCode, Answer<Readiness>) {
-    let schema = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
-        .fetch_one(&app.pools.owner)
-        .await
-        .ok()
-        .flatten();
+    let schema = deployment::schema_version(&app.pools.owner).await.ok().flatten();
     let readiness = app.health.readiness(&app.ledger, schema).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Answer(readiness))

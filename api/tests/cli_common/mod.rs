@@ -17,7 +17,7 @@ use punchtrail_infra::{
     devices::enrolment::{self, Enrolment},
     ledger::{Delivery, DeliveryItem, Ledger, Metadata},
     postgres::Pools,
-    testing::TestDatabase,
+    testing::{TestDatabase, sqlx},
 };
 use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,

@@ -7,6 +7,7 @@ mod chain;
 mod command;
 mod error;
 mod event;
+mod gap;
 
 use punchtrail_protocol::{OrgId, SiteId, Time, signing::PublicKey};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ pub use chain::{Chain, Seen};
 pub use command::DeviceCommand;
 pub use error::DeviceError;
 pub use event::DeviceEvent;
+pub use gap::{Cut, Gap, without};
 
 use crate::aggregate::aggregate;
 
@@ -27,17 +29,6 @@ pub struct Device {
     gaps: Vec<Gap>,
     forks: u64,
     revoked_at: Option<Time>,
-}
-
-/// A run of sequence numbers that never came: from and to, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Gap {
-    /// The first missing number.
-    pub from: u64,
-    /// The last missing number.
-    pub to: u64,
 }
 
 impl Device {
@@ -110,24 +101,6 @@ impl Device {
     }
 }
 
-/// The open gaps once the numbers of `closed` have come.
-pub fn without(open: &[Gap], closed: Gap) -> Vec<Gap> {
-    let mut left = Vec::with_capacity(open.len() + 1);
-    for gap in open {
-        if closed.to < gap.from || gap.to < closed.from {
-            left.push(*gap);
-            continue;
-        }
-        if gap.from < closed.from {
-            left.push(Gap { from: gap.from, to: closed.from - 1 });
-        }
-        if closed.to < gap.to {
-            left.push(Gap { from: closed.to + 1, to: gap.to });
-        }
-    }
-    left
-}
-
 aggregate!(Device, DeviceCommand, DeviceEvent, DeviceError, {
     Registered, Enrolled, SiteAssigned, SequenceGapOpened, SequenceGapClosed, LinkBroken,
     ForkDetected, Revoked,
@@ -136,18 +109,6 @@ aggregate!(Device, DeviceCommand, DeviceEvent, DeviceError, {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_gap_closes_from_the_middle_and_from_the_ends() {
-        let open = [Gap { from: 3, to: 9 }];
-        assert_eq!(
-            without(&open, Gap { from: 5, to: 6 }),
-            [Gap { from: 3, to: 4 }, Gap { from: 7, to: 9 }]
-        );
-        assert_eq!(without(&open, Gap { from: 3, to: 3 }), [Gap { from: 4, to: 9 }]);
-        assert_eq!(without(&open, Gap { from: 1, to: 20 }), []);
-        assert_eq!(without(&open, Gap { from: 10, to: 20 }), open);
-    }
 
     #[test]
     fn a_device_comes_back_to_a_site_without_losing_the_others() {

@@ -12,7 +12,7 @@ use punchtrail_protocol::{
 };
 use serde::Serialize;
 
-use super::{LastReport, Names, Place, english};
+use super::{Backlog, Names, Place, english};
 use crate::device::Gap;
 
 /// What is known of a worker's day.
@@ -58,7 +58,7 @@ pub struct DeviceFacts {
     /// When its access was ended, if it was.
     pub revoked: Option<Place>,
     /// Its last report; none if it never made one.
-    pub report: Option<LastReport>,
+    pub report: Option<Backlog>,
     /// The highest of its numbers that the ledger holds; 0 for none.
     pub highest: u64,
     /// Numbers that are missing now.

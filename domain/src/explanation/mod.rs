@@ -10,6 +10,7 @@
 //! [`Explanation::device_report`], with a sentence that says so. It must never slip into the rest.
 
 pub mod absence;
+mod context;
 mod english;
 mod step;
 mod story;
@@ -18,21 +19,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
 use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
-    vocabulary::{QuarantineCode, Standing},
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{
-    Recorded,
-    device::{DeviceEvent, Gap},
-    log::recorded::Undecodable,
-};
+use crate::{Recorded, log::recorded::Undecodable};
 
+pub use context::{Backlog, ChainMark, Context, MissingNumbers, Quarantined};
 pub use step::{
     Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Receipt, Step,
     Verification, What,
@@ -69,21 +64,6 @@ pub struct Explanation {
     pub position: Position,
 }
 
-/// What surrounds a punch: facts from the ledger about its device and site, and the device's last report.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// The site's zone, in which sentences tell times; without it, the punch's own offset is used.
-    pub zone: Option<TimeZone>,
-    /// Missing numbers of the device next to the punch's, open or filled since.
-    pub gaps: Vec<MissingNumbers>,
-    /// What the device's events say of the punch's own number: forks and broken links.
-    pub marks: Vec<ChainMark>,
-    /// Where an admitted punch came from.
-    pub quarantined: Option<Quarantined>,
-    /// The device's last report.
-    pub report: Option<LastReport>,
-}
-
 /// Where and when something entered the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -94,61 +74,10 @@ pub struct Place {
     pub recorded_at: Time,
 }
 
-/// Numbers of a device that were missing when a later one came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MissingNumbers {
-    /// The numbers.
-    pub gap: Gap,
-    /// Where the ledger notes that they are missing.
-    pub noticed: Place,
-    /// Where it notes that they came after all.
-    pub came: Option<Place>,
-}
-
-/// An event of a device about one of its numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainMark {
-    /// Its place.
-    pub place: Place,
-    /// The event.
-    pub event: DeviceEvent,
-}
-
-/// The quarantined item that a punch was admitted from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quarantined {
-    /// Its place.
-    pub place: Place,
-    /// Why it could not be taken as it came.
-    pub code: QuarantineCode,
-    /// When it was received, by the server's clock.
-    pub received_at: Time,
-}
-
-/// What a device last said of itself, and how far its numbers have come since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastReport {
-    /// When, by the server's clock.
-    pub reported_at: Time,
-    /// How many punches waited on it.
-    pub waiting: u64,
-    /// The time of the oldest of them, by the device's clock.
-    pub oldest: Option<Time>,
-    /// The last number it had made.
-    pub made_through: u64,
-    /// Up to which number the ledger holds every one now.
-    pub held_through: u64,
-}
-
-impl LastReport {
-    /// Whether everything that waited then has come since.
-    pub const fn has_come_since(&self) -> bool {
-        self.held_through >= self.made_through
-    }
-
-    /// How many of its punches the ledger may still be waiting for.
-    pub const fn still_waiting(&self) -> u64 {
-        if self.has_come_since() { 0 } else { self.waiting }
+impl Place {
+    /// An event's.
+    pub fn of(recorded: &Recorded) -> Self {
+        Self { position: recorded.position, recorded_at: recorded.recorded_at.into() }
     }
 }
 

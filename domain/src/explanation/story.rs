@@ -48,8 +48,7 @@ struct Mark {
 
 impl Mark {
     fn of(recorded: &Recorded) -> Self {
-        let recorded_at = recorded.recorded_at.into();
-        Self { place: Place { position: recorded.position, recorded_at }, actor: recorded.actor() }
+        Self { place: Place::of(recorded), actor: recorded.actor() }
     }
 
     fn step(self, what: What) -> Step {

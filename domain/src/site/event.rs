@@ -1,5 +1,6 @@
 //! What can happen to a site.
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
@@ -18,4 +19,14 @@ pub enum SiteEvent {
         /// The whole policy.
         policy: Policy,
     },
+}
+
+impl SiteEvent {
+    /// The zone that it names; none when it names none, or none that is known here.
+    pub fn zone(&self) -> Option<TimeZone> {
+        match self {
+            Self::Registered { tz } => TimeZone::get(tz).ok(),
+            Self::PolicyChanged { .. } => None,
+        }
+    }
 }

@@ -3,14 +3,14 @@
 //! A token holds 256 random bits, so a plain digest is enough: there is nothing to guess, and a copy of
 //! the database lets nobody in. A request is checked by one look-up.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use jiff_sqlx::Timestamp;
 use punchtrail_protocol::{
     DeviceId, Digest, SiteId, Time,
     signing::{PublicKey, to_base64url},
 };
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 /// How a device's token starts.
@@ -219,6 +219,25 @@ pub async fn operator_keys(writer: &PgPool) -> Result<Vec<ListedKey>, sqlx::Erro
         })
         .fetch_all(writer)
         .await
+}
+
+/// The names of these operators' keys, revoked ones, too.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn operator_key_names(
+    executor: impl PgExecutor<'_>,
+    keys: &[Uuid],
+) -> Result<HashMap<Uuid, String>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let names: Vec<(Uuid, String)> =
+        sqlx::query_as("select id, name from operator_keys where id = any($1)")
+            .bind(keys)
+            .fetch_all(executor)
+            .await?;
+    Ok(names.into_iter().collect())
 }
 
 /// Ends a key's access, and gives when that was; none when there is no such key.

@@ -61,6 +61,16 @@ async fn read(writer: &PgPool) -> Result<Option<Deployment>, sqlx::Error> {
         .await
 }
 
+/// The version of the schema, as migrated; none before the first migration.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn schema_version(owner: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+        .fetch_one(owner)
+        .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! What devices say of themselves is current state, read here from its tables; what happened to them
 //! is in the ledger. A device is never deleted: what it captured stands under its key.
 
+pub mod delivery;
 pub mod enrolment;
 pub mod reports;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff_sqlx::{Timestamp, ToSqlx};
-use punchtrail_domain::punch::Clock;
+use punchtrail_domain::{explanation::Backlog, punch::Clock};
 use punchtrail_protocol::{BootId, DeviceId, Time, wire::Heartbeat};
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -66,6 +66,31 @@ pub async fn record(
     .fetch_optional(writer)
     .await?;
     Ok(acked_through.unwrap_or_default().cast_unsigned())
+}
+
+/// What a device last said it holds, and how far its numbers have come since; none if it never reported.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn backlog(pool: &PgPool, device: DeviceId) -> Result<Option<Backlog>, sqlx::Error> {
+    sqlx::query(
+        "select reported_at, outbox, oldest, seq, coalesce(acked_through, 0) as held_through \
+         from device_reports left join device_progress using (device) where device = $1",
+    )
+    .bind(device.uuid())
+    .try_map(|row: PgRow| {
+        let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+        let oldest: Option<Timestamp> = row.try_get("oldest")?;
+        Ok(Backlog {
+            reported_at: row.try_get::<Timestamp, _>("reported_at")?.to_jiff().into(),
+            waiting: number("outbox")?,
+            oldest: oldest.map(|at| at.to_jiff().into()),
+            made_through: number("seq")?,
+            held_through: number("held_through")?,
+        })
+    })
+    .fetch_optional(pool)
+    .await
 }
 
 /// The latest heartbeats of these boots of a device, as far as one came.

@@ -1,8 +1,10 @@
 //! The directory: names, badges and PINs of people, names of sites and devices. It stands beside the
 //! ledger so that it can be erased, and nothing of it ever goes into an event or a log.
 
+use std::{collections::HashMap, hash::Hash};
+
 use punchtrail_protocol::{DeviceId, EmployeeId, SiteId};
-use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 /// A person's entry.
@@ -101,17 +103,46 @@ pub async fn site_exists(executor: impl PgExecutor<'_>, site: SiteId) -> Result<
 pub async fn employee_names(
     executor: impl PgExecutor<'_>,
     employees: &[EmployeeId],
-) -> Result<std::collections::HashMap<EmployeeId, String>, sqlx::Error> {
-    if employees.is_empty() {
-        return Ok(std::collections::HashMap::new());
+) -> Result<HashMap<EmployeeId, String>, sqlx::Error> {
+    let statement = "select employee, name from employee_directory where employee = any($1)";
+    names(executor, statement, employees.iter().map(|employee| employee.uuid()).collect()).await
+}
+
+/// The names of these devices, as far as the directory has them.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn device_names(
+    executor: impl PgExecutor<'_>,
+    devices: &[DeviceId],
+) -> Result<HashMap<DeviceId, String>, sqlx::Error> {
+    let statement = "select device, name from device_directory where device = any($1)";
+    names(executor, statement, devices.iter().map(|device| device.uuid()).collect()).await
+}
+
+/// The names of these sites, as far as the directory has them.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn site_names(
+    executor: impl PgExecutor<'_>,
+    sites: &[SiteId],
+) -> Result<HashMap<SiteId, String>, sqlx::Error> {
+    let statement = "select site, name from site_directory where site = any($1)";
+    names(executor, statement, sites.iter().map(|site| site.uuid()).collect()).await
+}
+
+/// Names by id, of those ids that a statement finds; none is asked for when there are no ids.
+async fn names<Id: From<Uuid> + Eq + Hash>(
+    executor: impl PgExecutor<'_>,
+    statement: &'static str,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Id, String>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
     }
-    let ids: Vec<Uuid> = employees.iter().map(|employee| employee.uuid()).collect();
-    sqlx::query("select employee, name from employee_directory where employee = any($1)")
-        .bind(ids)
-        .try_map(|row: PgRow| Ok((EmployeeId(row.try_get("employee")?), row.try_get("name")?)))
-        .fetch_all(executor)
-        .await
-        .map(|rows| rows.into_iter().collect())
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(statement).bind(ids).fetch_all(executor).await?;
+    Ok(rows.into_iter().map(|(id, name)| (id.into(), name)).collect())
 }
 
 /// Whether the directory has such a person.

@@ -39,10 +39,12 @@ mod locks;
 mod pools;
 mod postmaster;
 pub mod roles;
+mod trouble;
 
 pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
 pub use pools::{PoolSizes, Pools};
+pub use trouble::{DatabaseError, Trouble};
 
 use crate::supervision::Supervisor;
 use embedded::Embedded;

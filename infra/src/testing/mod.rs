@@ -19,6 +19,9 @@
 
 pub mod world;
 
+/// For tests that look at rows, of crates that in earnest know no SQL.
+pub use sqlx;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 use crate::engine::{Generation, Projection, ProjectionError};
 
-pub use read::{DeviceRow, GAPS_SHOWN_MAX, Report, list, one};
+pub use read::{DeviceView, GAPS_SHOWN_MAX, LastReport, list, one};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "devices";

@@ -3,6 +3,7 @@
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::Gap;
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
+use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -11,15 +12,16 @@ use crate::{
     engine::page::Page,
 };
 
-/// How many open gaps are shown of one device; the number of missing punches counts them all.
+/// How many runs of missing numbers are shown of one device; their number counts them all.
 pub const GAPS_SHOWN_MAX: i64 = 100;
 
 /// A device: what the ledger proves about it, and apart from that its last report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceRow {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceView {
     /// The device.
     pub device: DeviceId,
-    /// Its name; none if it isn't in the directory.
+    /// Its name; null once it was taken out of the directory.
     pub name: Option<String>,
     /// Where it serves now.
     pub site: Option<SiteId>,
@@ -27,7 +29,7 @@ pub struct DeviceRow {
     pub sites: Vec<SiteId>,
     /// Program and version that enrolled.
     pub app: Option<String>,
-    /// When its key was recorded; none for a device that never enrolled here.
+    /// When its key was recorded; null for a device that never enrolled here.
     pub enrolled_at: Option<Time>,
     /// When its access ended, if it did.
     pub revoked_at: Option<Time>,
@@ -35,29 +37,30 @@ pub struct DeviceRow {
     pub punches: u64,
     /// How many items it sent that can't be taken as punches.
     pub quarantined: u64,
-    /// How many sequence numbers it used twice.
+    /// How many numbers it used twice.
     pub forks: u64,
     /// How many of its captures name another predecessor than the one that is held.
     pub broken_links: u64,
-    /// The highest sequence number in the ledger; 0 when there is none.
+    /// The highest number in the ledger; 0 when there is none.
     pub last_seq: u64,
     /// When it last delivered, by the server's clock.
     pub last_synced_at: Option<Time>,
     /// Up to which every number is held.
     pub acked_through: u64,
-    /// Numbers that never came, the first [`GAPS_SHOWN_MAX`] runs.
+    /// Numbers that never came, the first 100 runs.
     pub gaps: Vec<Gap>,
     /// How many numbers never came, in all.
     pub missing: u64,
-    /// Where its latest event stands in the ledger.
+    /// Position of its latest event.
     pub position: Position,
-    /// What it last said of itself.
-    pub report: Option<Report>,
+    /// What it last said of itself: its own word, as of then.
+    pub report: Option<LastReport>,
 }
 
-/// What a device last said of itself: its own word, as of then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+/// What a device last said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LastReport {
     /// When, by the server's clock.
     pub reported_at: Time,
     /// How many punches waited.
@@ -66,7 +69,7 @@ pub struct Report {
     pub photos: u64,
     /// When the oldest of the waiting punches was captured, by the device's clock.
     pub oldest: Option<Time>,
-    /// The last sequence number it had made.
+    /// The last number it had made.
     pub seq: u64,
     /// Its clock then.
     pub clock: Time,
@@ -78,7 +81,7 @@ fn unsigned(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
     Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
 }
 
-impl FromRow<'_, PgRow> for DeviceRow {
+impl FromRow<'_, PgRow> for DeviceView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let sites: Vec<Uuid> = row.try_get("sites")?;
         let (firsts, lasts): (Vec<i64>, Vec<i64>) =
@@ -108,11 +111,11 @@ impl FromRow<'_, PgRow> for DeviceRow {
     }
 }
 
-fn report(row: &PgRow) -> Result<Option<Report>, sqlx::Error> {
+fn report(row: &PgRow) -> Result<Option<LastReport>, sqlx::Error> {
     if row.try_get::<Option<Timestamp>, _>("reported_at")?.is_none() {
         return Ok(None);
     }
-    Ok(Some(Report {
+    Ok(Some(LastReport {
         reported_at: time(row, "reported_at")?,
         outbox: unsigned(row, "outbox")?,
         photos: unsigned(row, "photos")?,
@@ -123,7 +126,7 @@ fn report(row: &PgRow) -> Result<Option<Report>, sqlx::Error> {
     }))
 }
 
-/// The columns that make a [`DeviceRow`].
+/// The columns that make a [`DeviceView`].
 fn columns() -> String {
     format!(
         "device.*, entry.name, \
@@ -149,7 +152,7 @@ const JOINS: &str = "left join device_directory entry on entry.device = device.d
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, device: DeviceId) -> Result<Option<DeviceRow>, sqlx::Error> {
+pub async fn one(pool: &PgPool, device: DeviceId) -> Result<Option<DeviceView>, sqlx::Error> {
     let columns = columns();
     let statement =
         format!("select {columns} from read.devices device {JOINS} where device.device = $1");
@@ -166,7 +169,7 @@ pub async fn list(
     site: Option<SiteId>,
     after: Option<DeviceId>,
     limit: u32,
-) -> Result<Page<DeviceRow>, sqlx::Error> {
+) -> Result<Page<DeviceView>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select ");
     query.push(columns()).push(" from read.devices device ").push(JOINS);
     if let Some(site) = site {
@@ -174,7 +177,7 @@ pub async fn list(
         query.push_bind(site.uuid());
     }
     query.push(" where device.device > ").push_bind(after.unwrap_or(DeviceId::NIL).uuid());
-    query.push(" order by device.device limit ").push_bind(Page::<DeviceRow>::to_ask(limit));
+    query.push(" order by device.device limit ").push_bind(Page::<DeviceView>::to_ask(limit));
     let rows = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::cut(rows, limit))
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod columns;
 mod feeding;
+mod generations;
 pub mod models;
 pub mod page;
 pub(crate) mod progress;
 pub mod projection;
 pub mod rebuild;
 
+pub use generations::{ListedGeneration, generations};
 pub use models::{Projections, ReadBehind};
 pub use page::{Order, Page};
 pub use projection::{Generation, Projection, ProjectionError};

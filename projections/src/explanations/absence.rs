@@ -7,7 +7,7 @@ use punchtrail_domain::{
     device::Gap,
     employee::EmployeeEvent,
     explanation::{
-        LastReport, Names, Place,
+        Backlog, Names, Place,
         absence::{self, Absence, AbsenceFacts, DayPunch, DeviceFacts, MissingRun},
     },
     log::recorded::Undecodable,
@@ -142,7 +142,7 @@ async fn punches(
     let filter =
         Filter { employee: Some(employee), from: Some(from), to: Some(to), ..Filter::default() };
     let page = timeline::list(pool, &filter, Order::OldestFirst, None, PUNCHES_MAX).await?;
-    let day_punch = |row: crate::punches::PunchRow| {
+    let day_punch = |row: crate::punches::PunchView| {
         let (punch, kind, standing) = (row.punch, row.kind, row.standing);
         (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
     };
@@ -207,9 +207,9 @@ fn device(row: &PgRow) -> Result<(DeviceFacts, Option<String>), sqlx::Error> {
     Ok((facts, row.try_get("name")?))
 }
 
-fn report(row: &PgRow) -> Result<Option<LastReport>, sqlx::Error> {
+fn report(row: &PgRow) -> Result<Option<Backlog>, sqlx::Error> {
     let Some(reported_ms) = row.try_get::<Option<i64>, _>("reported_ms")? else { return Ok(None) };
-    Ok(Some(LastReport {
+    Ok(Some(Backlog {
         reported_at: Time::from_millis(reported_ms),
         waiting: row.try_get::<i64, _>("outbox")?.cast_unsigned(),
         oldest: row.try_get::<Option<i64>, _>("oldest_ms")?.map(Time::from_millis),

@@ -7,10 +7,9 @@ use jiff::tz::TimeZone;
 use punchtrail_domain::{
     device::Gap,
     explanation::{
-        Account, ChainMark, Context, LastReport, MissingNumbers, Names, Place, Quarantined,
+        Account, Backlog, ChainMark, Context, MissingNumbers, Names, Place, Quarantined,
     },
     log::recorded::Stored,
-    quarantine::QuarantineEvent,
     site::SiteEvent,
 };
 use punchtrail_infra::ledger::ReadError;
@@ -24,7 +23,7 @@ use uuid::Uuid;
 pub(super) struct Surroundings {
     pub names: Names,
     zones: HashMap<SiteId, TimeZone>,
-    reports: HashMap<DeviceId, LastReport>,
+    reports: HashMap<DeviceId, Backlog>,
     noted: HashSet<DeviceId>,
     quarantined: HashMap<Digest, Quarantined>,
     gaps: HashMap<DeviceId, Vec<MissingNumbers>>,
@@ -59,9 +58,9 @@ fn place(position: i64, recorded_ms: i64) -> Place {
 type DeviceRow =
     (DeviceId, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64, bool);
 
-fn report(row: &DeviceRow) -> Option<LastReport> {
+fn report(row: &DeviceRow) -> Option<Backlog> {
     let (_, _, reported, waiting, oldest, made_through, held_through, _) = row;
-    Some(LastReport {
+    Some(Backlog {
         reported_at: Time::from_millis((*reported)?),
         waiting: (*waiting)?.cast_unsigned(),
         oldest: oldest.map(Time::from_millis),
@@ -193,18 +192,16 @@ impl Surroundings {
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();
         type ZoneRow = (SiteId, i64, String, String, String);
         for (site, position, kind, version, payload) in list::<ZoneRow>(row, "zones")? {
-            let event = stored(position, &kind, &version, &payload).read()?;
-            found.zones.extend(zone(&event).map(|zone| (site, zone)));
+            let event: SiteEvent = stored(position, &kind, &version, &payload).read()?;
+            found.zones.extend(event.zone().map(|zone| (site, zone)));
         }
         type ItemRow = (Digest, i64, i64, String, String, String);
         for (item, recorded_ms, position, kind, version, payload) in
             list::<ItemRow>(row, "quarantined")?
         {
             let event = stored(position, &kind, &version, &payload).read()?;
-            if let QuarantineEvent::Quarantined { code, received_at, .. } = event {
-                let place = place(position, recorded_ms);
-                found.quarantined.insert(item, Quarantined { place, code, received_at });
-            }
+            let quarantined = Quarantined::of(&event, place(position, recorded_ms));
+            found.quarantined.extend(quarantined.map(|quarantined| (item, quarantined)));
         }
         type GapRow = (DeviceId, u64, u64, i64, i64, Option<i64>, Option<i64>);
         for (device, from, to, noticed, noticed_ms, came, came_ms) in list::<GapRow>(row, "gaps")? {
@@ -237,13 +234,5 @@ impl Surroundings {
             quarantined: account.quarantine().and_then(|item| self.quarantined.get(&item).copied()),
             report: self.reports.get(&device).copied(),
         }
-    }
-}
-
-/// The zone that a site's first event names.
-fn zone(event: &SiteEvent) -> Option<TimeZone> {
-    match event {
-        SiteEvent::Registered { tz } => TimeZone::get(tz).ok(),
-        SiteEvent::PolicyChanged { .. } => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff_sqlx::{Timestamp, ToSqlx};
 use punchtrail_domain::{
     Event,
-    device::{DeviceEvent, Gap},
+    device::{Cut, DeviceEvent, Gap},
 };
 use punchtrail_infra::ledger::Entry;
 use punchtrail_protocol::DeviceId;
@@ -14,20 +14,21 @@ use uuid::Uuid;
 
 use crate::engine::ProjectionError;
 
-type Place = (i64, jiff::Timestamp);
+/// An event's position, and when it was recorded, to the microsecond: as the table keeps it.
+type Stamp = (i64, jiff::Timestamp);
 
 /// A run of numbers with one fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
-    to: i64,
-    noticed: Place,
-    came: Option<Place>,
+    to: u64,
+    noticed: Stamp,
+    came: Option<Stamp>,
     /// Whether its row must be written.
     changed: bool,
 }
 
 /// The runs of one device that a batch may touch, by their first number.
-type Runs = BTreeMap<i64, Run>;
+type Runs = BTreeMap<u64, Run>;
 
 /// Takes the gaps that a batch opened and closed, in the ledger's order.
 pub(super) async fn apply(
@@ -40,13 +41,11 @@ pub(super) async fn apply(
     }
     let mut runs = held(tx, table, changes).await?;
     for (device, entry) in changes {
-        let place = (entry.recorded.position.to_db(), entry.recorded.recorded_at);
+        let at = (entry.recorded.position.to_db(), entry.recorded.recorded_at);
         let runs = runs.entry(*device).or_default();
         match entry.event()? {
-            Event::Device(_, DeviceEvent::SequenceGapOpened { gap }) => open(runs, *gap, place),
-            Event::Device(_, DeviceEvent::SequenceGapClosed { gap })
-                if !fill(runs, *gap, place) =>
-            {
+            Event::Device(_, DeviceEvent::SequenceGapOpened { gap }) => open(runs, *gap, at),
+            Event::Device(_, DeviceEvent::SequenceGapClosed { gap }) if !fill(runs, *gap, at) => {
                 return Err(ProjectionError::inconsistent(
                     entry.recorded.position,
                     format!("the device's numbers {} to {} were not missing", gap.from, gap.to),
@@ -58,27 +57,24 @@ pub(super) async fn apply(
     write(tx, table, runs).await
 }
 
-fn open(runs: &mut Runs, gap: Gap, noticed: Place) {
-    let run = Run { to: gap.to.cast_signed(), noticed, came: None, changed: true };
-    runs.insert(gap.from.cast_signed(), run);
+fn open(runs: &mut Runs, gap: Gap, noticed: Stamp) {
+    runs.insert(gap.from, Run { to: gap.to, noticed, came: None, changed: true });
 }
 
 /// Whether the numbers were missing until now.
-fn fill(runs: &mut Runs, gap: Gap, came: Place) -> bool {
-    let (first, last) = (gap.from.cast_signed(), gap.to.cast_signed());
-    let Some((from, run)) = runs.range(..=first).next_back().map(|(from, run)| (*from, *run))
+fn fill(runs: &mut Runs, gap: Gap, came: Stamp) -> bool {
+    let Some((from, run)) = runs.range(..=gap.from).next_back().map(|(from, run)| (*from, *run))
     else {
         return false;
     };
-    if run.to < last || run.came.is_some() {
+    let Cut { before, within, after } = Gap { from, to: run.to }.cut(gap);
+    if within != Some(gap) || run.came.is_some() {
         return false;
     }
-    if from < first {
-        runs.insert(from, Run { to: first - 1, changed: true, ..run });
-    }
-    runs.insert(first, Run { to: last, came: Some(came), changed: true, ..run });
-    if last < run.to {
-        runs.insert(last + 1, Run { changed: true, ..run });
+    for (part, came) in [(before, None), (within, Some(came)), (after, None)] {
+        if let Some(part) = part {
+            runs.insert(part.from, Run { to: part.to, came, changed: true, ..run });
+        }
     }
     true
 }
@@ -111,12 +107,12 @@ async fn held(
         sqlx::query_as(&statement).bind(devices).bind(firsts).fetch_all(tx).await?;
     for (device, from, to, noticed, noticed_at, came, came_at) in rows {
         let run = Run {
-            to,
+            to: to.cast_unsigned(),
             noticed: (noticed, noticed_at.to_jiff()),
             came: came.zip(came_at.map(|at| at.to_jiff())),
             changed: false,
         };
-        held.entry(DeviceId(device)).or_default().insert(from, run);
+        held.entry(DeviceId(device)).or_default().insert(from.cast_unsigned(), run);
     }
     Ok(held)
 }
@@ -134,8 +130,8 @@ async fn write(
     });
     for (device, from, run) in changed {
         devices.push(device.uuid());
-        froms.push(from);
-        tos.push(run.to);
+        froms.push(from.cast_signed());
+        tos.push(run.to.cast_signed());
         noticed.push(run.noticed.0);
         noticed_at.push(run.noticed.1.to_sqlx());
         came.push(run.came.map(|(position, _)| position));
@@ -166,34 +162,34 @@ async fn write(
 mod tests {
     use super::*;
 
-    fn place(position: i64) -> Place {
+    fn at(position: i64) -> Stamp {
         (position, jiff::Timestamp::UNIX_EPOCH)
     }
 
-    fn cut(runs: &Runs) -> Vec<(i64, i64, Option<i64>)> {
-        runs.iter().map(|(from, run)| (*from, run.to, run.came.map(|place| place.0))).collect()
+    fn cut(runs: &Runs) -> Vec<(u64, u64, Option<i64>)> {
+        runs.iter().map(|(from, run)| (*from, run.to, run.came.map(|at| at.0))).collect()
     }
 
     #[test]
     fn runs_are_cut_where_numbers_came() {
         let mut runs = Runs::new();
-        open(&mut runs, Gap { from: 3, to: 9 }, place(1));
-        assert!(fill(&mut runs, Gap { from: 5, to: 6 }, place(2)));
+        open(&mut runs, Gap { from: 3, to: 9 }, at(1));
+        assert!(fill(&mut runs, Gap { from: 5, to: 6 }, at(2)));
         assert_eq!(cut(&runs), [(3, 4, None), (5, 6, Some(2)), (7, 9, None)]);
-        assert!(fill(&mut runs, Gap { from: 9, to: 9 }, place(3)));
-        assert!(fill(&mut runs, Gap { from: 3, to: 4 }, place(4)));
+        assert!(fill(&mut runs, Gap { from: 9, to: 9 }, at(3)));
+        assert!(fill(&mut runs, Gap { from: 3, to: 4 }, at(4)));
         assert_eq!(cut(&runs), [(3, 4, Some(4)), (5, 6, Some(2)), (7, 8, None), (9, 9, Some(3))]);
-        assert!(runs.values().all(|run| run.noticed == place(1)));
+        assert!(runs.values().all(|run| run.noticed == at(1)));
     }
 
     #[test]
     fn what_was_not_missing_is_not_filled() {
         let mut runs = Runs::new();
-        open(&mut runs, Gap { from: 3, to: 4 }, place(1));
+        open(&mut runs, Gap { from: 3, to: 4 }, at(1));
         for (from, to) in [(1, 2), (3, 5), (5, 5)] {
-            assert!(!fill(&mut runs, Gap { from, to }, place(2)), "{from} to {to}");
+            assert!(!fill(&mut runs, Gap { from, to }, at(2)), "{from} to {to}");
         }
-        assert!(fill(&mut runs, Gap { from: 3, to: 4 }, place(2)));
-        assert!(!fill(&mut runs, Gap { from: 3, to: 4 }, place(3)));
+        assert!(fill(&mut runs, Gap { from: 3, to: 4 }, at(2)));
+        assert!(!fill(&mut runs, Gap { from: 3, to: 4 }, at(3)));
     }
 }

@@ -13,6 +13,7 @@
 mod absence;
 mod context;
 mod gaps;
+mod ledger_alone;
 mod memory;
 mod read;
 mod reader;
@@ -28,6 +29,7 @@ use sqlx::PgConnection;
 use crate::engine::{Generation, Projection, ProjectionError};
 
 pub use absence::{AbsenceError, DEVICES_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, explain_absence};
+pub use ledger_alone::explain_from_ledger;
 pub use read::{ExplainError, explain, explain_many};
 pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
 

@@ -1,17 +1,19 @@
 //! Employees as the API lists them: read from the `roster` model, joined with the directory.
 
-use punchtrail_protocol::{EmployeeId, Position, SiteId, Time};
+use punchtrail_protocol::{EmployeeId, SiteId, Time};
+use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{engine::columns::time_or_none, engine::page::Page};
 
-/// An employee as the ledger and the directory have one now.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EmployeeRow {
+/// A person, as the ledger and the directory have one now.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EmployeeView {
     /// Who.
     pub employee: EmployeeId,
-    /// The name; none once it was erased.
+    /// The name; null once it was taken out of the directory.
     pub name: Option<String>,
     /// The badge's number.
     pub badge: Option<String>,
@@ -21,22 +23,18 @@ pub struct EmployeeRow {
     pub has_pin: bool,
     /// The sites where the person works, in the order of their ids.
     pub sites: Vec<SiteId>,
-    /// When the person became known.
-    pub registered_at: Option<Time>,
     /// When the person leaves or left.
     pub departed_at: Option<Time>,
-    /// Where the person's latest change stands in the ledger.
-    pub position: Position,
 }
 
-impl std::fmt::Debug for EmployeeRow {
+impl std::fmt::Debug for EmployeeView {
     /// Names don't belong in logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmployeeRow").field("employee", &self.employee).finish_non_exhaustive()
+        f.debug_struct("EmployeeView").field("employee", &self.employee).finish_non_exhaustive()
     }
 }
 
-impl FromRow<'_, PgRow> for EmployeeRow {
+impl FromRow<'_, PgRow> for EmployeeView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let sites: Vec<Uuid> = row.try_get("sites")?;
         Ok(Self {
@@ -46,9 +44,7 @@ impl FromRow<'_, PgRow> for EmployeeRow {
             external_id: row.try_get("external_id")?,
             has_pin: row.try_get("has_pin")?,
             sites: sites.into_iter().map(SiteId).collect(),
-            registered_at: time_or_none(row, "registered_at")?,
             departed_at: time_or_none(row, "departed_at")?,
-            position: Position::from_db(row.try_get("position")?),
         })
     }
 }
@@ -57,7 +53,7 @@ const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.ext
          coalesce(entry.pin_phc is not null, false) as has_pin, \
          array(select place.site from read.roster place where place.employee = person.employee \
              order by place.site) as sites, \
-         person.registered_at, person.departed_at, person.position \
+         person.departed_at \
      from read.roster_people person \
      left join employee_directory entry on entry.employee = person.employee";
 
@@ -65,7 +61,7 @@ const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.ext
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, employee: EmployeeId) -> Result<Option<EmployeeRow>, sqlx::Error> {
+pub async fn one(pool: &PgPool, employee: EmployeeId) -> Result<Option<EmployeeView>, sqlx::Error> {
     let statement = format!("{SELECT} where person.employee = $1");
     sqlx::query_as(&statement).bind(employee.uuid()).fetch_optional(pool).await
 }
@@ -79,7 +75,7 @@ pub async fn list(
     site: Option<SiteId>,
     after: Option<EmployeeId>,
     limit: u32,
-) -> Result<Page<EmployeeRow>, sqlx::Error> {
+) -> Result<Page<EmployeeView>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     if let Some(site) = site {
         query.push(" join read.roster at on at.employee = person.employee and at.site = ");
@@ -90,7 +86,7 @@ pub async fn list(
         query.push(" where person.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
         query.push(" order by person.employee");
     }
-    query.push(" limit ").push_bind(Page::<EmployeeRow>::to_ask(limit));
+    query.push(" limit ").push_bind(Page::<EmployeeView>::to_ask(limit));
     let rows = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::cut(rows, limit))
 }

@@ -20,8 +20,12 @@ use punchtrail_domain::{
     policy::Policy,
 };
 use punchtrail_infra::ledger::Entry;
-use punchtrail_protocol::{EmployeeId, Position, SiteId, Time, capture::PunchKind};
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use punchtrail_protocol::{
+    EmployeeId, Position, SiteId, Time,
+    capture::PunchKind,
+    wire::{FoundEmployee, ManifestRow, PinHash},
+};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -296,39 +300,31 @@ impl Batch {
     }
 }
 
-/// A row of a site's manifest.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ManifestRow {
-    /// Who.
-    pub employee: EmployeeId,
-    /// The badge's number, if there is one.
-    pub badge: Option<String>,
-    /// The name.
-    pub name: String,
-    /// The PIN's hash, in PHC form, if there is one.
-    pub pin_phc: Option<String>,
-    /// The kind of the last punch that counts.
-    pub last_kind: Option<PunchKind>,
+fn manifest_row(row: &PgRow) -> Result<ManifestRow, sqlx::Error> {
+    let phc: Option<String> = row.try_get("pin_phc")?;
+    Ok(ManifestRow {
+        employee: EmployeeId(row.try_get("employee")?),
+        badge: row.try_get("badge")?,
+        name: row.try_get("name")?,
+        pin: phc.map(|phc| PinHash { phc }),
+        face: false,
+        last_kind: last_kind(row)?,
+    })
 }
 
-impl std::fmt::Debug for ManifestRow {
-    /// Names and hashes of PINs don't belong in logs.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManifestRow").field("employee", &self.employee).finish_non_exhaustive()
-    }
+fn found_employee(row: &PgRow) -> Result<FoundEmployee, sqlx::Error> {
+    Ok(FoundEmployee {
+        employee: EmployeeId(row.try_get("employee")?),
+        badge: row.try_get("badge")?,
+        name: row.try_get("name")?,
+        face: false,
+        last_kind: last_kind(row)?,
+    })
 }
 
-impl FromRow<'_, PgRow> for ManifestRow {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let last_kind: Option<&str> = row.try_get("last_kind")?;
-        Ok(Self {
-            employee: EmployeeId(row.try_get("employee")?),
-            badge: row.try_get("badge")?,
-            name: row.try_get("name")?,
-            pin_phc: row.try_get("pin_phc")?,
-            last_kind: last_kind.and_then(|kind| kind.parse().ok()),
-        })
-    }
+fn last_kind(row: &PgRow) -> Result<Option<PunchKind>, sqlx::Error> {
+    let kind: Option<&str> = row.try_get("last_kind")?;
+    Ok(kind.and_then(|kind| kind.parse().ok()))
 }
 
 const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pin_phc, \
@@ -349,7 +345,8 @@ pub struct ManifestPage {
 }
 
 /// The people of a site in the order of their ids, after `after`; at most `limit`. They and the
-/// version are read from one snapshot: neither can be newer than the other.
+/// version are read from one snapshot: neither can be newer than the other. Whether photos are taken of
+/// them is the policy's to say: `face` is false until whoever answers has read that.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -362,10 +359,11 @@ pub async fn manifest(
     let mut snapshot = pool.begin_with("begin isolation level repeatable read, read only").await?;
     let version = version(&mut *snapshot, site).await?;
     let statement = format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
-    let rows = sqlx::query_as(&statement)
+    let rows = sqlx::query(&statement)
         .bind(site.uuid())
         .bind(after.unwrap_or(EmployeeId::NIL).uuid())
         .bind(Page::<ManifestRow>::to_ask(limit))
+        .try_map(|row| manifest_row(&row))
         .fetch_all(&mut *snapshot)
         .await?;
     snapshot.commit().await?;
@@ -401,6 +399,7 @@ const VERSION: &str = "coalesce((select position from read.roster_sites where si
      || (select count(*) from read.roster where site = $1 and departed_at <= now())";
 
 /// The people of a site whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
+/// `face` as in [`manifest`].
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -408,7 +407,7 @@ pub async fn search(
     pool: &PgPool,
     site: SiteId,
     typed: &str,
-) -> Result<Vec<ManifestRow>, sqlx::Error> {
+) -> Result<Vec<FoundEmployee>, sqlx::Error> {
     let Some(query) = Query::new(typed) else { return Ok(Vec::new()) };
     // As an array, so that each person is looked up by the key: a join would read the whole directory.
     let people: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
@@ -422,8 +421,12 @@ pub async fn search(
     .await?;
     let found = best(&query, &people).await;
     let statement = format!("{MANIFEST} and place.employee = any($2)");
-    let mut rows: Vec<ManifestRow> =
-        sqlx::query_as(&statement).bind(site.uuid()).bind(&found).fetch_all(pool).await?;
+    let mut rows = sqlx::query(&statement)
+        .bind(site.uuid())
+        .bind(&found)
+        .try_map(|row| found_employee(&row))
+        .fetch_all(pool)
+        .await?;
     rows.sort_by_key(|row| found.iter().position(|employee| *employee == row.employee.uuid()));
     Ok(rows)
 }

@@ -6,4 +6,4 @@ pub mod site_feed;
 pub mod timecards;
 pub mod timeline;
 
-pub use row::PunchRow;
+pub use row::PunchView;

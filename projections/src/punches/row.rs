@@ -3,45 +3,51 @@
 use punchtrail_protocol::{
     DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
+use serde::Serialize;
 use sqlx::{FromRow, Row, postgres::PgRow};
 
 use crate::engine::columns::{parsed, time};
 
-/// The columns that make a [`PunchRow`].
+/// The columns that make a [`PunchView`].
 pub(crate) const COLUMNS: &str = "punch, employee, site, device, kind, captured_at, effective_at, \
      standing, reasons, position";
 
-/// A punch, as it stood at the position of its latest change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PunchRow {
+/// A punch as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PunchView {
     /// The punch.
     pub punch: PunchId,
-    /// Who, unless only an unknown badge was read.
+    /// Who; null for an unknown badge.
     pub employee: Option<EmployeeId>,
+    // None until somebody who shows punches to people looks it up.
+    /// The person's name, if the directory has it.
+    pub employee_name: Option<String>,
     /// Where.
     pub site: SiteId,
     /// The device that captured it, or delivered what it was admitted from.
     pub device: DeviceId,
-    /// What it counts as.
+    /// The kind that counts.
     pub kind: PunchKind,
     /// When, by the device's clock.
     pub captured_at: Time,
-    /// When, as it counts: as captured, or as a person amended it.
+    /// The time that counts: as captured, or as a person amended it.
     pub effective_at: Time,
     /// Where it stands.
     pub standing: Standing,
     /// Why it stands so, as codes: of a referred punch every doubt since it was last ruled on, of a
     /// rejected one the reason of that ruling; else none.
     pub reasons: Vec<String>,
-    /// Where its latest change stands in the ledger.
+    /// Position of its latest change.
     pub position: Position,
 }
 
-impl FromRow<'_, PgRow> for PunchRow {
+impl FromRow<'_, PgRow> for PunchView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             punch: PunchId(row.try_get("punch")?),
             employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
+            employee_name: None,
             site: SiteId(row.try_get("site")?),
             device: DeviceId(row.try_get("device")?),
             kind: parsed(row, "kind")?,

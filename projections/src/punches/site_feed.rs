@@ -16,7 +16,7 @@ use crate::{
     engine::{Generation, Projection, ProjectionError, page::Page},
     punches::{
         batch,
-        row::{COLUMNS, PunchRow},
+        row::{COLUMNS, PunchView},
     },
 };
 
@@ -93,7 +93,7 @@ pub async fn after(
     site: SiteId,
     after: Position,
     limit: u32,
-) -> Result<Page<PunchRow>, sqlx::Error> {
+) -> Result<Page<PunchView>, sqlx::Error> {
     let statement = format!(
         "select {COLUMNS} from read.site_feed where site = $1 and position > $2 \
          order by position limit $3"
@@ -101,7 +101,7 @@ pub async fn after(
     let rows = sqlx::query_as(&statement)
         .bind(site.uuid())
         .bind(after.to_db())
-        .bind(Page::<PunchRow>::to_ask(limit))
+        .bind(Page::<PunchView>::to_ask(limit))
         .fetch_all(pool)
         .await?;
     Ok(Page::cut(rows, limit))

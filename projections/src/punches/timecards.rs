@@ -15,6 +15,7 @@ use jiff_sqlx::ToSqlx;
 use punchtrail_domain::timecard::{CountedAs, Timecard, TimecardPunch, punches_needed, timecards};
 use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
+use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -196,12 +197,16 @@ pub enum TimecardsError {
     Database(#[from] sqlx::Error),
 }
 
-/// One person's cards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PersonCards {
+/// A person's timecards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PersonTimecards {
     /// Who.
     pub employee: EmployeeId,
-    /// A card for each business day with a punch, in order of days.
+    // None until somebody who shows cards to people looks it up.
+    /// The name, if the directory has it.
+    pub employee_name: Option<String>,
+    /// A card for each business day with a punch, in order.
     pub cards: Vec<Timecard>,
 }
 
@@ -234,7 +239,7 @@ pub async fn of_site(
     last: Date,
     after: Option<EmployeeId>,
     limit: u32,
-) -> Result<Page<PersonCards>, TimecardsError> {
+) -> Result<Page<PersonTimecards>, TimecardsError> {
     check(first, last)?;
     let limit = limit.clamp(1, PAGE_PEOPLE_MAX);
     let policies = PairingPolicies::of(pool, &[site]).await?;
@@ -278,7 +283,7 @@ async fn make(
     people: &[EmployeeId],
     first: Date,
     last: Date,
-) -> Result<Vec<PersonCards>, TimecardsError> {
+) -> Result<Vec<PersonTimecards>, TimecardsError> {
     let ids: Vec<Uuid> = people.iter().map(|employee| employee.uuid()).collect();
     let sites: Vec<Uuid> = sqlx::query_scalar(
         "select distinct site from read.timecards_people where employee = any($1)",
@@ -301,7 +306,7 @@ async fn make(
             .map(|punches| timecards(punches, |site| policies.get(site)))
             .unwrap_or_default();
         cards.retain(|card| (first..=last).contains(&card.day));
-        PersonCards { employee: *employee, cards }
+        PersonTimecards { employee: *employee, employee_name: None, cards }
     };
     Ok(people.iter().map(cards).collect())
 }

@@ -10,6 +10,7 @@ use jiff_sqlx::ToSqlx;
 use punchtrail_infra::ledger::Entry;
 use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
+use uuid::Uuid;
 
 use crate::{
     engine::{
@@ -18,12 +19,15 @@ use crate::{
     },
     punches::{
         batch,
-        row::{COLUMNS, PunchRow},
+        row::{COLUMNS, PunchView},
     },
 };
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "timeline";
+
+/// The length of a [`Key`] as bytes: a time and an id.
+pub const KEY_BYTES: usize = 8 + 16;
 
 /// The model.
 #[derive(Debug)]
@@ -131,9 +135,28 @@ pub struct Key {
     pub punch: PunchId,
 }
 
-impl From<&PunchRow> for Key {
-    fn from(row: &PunchRow) -> Self {
+impl From<&PunchView> for Key {
+    fn from(row: &PunchView) -> Self {
         Self { effective_at: row.effective_at, punch: row.punch }
+    }
+}
+
+impl Key {
+    /// As bytes, for a cursor: milliseconds since 1970, then the punch's id.
+    pub fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..8].copy_from_slice(&self.effective_at.millis().to_be_bytes());
+        bytes[8..].copy_from_slice(self.punch.0.as_bytes());
+        bytes
+    }
+
+    /// From what [`Key::to_bytes`] made.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        let (mut time, mut punch) = ([0; 8], [0; 16]);
+        time.copy_from_slice(&bytes[..8]);
+        punch.copy_from_slice(&bytes[8..]);
+        let effective_at = Time::from_millis(i64::from_be_bytes(time));
+        Self { effective_at, punch: PunchId(Uuid::from_bytes(punch)) }
     }
 }
 
@@ -141,7 +164,7 @@ impl From<&PunchRow> for Key {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, punch: PunchId) -> Result<Option<PunchRow>, sqlx::Error> {
+pub async fn one(pool: &PgPool, punch: PunchId) -> Result<Option<PunchView>, sqlx::Error> {
     let statement = format!("select {COLUMNS} from read.timeline where punch = $1");
     sqlx::query_as(&statement).bind(punch.uuid()).fetch_optional(pool).await
 }
@@ -157,7 +180,7 @@ pub async fn list(
     order: Order,
     after: Option<Key>,
     limit: u32,
-) -> Result<Page<PunchRow>, sqlx::Error> {
+) -> Result<Page<PunchView>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select ");
     query.push(COLUMNS).push(" from read.timeline where true");
     if let Some(employee) = filter.employee {
@@ -192,7 +215,7 @@ pub async fn list(
         query.push_bind(punch.uuid()).push(")");
     }
     query.push(" order by effective_at ").push(direction).push(", punch ").push(direction);
-    query.push(" limit ").push_bind(Page::<PunchRow>::to_ask(limit));
+    query.push(" limit ").push_bind(Page::<PunchView>::to_ask(limit));
     let rows = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::cut(rows, limit))
 }

@@ -7,6 +7,7 @@ use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{AggregateType, Event, quarantine::QuarantineEvent};
 use punchtrail_infra::ledger::Entry;
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
+use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use crate::{
@@ -25,7 +26,8 @@ pub const NAME: &str = "quarantine";
 pub struct QuarantinedItems;
 
 /// What became of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ItemState {
     /// Waits for a person.
     Waiting,
@@ -205,9 +207,11 @@ async fn settle(
 }
 
 /// A quarantined item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemRow {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuarantineItem {
     /// Its id: the digest of who sent it and what.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub item: Digest,
     /// Why it can't be taken as a punch, as a code.
     pub code: String,
@@ -215,19 +219,20 @@ pub struct ItemRow {
     pub device: DeviceId,
     /// The punch id, if it could be read.
     pub punch: Option<PunchId>,
-    /// The sequence number, if it could be read from bytes that the device signed.
+    /// The number, if it could be read from bytes that the device signed.
     pub seq: Option<u64>,
-    /// When, by the server's clock.
+    /// When it came, by the server's clock.
     pub received_at: Time,
-    /// What became of it.
+    /// What became of it: `waiting`, `admitted` or `dismissed`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: ItemState,
-    /// The punch that it was admitted as.
+    /// The punch it was admitted as.
     pub admitted_as: Option<PunchId>,
-    /// Where it stands in the ledger.
+    /// Position of its first event.
     pub position: Position,
 }
 
-impl FromRow<'_, PgRow> for ItemRow {
+impl FromRow<'_, PgRow> for QuarantineItem {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let item: &[u8] = row.try_get("item")?;
         let item = item.try_into().map_err(|error: std::array::TryFromSliceError| {
@@ -251,7 +256,7 @@ impl FromRow<'_, PgRow> for ItemRow {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, item: Digest) -> Result<Option<ItemRow>, sqlx::Error> {
+pub async fn one(pool: &PgPool, item: Digest) -> Result<Option<QuarantineItem>, sqlx::Error> {
     sqlx::query_as("select * from read.quarantine where item = $1")
         .bind(item.0.to_vec())
         .fetch_optional(pool)
@@ -268,7 +273,7 @@ pub async fn list(
     order: Order,
     after: Option<Position>,
     limit: u32,
-) -> Result<Page<ItemRow>, sqlx::Error> {
+) -> Result<Page<QuarantineItem>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select * from read.quarantine where true");
     if let Some(state) = state {
         query.push(" and state = ").push_bind(state.as_str());
@@ -281,7 +286,7 @@ pub async fn list(
         query.push(" and position ").push(beyond).push(" ").push_bind(after.to_db());
     }
     query.push(" order by position ").push(direction);
-    query.push(" limit ").push_bind(Page::<ItemRow>::to_ask(limit));
+    query.push(" limit ").push_bind(Page::<QuarantineItem>::to_ask(limit));
     let rows = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::cut(rows, limit))
 }

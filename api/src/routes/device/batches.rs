@@ -4,16 +4,28 @@ use axum::{
     Extension, Json as Answer,
     extract::{Request, State},
 };
+use punchtrail_domain::{
+    delivery::{ReadItem, Rules},
+    log::recorded::Actor,
+};
+use punchtrail_infra::{
+    access::credentials::DeviceAccess,
+    devices::delivery,
+    ledger::{Delivery, DeliveryOutcome, Metadata},
+};
 use punchtrail_protocol::{
-    SiteId,
-    wire::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAnswer, BatchRequest},
+    PunchId, SiteId, Time,
+    wire::{
+        BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAnswer, BatchItem, BatchRequest, ItemResult,
+        ItemStatus,
+    },
 };
 
 use crate::{
-    ask::extract::{Place, read_json, read_json_body},
+    ask::extract::{InPath, read_json, read_json_body},
     auth::DeliveringDevice,
-    delivery,
     door::{admission::Caller, envelope::RequestId},
+    metrics,
     problem::{Code, Refusal},
     state::App,
 };
@@ -28,7 +40,7 @@ use crate::{
 pub async fn deliver(
     State(app): State<App>,
     device: DeliveringDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     Extension(request_id): Extension<RequestId>,
     caller: Option<Caller>,
     request: Request,
@@ -40,7 +52,7 @@ pub async fn deliver(
     drop(bytes);
     within_limits(&batch)?;
     let items = batch.punches.len();
-    let answer = delivery::take(&app, device.access(), &request_id, batch.punches).await?;
+    let answer = take(&app, device.access(), &request_id, batch.punches).await?;
     let next_batch_after_ms = app.door.admission.pace(caller, items);
     Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
 }
@@ -53,5 +65,93 @@ fn within_limits(batch: &BatchRequest) -> Result<(), Refusal> {
             Code::PayloadTooLarge,
             "A batch has at most 500 items. Nothing was taken; send less at once.",
         )),
+    }
+}
+
+/// Takes a batch.
+///
+/// # Errors
+/// Busy when the ledger can't take it now.
+async fn take(
+    app: &App,
+    access: &DeviceAccess,
+    request: &RequestId,
+    items: Vec<BatchItem>,
+) -> Result<BatchAnswer, Refusal> {
+    let received_at = Time::from(jiff::Timestamp::now());
+    let read = read_apart(app, access, items).await?;
+    let named: Vec<_> = read.iter().map(ReadItem::named).collect();
+    let faults: Vec<_> = read.iter().map(|item| item.fault().map(str::to_owned)).collect();
+    let device = access.device;
+    let items = delivery::prepare(app.ledger.pool(), device, received_at, read).await?;
+    let metadata = Metadata::new(Actor::Device(device)).with_request(request.as_str());
+    let outcome = app.ledger.deliver(Delivery { device, received_at, metadata, items }).await?;
+    Ok(answer(outcome, named, faults))
+}
+
+/// Signatures are checked together, away from the threads that serve requests, and no more batches at
+/// once than there are cores.
+async fn read_apart(
+    app: &App,
+    access: &DeviceAccess,
+    items: Vec<BatchItem>,
+) -> Result<Vec<ReadItem>, Refusal> {
+    let _turn = app.verifying.acquire().await.map_err(|_| Refusal::internal())?;
+    let DeviceAccess { device, key, ref sites, .. } = *access;
+    let rules = Rules { device, key, org: app.deployment.org, sites: sites.clone() };
+    let reading = tokio::task::spawn_blocking(move || rules.read_all(items));
+    reading.await.map_err(|error| {
+        tracing::error!(%error, "reading a batch broke off");
+        Refusal::internal()
+    })
+}
+
+const KEPT: &str = "It is kept where a manager sees it and can admit it.";
+const IN_CONFLICT: &str =
+    "Other bytes came under this punch's id before. Those stand; these are kept as evidence.";
+
+fn answer(
+    outcome: DeliveryOutcome,
+    named: Vec<(Option<PunchId>, Option<u64>)>,
+    faults: Vec<Option<String>>,
+) -> BatchAnswer {
+    let results: Vec<ItemResult> = outcome
+        .items
+        .iter()
+        .zip(named.into_iter().zip(faults))
+        .map(|(item, ((punch, seq), fault))| {
+            let detail = match item.status {
+                ItemStatus::Applied | ItemStatus::Duplicate => None,
+                ItemStatus::Conflict => Some(IN_CONFLICT.to_owned()),
+                ItemStatus::Quarantined => Some(match fault {
+                    Some(fault) => format!("{fault} {KEPT}"),
+                    None => KEPT.to_owned(),
+                }),
+            };
+            let (status, position, code) = (item.status, item.position, item.code);
+            ItemResult { punch, seq, status, position, code, detail }
+        })
+        .collect();
+    count(&results);
+    BatchAnswer {
+        results,
+        acked_through: outcome.acked_through,
+        ledger: outcome.head,
+        server_time: jiff::Timestamp::now().into(),
+        next_batch_after_ms: 0,
+    }
+}
+
+fn count(results: &[ItemResult]) {
+    for (status, name) in [
+        (ItemStatus::Applied, "applied"),
+        (ItemStatus::Duplicate, "duplicate"),
+        (ItemStatus::Conflict, "conflict"),
+        (ItemStatus::Quarantined, "quarantined"),
+    ] {
+        let count = results.iter().filter(|result| result.status == status).count();
+        if count > 0 {
+            metrics::items(name, count as u64);
+        }
     }
 }

@@ -5,21 +5,21 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::site::Site;
-use punchtrail_projections::punches::{PunchRow, site_feed};
+use punchtrail_infra::ledger;
+use punchtrail_projections::punches::{PunchView, site_feed};
 use punchtrail_protocol::{
     Position, SiteId, Time,
     vocabulary::Reason,
     wire::{SitePunch, SitePunches},
 };
 use serde::{Deserialize, de::IntoDeserializer};
-use sqlx::PgPool;
 use utoipa::IntoParams;
 
 use crate::{
     ask::{
         after::After,
         cursor,
-        extract::{Params, Place, page_limit},
+        extract::{InPath, Params, page_limit},
         limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
     },
     auth::ReadingDevice,
@@ -47,7 +47,7 @@ pub struct FeedQuery {
 pub async fn since(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<FeedQuery>,
 ) -> Result<Answer<SitePunches>, Refusal> {
@@ -64,7 +64,7 @@ pub async fn since(
 async fn page(app: &App, site: SiteId, from: Position, limit: u32) -> Result<SitePunches, Refusal> {
     let page = site_feed::after(&app.pools.reader, site, from, limit).await?;
     let reached = page.rows.last().map_or(from, |row| row.position);
-    let hash = leaf_hash(&app.pools.reader, reached).await?.ok_or_else(Refusal::internal)?;
+    let hash = leaf_hash(app, reached).await?.ok_or_else(Refusal::internal)?;
     Ok(SitePunches {
         data: page.rows.into_iter().map(shown).collect(),
         next_cursor: cursor::seal(&app.deployment, &scope(&site, &hash), &reached.0.to_be_bytes()),
@@ -82,7 +82,7 @@ async fn proven(app: &App, site: SiteId, text: &str) -> Result<Position, Refusal
     if position.0 > i64::MAX.cast_unsigned() {
         return Err(cursor::invalid());
     }
-    let hash = leaf_hash(&app.pools.reader, position).await?.ok_or_else(cursor::invalid)?;
+    let hash = leaf_hash(app, position).await?.ok_or_else(cursor::invalid)?;
     read.prove(&app.deployment, &scope(&site, &hash))?;
     Ok(position)
 }
@@ -95,17 +95,14 @@ async fn look_back(app: &App, site: SiteId) -> Result<Position, Refusal> {
 }
 
 /// The hash of the event at a position; before the first, nothing is there, and that is a state too.
-async fn leaf_hash(reader: &PgPool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
+async fn leaf_hash(app: &App, position: Position) -> Result<Option<Vec<u8>>, Refusal> {
     if position == Position::START {
         return Ok(Some(Vec::new()));
     }
-    sqlx::query_scalar("select leaf_hash from events where position = $1")
-        .bind(position.to_db())
-        .fetch_optional(reader)
-        .await
+    Ok(ledger::leaf_hash(&app.pools.reader, position).await?)
 }
 
-fn shown(row: PunchRow) -> SitePunch {
+fn shown(row: PunchView) -> SitePunch {
     SitePunch {
         punch: row.punch,
         employee: row.employee,

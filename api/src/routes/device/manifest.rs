@@ -8,7 +8,7 @@ use punchtrail_domain::site::Site;
 use punchtrail_projections::people::roster;
 use punchtrail_protocol::{
     EmployeeId, SiteId,
-    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow, PinHash},
+    wire::{DevicePolicy, FoundEmployee, FoundEmployees, ManifestPage, ManifestRow},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,7 +17,7 @@ use crate::{
     ask::{
         after::After,
         cursor,
-        extract::{Params, Place, page_limit},
+        extract::{InPath, Params, page_limit},
         limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
     },
     auth::ReadingDevice,
@@ -45,7 +45,7 @@ pub struct ManifestQuery {
 pub async fn manifest(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<ManifestQuery>,
 ) -> Result<Answer<ManifestPage>, Refusal> {
@@ -102,23 +102,12 @@ async fn page(
     });
     let photos = policy.policy().photos;
     Ok(ManifestPage {
-        data: people.rows.into_iter().map(|row| manifest_row(row, photos)).collect(),
+        data: people.rows.into_iter().map(|row| ManifestRow { face: photos, ..row }).collect(),
         policy: DevicePolicy::from(policy.policy()),
         roster: version,
         next_cursor,
         has_more: people.more,
     })
-}
-
-fn manifest_row(row: roster::ManifestRow, photos: bool) -> ManifestRow {
-    ManifestRow {
-        employee: row.employee,
-        badge: row.badge,
-        name: row.name,
-        pin: row.pin_phc.map(|phc| PinHash { phc }),
-        face: photos,
-        last_kind: row.last_kind,
-    }
 }
 
 /// Whom to find.
@@ -139,7 +128,7 @@ pub struct SearchQuery {
 pub async fn search(
     State(app): State<App>,
     device: ReadingDevice,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<SearchQuery>,
 ) -> Result<Answer<FoundEmployees>, Refusal> {
@@ -151,16 +140,6 @@ pub async fn search(
     let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let found = roster::search(&app.pools.reader, site, &query.q).await?;
     let photos = policy.policy().photos;
-    let data = found.into_iter().map(|row| found_employee(row, photos)).collect();
+    let data = found.into_iter().map(|row| FoundEmployee { face: photos, ..row }).collect();
     Ok(Answer(FoundEmployees { data }))
-}
-
-fn found_employee(row: roster::ManifestRow, photos: bool) -> FoundEmployee {
-    FoundEmployee {
-        employee: row.employee,
-        badge: row.badge,
-        name: row.name,
-        face: photos,
-        last_kind: row.last_kind,
-    }
 }

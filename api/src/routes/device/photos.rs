@@ -10,7 +10,7 @@ use punchtrail_infra::photos::PhotoUpload;
 use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 
 use crate::{
-    ask::extract::{Place, broken_off, content_length, media_type, too_large, too_slow},
+    ask::extract::{InPath, broken_off, content_length, media_type, too_large, too_slow},
     auth::DeliveringDevice,
     problem::{Code, Refusal},
     state::App,
@@ -30,7 +30,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 pub async fn put(
     State(app): State<App>,
     _device: DeliveringDevice,
-    Place(photo): Place<Digest>,
+    InPath(photo): InPath<Digest>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();

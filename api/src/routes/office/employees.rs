@@ -3,18 +3,18 @@
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::employee::{Employee, EmployeeCommand};
 use punchtrail_projections::people::{
-    employees::{self, EmployeeRow},
+    employees::{self, EmployeeView},
     roster,
 };
 use punchtrail_protocol::{EmployeeId, SiteId, Time};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -23,25 +23,6 @@ use crate::{
 };
 
 const LIST: &str = "employees";
-
-/// A person.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EmployeeView {
-    /// Who.
-    pub employee: EmployeeId,
-    /// The name; null once it was taken out of the directory.
-    pub name: Option<String>,
-    /// The badge's number.
-    pub badge: Option<String>,
-    /// The id in another system.
-    pub external_id: Option<String>,
-    /// Whether a PIN is set.
-    pub has_pin: bool,
-    /// Where the person works now.
-    pub sites: Vec<SiteId>,
-    /// When the person left.
-    pub departed_at: Option<Time>,
-}
 
 /// Which people.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -71,8 +52,8 @@ pub async fn list(
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let place = page.place(&app, LIST)?.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
     let found = employees::list(&app.pools.reader, query.site, place, page.limit()?).await?;
-    let page = Page::of(&app, LIST, found.rows, found.more, |row| *row.employee.0.as_bytes());
-    Ok(Answer(page.map(EmployeeView::from)))
+    let key = |row: &EmployeeView| *row.employee.0.as_bytes();
+    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
 }
 
 /// One person.
@@ -84,26 +65,11 @@ pub async fn list(
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(employee): Place<EmployeeId>,
+    InPath(employee): InPath<EmployeeId>,
     after: After,
 ) -> Result<Answer<EmployeeView>, Refusal> {
     after.reached(&app, &[roster::NAME]).await?;
-    let row = employees::one(&app.pools.reader, employee).await?;
-    row.map(|row| Answer(row.into())).ok_or_else(Refusal::not_found)
-}
-
-impl From<EmployeeRow> for EmployeeView {
-    fn from(row: EmployeeRow) -> Self {
-        Self {
-            employee: row.employee,
-            name: row.name,
-            badge: row.badge,
-            external_id: row.external_id,
-            has_pin: row.has_pin,
-            sites: row.sites,
-            departed_at: row.departed_at,
-        }
-    }
+    employees::one(&app.pools.reader, employee).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
 /// A person leaves.
@@ -124,7 +90,7 @@ pub struct DepartureBody {
 pub async fn depart(
     State(app): State<App>,
     operator: Operator,
-    Place(employee): Place<EmployeeId>,
+    InPath(employee): InPath<EmployeeId>,
     Json(body): Json<DepartureBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let at = body.at.unwrap_or_else(|| jiff::Timestamp::now().into());

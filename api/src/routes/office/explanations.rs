@@ -10,7 +10,7 @@ use punchtrail_projections::{
 use punchtrail_protocol::{EmployeeId, PunchId};
 
 use crate::{
-    ask::{after::After, extract::Place},
+    ask::{after::After, extract::InPath},
     auth::Operator,
     problem::Refusal,
     state::App,
@@ -25,7 +25,7 @@ use crate::{
 pub async fn of_punch(
     State(app): State<App>,
     _operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<Explanation>, Refusal> {
     after.reached(&app, &[explanations::NAME]).await?;
@@ -45,7 +45,7 @@ pub async fn of_punch(
 pub async fn of_day(
     State(app): State<App>,
     _operator: Operator,
-    Place((employee, day)): Place<(EmployeeId, Date)>,
+    InPath((employee, day)): InPath<(EmployeeId, Date)>,
     after: After,
 ) -> Result<Answer<Absence>, Refusal> {
     after.reached(&app, &[explanations::NAME, timeline::NAME]).await?;

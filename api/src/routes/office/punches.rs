@@ -9,12 +9,12 @@ use punchtrail_infra::{people::directory, rulings};
 use punchtrail_projections::{
     engine::page::Order,
     punches::{
-        PunchRow,
+        PunchView,
         timeline::{self, Filter, Key},
     },
 };
 use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+    DeviceId, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -24,7 +24,7 @@ use crate::routes::{Written, note_of};
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place, page_limit},
+        extract::{InPath, Json, Params, page_limit},
         limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
         page::{Page, PageQuery},
     },
@@ -34,35 +34,6 @@ use crate::{
 };
 
 const LIST: &str = "punches";
-/// Effective time in milliseconds, then the punch's id.
-const KEY_BYTES: usize = 8 + 16;
-
-/// A punch as it stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PunchView {
-    /// The punch.
-    pub punch: PunchId,
-    /// Who; null for an unknown badge.
-    pub employee: Option<EmployeeId>,
-    /// The person's name, if the directory has it.
-    pub employee_name: Option<String>,
-    /// Where.
-    pub site: SiteId,
-    /// The device that captured it.
-    pub device: DeviceId,
-    /// The kind that counts.
-    pub kind: PunchKind,
-    /// When, by the device's clock.
-    pub captured_at: Time,
-    /// The time that counts.
-    pub effective_at: Time,
-    /// Where it stands.
-    pub standing: Standing,
-    /// Why it was referred or rejected, as codes.
-    pub reasons: Vec<String>,
-    /// Position of its latest change.
-    pub position: Position,
-}
 
 /// Which punches.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -127,10 +98,11 @@ pub async fn list(
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let place = PageQuery { cursor: query.cursor.clone(), limit: None }.place(&app, LIST)?;
     let filter = query.filter();
-    let order = query.order.into();
-    let found = timeline::list(&app.pools.reader, &filter, order, place.map(key), limit).await?;
-    let page = Page::of(&app, LIST, found.rows, found.more, key_bytes);
-    Ok(Answer(named(&app, page).await?))
+    let (order, place) = (query.order.into(), place.map(Key::from_bytes));
+    let mut found = timeline::list(&app.pools.reader, &filter, order, place, limit).await?;
+    name(&app, &mut found.rows).await?;
+    let key = |row: &PunchView| Key::from(row).to_bytes();
+    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
 }
 
 impl PunchQuery {
@@ -146,44 +118,14 @@ impl PunchQuery {
     }
 }
 
-fn key_bytes(row: &PunchRow) -> [u8; KEY_BYTES] {
-    let mut bytes = [0; KEY_BYTES];
-    bytes[..8].copy_from_slice(&row.effective_at.millis().to_be_bytes());
-    bytes[8..].copy_from_slice(row.punch.0.as_bytes());
-    bytes
-}
-
-fn key(bytes: [u8; KEY_BYTES]) -> Key {
-    let (mut time, mut punch) = ([0; 8], [0; 16]);
-    time.copy_from_slice(&bytes[..8]);
-    punch.copy_from_slice(&bytes[8..]);
-    let effective_at = Time::from_millis(i64::from_be_bytes(time));
-    Key { effective_at, punch: PunchId(uuid::Uuid::from_bytes(punch)) }
-}
-
-pub(super) async fn named(app: &App, page: Page<PunchRow>) -> Result<Page<PunchView>, sqlx::Error> {
-    let people: Vec<_> = page.data.iter().filter_map(|row| row.employee).collect();
+/// Gives the people their names, as far as the directory has them.
+pub(super) async fn name(app: &App, punches: &mut [PunchView]) -> Result<(), Refusal> {
+    let people: Vec<_> = punches.iter().filter_map(|punch| punch.employee).collect();
     let names = directory::employee_names(&app.pools.reader, &people).await?;
-    Ok(page.map(|row| {
-        let name = row.employee.and_then(|employee| names.get(&employee).cloned());
-        shown(row, name)
-    }))
-}
-
-fn shown(row: PunchRow, employee_name: Option<String>) -> PunchView {
-    PunchView {
-        punch: row.punch,
-        employee: row.employee,
-        employee_name,
-        site: row.site,
-        device: row.device,
-        kind: row.kind,
-        captured_at: row.captured_at,
-        effective_at: row.effective_at,
-        standing: row.standing,
-        reasons: row.reasons,
-        position: row.position,
+    for punch in punches {
+        punch.employee_name = punch.employee.and_then(|employee| names.get(&employee).cloned());
     }
+    Ok(())
 }
 
 /// One punch as it stands.
@@ -195,14 +137,13 @@ fn shown(row: PunchRow, employee_name: Option<String>) -> PunchView {
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<PunchView>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
-    let row = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
-    let names = directory::employee_names(&app.pools.reader, row.employee.as_slice()).await?;
-    let name = row.employee.and_then(|employee| names.get(&employee).cloned());
-    Ok(Answer(shown(row, name)))
+    let mut row = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
+    name(&app, std::slice::from_mut(&mut row)).await?;
+    Ok(Answer(row))
 }
 
 /// A punch's events, the exact texts.
@@ -221,7 +162,7 @@ pub struct PunchEvents {
 pub async fn events(
     State(app): State<App>,
     _operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
 ) -> Result<Answer<PunchEvents>, Refusal> {
     let id = [punch.to_string()];
     let recorded = app.ledger.feed().streams(AggregateType::Punch, &id).await?;
@@ -276,7 +217,7 @@ pub struct RulingBody {
 pub async fn decide(
     State(app): State<App>,
     operator: Operator,
-    Place(punch): Place<PunchId>,
+    InPath(punch): InPath<PunchId>,
     Json(decision): Json<RulingBody>,
 ) -> Result<Answer<Written>, Refusal> {
     decision.check()?;

@@ -8,10 +8,10 @@ use punchtrail_infra::{
 };
 use punchtrail_projections::{
     engine::page::Order,
-    rulings::quarantine::{self, ItemRow, ItemState},
+    rulings::quarantine::{self, ItemState, QuarantineItem},
 };
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -21,7 +21,7 @@ use crate::routes::{NoteBody, Written, note_of};
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -30,46 +30,6 @@ use crate::{
 };
 
 const LIST: &str = "quarantine";
-
-/// A quarantined item.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct QuarantineItem {
-    /// Its id, the digest of the item as sent.
-    #[schema(value_type = String)]
-    pub item: Digest,
-    /// Why it can't be taken as a punch.
-    pub code: String,
-    /// The device that sent it.
-    pub device: DeviceId,
-    /// The punch id, if it could be read.
-    pub punch: Option<PunchId>,
-    /// The number, if it could be read from bytes that the device signed.
-    pub seq: Option<u64>,
-    /// When it came.
-    pub received_at: Time,
-    /// What became of it: `waiting`, `admitted` or `dismissed`.
-    pub state: String,
-    /// The punch it was admitted as.
-    pub admitted_as: Option<PunchId>,
-    /// Position of its first event.
-    pub position: Position,
-}
-
-impl From<ItemRow> for QuarantineItem {
-    fn from(row: ItemRow) -> Self {
-        Self {
-            item: row.item,
-            code: row.code,
-            device: row.device,
-            punch: row.punch,
-            seq: row.seq,
-            received_at: row.received_at,
-            state: row.state.as_str().to_owned(),
-            admitted_as: row.admitted_as,
-            position: row.position,
-        }
-    }
-}
 
 /// Which items.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -104,8 +64,8 @@ pub async fn list(
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let place = page.place(&app, LIST)?.map(|place| Position(u64::from_be_bytes(place)));
     let found = quarantine::list(&app.pools.reader, state, order, place, page.limit()?).await?;
-    let page = Page::of(&app, LIST, found.rows, found.more, |row| row.position.0.to_be_bytes());
-    Ok(Answer(page.map(QuarantineItem::from)))
+    let key = |row: &QuarantineItem| row.position.0.to_be_bytes();
+    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
 }
 
 fn state(asked: Option<&str>) -> Result<Option<ItemState>, Refusal> {
@@ -138,15 +98,15 @@ pub struct QuarantineItemBytes {
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     after: After,
 ) -> Result<Answer<QuarantineItemBytes>, Refusal> {
     after.reached(&app, &[quarantine::NAME]).await?;
-    let row = quarantine::one(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
+    let found = quarantine::one(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
     let raw = kept::raw(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
     let bytes = URL_SAFE_NO_PAD.decode(&raw.capture).ok();
     let decoded = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    let (item, capture, signature) = (row.into(), raw.capture, raw.signature);
+    let (item, capture, signature) = (found, raw.capture, raw.signature);
     Ok(Answer(QuarantineItemBytes { item, capture, signature, decoded }))
 }
 
@@ -186,7 +146,7 @@ pub struct Admitted {
 pub async fn admit(
     State(app): State<App>,
     operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     Json(body): Json<AdmitBody>,
 ) -> Result<(StatusCode, Answer<Admitted>), Refusal> {
     let author = operator.author(note_of(body.note)?);
@@ -218,7 +178,7 @@ async fn known(app: &App, employee: EmployeeId, site: SiteId) -> Result<(), Refu
 pub async fn dismiss(
     State(app): State<App>,
     operator: Operator,
-    Place(item): Place<Digest>,
+    InPath(item): InPath<Digest>,
     Json(body): Json<NoteBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let author = operator.author(note_of(body.note)?);

@@ -6,7 +6,7 @@ use punchtrail_domain::{
     site::{Site, SiteCommand, SiteError},
 };
 use punchtrail_infra::{devices::enrolment, ledger::ExecuteError, people::directory};
-use punchtrail_projections::sites::{self, SiteRow};
+use punchtrail_projections::sites::{self, SiteView};
 use punchtrail_protocol::{SiteId, Time};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{Json, Params, Place},
+        extract::{InPath, Json, Params},
         page::{Page, PageQuery},
     },
     auth::Operator,
@@ -24,25 +24,6 @@ use crate::{
 };
 
 const LIST: &str = "sites";
-
-/// A site.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct SiteView {
-    /// The site.
-    pub site: SiteId,
-    /// Its name; null once it was taken out of the directory.
-    pub name: Option<String>,
-    /// Its IANA time zone.
-    pub tz: String,
-    /// The policy in force.
-    pub policy: Policy,
-}
-
-impl From<SiteRow> for SiteView {
-    fn from(row: SiteRow) -> Self {
-        Self { site: row.site, name: row.name, tz: row.tz, policy: row.policy }
-    }
-}
 
 /// Sites in the order of their ids.
 #[utoipa::path(
@@ -58,8 +39,8 @@ pub async fn list(
     after.reached(&app, &[sites::NAME]).await?;
     let place = query.place(&app, LIST)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
     let found = sites::list(&app.pools.reader, place, query.limit()?).await?;
-    let page = Page::of(&app, LIST, found.rows, found.more, |row| *row.site.0.as_bytes());
-    Ok(Answer(page.map(SiteView::from)))
+    let key = |row: &SiteView| *row.site.0.as_bytes();
+    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
 }
 
 /// One site.
@@ -71,12 +52,11 @@ pub async fn list(
 pub async fn one(
     State(app): State<App>,
     _operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     after: After,
 ) -> Result<Answer<SiteView>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
-    let row = sites::one(&app.pools.reader, site).await?;
-    row.map(|row| Answer(row.into())).ok_or_else(Refusal::not_found)
+    sites::one(&app.pools.reader, site).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
 /// A pairing code, shown this once.
@@ -97,7 +77,7 @@ pub struct PairingCodeView {
 pub async fn make_pairing_code(
     State(app): State<App>,
     _operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
 ) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());
@@ -118,7 +98,7 @@ pub async fn make_pairing_code(
 pub async fn change_policy(
     State(app): State<App>,
     operator: Operator,
-    Place(site): Place<SiteId>,
+    InPath(site): InPath<SiteId>,
     Json(policy): Json<Policy>,
 ) -> Result<Answer<Written>, Refusal> {
     let (id, command) = (site.to_string(), SiteCommand::ChangePolicy { policy });

@@ -2,21 +2,20 @@
 
 use axum::{Json as Answer, extract::State};
 use jiff::civil::Date;
-use punchtrail_domain::timecard::Timecard;
 use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     engine::page::Order,
     punches::{
-        PunchRow,
-        timecards::{self, PersonCards, TimecardsError},
+        PunchView,
+        timecards::{self, PersonTimecards, TimecardsError},
         timeline::{self, Filter, Key},
     },
 };
-use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use punchtrail_protocol::{EmployeeId, SiteId, Time};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::punches::{PunchView, named};
+use super::punches;
 use crate::{
     ask::{
         after::After,
@@ -62,29 +61,17 @@ pub async fn timeline(
 ) -> Result<Answer<Page<PunchView>>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
-    let place = PageQuery { cursor: query.cursor, limit: None }.place(&app, TIMELINE)?.map(key);
+    let place = PageQuery { cursor: query.cursor, limit: None }.place(&app, TIMELINE)?;
+    let place = place.map(Key::from_bytes);
     let employee = Some(query.employee);
     let filter = Filter { employee, from: query.from, to: query.to, ..Filter::default() };
     let found =
         timeline::list(&app.pools.reader, &filter, Order::OldestFirst, place, limit).await?;
-    let mut page = Page::of(&app, TIMELINE, found.rows, found.more, key_bytes);
+    let key = |row: &PunchView| Key::from(row).to_bytes();
+    let mut page = Page::of(&app, TIMELINE, found.rows, found.more, key);
     page.data.retain(|row| row.standing.counts());
-    Ok(Answer(named(&app, page).await?))
-}
-
-fn key_bytes(row: &PunchRow) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&row.effective_at.millis().to_be_bytes());
-    bytes[8..].copy_from_slice(row.punch.0.as_bytes());
-    bytes
-}
-
-fn key(bytes: [u8; 24]) -> Key {
-    let (mut time, mut punch) = ([0; 8], [0; 16]);
-    time.copy_from_slice(&bytes[..8]);
-    punch.copy_from_slice(&bytes[8..]);
-    let effective_at = Time::from_millis(i64::from_be_bytes(time));
-    Key { effective_at, punch: PunchId(uuid::Uuid::from_bytes(punch)) }
+    punches::name(&app, &mut page.data).await?;
+    Ok(Answer(page))
 }
 
 /// Whose timecards.
@@ -108,17 +95,6 @@ pub struct TimecardQuery {
     pub limit: Option<u32>,
 }
 
-/// A person's timecards.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PersonTimecards {
-    /// Who.
-    pub employee: EmployeeId,
-    /// The name, if the directory has it.
-    pub employee_name: Option<String>,
-    /// A card for each business day with a punch, in order.
-    pub cards: Vec<Timecard>,
-}
-
 /// Punches paired into worked time per business day, of a person or of everybody at a site.
 #[utoipa::path(
     get, path = "/v1/timecards", tag = "timecards", params(TimecardQuery),
@@ -131,7 +107,7 @@ pub async fn cards(
     Params(query): Params<TimecardQuery>,
 ) -> Result<Answer<Page<PersonTimecards>>, Refusal> {
     after.reached(&app, &timecards::RESTS_ON).await?;
-    let page = match (query.employee, query.site) {
+    let mut page = match (query.employee, query.site) {
         (Some(employee), None) => of_employee(&app, employee, &query).await?,
         (None, Some(site)) => of_site(&app, site, query).await?,
         _ => {
@@ -142,23 +118,25 @@ pub async fn cards(
             ));
         }
     };
-    with_names(&app, page).await.map(Answer)
+    name(&app, &mut page.data).await?;
+    Ok(Answer(page))
 }
 
 async fn of_employee(
     app: &App,
     employee: EmployeeId,
     query: &TimecardQuery,
-) -> Result<Page<PersonCards>, Refusal> {
+) -> Result<Page<PersonTimecards>, Refusal> {
     let cards = timecards::of_employee(&app.pools.reader, employee, query.from, query.to).await?;
-    Ok(Page { data: vec![PersonCards { employee, cards }], next_cursor: None, has_more: false })
+    let person = PersonTimecards { employee, employee_name: None, cards };
+    Ok(Page { data: vec![person], next_cursor: None, has_more: false })
 }
 
 async fn of_site(
     app: &App,
     site: SiteId,
     query: TimecardQuery,
-) -> Result<Page<PersonCards>, Refusal> {
+) -> Result<Page<PersonTimecards>, Refusal> {
     let limit = page_limit(query.limit, PAGE_DEFAULT, timecards::PAGE_PEOPLE_MAX)?;
     let place = PageQuery { cursor: query.cursor, limit: None }.place(app, CARDS)?;
     let after = place.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
@@ -167,14 +145,14 @@ async fn of_site(
     Ok(Page::of(app, CARDS, found.rows, found.more, |row| *row.employee.0.as_bytes()))
 }
 
-async fn with_names(app: &App, page: Page<PersonCards>) -> Result<Page<PersonTimecards>, Refusal> {
-    let people: Vec<_> = page.data.iter().map(|row| row.employee).collect();
-    let mut names = directory::employee_names(&app.pools.reader, &people).await?;
-    Ok(page.map(|PersonCards { employee, cards }| PersonTimecards {
-        employee,
-        employee_name: names.remove(&employee),
-        cards,
-    }))
+/// Gives the people their names, as far as the directory has them.
+async fn name(app: &App, people: &mut [PersonTimecards]) -> Result<(), Refusal> {
+    let ids: Vec<_> = people.iter().map(|person| person.employee).collect();
+    let mut names = directory::employee_names(&app.pools.reader, &ids).await?;
+    for person in people {
+        person.employee_name = names.remove(&person.employee);
+    }
+    Ok(())
 }
 
 impl From<TimecardsError> for Refusal {

@@ -3,13 +3,13 @@
 use punchtrail_protocol::DeviceId;
 
 use super::{Speaker, words::many};
-use crate::explanation::LastReport;
+use crate::explanation::Backlog;
 
 /// By the device's last report, how many punches it holds.
 pub(in crate::explanation) fn sentence(
     speaker: &Speaker<'_>,
     device: DeviceId,
-    report: &LastReport,
+    report: &Backlog,
 ) -> String {
     let (when, device) = (speaker.when_about(report.reported_at), speaker.device_within(device));
     let held = match (report.waiting, report.oldest) {

@@ -8,9 +8,9 @@ use super::*;
 
 const BACK: &str = "5f0c7a52-0000-4000-8000-00000000000c";
 
-fn report(clock: &str, waiting: u64, oldest: Option<&str>) -> LastReport {
+fn report(clock: &str, waiting: u64, oldest: Option<&str>) -> Backlog {
     let made_through = 20 + waiting;
-    LastReport {
+    Backlog {
         reported_at: time(clock),
         waiting,
         oldest: oldest.map(at),
@@ -19,7 +19,7 @@ fn report(clock: &str, waiting: u64, oldest: Option<&str>) -> LastReport {
     }
 }
 
-fn front(report: Option<LastReport>) -> DeviceFacts {
+fn front(report: Option<Backlog>) -> DeviceFacts {
     DeviceFacts {
         device: device(),
         site: site(),
@@ -31,7 +31,7 @@ fn front(report: Option<LastReport>) -> DeviceFacts {
     }
 }
 
-fn back(report: Option<LastReport>) -> DeviceFacts {
+fn back(report: Option<Backlog>) -> DeviceFacts {
     DeviceFacts { device: BACK.parse().unwrap(), ..front(report) }
 }
 
@@ -101,7 +101,7 @@ fn a_device_still_holds_punches() {
 
 #[test]
 fn what_waits_is_of_a_later_day() {
-    let later = LastReport {
+    let later = Backlog {
         oldest: Some(time("2026-11-22T06:00:00.000Z")),
         ..report("2026-11-22T08:14:00.000Z", 2, None)
     };
@@ -139,7 +139,7 @@ fn a_clock_that_was_set_back_rules_nothing_out() {
 
 #[test]
 fn made_but_neither_held_nor_here() {
-    let lost = LastReport { made_through: 23, ..report("2026-11-22T08:14:00.000Z", 0, None) };
+    let lost = Backlog { made_through: 23, ..report("2026-11-22T08:14:00.000Z", 0, None) };
     let absence = answered(vec![front(Some(lost))]);
     assert_eq!(absence.conclusion.code, ConclusionCode::NumbersMissing);
     assert_snapshot!(told(&absence), @r#"

@@ -4,11 +4,13 @@ mod absence;
 mod properties;
 mod situations;
 
+use jiff::tz::TimeZone;
 use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMPLE};
 
 use super::*;
 use crate::{
     StoredEvent,
+    device::Gap,
     log::recorded::{Actor, AggregateType},
     punch::{Anomaly, Basis, Clock, PunchEvent},
 };

@@ -340,7 +340,7 @@ fn a_broken_link_and_a_fork_are_told_and_never_count_against_it() {
 
 #[test]
 fn what_the_device_last_said_stands_apart() {
-    let report = |waiting, oldest: Option<&str>, made_through| LastReport {
+    let report = |waiting, oldest: Option<&str>, made_through| Backlog {
         reported_at: at("08:14:30.000"),
         waiting,
         oldest: oldest.map(at),
@@ -353,7 +353,7 @@ fn what_the_device_last_said_stands_apart() {
         report(12, Some("07:59:00.000"), 41),
         report(0, None, 41),
         report(0, None, 44),
-        LastReport { reported_at: time("2026-11-23T08:00:00.000Z"), ..report(0, None, 41) },
+        Backlog { reported_at: time("2026-11-23T08:00:00.000Z"), ..report(0, None, 41) },
     ]
     .map(|report| {
         let context = Context { report: Some(report), ..context() };

@@ -20,7 +20,7 @@ pub use file::{
 pub use pins::{hash as hash_pin, verify as verify_pin};
 
 use crate::ledger::{Append, AppendError, Ledger, Metadata, ReadError};
-use plan::{Draft, Known};
+use plan::{Draft, Existing};
 
 /// How often the import is worked out anew when something else keeps changing the same employees.
 const TRIES_MAX: u32 = 4;
@@ -144,8 +144,8 @@ async fn attempt(
     metadata: &Metadata,
     progress: &HashProgress,
 ) -> Result<Imported, ImportError> {
-    let known = Known::read(ledger, rows).await?;
-    let draft = Draft::new(rows, &known)?;
+    let existing = Existing::read(ledger, rows).await?;
+    let draft = Draft::new(rows, &existing)?;
     let wanted = draft.pins();
     let (all, heard) = (wanted.len(), Arc::clone(progress));
     let hashed = pins::hash_changed(wanted, Arc::new(move |done| heard(done, all))).await?;

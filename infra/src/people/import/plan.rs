@@ -19,13 +19,13 @@ const LOAD_EMPLOYEES_MAX: usize = 5_000;
 
 /// What stands already, as far as the rows can touch it.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct Existing {
     pub sites: HashMap<String, SiteId>,
     pub entries: Vec<Entry>,
     pub employees: HashMap<EmployeeId, Loaded<Employee>>,
 }
 
-impl Known {
+impl Existing {
     pub(super) async fn read(ledger: &Ledger, rows: &[RosterRow]) -> Result<Self, ImportError> {
         let sites = directory::sites(ledger.pool()).await?;
         let entries = directory::entries(ledger.pool(), rows).await?;
@@ -72,11 +72,11 @@ pub(super) struct Plan {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(rows: &'a [RosterRow], known: &'a Known) -> Result<Self, ImportError> {
+    pub(super) fn new(rows: &'a [RosterRow], existing: &'a Existing) -> Result<Self, ImportError> {
         let by_badge: HashMap<&str, &Entry> =
-            known.entries.iter().filter_map(|e| Some((e.badge.as_deref()?, e))).collect();
+            existing.entries.iter().filter_map(|e| Some((e.badge.as_deref()?, e))).collect();
         let by_external: HashMap<&str, &Entry> =
-            known.entries.iter().filter_map(|e| Some((e.external_id.as_deref()?, e))).collect();
+            existing.entries.iter().filter_map(|e| Some((e.external_id.as_deref()?, e))).collect();
         let mut faults = Faults::default();
         let mut changes = Vec::with_capacity(rows.len());
         let mut meant: HashMap<EmployeeId, u64> = HashMap::with_capacity(rows.len());
@@ -85,7 +85,7 @@ impl<'a> Draft<'a> {
             if let Some(earlier) = before.and_then(|e| meant.insert(e.employee, row.row)) {
                 faults.add(row.row, format!("it means the same employee as row {earlier}"));
             }
-            match change(row, before, known) {
+            match change(row, before, existing) {
                 Ok(change) => changes.push(change),
                 Err(what) => faults.add(row.row, what),
             }
@@ -177,12 +177,12 @@ fn whom<'a>(
 fn change<'a>(
     row: &'a RosterRow,
     before: Option<&'a Entry>,
-    known: &'a Known,
+    existing: &'a Existing,
 ) -> Result<Change<'a>, String> {
-    let site = known
+    let site = existing
         .site(&row.site)
         .ok_or("`site` is neither the name nor the id of a site; `site list` shows them")?;
-    let loaded = before.and_then(|entry| known.employees.get(&entry.employee));
+    let loaded = before.and_then(|entry| existing.employees.get(&entry.employee));
     if let Some(loaded) = loaded {
         loaded
             .aggregate
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    fn known(entries: Vec<Entry>) -> Known {
+    fn existing(entries: Vec<Entry>) -> Existing {
         let employees = entries
             .iter()
             .map(|entry| {
@@ -270,12 +270,12 @@ mod tests {
                 (entry.employee, Loaded { aggregate, sequence: 3, position: None })
             })
             .collect();
-        Known { sites: HashMap::from([("Mill".to_owned(), SITE)]), entries, employees }
+        Existing { sites: HashMap::from([("Mill".to_owned(), SITE)]), entries, employees }
     }
 
-    fn plan(text: &str, known: &Known) -> Result<Plan, Vec<(u64, String)>> {
+    fn plan(text: &str, existing: &Existing) -> Result<Plan, Vec<(u64, String)>> {
         let rows = parse(text.as_bytes()).unwrap();
-        match Draft::new(&rows, known) {
+        match Draft::new(&rows, existing) {
             Ok(draft) => Ok(draft.finish(Vec::new())),
             Err(ImportError::Rows { faults, .. }) => {
                 Err(faults.into_iter().map(|fault| (fault.row, fault.what)).collect())
@@ -290,9 +290,9 @@ mod tests {
 
     #[test]
     fn new_changed_and_unchanged_are_told_apart() {
-        let known = known(vec![entry(1, "17", None), entry(2, "18", None)]);
+        let existing = existing(vec![entry(1, "17", None), entry(2, "18", None)]);
         let text = "badge,name,pin,site\n17,Ada,,Mill\n18,Bo,,Mill\n19,Cy,,00000000-0000-0000-0000-000000000009\n";
-        let plan = plan(text, &known).unwrap();
+        let plan = plan(text, &existing).unwrap();
         assert_eq!(counts(&plan), [1, 1, 1]);
         assert_eq!(plan.streams[0].expected, 3);
         assert_eq!(
@@ -305,35 +305,35 @@ mod tests {
 
     #[test]
     fn an_external_id_is_stronger_than_a_badge() {
-        let known = known(vec![entry(1, "17", Some("E-1"))]);
-        let plan = plan("badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n", &known).unwrap();
+        let existing = existing(vec![entry(1, "17", Some("E-1"))]);
+        let plan = plan("badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n", &existing).unwrap();
         assert_eq!(counts(&plan), [0, 1, 0]);
         assert_eq!(plan.entries[0].badge.as_deref(), Some("20"));
     }
 
     #[test]
     fn a_badge_can_be_handed_on_within_one_file_and_not_otherwise() {
-        let known = known(vec![entry(1, "17", Some("E-1")), entry(2, "18", Some("E-2"))]);
+        let existing = existing(vec![entry(1, "17", Some("E-1")), entry(2, "18", Some("E-2"))]);
         let swap = "badge,name,pin,site,external_id\n18,Ada,,Mill,E-1\n17,Ada,,Mill,E-2\n";
-        assert_eq!(counts(&plan(swap, &known).unwrap()), [0, 2, 0]);
+        assert_eq!(counts(&plan(swap, &existing).unwrap()), [0, 2, 0]);
         let taken = "badge,name,pin,site,external_id\n17,Eve,,Mill,E-3\n";
-        assert_eq!(plan(taken, &known).err().unwrap()[0].0, 2);
+        assert_eq!(plan(taken, &existing).err().unwrap()[0].0, 2);
     }
 
     #[test]
     fn one_employee_under_two_rows_and_an_unknown_site_are_faults() {
-        let known = known(vec![entry(1, "17", Some("E-1"))]);
+        let existing = existing(vec![entry(1, "17", Some("E-1"))]);
         let text =
             "badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n17,Ada,,Mill,\n21,Bo,,Hill,\n";
-        let faults = plan(text, &known).err().unwrap();
+        let faults = plan(text, &existing).err().unwrap();
         assert_eq!(faults.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [3, 4]);
         assert!(faults[0].1.contains("row 2"), "{faults:?}");
     }
 
     #[test]
     fn an_empty_cell_leaves_what_is_there() {
-        let known = known(vec![entry(1, "17", Some("E-1"))]);
+        let existing = existing(vec![entry(1, "17", Some("E-1"))]);
         let text = "badge,name,pin,site,external_id\n,Ada,,Mill,E-1\n";
-        assert_eq!(counts(&plan(text, &known).unwrap()), [0, 0, 1]);
+        assert_eq!(counts(&plan(text, &existing).unwrap()), [0, 0, 1]);
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use punchtrail_infra::{
     ledger::Ledger,
     postgres::{PoolSizes, Pools, Postgres},
+    sites,
 };
 use punchtrail_protocol::SiteId;
 
@@ -17,7 +18,7 @@ const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1
 
 /// Where the data is.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Place {
+pub(super) struct Source {
     /// The data directory: checkpoints, photos and, without --database-url, a Postgres of its own
     #[arg(long, global = true, value_name = "DIR", env = "PUNCHTRAIL_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -36,7 +37,7 @@ pub(super) enum Need {
     Existing,
 }
 
-impl Place {
+impl Source {
     /// The database's URL, unless it is the one in the data directory.
     pub(super) fn url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
@@ -134,7 +135,7 @@ async fn leave(postgres: Postgres) {
 
 /// The opened data.
 pub(super) struct Opened {
-    pub place: Place,
+    pub source: Source,
     pub pools: Pools,
     pub ledger: Ledger,
     /// The private database's URL, for other programs; none for one's own.
@@ -142,7 +143,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    async fn new(place: &Place, postgres: &Postgres) -> anyhow::Result<Self> {
+    async fn new(source: &Source, postgres: &Postgres) -> anyhow::Result<Self> {
         let pools = postgres.pools(SIZES).await?;
         let ledger = match Ledger::open(pools.writer.clone()).await {
             Ok(ledger) => ledger,
@@ -151,7 +152,7 @@ impl Opened {
                 return Err(error).context("the ledger can't be opened");
             }
         };
-        Ok(Self { place: place.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
+        Ok(Self { source: source.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
     }
 
     async fn close(self) {
@@ -164,14 +165,7 @@ impl Opened {
     /// # Errors
     /// When there is none.
     pub(super) async fn site(&self, named: &str) -> anyhow::Result<SiteId> {
-        let id = named.parse::<SiteId>().ok().map(SiteId::uuid);
-        let found: Option<uuid::Uuid> =
-            sqlx::query_scalar("select site from site_directory where site = $1 or name = $2")
-                .bind(id)
-                .bind(named)
-                .fetch_optional(&self.pools.writer)
-                .await?;
-        found.map(SiteId).with_context(|| {
+        sites::named(&self.pools.writer, named).await?.with_context(|| {
             format!("there is no site `{named}`, neither by name nor by id; `site list` shows them")
         })
     }

@@ -1,0 +1,64 @@
+//! A punch explained from the ledger alone, so that the answer is there while no server runs and no read
+//! model is up to date. Names come from the directories, a device's backlog from its report.
+//!
+//! Reads every event of the device and the sites of one punch, so it is for one at a time.
+
+use punchtrail_domain::{
+    AggregateType,
+    explanation::{Account, Context, Explanation, Names},
+};
+use punchtrail_infra::{
+    access::credentials,
+    devices::reports,
+    ledger::{self, ReadError},
+    people::directory,
+};
+use punchtrail_protocol::PunchId;
+use sqlx::PgPool;
+
+/// Explains a punch; none if the ledger has no punch of that id.
+///
+/// # Errors
+/// When the database is out of reach, or an event can't be read by this program.
+pub async fn explain_from_ledger(
+    pool: &PgPool,
+    punch: PunchId,
+) -> Result<Option<Explanation>, ReadError> {
+    let events = ledger::streams(pool, AggregateType::Punch, &[punch.to_string()]).await?;
+    let Some(account) = Account::of(&events)? else { return Ok(None) };
+    let context = context(pool, &account).await?;
+    let names = names(pool, &account).await?;
+    Ok(Some(account.told(&context, &names)))
+}
+
+async fn context(pool: &PgPool, account: &Account) -> Result<Context, ReadError> {
+    let backlog = reports::backlog(pool, account.device()).await?;
+    let mut context = Context { report: backlog, ..Context::default() };
+    let device = [account.device().to_string()];
+    for event in ledger::streams(pool, AggregateType::Device, &device).await? {
+        context.take(&event)?;
+    }
+    // The first site is the punch's own, and its first event names the zone.
+    if let Some(site) = account.sites().first() {
+        let events = ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await?;
+        events.first().map_or(Ok(()), |event| context.take(event))?;
+    }
+    if let Some(item) = account.quarantine() {
+        let events = ledger::streams(pool, AggregateType::Quarantine, &[item.to_string()]).await?;
+        events.first().map_or(Ok(()), |event| context.take(event))?;
+    }
+    Ok(context)
+}
+
+async fn names(pool: &PgPool, account: &Account) -> Result<Names, sqlx::Error> {
+    let employees = directory::employee_names(pool, account.employee().as_slice()).await?;
+    let devices = directory::device_names(pool, &[account.device()]).await?;
+    let sites = directory::site_names(pool, &account.sites()).await?;
+    let keys = credentials::operator_key_names(pool, &account.keys()).await?;
+    Ok(Names {
+        employees: employees.into_iter().collect(),
+        devices: devices.into_iter().collect(),
+        sites: sites.into_iter().collect(),
+        keys: keys.into_iter().collect(),
+    })
+}
