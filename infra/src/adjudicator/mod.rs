@@ -8,7 +8,7 @@
 //!
 //! It never rejects, and it never skips: an event it can't read stops it, loudly.
 
-mod known;
+mod register;
 mod walk;
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
     ledger::{AppendError, Ledger, ReadError},
 };
-use known::Standing;
+use register::Register;
 
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;
@@ -71,14 +71,14 @@ impl From<AdjudicatorError> for Failure {
 /// moved.
 pub struct Adjudicator {
     ledger: Ledger,
-    standing: Standing,
+    register: Register,
     walk_events_max: u32,
 }
 
 impl Adjudicator {
     /// An adjudicator that knows nothing yet.
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, standing: Standing::default(), walk_events_max: WALK_EVENTS_MAX }
+        Self { ledger, register: Register::default(), walk_events_max: WALK_EVENTS_MAX }
     }
 
     /// Walks at most so many events in one transaction; at least 2, for a capture and its receipt
@@ -99,8 +99,8 @@ impl Adjudicator {
     }
 
     async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
-        let from = known::place(self.ledger.pool()).await?;
-        self.standing.catch_up(&self.ledger.feed(), from).await?;
+        let from = register::place(self.ledger.pool()).await?;
+        self.register.catch_up(&self.ledger.feed(), from).await?;
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries)?;
         walk::keep_receipts_with_captures(&mut entries);
@@ -108,14 +108,14 @@ impl Adjudicator {
         if events == 0 {
             return Ok(Judged { from, to, events });
         }
-        let judged = match walk::walk(self.ledger.pool(), &mut self.standing, &entries, from).await
+        let judged = match walk::walk(self.ledger.pool(), &mut self.register, &entries, from).await
         {
             Ok(walked) => self.append(walked).await,
             Err(error) => Err(error),
         };
         if judged.is_err() {
             // What was walked in memory was not kept; know nothing rather than too much.
-            self.standing = Standing::default();
+            self.register = Register::default();
         }
         judged.map(|()| Judged { from, to, events })
     }
@@ -129,7 +129,7 @@ impl Adjudicator {
             }
         }
         for _ in 0..DECIDE_TRIES_MAX {
-            if known::place(self.ledger.pool()).await? != walked.from {
+            if register::place(self.ledger.pool()).await? != walked.from {
                 return Err(AppendError::Stale.into());
             }
             match self.ledger.judge(walked.judging_of_loaded(self.ledger.pool()).await?).await {
@@ -144,7 +144,7 @@ impl Adjudicator {
 
 impl Follower for Adjudicator {
     fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
-        Box::pin(async { Ok(Some(known::place(self.ledger.pool()).await?)) })
+        Box::pin(async { Ok(Some(register::place(self.ledger.pool()).await?)) })
     }
 
     fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {

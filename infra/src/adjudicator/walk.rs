@@ -21,7 +21,7 @@ use sqlx::PgPool;
 
 use super::{
     AdjudicatorError, Entries,
-    known::{self, Held, Standing},
+    register::{self, Held, Register},
 };
 use crate::ledger::{
     DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load,
@@ -76,7 +76,7 @@ enum Fresh {
 
 struct Walk<'a> {
     pool: &'a PgPool,
-    standing: &'a mut Standing,
+    register: &'a mut Register,
     neighbours: HashMap<EmployeeId, Vec<Neighbour>>,
     voided: HashSet<PunchId>,
     found: Walked,
@@ -85,13 +85,13 @@ struct Walk<'a> {
 /// Walks the entries that follow `from`.
 pub(super) async fn walk(
     pool: &PgPool,
-    standing: &mut Standing,
+    register: &mut Register,
     entries: &Entries,
     from: Position,
 ) -> Result<Walked, AdjudicatorError> {
     let to = entries.last().map_or(from, |entry| entry.position());
     let (devices, people) = concerned(entries).await?;
-    let neighbours = known::neighbours(pool, &people, standing.neighbourhood_ms()).await?;
+    let neighbours = register::neighbours(pool, &people, register.neighbourhood_ms()).await?;
     let found = Walked {
         from,
         to,
@@ -99,9 +99,9 @@ pub(super) async fn walk(
         observed: BTreeMap::new(),
         punches: Vec::with_capacity(people.len()),
         voided: Vec::new(),
-        chains: known::chains(pool, &devices).await?,
+        chains: register::chains(pool, &devices).await?,
     };
-    let mut walk = Walk { pool, standing, neighbours, voided: HashSet::new(), found };
+    let mut walk = Walk { pool, register, neighbours, voided: HashSet::new(), found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
@@ -110,7 +110,7 @@ pub(super) async fn walk(
             event => walk.take(entry, event, captured.take()).await?,
         }
     }
-    walk.standing.moved_to(to);
+    walk.register.moved_to(to);
     Ok(walk.found)
 }
 
@@ -166,7 +166,7 @@ impl Walk<'_> {
                 self.held_otherwise(*device, entry.position()).await?;
             }
             Event::Punch(..) | Event::Quarantine(..) => {}
-            Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.standing.take(event),
+            Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
         }
         Ok(())
     }
@@ -189,8 +189,8 @@ impl Walk<'_> {
             captured_at: capture.captured_at,
             received_at,
             clock_offset_ms: clock.offset_ms(),
-            person: self.standing.person(capture.employee),
-            device_revoked: self.standing.is_revoked(capture.device),
+            person: self.register.person(capture.employee),
+            device_revoked: self.register.is_revoked(capture.device),
             fork: fork.map(|first| (capture.seq, first)),
         };
         let doubts = self.judge(&facts, capture.employee);
@@ -222,13 +222,13 @@ impl Walk<'_> {
 
     fn judge(&mut self, facts: &Facts, employee: Option<EmployeeId>) -> Vec<Anomaly> {
         let Some(employee) = employee else {
-            return judge(self.standing.policy(facts.site), facts, &[]).own;
+            return judge(self.register.policy(facts.site), facts, &[]).own;
         };
         let known = self.neighbours.entry(employee).or_default();
         for neighbour in known.iter_mut() {
             neighbour.voided |= self.voided.contains(&neighbour.punch);
         }
-        let judgement = judge(self.standing.policy(facts.site), facts, known);
+        let judgement = judge(self.register.policy(facts.site), facts, known);
         let (punch, site, kind, captured_at) =
             (facts.punch, facts.site, facts.kind, facts.captured_at);
         known.push(Neighbour { punch, site, kind, captured_at, voided: false });
@@ -246,7 +246,7 @@ impl Walk<'_> {
         device: DeviceId,
         position: Position,
     ) -> Result<(), AdjudicatorError> {
-        if let Some(held) = known::held_at(self.pool, device, position).await? {
+        if let Some(held) = register::held_at(self.pool, device, position).await? {
             let chain = self.found.chains.entry(device).or_default();
             let conflicts = held.punch.is_some() && held.seq <= chain.highest;
             if !conflicts {
@@ -269,13 +269,14 @@ impl Walk<'_> {
             Seen::Ahead(noted) => (noted, None),
             Seen::Filled(closed) => {
                 let around = (held.seq.saturating_sub(1), held.seq + 1);
-                let beside = known::held(self.pool, device, around, before).await?;
+                let beside = register::held(self.pool, device, around, before).await?;
                 let mut noted = vec![closed];
                 noted.extend(broken_links(held, &beside));
                 (noted, None)
             }
             Seen::Fork => {
-                let holders = known::held(self.pool, device, (held.seq, held.seq), before).await?;
+                let holders =
+                    register::held(self.pool, device, (held.seq, held.seq), before).await?;
                 let first = holders.first().and_then(|holder| holder.punch);
                 let fork = DeviceEvent::ForkDetected { seq: held.seq, first, second: held.punch };
                 (vec![fork], Some(first))

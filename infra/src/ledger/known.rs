@@ -33,7 +33,7 @@ pub(super) struct Known {
     /// Items in quarantine.
     pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
     /// How far the devices' numbers are held.
-    pub devices: HashMap<DeviceId, Progress>,
+    pub devices: HashMap<DeviceId, HeldNumbers>,
     /// Where the adjudicator stands.
     pub adjudicator: Position,
 }
@@ -48,7 +48,7 @@ pub(super) struct KnownPunch {
 }
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct Progress {
+pub(super) struct HeldNumbers {
     pub acked_through: u64,
     pub highest: u64,
     pub quarantined: u64,
@@ -106,7 +106,7 @@ impl Known {
             self.clock_us = row.try_get("clock_us")?;
             let Some(device) = row.try_get::<Option<uuid::Uuid>, _>("device")? else { continue };
             let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-            let progress = Progress {
+            let progress = HeldNumbers {
                 acked_through: number("acked_through")?,
                 highest: number("highest")?,
                 quarantined: number("quarantined")?,

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
 use sqlx::PgConnection;
 
-use super::{Judging, delivery::Link, judging::ADJUDICATOR, known::Progress};
+use super::{Judging, delivery::Link, judging::ADJUDICATOR, known::HeldNumbers};
 use crate::postgres::copy::Rows;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct ChainRow {
 pub(super) struct SideRows<'a> {
     pub chain: Vec<ChainRow>,
     pub touched: BTreeSet<DeviceId>,
-    progress: Vec<(DeviceId, Progress)>,
+    progress: Vec<(DeviceId, HeldNumbers)>,
     pub quarantined: Vec<(Digest, DeviceId, &'a BatchItem)>,
     pub conflicts: Vec<(Digest, PunchId, &'a BatchItem)>,
     pub judgings: Vec<&'a Judging>,
@@ -30,7 +30,7 @@ pub(super) struct SideRows<'a> {
 
 impl SideRows<'_> {
     /// Takes over how far the devices that were touched have come.
-    pub(super) fn take_progress(&mut self, devices: &HashMap<DeviceId, Progress>) {
+    pub(super) fn take_progress(&mut self, devices: &HashMap<DeviceId, HeldNumbers>) {
         self.progress = self
             .touched
             .iter()
@@ -102,13 +102,13 @@ async fn write_chain(connection: &mut PgConnection, rows: &[ChainRow]) -> Result
 
 async fn write_progress(
     connection: &mut PgConnection,
-    rows: &[(DeviceId, Progress)],
+    rows: &[(DeviceId, HeldNumbers)],
 ) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
     let devices: Vec<_> = rows.iter().map(|(device, _)| device.uuid()).collect();
-    let column = |read: fn(&Progress) -> u64| -> Vec<i64> {
+    let column = |read: fn(&HeldNumbers) -> u64| -> Vec<i64> {
         rows.iter().map(|(_, progress)| read(progress).cast_signed()).collect()
     };
     sqlx::query(

@@ -16,7 +16,7 @@ use super::{
     Append, AppendError, Appended, Delivery, DeliveryOutcome, Entry, ItemOutcome, Judging,
     Metadata, NewEvent, StreamAppend,
     delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, quarantined},
-    known::{Known, KnownPunch, Progress},
+    known::{HeldNumbers, Known, KnownPunch},
     part::{self, Part},
     rows::{ChainRow, SideRows},
 };
@@ -283,7 +283,7 @@ impl<'a> Settlement<'a> {
     }
 }
 
-impl Progress {
+impl HeldNumbers {
     fn hold(&mut self, seq: u64) {
         self.highest = self.highest.max(seq);
         if seq > self.acked_through {
@@ -307,7 +307,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_acknowledged_is_held_without_a_hole(seqs in proptest::collection::vec(1u64..40, 0..60)) {
-            let mut progress = Progress::default();
+            let mut progress = HeldNumbers::default();
             for &seq in &seqs {
                 progress.hold(seq);
             }

@@ -93,7 +93,7 @@ impl From<sqlx::Error> for RebuildError {
 }
 
 /// Told after every batch how many events were taken and how many there are.
-pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+pub type Told<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
 /// What a rebuild came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub async fn rebuild_model(
     model: &dyn Projection,
     cancel: &CancellationToken,
     batch_events: u32,
-    progress: Progress<'_>,
+    progress: Told<'_>,
 ) -> Result<Rebuilt, RebuildError> {
     let begun = Instant::now();
     progress::ensure_table(pool).await?;
@@ -208,7 +208,7 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    async fn carry_out(&self, progress: Progress<'_>) -> Result<Position, RebuildError> {
+    async fn carry_out(&self, progress: Told<'_>) -> Result<Position, RebuildError> {
         let mut position = self.fill(Position::START, &mut *progress).await?;
         self.index().await?;
         for _ in 0..SWAP_ATTEMPTS_MAX {
@@ -226,7 +226,7 @@ impl Building<'_> {
     async fn fill(
         &self,
         mut position: Position,
-        progress: Progress<'_>,
+        progress: Told<'_>,
     ) -> Result<Position, RebuildError> {
         let mut events = self.read_surely(position).await?;
         while let Some(last) = events.last().map(|entry| entry.recorded.position) {

@@ -22,7 +22,7 @@ use super::AdjudicatorError;
 
 /// Devices, sites and employees as of a place in the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct Register {
     at: Position,
     revoked: HashMap<DeviceId, Time>,
     policies: HashMap<SiteId, Policy>,
@@ -30,7 +30,7 @@ pub(super) struct Standing {
     employees: HashMap<EmployeeId, Option<Time>>,
 }
 
-impl Standing {
+impl Register {
     /// Folds what lies between here and `place`.
     pub(super) async fn catch_up(
         &mut self,
