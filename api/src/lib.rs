@@ -2,6 +2,15 @@
 //!
 //! [`server::Server`] opens the ledger, starts what follows it, and serves HTTP. The routes are a table
 //! ([`router`]); a handler authorises, calls, answers, and does nothing else.
+//!
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
+//! way (`tests/tests/house.rs`):
+//!
+//! ```text
+//! metrics ← problem ← door ← ask, auth ← routes ← router ← server
+//! problem ← openapi ← router
+//! health ← routes
+//! ```
 
 pub mod ask;
 pub mod auth;

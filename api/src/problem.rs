@@ -22,8 +22,8 @@ use punchtrail_infra::{
 };
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::door::{envelope::CloseConnection, limits::RETRY_AFTER_S};
-
+/// After how many seconds a busy server asks to be tried again: at least, and at most.
+pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
 /// The content type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
@@ -98,6 +98,10 @@ codes! {
     /// The read model is not yet where the reader wants it.
     ReadBehind = SERVICE_UNAVAILABLE, "read_behind", "The read side is behind";
 }
+
+/// Marks an answer with which its connection ends, to make room.
+#[derive(Debug, Clone, Copy)]
+pub struct CloseConnection;
 
 /// A refusal on its way out.
 #[derive(Debug, Clone)]

@@ -12,6 +12,16 @@
 //!
 //! It must never: send what isn't committed, forget what wasn't acknowledged for the restore window,
 //! use a sequence number twice, correct a capture's time, or try twice without a pause.
+//!
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
+//! way (`tests/tests/house.rs`):
+//!
+//! ```text
+//! clock ← store ← pin ← capture
+//! folder ← store ← device ← status ← drain
+//! backoff, client ← device ← capture
+//! client ← manifest ← drain
+//! ```
 
 pub mod backoff;
 pub mod capture;

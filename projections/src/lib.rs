@@ -4,6 +4,14 @@
 //! in order, each taken once; it can be dropped and filled anew at any time, and is never the truth.
 //! Readers go through views in the schema `read`, and through the functions in each model's file, which
 //! join names from the directories as they read.
+//!
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
+//! way (`tests/tests/house.rs`):
+//!
+//! ```text
+//! engine ← sites ← punches ← people, explanations
+//! engine ← devices, rulings
+//! ```
 
 pub mod devices;
 pub mod engine;

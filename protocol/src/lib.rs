@@ -3,6 +3,14 @@
 //! of a punch. The authority on all of it is `docs/device-protocol.md`.
 //!
 //! Everything here is pure: no I/O, no clock read, no runtime started.
+//!
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
+//! way (`tests/tests/house.rs`):
+//!
+//! ```text
+//! strict_json ← capture ← wire
+//! vocabulary ← wire
+//! ```
 
 pub mod capture;
 pub mod digest;

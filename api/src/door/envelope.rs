@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     door::{connection_limit::Overflow, leftover::Leftover, limits::REQUEST_MAX},
     metrics,
-    problem::Refusal,
+    problem::{CloseConnection, Refusal},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,10 +48,6 @@ impl fmt::Display for RequestId {
         f.write_str(&self.0)
     }
 }
-
-/// Marks an answer with which its connection ends, to make room.
-#[derive(Debug, Clone, Copy)]
-pub struct CloseConnection;
 
 /// Carries out a request and finishes its answer.
 pub async fn envelope(mut request: Request, next: Next) -> Response {

@@ -57,10 +57,6 @@ pub const REFUSED_MAX: Duration = Duration::from_secs(5);
 /// minute. At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4
 /// million tries.
 pub const FAILED_ENROLMENTS_PER_MINUTE_MAX: u32 = 600;
-
-/// After how many seconds a busy server asks to be tried again: at least, and at most.
-pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
-
 /// How long requests in flight may take to be answered when the server stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// How long followers and the ledger may take to settle when the server stops.

@@ -45,6 +45,14 @@ impl Default for PoolSizes {
     }
 }
 
+impl PoolSizes {
+    /// The most connections that a node opens.
+    pub const fn total(self) -> u32 {
+        let Self { writer, reader, follower, owner } = self;
+        writer + reader + follower + owner + COMMITTERS
+    }
+}
+
 /// Connections by what they may do. They open on demand and heal by themselves after the server
 /// was away.
 #[derive(Debug, Clone)]

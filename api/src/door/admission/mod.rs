@@ -52,8 +52,8 @@ use self::{
     schedule::{Arrival, EarlyShare, Schedule},
 };
 use crate::{
-    door::{Door, connection_limit::Overflow, envelope::CloseConnection},
-    problem::Refusal,
+    door::{Door, connection_limit::Overflow},
+    problem::{CloseConnection, Refusal},
 };
 
 /// How many times longer than estimated an admitted request may wait for its permit.
