@@ -28,22 +28,21 @@ pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal;)+) => {
-        /// Every kind of refusal.
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $title:literal;)+) => {
+        /// Every kind of refusal. Its stable code is its name in snake case.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(strum::IntoStaticStr, strum::VariantArray)]
+        #[strum(serialize_all = "snake_case")]
         pub enum Code { $($(#[$doc])* $name),+ }
 
         impl Code {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
             /// Its HTTP status.
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status),+ }
             }
             /// The stable code.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code),+ }
+            pub fn as_str(self) -> &'static str {
+                self.into()
             }
             /// The kind in words.
             pub const fn title(self) -> &'static str {
@@ -55,48 +54,47 @@ macro_rules! codes {
 
 codes! {
     /// The body is no strict JSON.
-    MalformedJson = BAD_REQUEST, "malformed_json", "The request is not well-formed JSON";
+    MalformedJson = BAD_REQUEST, "The request is not well-formed JSON";
     /// The request broke off or can't be read.
-    BadRequest = BAD_REQUEST, "bad_request", "The request can't be read";
+    BadRequest = BAD_REQUEST, "The request can't be read";
     /// A cursor is foreign, altered or outdated.
-    CursorInvalid = BAD_REQUEST, "cursor_invalid", "The cursor is not valid here";
+    CursorInvalid = BAD_REQUEST, "The cursor is not valid here";
     /// No token, or nobody's.
-    Unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication is needed";
+    Unauthenticated = UNAUTHORIZED, "Authentication is needed";
     /// The caller may not do this.
-    Forbidden = FORBIDDEN, "forbidden", "This is not allowed";
+    Forbidden = FORBIDDEN, "This is not allowed";
     /// The device's access has ended.
-    DeviceRevoked = FORBIDDEN, "device_revoked", "The device was revoked";
+    DeviceRevoked = FORBIDDEN, "The device was revoked";
     /// The pairing code is wrong, used or expired.
-    PairingCodeInvalid = FORBIDDEN, "pairing_code_invalid", "The pairing code is not valid";
+    PairingCodeInvalid = FORBIDDEN, "The pairing code is not valid";
     /// There is no such thing, or the caller may not know of it.
-    NotFound = NOT_FOUND, "not_found", "Not found";
+    NotFound = NOT_FOUND, "Not found";
     /// The path knows other methods.
-    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "The method is not allowed here";
     /// The body took too long.
-    RequestTimeout = REQUEST_TIMEOUT, "request_timeout", "The request took too long";
+    RequestTimeout = REQUEST_TIMEOUT, "The request took too long";
     /// The roster changed during a walk.
-    RosterChanged = CONFLICT, "roster_changed", "The roster has changed";
+    RosterChanged = CONFLICT, "The roster has changed";
     /// What stands already contradicts the request.
-    Conflict = CONFLICT, "conflict", "The request contradicts what stands";
+    Conflict = CONFLICT, "The request contradicts what stands";
     /// More than is taken at once.
-    PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload_too_large", "The request is too large";
+    PayloadTooLarge = PAYLOAD_TOO_LARGE, "The request is too large";
     /// Another type of content is needed.
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
-        "The type of content is not taken here";
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "The type of content is not taken here";
     /// A field or parameter is at fault.
-    Invalid = UNPROCESSABLE_ENTITY, "invalid", "The request is not valid";
+    Invalid = UNPROCESSABLE_ENTITY, "The request is not valid";
     /// The bytes are not those that the digest names.
-    DigestMismatch = UNPROCESSABLE_ENTITY, "digest_mismatch", "The digest is another one";
+    DigestMismatch = UNPROCESSABLE_ENTITY, "The digest is another one";
     /// The device's last batch is still being taken.
-    OneAtATime = TOO_MANY_REQUESTS, "one_at_a_time", "One batch at a time";
+    OneAtATime = TOO_MANY_REQUESTS, "One batch at a time";
     /// Too many requests of this kind.
-    QuotaExceeded = TOO_MANY_REQUESTS, "quota_exceeded", "Too many requests";
+    QuotaExceeded = TOO_MANY_REQUESTS, "Too many requests";
     /// The server is broken.
-    Internal = INTERNAL_SERVER_ERROR, "internal", "The server failed";
+    Internal = INTERNAL_SERVER_ERROR, "The server failed";
     /// The server can't take this now.
-    Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    Busy = SERVICE_UNAVAILABLE, "The server is busy";
     /// The read model is not yet where the reader wants it.
-    ReadBehind = SERVICE_UNAVAILABLE, "read_behind", "The read side is behind";
+    ReadBehind = SERVICE_UNAVAILABLE, "The read side is behind";
 }
 
 /// Marks an answer with which its connection ends, to make room.
@@ -379,6 +377,7 @@ impl<E: Refuses> From<ExecuteError<E>> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strum::VariantArray as _;
 
     #[test]
     fn a_database_out_of_reach_is_busy_and_a_broken_statement_is_not() {
@@ -404,11 +403,11 @@ mod tests {
     #[test]
     fn the_page_for_integrators_lists_every_code_with_its_status() {
         let page = include_str!("../../docs/http-api.md");
-        for code in Code::ALL {
+        for code in Code::VARIANTS {
             let row = format!("| {} | `{}` |", code.status().as_u16(), code.as_str());
             assert!(page.contains(&row), "{row}");
         }
         let rows = page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5"));
-        assert_eq!(rows.count(), Code::ALL.len());
+        assert_eq!(rows.count(), Code::VARIANTS.len());
     }
 }

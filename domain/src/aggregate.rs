@@ -5,7 +5,9 @@
 macro_rules! aggregate {
     ($aggregate:ident, $command:ident, $event:ident, $error:ident, { $($variant:ident),+ $(,)? }) => {
         impl cqrs_es::Aggregate for $aggregate {
-            const TYPE: &'static str = $crate::AggregateType::$aggregate.as_str();
+            // A constant, which `as_str` can't give.
+            const TYPE: &'static str = <$crate::AggregateType as strum::VariantNames>::VARIANTS
+                [$crate::AggregateType::$aggregate as usize];
             type Command = $command;
             type Event = $event;
             type Error = $error;

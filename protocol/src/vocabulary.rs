@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownStanding, parse_err_fn = UnknownStanding::of)]
 pub enum Standing {
     /// In the ledger, not yet judged. Counts provisionally.
     #[default]
@@ -25,14 +28,8 @@ pub enum Standing {
 
 impl Standing {
     /// The standing as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Recorded => "recorded",
-            Self::Accepted => "accepted",
-            Self::Referred => "referred",
-            Self::Rejected => "rejected",
-            Self::Voided => "voided",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the punch counts, at least provisionally.
@@ -41,26 +38,24 @@ impl Standing {
     }
 }
 
-impl std::str::FromStr for Standing {
-    type Err = UnknownStanding;
-    fn from_str(text: &str) -> Result<Self, UnknownStanding> {
-        [Self::Recorded, Self::Accepted, Self::Referred, Self::Rejected, Self::Voided]
-            .into_iter()
-            .find(|standing| standing.as_str() == text)
-            .ok_or(UnknownStanding)
-    }
-}
-
 /// A text that names no standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a standing is one of `recorded`, `accepted`, `referred`, `rejected`, `voided`")]
 pub struct UnknownStanding;
+
+impl UnknownStanding {
+    fn of(_: &str) -> Self {
+        Self
+    }
+}
 
 /// Why a punch was referred to a person: the code of what was found doubtful about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 #[expect(
     missing_docs,
     reason = "each is named for what was doubtful, as docs/explanations.md says"
@@ -80,19 +75,8 @@ pub enum Reason {
 
 impl Reason {
     /// The code as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NearDuplicate => "near_duplicate",
-            Self::ClockSuspect => "clock_suspect",
-            Self::InFuture => "in_future",
-            Self::Fork => "fork",
-            Self::UnknownBadge => "unknown_badge",
-            Self::UnknownEmployee => "unknown_employee",
-            Self::DepartedWorker => "departed_worker",
-            Self::RevokedDevice => "revoked_device",
-            Self::BeyondLookback => "beyond_lookback",
-            Self::TwoSites => "two_sites",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -101,6 +85,8 @@ impl Reason {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum QuarantineCode {
     /// The capture is larger than a capture may be.
     TooLarge,
@@ -120,15 +106,7 @@ pub enum QuarantineCode {
 
 impl QuarantineCode {
     /// The code as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::BadEncoding => "bad_encoding",
-            Self::BadSignature => "bad_signature",
-            Self::BadCapture => "bad_capture",
-            Self::UnknownVersion => "unknown_version",
-            Self::WrongDevice => "wrong_device",
-            Self::WrongSite => "wrong_site",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }

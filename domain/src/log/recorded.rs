@@ -16,6 +16,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantNames, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownAggregateType, parse_err_fn = UnknownAggregateType::of)]
 #[expect(missing_docs, reason = "each is documented where it is defined")]
 pub enum AggregateType {
     Punch,
@@ -27,24 +30,8 @@ pub enum AggregateType {
 
 impl AggregateType {
     /// The type as the ledger writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Punch => "punch",
-            Self::Device => "device",
-            Self::Site => "site",
-            Self::Employee => "employee",
-            Self::Quarantine => "quarantine",
-        }
-    }
-}
-
-impl FromStr for AggregateType {
-    type Err = UnknownAggregateType;
-    fn from_str(text: &str) -> Result<Self, UnknownAggregateType> {
-        [Self::Punch, Self::Device, Self::Site, Self::Employee, Self::Quarantine]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| UnknownAggregateType(text.to_owned()))
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -52,6 +39,12 @@ impl FromStr for AggregateType {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown aggregate type `{0}`")]
 pub struct UnknownAggregateType(String);
+
+impl UnknownAggregateType {
+    fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 /// An event as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -218,6 +218,8 @@ pub enum Basis {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum RejectionReason {
     /// Somebody else made it.
     WrongPerson,
@@ -233,13 +235,7 @@ pub enum RejectionReason {
 
 impl RejectionReason {
     /// The code as the wire and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::WrongPerson => "wrong_person",
-            Self::Duplicate => "duplicate",
-            Self::WrongTime => "wrong_time",
-            Self::NotPresent => "not_present",
-            Self::Other => "other",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }

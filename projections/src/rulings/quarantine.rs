@@ -28,6 +28,9 @@ pub struct QuarantinedItems;
 /// What became of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownState, parse_err_fn = UnknownState::of)]
 pub enum ItemState {
     /// Waits for a person.
     Waiting,
@@ -39,12 +42,8 @@ pub enum ItemState {
 
 impl ItemState {
     /// The state as the API and the tables write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Admitted => "admitted",
-            Self::Dismissed => "dismissed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -53,13 +52,9 @@ impl ItemState {
 #[error("a state is one of `waiting`, `admitted`, `dismissed`")]
 pub struct UnknownState;
 
-impl std::str::FromStr for ItemState {
-    type Err = UnknownState;
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        [Self::Waiting, Self::Admitted, Self::Dismissed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or(UnknownState)
+impl UnknownState {
+    fn of(_: &str) -> Self {
+        Self
     }
 }
 

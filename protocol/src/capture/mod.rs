@@ -31,6 +31,9 @@ pub const UTC_OFFSET_S_MAX: i32 = 93_599;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownKind, parse_err_fn = UnknownKind::of)]
 pub enum PunchKind {
     /// Work starts.
     In,
@@ -44,29 +47,8 @@ pub enum PunchKind {
 
 impl PunchKind {
     /// The kind as the wire writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-            Self::BreakStart => "break_start",
-            Self::BreakEnd => "break_end",
-        }
-    }
-}
-
-impl std::fmt::Display for PunchKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for PunchKind {
-    type Err = UnknownKind;
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        [Self::In, Self::Out, Self::BreakStart, Self::BreakEnd]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or(UnknownKind)
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -74,6 +56,12 @@ impl std::str::FromStr for PunchKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a kind is one of `in`, `out`, `break_start`, `break_end`")]
 pub struct UnknownKind;
+
+impl UnknownKind {
+    fn of(_: &str) -> Self {
+        Self
+    }
+}
 
 /// How the device knew who punched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

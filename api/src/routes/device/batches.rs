@@ -20,6 +20,7 @@ use punchtrail_protocol::{
         ItemStatus,
     },
 };
+use strum::VariantArray as _;
 
 use crate::{
     ask::extract::{InPath, read_json, read_json_body},
@@ -143,15 +144,10 @@ fn answer(
 }
 
 fn count(results: &[ItemResult]) {
-    for (status, name) in [
-        (ItemStatus::Applied, "applied"),
-        (ItemStatus::Duplicate, "duplicate"),
-        (ItemStatus::Conflict, "conflict"),
-        (ItemStatus::Quarantined, "quarantined"),
-    ] {
-        let count = results.iter().filter(|result| result.status == status).count();
+    for status in ItemStatus::VARIANTS {
+        let count = results.iter().filter(|result| result.status == *status).count();
         if count > 0 {
-            metrics::items(name, count as u64);
+            metrics::items(status.into(), count as u64);
         }
     }
 }

@@ -9,10 +9,9 @@ use punchtrail_infra::ledger;
 use punchtrail_projections::punches::{PunchView, site_feed};
 use punchtrail_protocol::{
     Position, SiteId, Time,
-    vocabulary::Reason,
     wire::{SitePunch, SitePunches},
 };
-use serde::{Deserialize, de::IntoDeserializer};
+use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
@@ -111,12 +110,8 @@ fn shown(row: PunchView) -> SitePunch {
         effective_at: row.effective_at,
         device: row.device,
         standing: row.standing,
-        reasons: row.reasons.iter().filter_map(|code| reason(code)).collect(),
+        // A ruling's reason, which may stand there, too, is not for devices.
+        reasons: row.reasons.iter().filter_map(|code| code.parse().ok()).collect(),
         position: row.position,
     }
-}
-
-/// A doubt's code; a ruling's reason, which may stand there, too, is not for devices.
-fn reason(code: &str) -> Option<Reason> {
-    Reason::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(code)).ok()
 }
