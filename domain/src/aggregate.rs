@@ -1,4 +1,109 @@
-//! What all aggregates of this house share: a pure decision, and cqrs-es's trait built on it.
+//! What all aggregates of this house share: which kinds there are, how an event is kept and read back,
+//! a pure decision, and cqrs-es's trait built on it. [`Stored::read`] is the one place that turns what
+//! is kept into an event, and refuses versions that it doesn't know.
+
+use std::fmt;
+
+use punchtrail_protocol::Position;
+use serde::{Deserialize, Serialize};
+
+/// The kinds of aggregate in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantNames, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownAggregateType, parse_err_fn = UnknownAggregateType::of)]
+#[expect(missing_docs, reason = "each is documented where it is defined")]
+pub enum AggregateType {
+    Punch,
+    Device,
+    Site,
+    Employee,
+    Quarantine,
+}
+
+impl AggregateType {
+    /// The type as the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A text that names no kind of aggregate that this program knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown aggregate type `{0}`")]
+pub struct UnknownAggregateType(String);
+
+impl UnknownAggregateType {
+    fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// An event of one kind of aggregate: how it is named in the ledger, and how it is read back.
+pub trait StoredEvent: cqrs_es::DomainEvent + 'static {
+    /// The kind of aggregate that it happens to.
+    const AGGREGATE: AggregateType;
+
+    /// The event's type as the ledger keeps it.
+    fn name(&self) -> &'static str;
+
+    /// The version that it is written under.
+    fn version(&self) -> &'static str;
+
+    /// Reads what was written under that version, lifting an older shape to today's; none for a version
+    /// that this program doesn't know.
+    fn of_version(version: &str, payload: &str) -> Option<Result<Self, serde_json::Error>> {
+        (version == "1").then(|| serde_json::from_str(payload))
+    }
+}
+
+/// What of an event's row it takes to read the event.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Its place.
+    pub position: Position,
+    /// The event's type.
+    pub event_type: &'a str,
+    /// The version of its shape.
+    pub event_version: &'a str,
+    /// The event, the exact text.
+    pub payload: &'a str,
+}
+
+impl Stored<'_> {
+    /// Reads it as an event of this kind of aggregate.
+    ///
+    /// # Errors
+    /// When the version or the payload isn't one that this program knows.
+    pub fn read<E: StoredEvent>(&self) -> Result<E, Undecodable> {
+        let wrong = |what: &dyn fmt::Display| Undecodable::new(self.position, what);
+        match E::of_version(self.event_version, self.payload) {
+            Some(read) => read.map_err(|error| wrong(&error)),
+            None => Err(wrong(&format_args!(
+                "version {} of {} is not known",
+                self.event_version, self.event_type
+            ))),
+        }
+    }
+}
+
+/// An event that this version of the program can't read. Whoever follows the ledger stops there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the event at position {position} can't be read: {what}")]
+pub struct Undecodable {
+    /// Where it stands.
+    pub position: Position,
+    what: String,
+}
+
+impl Undecodable {
+    /// What is wrong at `position`.
+    pub fn new(position: Position, what: impl fmt::Display) -> Self {
+        Self { position, what: what.to_string() }
+    }
+}
 
 /// Implements [`cqrs_es::Aggregate`] and [`cqrs_es::DomainEvent`] for an aggregate that has
 /// `decide(&self, Command) -> Result<Vec<Event>, Error>` and `evolve(&mut self, Event)`.
@@ -30,7 +135,7 @@ macro_rules! aggregate {
             }
         }
 
-        impl $crate::log::recorded::StoredEvent for $event {
+        impl $crate::aggregate::StoredEvent for $event {
             const AGGREGATE: $crate::AggregateType = $crate::AggregateType::$aggregate;
 
             fn name(&self) -> &'static str {
@@ -43,10 +148,10 @@ macro_rules! aggregate {
 
         impl cqrs_es::DomainEvent for $event {
             fn event_type(&self) -> String {
-                $crate::log::recorded::StoredEvent::name(self).to_owned()
+                $crate::aggregate::StoredEvent::name(self).to_owned()
             }
             fn event_version(&self) -> String {
-                $crate::log::recorded::StoredEvent::version(self).to_owned()
+                $crate::aggregate::StoredEvent::version(self).to_owned()
             }
         }
     };

@@ -3,8 +3,17 @@
 //! Aggregates, their events and the rules that judge them; the explanation and the timecard. Everything
 //! here is pure: no I/O, no SQL, no clock read, no runtime started. Whoever calls brings the facts, and
 //! the same facts always give the same answer. What devices share with it is `punchtrail-protocol`.
+//!
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
+//! way (`tests/tests/house.rs`):
+//!
+//! ```text
+//! aggregate ← punch ← policy ← site ← log ← explanation
+//! aggregate ← device, employee, quarantine ← log
+//! policy ← timecard
+//! ```
 
-mod aggregate;
+pub mod aggregate;
 pub mod delivery;
 pub mod device;
 pub mod employee;
@@ -16,4 +25,5 @@ pub mod quarantine;
 pub mod site;
 pub mod timecard;
 
-pub use log::recorded::{AggregateType, Event, Recorded, StoredEvent};
+pub use aggregate::{AggregateType, StoredEvent};
+pub use log::recorded::{Event, Recorded};

@@ -7,8 +7,8 @@ use punchtrail_protocol::{Time, vocabulary::QuarantineCode};
 use super::Place;
 use crate::{
     Event, Recorded,
+    aggregate::Undecodable,
     device::{Cut, DeviceEvent, Gap},
-    log::recorded::Undecodable,
     quarantine::QuarantineEvent,
 };
 

@@ -25,7 +25,7 @@ use punchtrail_protocol::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Recorded, log::recorded::Undecodable};
+use crate::{Recorded, aggregate::Undecodable};
 
 pub use context::{Backlog, ChainMark, Context, MissingNumbers, Quarantined};
 pub use step::{

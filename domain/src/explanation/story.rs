@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     Event, Recorded,
+    aggregate::Undecodable,
     device::{DeviceEvent, Gap},
-    log::recorded::{Actor, Undecodable},
+    log::recorded::Actor,
     punch::{self, Anomaly, Clock, Punch, PunchEvent},
 };
 

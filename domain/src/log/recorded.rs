@@ -1,5 +1,4 @@
-//! An event as the ledger keeps it: its place, its time, its exact text. [`Stored::read`] is the one
-//! place that turns such a text into an event, and refuses versions that it doesn't know.
+//! An event as the ledger keeps it, of whatever aggregate: its place, its time, its exact text.
 
 use std::{fmt, str::FromStr};
 
@@ -8,43 +7,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    device::DeviceEvent, employee::EmployeeEvent, punch::PunchEvent, quarantine::QuarantineEvent,
+    aggregate::{AggregateType, Stored, StoredEvent, Undecodable},
+    device::DeviceEvent,
+    employee::EmployeeEvent,
+    punch::PunchEvent,
+    quarantine::QuarantineEvent,
     site::SiteEvent,
 };
-
-/// The kinds of aggregate in the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-#[derive(strum::IntoStaticStr, strum::VariantNames, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
-#[strum(parse_err_ty = UnknownAggregateType, parse_err_fn = UnknownAggregateType::of)]
-#[expect(missing_docs, reason = "each is documented where it is defined")]
-pub enum AggregateType {
-    Punch,
-    Device,
-    Site,
-    Employee,
-    Quarantine,
-}
-
-impl AggregateType {
-    /// The type as the ledger writes it.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
-/// A text that names no kind of aggregate that this program knows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown aggregate type `{0}`")]
-pub struct UnknownAggregateType(String);
-
-impl UnknownAggregateType {
-    fn of(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
 
 /// An event as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,22 +47,6 @@ pub enum Event {
     Site(SiteId, SiteEvent),
     Employee(EmployeeId, EmployeeEvent),
     Quarantine(Digest, QuarantineEvent),
-}
-
-/// An event that this version of the program can't read. Whoever follows the ledger stops there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the event at position {position} can't be read: {what}")]
-pub struct Undecodable {
-    /// Where it stands.
-    pub position: Position,
-    what: String,
-}
-
-impl Undecodable {
-    /// What is wrong at `position`.
-    pub fn new(position: Position, what: impl fmt::Display) -> Self {
-        Self { position, what: what.to_string() }
-    }
 }
 
 /// Who caused an event.
@@ -133,54 +86,6 @@ impl FromStr for Actor {
             Some(("device", id)) => id.parse().map(Self::Device).map_err(|_| ()),
             Some(("key", id)) => id.parse().map(Self::Key).map_err(|_| ()),
             _ => Err(()),
-        }
-    }
-}
-
-/// An event of one kind of aggregate: how it is named in the ledger, and how it is read back.
-pub trait StoredEvent: cqrs_es::DomainEvent + 'static {
-    /// The kind of aggregate that it happens to.
-    const AGGREGATE: AggregateType;
-
-    /// The event's type as the ledger keeps it.
-    fn name(&self) -> &'static str;
-
-    /// The version that it is written under.
-    fn version(&self) -> &'static str;
-
-    /// Reads what was written under that version, lifting an older shape to today's; none for a version
-    /// that this program doesn't know.
-    fn of_version(version: &str, payload: &str) -> Option<Result<Self, serde_json::Error>> {
-        (version == "1").then(|| serde_json::from_str(payload))
-    }
-}
-
-/// What of an event's row it takes to read the event.
-#[derive(Debug, Clone, Copy)]
-pub struct Stored<'a> {
-    /// Its place.
-    pub position: Position,
-    /// The event's type.
-    pub event_type: &'a str,
-    /// The version of its shape.
-    pub event_version: &'a str,
-    /// The event, the exact text.
-    pub payload: &'a str,
-}
-
-impl Stored<'_> {
-    /// Reads it as an event of this kind of aggregate.
-    ///
-    /// # Errors
-    /// When the version or the payload isn't one that this program knows.
-    pub fn read<E: StoredEvent>(&self) -> Result<E, Undecodable> {
-        let wrong = |what: &dyn fmt::Display| Undecodable::new(self.position, what);
-        match E::of_version(self.event_version, self.payload) {
-            Some(read) => read.map_err(|error| wrong(&error)),
-            None => Err(wrong(&format_args!(
-                "version {} of {} is not known",
-                self.event_version, self.event_type
-            ))),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use punchtrail_domain::log::recorded::Undecodable;
+use punchtrail_domain::aggregate::Undecodable;
 use punchtrail_protocol::Position;
 
 use crate::{

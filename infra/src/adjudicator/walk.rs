@@ -7,8 +7,8 @@ use std::{
 
 use punchtrail_domain::{
     Event,
+    aggregate::Undecodable,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
-    log::recorded::Undecodable,
     policy::judging::{Facts, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,

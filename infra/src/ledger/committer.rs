@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use punchtrail_domain::log::recorded::Undecodable;
+use punchtrail_domain::aggregate::Undecodable;
 use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{Mutex, mpsc, watch};

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use punchtrail_domain::{Event, Recorded, log::recorded::Undecodable, punch::PunchEvent};
+use punchtrail_domain::{Event, Recorded, aggregate::Undecodable, punch::PunchEvent};
 use punchtrail_protocol::{Position, capture::Capture};
 
 /// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read models

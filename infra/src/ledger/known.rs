@@ -3,8 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use punchtrail_domain::{
-    AggregateType, StoredEvent, log::recorded::Stored, punch::PunchEvent,
-    quarantine::QuarantineEvent,
+    AggregateType, StoredEvent, aggregate::Stored, punch::PunchEvent, quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};
 use sqlx::{PgConnection, Row, postgres::PgRow};

@@ -37,9 +37,7 @@ mod side;
 
 use std::{any::Any, borrow::Cow, sync::Arc};
 
-use punchtrail_domain::{
-    AggregateType, StoredEvent, log::recorded::Undecodable, punch::PunchEvent,
-};
+use punchtrail_domain::{AggregateType, StoredEvent, aggregate::Undecodable, punch::PunchEvent};
 use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};

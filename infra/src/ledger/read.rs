@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cqrs_es::Aggregate;
 use punchtrail_domain::{
     AggregateType, Recorded, StoredEvent,
-    log::recorded::{Undecodable, UnknownAggregateType},
+    aggregate::{Undecodable, UnknownAggregateType},
 };
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};

@@ -4,13 +4,13 @@
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_domain::{
     AggregateType, Event, Recorded,
+    aggregate::Undecodable,
     device::Gap,
     employee::EmployeeEvent,
     explanation::{
         Backlog, Names, Place,
         absence::{self, Absence, AbsenceFacts, DayPunch, DeviceFacts, MissingRun},
     },
-    log::recorded::Undecodable,
     policy::Policy,
     site::SiteEvent,
     timecard::{TimecardPolicy, day_bounds},

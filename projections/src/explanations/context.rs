@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 use punchtrail_domain::{
+    aggregate::Stored,
     device::Gap,
     explanation::{
         Account, Backlog, ChainMark, Context, MissingNumbers, Names, Place, Quarantined,
     },
-    log::recorded::Stored,
     site::SiteEvent,
 };
 use punchtrail_infra::ledger::ReadError;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use punchtrail_domain::{
     AggregateType, Recorded,
+    aggregate::Undecodable,
     explanation::{Account, Explanation},
-    log::recorded::Undecodable,
 };
 use punchtrail_infra::ledger::{self, ReadError};
 use punchtrail_protocol::PunchId;

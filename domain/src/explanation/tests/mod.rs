@@ -10,8 +10,9 @@ use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMP
 use super::*;
 use crate::{
     StoredEvent,
+    aggregate::AggregateType,
     device::Gap,
-    log::recorded::{Actor, AggregateType},
+    log::recorded::Actor,
     punch::{Anomaly, Basis, Clock, PunchEvent},
 };
 
