@@ -1,5 +1,6 @@
-//! Whether everything that should run runs: what readiness, metrics and `/v1/ledger` tell. A list over
-//! what was started, and nothing by name: whatever is started among the followers or the tasks is here.
+//! Whether everything that should run runs: what readiness, metrics and `/v1/ledger` tell. A list
+//! over what was started, and nothing by name: whatever is started among the followers or the tasks
+//! is here.
 
 use punchtrail_infra::{
     follower::{FollowerState, FollowerStatus, Followers},
@@ -20,12 +21,12 @@ pub struct Health {
 /// Where a follower of the ledger stands: the adjudicator, the checkpoints, each read model.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Follower {
-    /// Which.
     pub name: &'static str,
     /// How far it has taken the ledger; none until that is known.
     pub position: Option<Position>,
-    /// `following`, `standby` (another node has it), `retrying`, `rebuilding`, `newer` (another version
-    /// of the program takes care of it), `refused` or `stopped`; the last two need a person.
+    /// `following`, `standby` (another node has it), `retrying`, `rebuilding`, `newer` (another
+    /// version of the program takes care of it), `refused` or `stopped`; the last two need a
+    /// person.
     pub state: &'static str,
     /// Why it stopped, refuses or retries.
     pub error: Option<String>,
@@ -41,13 +42,11 @@ impl From<FollowerStatus> for Follower {
 /// A task that lives as long as the server.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Task {
-    /// Which.
     pub name: &'static str,
     /// Whether it runs; not between its death and its next start.
     pub runs: bool,
     /// How often it was started again.
     pub restarts: u64,
-    /// Why it last died.
     pub error: Option<String>,
 }
 
@@ -61,7 +60,6 @@ impl From<TaskStatus> for Task {
 /// Whether this node is ready to serve.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
-    /// Whether it is.
     pub ready: bool,
     /// The ledger's head; none when the database is out of reach.
     pub ledger: Option<Position>,

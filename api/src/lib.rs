@@ -1,10 +1,10 @@
 //! The server: what devices, people and integrators speak to.
 //!
-//! [`server::Server`] opens the ledger, starts what follows it, and serves HTTP. The routes are a table
-//! ([`router`]); a handler authorises, calls, answers, and does nothing else.
+//! [`server::Server`] opens the ledger, starts what follows it, and serves HTTP. The routes are a
+//! table ([`router`]); a handler authorises, calls, answers, and does nothing else.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! metrics ← problem ← door ← ask, auth ← routes ← router ← server

@@ -61,8 +61,8 @@ fn describe() {
     );
     describe_counter!(
         "punchtrail_admission_refused_total",
-        "Requests refused as busy before any work, by class and why: the wait would have been too long, \
-         it came before the time it was given, or no seat was left"
+        "Requests refused as busy before any work, by class and why: the wait would have been too \
+         long, it came before the time it was given, or no seat was left"
     );
 }
 

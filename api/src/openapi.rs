@@ -38,7 +38,8 @@ pub(crate) fn head() -> OpenApi {
                 .description(Some(
                     "Punches, and why they stand as they do. Times are RFC 3339 in UTC with \
                      milliseconds. Refusals are RFC 9457 problems with a stable `code`. A read may \
-                     say `Punchtrail-After: <position>` to see at least what was written up to there.",
+                     say `Punchtrail-After: <position>` to see at least what was written up to \
+                     there.",
                 ))
                 .build(),
         )

@@ -1,8 +1,8 @@
 //! Refusals, as RFC 9457 problems with a stable code.
 //!
-//! Which one when: [`Code`] lists them all. A handler returns a [`Refusal`]; the envelope around every
-//! handler writes it out with the request's id, so there is no refusal without one. What a client sent
-//! is never answered with a 5xx; a 5xx says that the server can't now ([`Code::Busy`],
+//! Which one when: [`Code`] lists them all. A handler returns a [`Refusal`]; the envelope around
+//! every handler writes it out with the request's id, so there is no refusal without one. What a
+//! client sent is never answered with a 5xx; a 5xx says that the server can't now ([`Code::Busy`],
 //! [`Code::ReadBehind`]) or is broken ([`Code::Internal`]), and never shows what broke.
 
 use std::{borrow::Cow, time::Duration};
@@ -141,8 +141,8 @@ impl Refusal {
     pub fn shed(wait: Duration) -> Self {
         let refusal = Self::new(
             Code::Busy,
-            "More is coming in than can be taken now. Nothing was taken; send it again after the time \
-             in Retry-After.",
+            "More is coming in than can be taken now. Nothing was taken; send it again after the \
+             time in Retry-After.",
         );
         Self { closes: true, ..refusal.retried_after(wait.as_secs_f64().ceil() as u64) }
     }
@@ -288,8 +288,8 @@ impl From<AppendError> for Refusal {
             AppendError::Unreadable(error) => {
                 tracing::error!(%error, "an append rests on an event that can't be read");
                 Self::busy(format!(
-                    "The event at position {} is newer than this server. Nothing was taken; send it \
-                     again once the server was updated.",
+                    "The event at position {} is newer than this server. Nothing was taken; send \
+                     it again once the server was updated.",
                     error.position
                 ))
             }

@@ -1,4 +1,5 @@
-//! All routes: the tables of `routes`, each route behind its class's admission, all in the envelope.
+//! All routes: the tables of `routes`, each route behind its class's admission, all in the
+//! envelope.
 
 use std::{future::ready, sync::Arc};
 
@@ -87,8 +88,8 @@ mod tests {
         );
     }
 
-    /// Two types of one name would silently share the first one's schema: each name in the sources may
-    /// stand for one type only.
+    /// Two types of one name would silently share the first one's schema: each name in the sources
+    /// may stand for one type only.
     #[test]
     fn no_two_types_share_a_schema_name() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

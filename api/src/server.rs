@@ -49,7 +49,6 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// Where to serve metrics without a key, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
-    /// The database, migrated.
     pub pools: Pools,
     /// Where photos and checkpoints are kept.
     pub data_dir: PathBuf,
@@ -84,20 +83,10 @@ impl ServeOptions {
 pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}; is another server running there?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// The folder of photos can't be used.
     #[error("the photo folder {path} can't be used: {source}")]
-    Photos {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Photos { path: PathBuf, source: io::Error },
     /// Nothing can be written into the data directory.
     #[error("the data directory can't be written to: {0}")]
     Node(io::Error),

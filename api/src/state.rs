@@ -30,19 +30,15 @@ pub struct App(Arc<Parts>);
 
 /// The server's parts.
 pub struct Parts {
-    /// The ledger.
     pub ledger: Ledger,
     /// Connections for read models.
     pub pools: Pools,
-    /// Whose ledger it is.
     pub deployment: Deployment,
-    /// The photos.
     pub photos: Arc<dyn PhotoStore>,
     /// Explains punches, many at once.
     pub explanations: Explanations,
     /// What is granted to whoever comes.
     pub door: Door,
-    /// The read models.
     pub projections: Projections,
     /// Whether everything that should run runs.
     pub health: Health,
@@ -52,7 +48,6 @@ pub struct Parts {
     bodies: Arc<Semaphore>,
     /// Who may verify signatures now: no more than there are cores.
     pub verifying: Semaphore,
-    /// Enrolments that failed.
     pub failed_enrolments: PerMinute,
     /// Operators' keys found good a moment ago.
     pub keys: Keys,

@@ -1,6 +1,6 @@
-//! What all aggregates of this house share: which kinds there are, how an event is kept and read back,
-//! a pure decision, and cqrs-es's trait built on it. [`Stored::read`] is the one place that turns what
-//! is kept into an event, and refuses versions that it doesn't know.
+//! What all aggregates of this house share: which kinds there are, how an event is kept and read
+//! back, a pure decision, and cqrs-es's trait built on it. [`Stored::read`] is the one place that
+//! turns what is kept into an event, and refuses versions that it doesn't know.
 
 use std::fmt;
 
@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 #[derive(strum::IntoStaticStr, strum::VariantNames, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 #[strum(parse_err_ty = UnknownAggregateType, parse_err_fn = UnknownAggregateType::of)]
-#[expect(missing_docs, reason = "each is documented where it is defined")]
 pub enum AggregateType {
     Punch,
     Device,
@@ -52,8 +51,8 @@ pub trait StoredEvent: cqrs_es::DomainEvent + 'static {
     /// The version that it is written under.
     fn version(&self) -> &'static str;
 
-    /// Reads what was written under that version, lifting an older shape to today's; none for a version
-    /// that this program doesn't know.
+    /// Reads what was written under that version, lifting an older shape to today's; none for a
+    /// version that this program doesn't know.
     fn of_version(version: &str, payload: &str) -> Option<Result<Self, serde_json::Error>> {
         (version == "1").then(|| serde_json::from_str(payload))
     }
@@ -62,9 +61,7 @@ pub trait StoredEvent: cqrs_es::DomainEvent + 'static {
 /// What of an event's row it takes to read the event.
 #[derive(Debug, Clone, Copy)]
 pub struct Stored<'a> {
-    /// Its place.
     pub position: Position,
-    /// The event's type.
     pub event_type: &'a str,
     /// The version of its shape.
     pub event_version: &'a str,
@@ -93,7 +90,6 @@ impl Stored<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event at position {position} can't be read: {what}")]
 pub struct Undecodable {
-    /// Where it stands.
     pub position: Position,
     what: String,
 }
@@ -108,7 +104,10 @@ impl Undecodable {
 /// Implements [`cqrs_es::Aggregate`] and [`cqrs_es::DomainEvent`] for an aggregate that has
 /// `decide(&self, Command) -> Result<Vec<Event>, Error>` and `evolve(&mut self, Event)`.
 macro_rules! aggregate {
-    ($aggregate:ident, $command:ident, $event:ident, $error:ident, { $($variant:ident),+ $(,)? }) => {
+    (
+        $aggregate:ident, $command:ident, $event:ident, $error:ident,
+        { $($variant:ident),+ $(,)? }
+    ) => {
         impl cqrs_es::Aggregate for $aggregate {
             // A constant, which `as_str` can't give.
             const TYPE: &'static str = <$crate::AggregateType as strum::VariantNames>::VARIANTS

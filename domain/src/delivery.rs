@@ -1,6 +1,6 @@
-//! A device's delivery, read: each item in the protocol's order of checks, so that it becomes a capture or
-//! goes to quarantine. No item is refused, and nothing is decided that depends on what the ledger holds:
-//! duplicates, conflicts and forks are settled there.
+//! A device's delivery, read: each item in the protocol's order of checks, so that it becomes a
+//! capture or goes to quarantine. No item is refused, and nothing is decided that depends on what
+//! the ledger holds: duplicates, conflicts and forks are settled there.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_protocol::{
@@ -19,7 +19,6 @@ const CAPTURE_CHARS_MAX: usize = (CAPTURE_BYTES_MAX * 4).div_ceil(3);
 pub struct Rules {
     /// The device that is authenticated.
     pub device: DeviceId,
-    /// Its key.
     pub key: PublicKey,
     /// The organisation whose ledger this is.
     pub org: OrgId,
@@ -30,9 +29,7 @@ pub struct Rules {
 /// An item that was read.
 #[derive(Debug)]
 pub struct ReadItem {
-    /// The two texts as sent.
     pub raw: BatchItem,
-    /// What it was found to be.
     pub found: Found,
 }
 
@@ -41,18 +38,14 @@ pub struct ReadItem {
 pub enum Found {
     /// A capture of that device.
     Capture {
-        /// The signed bytes.
         text: CaptureText,
         /// The signature over them, found valid.
         signature: Signature,
-        /// What it says.
         said: Said,
     },
     /// Something that can't be taken as a punch.
     Fault {
-        /// Why.
         code: QuarantineCode,
-        /// The same in a sentence.
         detail: String,
         /// What can be read of it all the same.
         fragment: Fragment,
@@ -64,15 +57,11 @@ pub enum Found {
 /// What of a capture its answer and its clock rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
-    /// The punch.
     pub punch: PunchId,
-    /// Its number.
     pub seq: u64,
     /// Digest of the capture before.
     pub prev: Digest,
-    /// The device's boot.
     pub boot: BootId,
-    /// The device's own clock.
     pub captured_at: Time,
     /// Milliseconds on the monotonic clock since the boot.
     pub uptime_ms: u64,
@@ -109,7 +98,8 @@ fn decode(item: &BatchItem) -> Decoded {
 }
 
 impl Rules {
-    /// Reads a device's items, in order. Their signatures are checked together; takes as long as that.
+    /// Reads a device's items, in order. Their signatures are checked together; takes as long as
+    /// that.
     pub fn read_all(&self, items: Vec<BatchItem>) -> Vec<ReadItem> {
         let decoded: Vec<Decoded> = items.iter().map(decode).collect();
         let signed: Vec<(&[u8], Signature)> = decoded

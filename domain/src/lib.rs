@@ -1,11 +1,12 @@
 //! What a punch is.
 //!
-//! Aggregates, their events and the rules that judge them; the explanation and the timecard. Everything
-//! here is pure: no I/O, no SQL, no clock read, no runtime started. Whoever calls brings the facts, and
-//! the same facts always give the same answer. What devices share with it is `punchtrail-protocol`.
+//! Aggregates, their events and the rules that judge them; the explanation and the timecard.
+//! Everything here is pure: no I/O, no SQL, no clock read, no runtime started. Whoever calls brings
+//! the facts, and the same facts always give the same answer. What devices share with it is
+//! `punchtrail-protocol`.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! aggregate ← punch ← policy ← site ← log ← explanation

@@ -1,7 +1,7 @@
 //! How a punch is kept and reached: the database it lies in, and what is built on it.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! supervision ← postgres ← ledger ← follower ← adjudicator, audit

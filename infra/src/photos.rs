@@ -2,7 +2,8 @@
 //!
 //! A photo is written to a file of its own while it comes, never held in memory whole; its file and
 //! then its folder are synced before anybody is told that it is kept. What breaks off leaves a file
-//! that has no name yet and is removed. Never changes what is kept: the same digest is the same photo.
+//! that has no name yet and is removed. Never changes what is kept: the same digest is the same
+//! photo.
 
 use std::{
     io,
@@ -31,8 +32,8 @@ pub trait PhotoStore: Send + Sync + 'static {
     /// When the store is out of reach.
     async fn has(&self, photo: &Digest) -> io::Result<bool>;
 
-    /// Starts taking what is said to be this photo. Nothing is kept until [`PhotoUpload::keep`]; what
-    /// is kept already is not written again.
+    /// Starts taking what is said to be this photo. Nothing is kept until [`PhotoUpload::keep`];
+    /// what is kept already is not written again.
     ///
     /// # Errors
     /// When the store is out of reach, or full.
@@ -51,7 +52,8 @@ pub trait PhotoUpload: Send {
     /// The digest of what came so far.
     fn digest(&self) -> Digest;
 
-    /// Keeps what came as the photo it was said to be; on disk when this returns. Whether it is new.
+    /// Keeps what came as the photo it was said to be; on disk when this returns. Whether it is
+    /// new.
     ///
     /// # Errors
     /// When it is another photo, or the store is out of reach or full.

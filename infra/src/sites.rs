@@ -20,11 +20,8 @@ use crate::{
 /// A site as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedSite {
-    /// The site.
     pub site: SiteId,
-    /// Its name.
     pub name: String,
-    /// Its IANA time zone.
     pub tz: String,
 }
 

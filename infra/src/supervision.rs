@@ -1,11 +1,13 @@
-//! Long tasks, watched: one that ends or panics is started again, and everybody can see that it was.
+//! Long tasks, watched: one that ends or panics is started again, and everybody can see that it
+//! was.
 //!
-//! A task that dies silently is the worst of failures: the server answers, and something is never done
-//! again. So every task that lives as long as the server is started here, under a name. When it ends
-//! without having been asked to, it is said in the log, counted, shown in readiness until it runs
-//! again, and started anew after a pause that grows while it keeps failing.
+//! A task that dies silently is the worst of failures: the server answers, and something is never
+//! done again. So every task that lives as long as the server is started here, under a name. When
+//! it ends without having been asked to, it is said in the log, counted, shown in readiness until
+//! it runs again, and started anew after a pause that grows while it keeps failing.
 //!
-//! It must never: start a task again after it was asked to stop, or let a panic of one task reach another.
+//! It must never: start a task again after it was asked to stop, or let a panic of one task reach
+//! another.
 
 use std::{
     any::Any,
@@ -28,7 +30,6 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// What a task is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatus {
-    /// Which.
     pub name: &'static str,
     /// Whether it runs; not between a failure and its next start.
     pub runs: bool,
@@ -54,8 +55,8 @@ impl Supervised {
 }
 
 impl Supervisor {
-    /// Runs what `make` gives, and again whenever that ends, until `stop` is cancelled. The task itself
-    /// has to end then. Must be called within a runtime.
+    /// Runs what `make` gives, and again whenever that ends, until `stop` is cancelled. The task
+    /// itself has to end then. Must be called within a runtime.
     pub fn spawn<F, Task>(&self, name: &'static str, stop: CancellationToken, make: F) -> Supervised
     where
         F: FnMut() -> Task + Send + 'static,

@@ -1,6 +1,6 @@
 //! The adjudicator on a real ledger: every rule, exactly once, whatever the batching.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Followers on more than one node: each has one owner, another takes over when it is gone, and one
 //! that dies is started again.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     sync::{

@@ -1,6 +1,6 @@
 //! The ledger on a real Postgres: dense, once, append-only, readable by stock postgres-es.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use cqrs_es::{CqrsFramework, EventStore};
 use punchtrail_domain::{

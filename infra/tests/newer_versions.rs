@@ -1,7 +1,7 @@
 //! A newer program has written an event that this one doesn't know. Whoever reads it refuses it, by its
 //! position, and nobody takes it for another.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{fmt::Debug, sync::Arc};
 

@@ -2,7 +2,7 @@
 //! read every punch and pick out those that were asked for; kept while they become millions, each batch
 //! then reads them all. The look-ups by stream are written so that no such plan is possible.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

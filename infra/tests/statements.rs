@@ -4,7 +4,7 @@
 //! Counted is what sqlx logs as a query, the commit among them. The begin, and one COPY a table, are not
 //! logged by it and come on top.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,12 +1,12 @@
 //! The read side: one file a read model, and the runner that feeds them from the ledger.
 //!
-//! A read model answers one kind of question quickly. Everything in it comes from the ledger's events,
-//! in order, each taken once; it can be dropped and filled anew at any time, and is never the truth.
-//! Readers go through views in the schema `read`, and through the functions in each model's file, which
-//! join names from the directories as they read.
+//! A read model answers one kind of question quickly. Everything in it comes from the ledger's
+//! events, in order, each taken once; it can be dropped and filled anew at any time, and is never
+//! the truth. Readers go through views in the schema `read`, and through the functions in each
+//! model's file, which join names from the directories as they read.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! engine ← sites ← punches ← people, explanations

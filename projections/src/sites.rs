@@ -126,13 +126,10 @@ async fn write(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SiteView {
-    /// The site.
     pub site: SiteId,
     /// Its name; null once it was taken out of the directory.
     pub name: Option<String>,
-    /// Its IANA time zone.
     pub tz: String,
-    /// The policy in force.
     pub policy: Policy,
 }
 

@@ -1,6 +1,6 @@
 //! The same events give the same tables, however they were cut into batches and whoever applied them.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Explanations on a real ledger: what the events, the devices' numbers and their last reports say, and
 //! that it can be asked for one at a time or many at once.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 

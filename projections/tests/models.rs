@@ -1,6 +1,6 @@
 //! What each read model answers, on a real ledger.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! A newer program has written an event that this one doesn't know: each read model stops at it, and
 //! an explanation that rests on it names it.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

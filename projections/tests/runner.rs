@@ -1,6 +1,6 @@
 //! The runner and the rebuild on a real ledger: stopping, waiting, swapping, surviving.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 #[path = "common/tally.rs"]

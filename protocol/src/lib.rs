@@ -1,11 +1,11 @@
 //! What a device and the server share, and whoever writes a device of their own would use: ids and
-//! time, the capture and its signature, the bodies of requests and answers, the words for what becomes
-//! of a punch. The authority on all of it is `docs/device-protocol.md`.
+//! time, the capture and its signature, the bodies of requests and answers, the words for what
+//! becomes of a punch. The authority on all of it is `docs/device-protocol.md`.
 //!
 //! Everything here is pure: no I/O, no clock read, no runtime started.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! strict_json ← capture ← wire

@@ -1,6 +1,6 @@
 //! JSON as the wire takes it (RFC 8259, I-JSON in spirit): no duplicate keys, no NUL, no lone
-//! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a text
-//! would let one party see another punch than the other signed, so none of it is let in.
+//! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a
+//! text would let one party see another punch than the other signed, so none of it is let in.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -113,7 +113,8 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// A key, borrowed from the text unless it is written with escapes. (`Cow`'s own reading always copies.)
+/// A key, borrowed from the text unless it is written with escapes. (`Cow`'s own reading always
+/// copies.)
 struct Key<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -135,8 +136,8 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// The keys of one object so far. A few are compared one by one, which costs less than hashing them;
-/// many are hashed, so that no object makes the check slow.
+/// The keys of one object so far. A few are compared one by one, which costs less than hashing
+/// them; many are hashed, so that no object makes the check slow.
 #[derive(Default)]
 struct Keys<'de> {
     few: Vec<Cow<'de, str>>,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant, to the millisecond.
 ///
-/// Covers years 0001 to 9999 as far as [`jiff::Timestamp`] does; the last two hours of the year 9999
-/// are out of range and refused.
+/// Covers years 0001 to 9999 as far as [`jiff::Timestamp`] does; the last two hours of the year
+/// 9999 are out of range and refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(Timestamp);
 
@@ -19,7 +19,8 @@ pub struct Time(Timestamp);
 pub struct InvalidTime;
 
 impl Time {
-    /// The instant that many milliseconds after 1970-01-01T00:00:00Z; out of range gives the nearest.
+    /// The instant that many milliseconds after 1970-01-01T00:00:00Z; out of range gives the
+    /// nearest.
     pub fn from_millis(milliseconds: i64) -> Self {
         let fallback = if milliseconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
         Self(Timestamp::from_millisecond(milliseconds).unwrap_or(fallback)).truncated()

@@ -16,13 +16,10 @@ pub enum Standing {
     /// In the ledger, not yet judged. Counts provisionally.
     #[default]
     Recorded,
-    /// Counts.
     Accepted,
     /// Waits for a person. Counts provisionally.
     Referred,
-    /// Does not count.
     Rejected,
-    /// Taken out of the count.
     Voided,
 }
 
@@ -56,10 +53,6 @@ impl UnknownStanding {
 #[serde(rename_all = "snake_case")]
 #[derive(strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
-#[expect(
-    missing_docs,
-    reason = "each is named for what was doubtful, as docs/explanations.md says"
-)]
 pub enum Reason {
     NearDuplicate,
     ClockSuspect,

@@ -31,7 +31,8 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// One day in seconds.
 const DAY_S: u32 = 86_400;
 
-/// A pairing code as a person types it: any case, with or without its hyphen. None if it can't be one.
+/// A pairing code as a person types it: any case, with or without its hyphen. None if it can't be
+/// one.
 pub fn pairing_code(typed: &str) -> Option<String> {
     let letters: String =
         typed.chars().filter(|c| *c != '-').map(|c| c.to_ascii_uppercase()).collect();
@@ -53,7 +54,6 @@ pub struct EnrollRequest {
     pub public_key: String,
     /// Signature by that key over the code's eight upper-case letters.
     pub proof: String,
-    /// Program and version.
     pub app: String,
 }
 
@@ -61,15 +61,11 @@ pub struct EnrollRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enrolled {
-    /// The device's id.
     pub device: DeviceId,
-    /// The organisation.
     pub org: OrgId,
-    /// The site.
     pub site: SiteId,
     /// The bearer token, `ptd_…`.
     pub token: String,
-    /// The server's clock.
     pub server_time: Time,
 }
 
@@ -103,7 +99,6 @@ pub struct BatchAnswer {
     pub acked_through: u64,
     /// The ledger's head after the commit.
     pub ledger: Position,
-    /// The server's clock.
     pub server_time: Time,
     /// How long to wait before the next batch, in milliseconds.
     pub next_batch_after_ms: u64,
@@ -117,13 +112,10 @@ pub struct ItemResult {
     pub punch: Option<PunchId>,
     /// Its number, if it could be read.
     pub seq: Option<u64>,
-    /// What became of it.
     pub status: ItemStatus,
     /// Position of its `Captured` event, or of its quarantine.
     pub position: Position,
-    /// Why it was quarantined.
     pub code: Option<QuarantineCode>,
-    /// The same in a sentence.
     pub detail: Option<String>,
 }
 
@@ -149,21 +141,14 @@ pub enum ItemStatus {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
-    /// How many punches wait.
     pub outbox: u64,
-    /// How many photos wait.
     pub photos: u64,
     /// When the oldest waiting punch was captured.
     pub oldest: Option<Time>,
-    /// The last number made.
     pub seq: u64,
-    /// The device's clock now.
     pub clock: Time,
-    /// Its boot.
     pub boot: BootId,
-    /// Milliseconds since then.
     pub uptime_ms: u64,
-    /// Program and version.
     pub app: String,
 }
 
@@ -171,13 +156,11 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeartbeatAnswer {
-    /// The server's clock.
     pub server_time: Time,
     /// The highest number up to which every number is held.
     pub acked_through: u64,
     /// The roster's version at the device's site.
     pub roster: String,
-    /// Whether commands wait.
     pub commands: bool,
     /// No batch within so many milliseconds: the device's place among those that came back.
     #[serde(default)]
@@ -187,7 +170,6 @@ pub struct HeartbeatAnswer {
 /// The part of the policy that a device is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[expect(missing_docs, reason = "each is documented on the policy")]
 pub struct DevicePolicy {
     pub batch_max: u32,
     pub punches_per_minute: u32,
@@ -223,9 +205,7 @@ impl Default for DevicePolicy {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestPage {
-    /// The people of the site.
     pub data: Vec<ManifestRow>,
-    /// The site's policy.
     pub policy: DevicePolicy,
     /// The roster's version, the same on all pages of a walk.
     pub roster: String,
@@ -239,11 +219,8 @@ pub struct ManifestPage {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestRow {
-    /// Who.
     pub employee: EmployeeId,
-    /// The badge's number.
     pub badge: Option<String>,
-    /// The name to show.
     pub name: String,
     /// The PIN's hash, if there is one.
     pub pin: Option<PinHash>,
@@ -264,7 +241,6 @@ impl fmt::Debug for ManifestRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PinHash {
-    /// `$argon2id$…`
     pub phc: String,
 }
 
@@ -272,7 +248,6 @@ pub struct PinHash {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FoundEmployees {
-    /// At most 20, best first.
     pub data: Vec<FoundEmployee>,
 }
 
@@ -280,11 +255,8 @@ pub struct FoundEmployees {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FoundEmployee {
-    /// Who.
     pub employee: EmployeeId,
-    /// The badge's number.
     pub badge: Option<String>,
-    /// The name to show.
     pub name: String,
     /// Whether photos are taken of this worker.
     pub face: bool,
@@ -315,21 +287,14 @@ pub struct SitePunches {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SitePunch {
-    /// The punch.
     pub punch: PunchId,
     /// Who; none for an unknown badge.
     pub employee: Option<EmployeeId>,
-    /// The kind that counts.
     pub kind: PunchKind,
-    /// When, by the device.
     pub captured_at: Time,
-    /// The time that counts.
     pub effective_at: Time,
-    /// The device.
     pub device: DeviceId,
-    /// Where it stands.
     pub standing: Standing,
-    /// Why it was referred.
     pub reasons: Vec<Reason>,
     /// Position of the latest change.
     pub position: Position,
@@ -344,15 +309,12 @@ pub struct Problem {
     pub kind: String,
     /// The kind of problem in words.
     pub title: String,
-    /// The HTTP status.
     pub status: u16,
     /// What happened here, what was kept, and what to do.
     pub detail: String,
-    /// The stable code.
     pub code: String,
     /// The request, for the operator's log.
     pub request_id: String,
-    /// The fields at fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
@@ -363,7 +325,6 @@ pub struct Problem {
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) to the field, or the query parameter's name.
     pub pointer: String,
-    /// The stable code.
     pub code: String,
 }
 

@@ -1,5 +1,5 @@
-//! `Punchtrail-After: <position>`: a read that must show at least what was written up to there. Writes
-//! answer with their position; whoever gives it back here reads their own writes.
+//! `Punchtrail-After: <position>`: a read that must show at least what was written up to there.
+//! Writes answer with their position; whoever gives it back here reads their own writes.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use punchtrail_protocol::Position;

@@ -1,9 +1,9 @@
-//! Cursors: opaque, and authenticated with the deployment's key, so that nobody makes one up and none
-//! is taken where it was not given out.
+//! Cursors: opaque, and authenticated with the deployment's key, so that nobody makes one up and
+//! none is taken where it was not given out.
 //!
-//! A cursor carries a place and is bound to a scope that it does not carry: the route and whatever else
-//! must be as it was, the site for one, or the hash of the event at the place. Where that has changed,
-//! the cursor is refused.
+//! A cursor carries a place and is bound to a scope that it does not carry: the route and whatever
+//! else must be as it was, the site for one, or the hash of the event at the place. Where that has
+//! changed, the cursor is refused.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -86,8 +86,8 @@ fn tag(deployment: &Deployment, scope: &[&[u8]], place: &[u8]) -> [u8; TAG_BYTES
 pub fn invalid() -> Refusal {
     Refusal::new(
         Code::CursorInvalid,
-        "The cursor was not given out here, was altered, or is from before the ledger was restored. \
-         Start over without one.",
+        "The cursor was not given out here, was altered, or is from before the ledger was \
+         restored. Start over without one.",
     )
 }
 

@@ -1,8 +1,8 @@
 //! Reading a request into types that can't be wrong: its path, its query, its JSON body.
 //!
 //! What can't be read is refused with the field at fault. JSON is taken strictly (see
-//! `punchtrail_protocol::strict_json`), unknown fields and parameters are refused, and no body is read
-//! further than it may be large.
+//! `punchtrail_protocol::strict_json`), unknown fields and parameters are refused, and no body is
+//! read further than it may be large.
 
 use std::sync::Arc;
 

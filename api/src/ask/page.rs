@@ -16,7 +16,6 @@ use crate::{
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// The rows.
     pub data: Vec<T>,
     /// Where the next page starts; null when there is none.
     pub next_cursor: Option<String>,

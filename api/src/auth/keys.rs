@@ -1,8 +1,8 @@
-//! Operators' keys that were found good a moment ago. A dashboard asks many times a second with one key;
-//! looking it up each time would cost more than many an answer.
+//! Operators' keys that were found good a moment ago. A dashboard asks many times a second with one
+//! key; looking it up each time would cost more than many an answer.
 //!
-//! Only what was found good is remembered, by digest, for [`REMEMBERED_MS`]: a revoked key is refused
-//! that much later at the latest, a new one works at once.
+//! Only what was found good is remembered, by digest, for [`REMEMBERED_MS`]: a revoked key is
+//! refused that much later at the latest, a new one works at once.
 
 use std::{
     collections::HashMap,

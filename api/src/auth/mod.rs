@@ -1,8 +1,8 @@
 //! Who asks: a device by its token, an operator by a key; one look-up a request.
 //!
-//! No token, a garbled one and nobody's get the same 401, so that nothing can be learned by trying. A
-//! token of the other kind is known, and forbidden. A handler takes the one it needs as an argument,
-//! and can't be reached without.
+//! No token, a garbled one and nobody's get the same 401, so that nothing can be learned by trying.
+//! A token of the other kind is known, and forbidden. A handler takes the one it needs as an
+//! argument, and can't be reached without.
 
 pub mod keys;
 
@@ -67,7 +67,8 @@ impl DeliveringDevice {
 }
 
 impl ReadingDevice {
-    /// That it serves the site now: a device that was moved reads nothing more of the people it left.
+    /// That it serves the site now: a device that was moved reads nothing more of the people it
+    /// left.
     ///
     /// # Errors
     /// 404 when it doesn't.
@@ -140,8 +141,8 @@ impl FromRequestParts<App> for ReadingDevice {
         if access.revoked {
             return Err(Refusal::new(
                 Code::DeviceRevoked,
-                "This device was revoked. It may still deliver what it holds, and reads nothing more; \
-                 enrol it anew to use it.",
+                "This device was revoked. It may still deliver what it holds, and reads nothing \
+                 more; enrol it anew to use it.",
             ));
         }
         Ok(Self(access))

@@ -16,9 +16,9 @@ use super::{
 
 /// Verify the whole ledger: exit 1 means it was tampered with
 ///
-/// Positions and sequences without holes, every event's hash, the signed checkpoints, every capture's
-/// signature, and the bytes kept beside the ledger. Gaps and forks of devices are listed and are no
-/// sign of tampering. Exit 3 means that it could not be carried through.
+/// Positions and sequences without holes, every event's hash, the signed checkpoints, every
+/// capture's signature, and the bytes kept beside the ledger. Gaps and forks of devices are listed
+/// and are no sign of tampering. Exit 3 means that it could not be carried through.
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     /// A checkpoint that you kept elsewhere, to be compared, too; may be given several times

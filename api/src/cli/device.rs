@@ -95,7 +95,8 @@ async fn revoke(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
     let object = json!({"device": device, "position": position});
     let text = format!(
-        "Device {device} reads nothing more. What it still holds it may deliver; a person rules on it."
+        "Device {device} reads nothing more. What it still holds it may deliver; a person rules \
+         on it."
     );
     Ok(Answer::new(&object, text))
 }

@@ -21,8 +21,8 @@ pub(super) async fn of_punch(opened: &Opened, punch: PunchId) -> anyhow::Result<
 /// What is said of a punch that has no events.
 pub(super) fn missing(punch: PunchId) -> anyhow::Error {
     anyhow!(
-        "the ledger holds no punch {punch}. If a device shows it as made, the device still holds it: \
-         `device list` shows how many each held when it last reported"
+        "the ledger holds no punch {punch}. If a device shows it as made, the device still holds \
+         it: `device list` shows how many each held when it last reported"
     )
 }
 

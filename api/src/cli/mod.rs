@@ -1,14 +1,15 @@
 //! The operator's command line.
 //!
-//! Every command works whether or not a server runs on the same data directory: the embedded database
-//! is shared, and a command appends through a committer of its own. With `--json` a command prints
-//! exactly one JSON object on stdout; without, text for people. Logs and progress go to stderr.
+//! Every command works whether or not a server runs on the same data directory: the embedded
+//! database is shared, and a command appends through a committer of its own. With `--json` a
+//! command prints exactly one JSON object on stdout; without, text for people. Logs and progress go
+//! to stderr.
 //!
-//! Exit codes: 0 done; 1 refused or failed, and of `ledger verify` that the ledger was tampered with;
-//! 2 the command line was wrong; 3 that `ledger verify` could not be carried through.
+//! Exit codes: 0 done; 1 refused or failed, and of `ledger verify` that the ledger was tampered
+//! with; 2 the command line was wrong; 3 that `ledger verify` could not be carried through.
 //!
-//! A command never guesses: what it can't find, it says how to find. It never asks on a terminal, so
-//! that scripts don't hang.
+//! A command never guesses: what it can't find, it says how to find. It never asks on a terminal,
+//! so that scripts don't hang.
 
 mod answer;
 mod audit;
@@ -141,7 +142,8 @@ fn log(serving: bool) {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote one.
+        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote
+        // one.
         .log_internal_errors(false);
     // A second subscriber can't be there: this is the only place that sets one.
     let _ = subscriber.try_init();

@@ -34,7 +34,6 @@ pub(super) struct Replay {
 /// Where a replay ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// After this position.
     Position(Position),
     /// After the last event recorded by then.
     Time(jiff::Timestamp),

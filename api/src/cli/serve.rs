@@ -30,7 +30,8 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "PUNCHTRAIL_LISTEN")]
     listen: SocketAddr,
 
-    /// Serve metrics here, too, without a key; keep it to addresses that only your monitoring reaches
+    /// Serve metrics here, too, without a key; keep it to addresses that only your monitoring
+    /// reaches
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
 

@@ -27,7 +27,6 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the body of a JSON request.
     pub body: Duration,
-    /// For a photo.
     pub photo: Duration,
 }
 

@@ -17,7 +17,6 @@ use self::{admission::Admission, connection_limit::ConnectionLimit, limits::Time
 pub struct Door {
     /// How long clients may take.
     pub timeouts: Timeouts,
-    /// Lets requests in.
     pub admission: Admission,
     /// How many connections the listener for all serves.
     pub connections: ConnectionLimit,

@@ -19,8 +19,8 @@ pub async fn livez() -> &'static str {
     "alive\n"
 }
 
-/// Whether this node can serve: the database, the schema, the adjudicator, the read models. Says, too,
-/// when checkpoints are refused.
+/// Whether this node can serve: the database, the schema, the adjudicator, the read models. Says,
+/// too, when checkpoints are refused.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),

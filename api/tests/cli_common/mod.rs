@@ -3,7 +3,6 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
-    missing_docs,
     reason = "each test uses a part of it, and fails where it fails"
 )]
 

@@ -3,7 +3,6 @@
 //! simulator are tested alone; the whole system is tested in `tests/`.
 
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     reason = "for tests: a failure here is theirs, and names say what the protocol's page says"
 )]

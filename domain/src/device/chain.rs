@@ -1,5 +1,6 @@
-//! A device's chain as it is walked in the ledger's order: what is missing, what was used twice, which
-//! link doesn't hold. Facts about the device; none of them refers a punch but a number used twice.
+//! A device's chain as it is walked in the ledger's order: what is missing, what was used twice,
+//! which link doesn't hold. Facts about the device; none of them refers a punch but a number used
+//! twice.
 
 use punchtrail_protocol::Digest;
 

@@ -10,18 +10,13 @@ use super::DeviceEvent;
 pub enum DeviceCommand {
     /// Make it known, with a key whose possession was proven.
     Enroll {
-        /// The organisation.
         org: OrgId,
-        /// The first site.
         site: SiteId,
-        /// The key.
         key: PublicKey,
-        /// Program and version.
         app: String,
     },
     /// Let it serve another site.
     AssignSite {
-        /// The site.
         site: SiteId,
     },
     /// Note what the adjudicator saw in its sequence.
@@ -29,9 +24,7 @@ pub enum DeviceCommand {
         /// Gaps, broken links and forks, in the order they were seen.
         events: Vec<DeviceEvent>,
     },
-    /// End its access.
     Revoke {
-        /// When.
         at: Time,
     },
 }

@@ -3,10 +3,8 @@
 /// A command that a device refuses. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// There is no such device.
     #[error("there is no such device")]
     Unknown,
-    /// The id is taken.
     #[error("this device is enrolled already")]
     Exists,
 }

@@ -22,32 +22,20 @@ pub enum DeviceEvent {
         app: String,
     },
     /// The device serves this site from now on, and still delivers for earlier ones.
-    SiteAssigned {
-        /// The site.
-        site: SiteId,
-    },
+    SiteAssigned { site: SiteId },
     /// A capture came whose number is beyond the next: the ones between are missing.
-    SequenceGapOpened {
-        /// The missing numbers.
-        gap: Gap,
-    },
+    SequenceGapOpened { gap: Gap },
     /// Missing numbers came after all.
-    SequenceGapClosed {
-        /// The numbers that came.
-        gap: Gap,
-    },
+    SequenceGapClosed { gap: Gap },
     /// A capture names another predecessor than the one that is held.
     LinkBroken {
-        /// The capture's number.
         seq: u64,
-        /// The digest it names.
         named: Digest,
         /// The digest of the predecessor that is held.
         held: Digest,
     },
     /// Two captures came under one number: a copied key, a restored image, or a lie.
     ForkDetected {
-        /// The number.
         seq: u64,
         /// The punch that came first under it; none if that item was quarantined.
         first: Option<PunchId>,
@@ -55,8 +43,5 @@ pub enum DeviceEvent {
         second: Option<PunchId>,
     },
     /// The device's access ended. What it still holds may be delivered, and is referred.
-    Revoked {
-        /// When.
-        at: Time,
-    },
+    Revoked { at: Time },
 }

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 pub struct Gap {
     /// The first missing number.
     pub from: u64,
-    /// The last missing number.
     pub to: u64,
 }
 

@@ -6,7 +6,6 @@ pub enum EmployeeError {
     /// There is no such employee.
     #[error("there is no such employee")]
     Unknown,
-    /// The id is taken.
     #[error("this employee exists already")]
     Exists,
     /// Who left can't be assigned.

@@ -9,11 +9,8 @@ use punchtrail_protocol::{SiteId, Time};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DirectoryField {
-    /// The badge's number.
     Badge,
-    /// The name.
     Name,
-    /// The PIN.
     Pin,
     /// The id in another system.
     ExternalId,
@@ -27,22 +24,17 @@ pub enum EmployeeEvent {
     Registered {},
     /// The employee works at this site, too.
     AssignedToSite {
-        /// The site.
         site: SiteId,
     },
     /// The employee no longer works at this site.
     UnassignedFromSite {
-        /// The site.
         site: SiteId,
     },
     /// Entries of the directory changed; the values stand beside the ledger.
     DirectoryChanged {
-        /// Which.
         fields: Vec<DirectoryField>,
     },
-    /// The employee left.
     Departed {
-        /// When.
         at: Time,
     },
 }

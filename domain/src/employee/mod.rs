@@ -1,5 +1,5 @@
-//! The employee: an opaque id in the ledger. Name, badge and PIN live in the directory beside it, so
-//! that they can be erased; events say which fields changed, never their values.
+//! The employee: an opaque id in the ledger. Name, badge and PIN live in the directory beside it,
+//! so that they can be erased; events say which fields changed, never their values.
 
 mod command;
 mod error;

@@ -1,10 +1,10 @@
-//! Answers for punches that never came: asked for a worker and a day, what is known of where a punch
-//! might still be.
+//! Answers for punches that never came: asked for a worker and a day, what is known of where a
+//! punch might still be.
 //!
-//! Two kinds of knowledge are kept apart. Numbers that are missing are facts of the ledger, with their
-//! places. How many punches a device still holds is the device's own word, and always marked as its last
-//! report. Nothing here knows what time it is: it says up to when something is known, and the reader
-//! knows the time.
+//! Two kinds of knowledge are kept apart. Numbers that are missing are facts of the ledger, with
+//! their places. How many punches a device still holds is the device's own word, and always marked
+//! as its last report. Nothing here knows what time it is: it says up to when something is known,
+//! and the reader knows the time.
 
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_protocol::{
@@ -18,9 +18,7 @@ use crate::device::Gap;
 /// What is known of a worker's day.
 #[derive(Debug, Clone)]
 pub struct AbsenceFacts {
-    /// The worker.
     pub employee: EmployeeId,
-    /// The business day.
     pub day: Date,
     /// The zone in which the day is meant.
     pub zone: TimeZone,
@@ -38,20 +36,15 @@ pub struct AbsenceFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DayPunch {
-    /// The punch.
     pub punch: PunchId,
-    /// What it says.
     pub kind: PunchKind,
-    /// The time that counts.
     pub effective_at: Time,
-    /// Where it stands.
     pub standing: Standing,
 }
 
 /// What is known of a device.
 #[derive(Debug, Clone)]
 pub struct DeviceFacts {
-    /// The device.
     pub device: DeviceId,
     /// The site that it serves for this worker.
     pub site: SiteId,
@@ -71,7 +64,6 @@ pub struct DeviceFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MissingRun {
-    /// The numbers.
     pub gap: Gap,
     /// Where the ledger notes that they are missing.
     pub noticed: Place,
@@ -97,14 +89,12 @@ impl MissingRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Absence {
-    /// The worker.
     pub employee: EmployeeId,
     /// The business day, `YYYY-MM-DD`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = Date))]
     pub day: Date,
     /// When it begins, included.
     pub from: Time,
-    /// When it ends, excluded.
     pub to: Time,
     /// The worker's punches of that day that the ledger holds.
     pub punches: Vec<DayPunch>,
@@ -122,11 +112,8 @@ pub struct Absence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceAnswer {
-    /// The device.
     pub device: DeviceId,
-    /// The site.
     pub site: SiteId,
-    /// What it may hold.
     pub holds: Holds,
     /// When it last reported, by the server's clock; null if never.
     pub reported_at: Option<Time>,
@@ -151,14 +138,13 @@ pub struct DeviceAnswer {
 pub enum Holds {
     /// Punches that may be of that day.
     Punches,
-    /// It has made punches that neither wait on it nor are in the ledger; after a restore of the server
-    /// they come again.
+    /// It has made punches that neither wait on it nor are in the ledger; after a restore of the
+    /// server they come again.
     Unaccounted,
     /// Not known: it never reported.
     Unknown,
     /// Nothing up to its last report, which was before the day ended.
     NothingUntilReport,
-    /// Nothing of that day.
     Nothing,
 }
 
@@ -166,11 +152,9 @@ pub enum Holds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Conclusion {
-    /// As a code.
     pub code: ConclusionCode,
     /// Up to when everything that was made is known to be in the ledger; null if that isn't known.
     pub known_until: Option<Time>,
-    /// In words.
     pub sentence: String,
 }
 
@@ -183,9 +167,9 @@ pub enum ConclusionCode {
     OnTheWay,
     /// Numbers are missing that may be of that day.
     NumbersMissing,
-    /// A device never reported.
     NotKnown,
-    /// Nothing is on its way of what was made up to the devices' last reports; the day went on after.
+    /// Nothing is on its way of what was made up to the devices' last reports; the day went on
+    /// after.
     DeliveredSoFar,
     /// Nothing of that day is on its way.
     NothingOnTheWay,

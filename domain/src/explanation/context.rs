@@ -1,5 +1,5 @@
-//! What surrounds a punch in the ledger: what its device's numbers say, its site's zone, where it came
-//! from if it was admitted; and apart from that the device's backlog, which rests on a report.
+//! What surrounds a punch in the ledger: what its device's numbers say, its site's zone, where it
+//! came from if it was admitted; and apart from that the device's backlog, which rests on a report.
 
 use jiff::tz::TimeZone;
 use punchtrail_protocol::{Time, vocabulary::QuarantineCode};
@@ -12,7 +12,8 @@ use crate::{
     quarantine::QuarantineEvent,
 };
 
-/// What surrounds a punch: facts from the ledger about its device and site, and the device's last report.
+/// What surrounds a punch: facts from the ledger about its device and site, and the device's last
+/// report.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// The site's zone, in which sentences tell times; without it, the punch's own offset is used.
@@ -28,8 +29,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Takes in what an event of the punch's device, of its site or of the item that it was admitted
-    /// from says. To be given the events of each in their order.
+    /// Takes in what an event of the punch's device, of its site or of the item that it was
+    /// admitted from says. To be given the events of each in their order.
     ///
     /// # Errors
     /// When the event can't be read by this program.
@@ -66,7 +67,6 @@ impl Context {
 /// Numbers of a device that were missing when a later one came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingNumbers {
-    /// The numbers.
     pub gap: Gap,
     /// Where the ledger notes that they are missing.
     pub noticed: Place,
@@ -75,7 +75,8 @@ pub struct MissingNumbers {
 }
 
 impl MissingNumbers {
-    /// The same once `came` have come, as the event at that place says: cut into runs with one fate each.
+    /// The same once `came` have come, as the event at that place says: cut into runs with one fate
+    /// each.
     fn after(self, came: Gap, place: Place) -> impl Iterator<Item = Self> {
         let parts = match self.came {
             Some(_) => [(Some(self.gap), self.came), (None, None), (None, None)],
@@ -91,16 +92,13 @@ impl MissingNumbers {
 /// An event of a device about one of its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainMark {
-    /// Its place.
     pub place: Place,
-    /// The event.
     pub event: DeviceEvent,
 }
 
 /// The quarantined item that a punch was admitted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Its place.
     pub place: Place,
     /// Why it could not be taken as it came.
     pub code: QuarantineCode,

@@ -1,10 +1,11 @@
 //! Explanations: *captured? synced? verified? accepted or rejected? by whom, and why?*
 //!
-//! An explanation is made from a punch's own events and from what the ledger says of its surroundings
-//! (the device's numbers, its site's zone), and from nothing else: no clock is read, nothing is looked
-//! up, so the same events always give the same explanation. It is data first, a [`Step`] for each thing
-//! that happened, with who, when, the evidence and its places in the ledger; the sentences are made from
-//! the steps, in `english`, and a name goes in only then, so that no name is ever kept here.
+//! An explanation is made from a punch's own events and from what the ledger says of its
+//! surroundings (the device's numbers, its site's zone), and from nothing else: no clock is read,
+//! nothing is looked up, so the same events always give the same explanation. It is data first, a
+//! [`Step`] for each thing that happened, with who, when, the evidence and its places in the
+//! ledger; the sentences are made from the steps, in `english`, and a name goes in only then, so
+//! that no name is ever kept here.
 //!
 //! What rests on a device's last report instead of on events stands apart, in
 //! [`Explanation::device_report`], with a sentence that says so. It must never slip into the rest.
@@ -37,24 +38,20 @@ pub use step::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Explanation {
-    /// The punch.
     pub punch: PunchId,
-    /// Where it stands.
     pub standing: Standing,
     /// Whether it counts, at least until a person has ruled.
     pub counts: bool,
     /// Who punched; null when only a badge was read that the device didn't know.
     pub employee: Option<EmployeeId>,
-    /// Where.
     pub site: SiteId,
     /// The device that delivered it.
     pub device: DeviceId,
     /// The time that counts: as captured, or as a person amended it.
     pub effective_at: Time,
-    /// The kind that counts.
     pub kind: PunchKind,
-    /// What happened: captured, synced, what the device's numbers say, verified, then the rest in the
-    /// ledger's order. Always has a step each for captured, verified and decided.
+    /// What happened: captured, synced, what the device's numbers say, verified, then the rest in
+    /// the ledger's order. Always has a step each for captured, verified and decided.
     pub steps: Vec<Step>,
     /// The same in plain sentences, made from events alone.
     pub sentences: Vec<String>,
@@ -68,7 +65,6 @@ pub struct Explanation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Place {
-    /// Its position.
     pub position: Position,
     /// When it was recorded, by the server's clock.
     pub recorded_at: Time,
@@ -85,7 +81,6 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceReport {
-    /// The device.
     pub device: DeviceId,
     /// When it said so, by the server's clock.
     pub reported_at: Time,
@@ -97,29 +92,24 @@ pub struct DeviceReport {
     pub made_through: u64,
     /// Up to which number the ledger holds every one now.
     pub held_through: u64,
-    /// The same in words.
     pub sentence: String,
 }
 
-/// Names for the sentences, read beside the ledger at the moment of telling. Whoever has none is spoken
-/// of without.
+/// Names for the sentences, read beside the ledger at the moment of telling. Whoever has none is
+/// spoken of without.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Of people.
     pub employees: BTreeMap<EmployeeId, String>,
-    /// Of devices.
     pub devices: BTreeMap<DeviceId, String>,
-    /// Of sites.
     pub sites: BTreeMap<SiteId, String>,
-    /// Of operators' keys.
     pub keys: BTreeMap<Uuid, String>,
 }
 
 /// Explains the punch whose stream is `events`; none if there are no events.
 ///
 /// # Errors
-/// When an event isn't one of a punch, can't be read by this program, or the stream starts with another
-/// event than a punch's first.
+/// When an event isn't one of a punch, can't be read by this program, or the stream starts with
+/// another event than a punch's first.
 pub fn explain(
     events: &[Recorded],
     context: &Context,

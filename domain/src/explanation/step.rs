@@ -17,14 +17,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Step {
-    /// What, with its evidence.
     #[serde(flatten)]
     pub what: What,
     /// When, by the device's own clock.
     pub device_time: Option<Time>,
     /// When it entered the ledger; null for what has not happened.
     pub ledger_time: Option<Time>,
-    /// Who caused it.
     pub actor: Option<Actor>,
     /// Where it stands in the ledger; empty for what has not happened.
     pub positions: Vec<Position>,
@@ -60,7 +58,6 @@ pub enum What {
 pub enum Origin {
     /// A device captured and signed it.
     Device {
-        /// What it says.
         kind: PunchKind,
         /// The device's number for it.
         seq: u64,
@@ -80,7 +77,6 @@ pub enum Origin {
     Quarantine {
         /// What it says, as that person found.
         kind: PunchKind,
-        /// The item.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         item: Digest,
         /// Whether the person left a note.
@@ -100,8 +96,8 @@ pub struct Receipt {
     pub offline: Option<bool>,
     /// What was known of the device's clock.
     pub clock: Clock,
-    /// How much later than the time on the punch, in milliseconds; negative when the device's clock was
-    /// ahead by more.
+    /// How much later than the time on the punch, in milliseconds; negative when the device's clock
+    /// was ahead by more.
     pub delay_ms: i64,
     /// Why the item could not be taken as it came, for an admitted one.
     pub quarantined: Option<QuarantineCode>,
@@ -112,11 +108,7 @@ pub struct Receipt {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Verification {
-    /// It wasn't.
-    NotChecked {
-        /// Why.
-        reason: NotChecked,
-    },
+    NotChecked { reason: NotChecked },
 }
 
 /// Why no identity was checked.
@@ -133,23 +125,17 @@ pub enum NotChecked {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Decision {
-    /// Not judged yet.
     Pending {},
-    /// It counts.
     Accepted {
-        /// On what ground.
         basis: Basis,
         /// Whether a person left a note.
         note: bool,
     },
     /// It waits for a person, and counts until then.
     Referred {
-        /// Why.
         anomalies: Vec<Anomaly>,
     },
-    /// A person rejected it.
     Rejected {
-        /// Why.
         reason: RejectionReason,
         /// Whether the person left a note.
         note: bool,
@@ -165,7 +151,6 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Doubt {
-    /// What.
     pub anomalies: Vec<Anomaly>,
 }
 
@@ -205,7 +190,6 @@ pub struct Conflict {
 pub enum ChainFact {
     /// Numbers next to the punch's, or its own, were missing when a later one came.
     Missing {
-        /// The numbers.
         gap: Gap,
         /// When they came after all, by the server's clock.
         came_at: Option<Time>,
@@ -221,7 +205,6 @@ pub enum ChainFact {
     },
     /// Two captures came under the punch's number.
     Fork {
-        /// The number.
         seq: u64,
         /// The punch that came first; null if that item was quarantined.
         first: Option<PunchId>,

@@ -34,7 +34,6 @@ pub struct Leaf<'a> {
     pub recorded_at_us: i64,
     /// Name of the aggregate's type.
     pub aggregate_type: &'a str,
-    /// Which aggregate.
     pub aggregate_id: &'a str,
     /// The event's number within its aggregate, from 1.
     pub sequence: u64,
@@ -42,7 +41,6 @@ pub struct Leaf<'a> {
     pub event_type: &'a str,
     /// Version of the event's shape.
     pub event_version: &'a str,
-    /// The event as JSON text.
     pub payload: &'a str,
     /// What surrounds it (who, request, cause) as JSON text.
     pub metadata: &'a str,
@@ -51,7 +49,8 @@ pub struct Leaf<'a> {
 /// The event is larger than a leaf may be, and can't enter the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the event takes {length_bytes} bytes in the ledger, more than {LEAF_BYTES_MAX}; it was not written"
+    "the event takes {length_bytes} bytes in the ledger, more than {LEAF_BYTES_MAX}; it was not \
+     written"
 )]
 pub struct LeafTooLong {
     /// How long the leaf would be, in bytes.
@@ -157,7 +156,8 @@ mod tests {
         metadata: "{}",
     };
 
-    /// The third event of the worked example in `docs/ledger-format.md`, whose Python computed this.
+    /// The third event of the worked example in `docs/ledger-format.md`, whose Python computed
+    /// this.
     const EXAMPLE_HASH: &str = "1896e7ba9bfbc56ac7b190ab63b0776f417ca4a1bb588b32c376e9f79775c9f3";
 
     #[test]

@@ -18,17 +18,13 @@ use crate::{
 /// An event as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// Its place.
     pub position: Position,
     /// When it was committed, to the microsecond; never before that of a lower position.
     pub recorded_at: jiff::Timestamp,
-    /// The kind of aggregate.
     pub aggregate_type: AggregateType,
-    /// The aggregate.
     pub aggregate_id: String,
     /// The event's number in its aggregate, from 1.
     pub sequence: u64,
-    /// The event's type.
     pub event_type: String,
     /// The version of its shape.
     pub event_version: String,
@@ -40,7 +36,6 @@ pub struct Recorded {
 
 /// An event of any aggregate, with the aggregate's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is an aggregate's id and event")]
 pub enum Event {
     Punch(PunchId, PunchEvent),
     Device(DeviceId, DeviceEvent),
@@ -54,7 +49,6 @@ pub enum Event {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "type", content = "id")]
 pub enum Actor {
-    /// A device.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     Device(DeviceId),
     /// The site's policy, through the adjudicator.

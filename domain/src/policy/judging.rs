@@ -1,6 +1,6 @@
-//! How a policy judges a punch: a pure function of what stood in the ledger up to the punch's position.
-//! It never rejects. What it doubts, it refers to a person, and the punch counts until that person has
-//! ruled.
+//! How a policy judges a punch: a pure function of what stood in the ledger up to the punch's
+//! position. It never rejects. What it doubts, it refers to a person, and the punch counts until
+//! that person has ruled.
 
 use punchtrail_protocol::{PunchId, SiteId, Time, capture::PunchKind};
 
@@ -10,7 +10,6 @@ use crate::punch::Anomaly;
 /// What the ledger knew of a person when a punch was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Person {
-    /// Known and not departed.
     Known,
     /// Known, and departed then.
     Departed(Time),
@@ -23,19 +22,14 @@ pub enum Person {
 /// Everything about one punch that its judgement rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// The punch.
     pub punch: PunchId,
-    /// Where.
     pub site: SiteId,
-    /// What it says.
     pub kind: PunchKind,
-    /// When, by the device.
     pub captured_at: Time,
     /// When it reached the server.
     pub received_at: Time,
     /// The device clock's known lead, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// Who.
     pub person: Person,
     /// Whether the device had been revoked.
     pub device_revoked: bool,
@@ -46,22 +40,16 @@ pub struct Facts {
 /// Another punch of the same person, captured not far from the one judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbour {
-    /// The punch.
     pub punch: PunchId,
-    /// Where.
     pub site: SiteId,
-    /// What it says.
     pub kind: PunchKind,
-    /// When, by its device.
     pub captured_at: Time,
-    /// Whether it was voided.
     pub voided: bool,
 }
 
 /// What a judgement found: doubts about the punch itself, and about neighbours captured after it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {
-    /// Doubts about the punch.
     pub own: Vec<Anomaly>,
     /// Doubts about others, which this punch gave rise to.
     pub others: Vec<(PunchId, Anomaly)>,

@@ -1,5 +1,5 @@
-//! The site's policy: the values by which punches are captured, delivered and judged, and their ranges.
-//! How a punch is judged by them is in [`judging`].
+//! The site's policy: the values by which punches are captured, delivered and judged, and their
+//! ranges. How a punch is judged by them is in [`judging`].
 
 pub mod judging;
 
@@ -68,11 +68,8 @@ impl Default for Policy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` must be from {min} to {max}")]
 pub struct PolicyError {
-    /// The field.
     pub field: &'static str,
-    /// Its least value.
     pub min: u32,
-    /// Its greatest value.
     pub max: u32,
 }
 

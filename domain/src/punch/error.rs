@@ -3,7 +3,6 @@
 /// A command that a punch refuses. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PunchError {
-    /// There is no such punch.
     #[error("there is no such punch")]
     Unknown,
     /// A voided punch is out of the count for good.

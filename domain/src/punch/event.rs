@@ -31,13 +31,9 @@ pub enum PunchEvent {
     },
     /// A person admitted a quarantined item as this punch; first event of every such punch.
     Admitted {
-        /// The quarantined item.
         quarantine: Digest,
-        /// Who worked.
         employee: EmployeeId,
-        /// Where.
         site: SiteId,
-        /// What the punch says.
         kind: PunchKind,
         /// When, as the person admitting it found.
         captured_at: Time,
@@ -56,25 +52,16 @@ pub enum PunchEvent {
         received_at: Time,
     },
     /// The policy found something doubtful.
-    AnomalyFlagged {
-        /// What.
-        anomaly: Anomaly,
-    },
+    AnomalyFlagged { anomaly: Anomaly },
     /// The punch waits for a person's ruling, and counts provisionally until then.
-    ReferredForReview {
-        /// Why.
-        reasons: Vec<Reason>,
-    },
-    /// The punch counts.
+    ReferredForReview { reasons: Vec<Reason> },
     Accepted {
-        /// On what ground.
         basis: Basis,
         /// Digest of the person's note, salted, if a person accepted it with one.
         note: Option<Digest>,
     },
     /// A person rejected the punch; it doesn't count.
     Rejected {
-        /// Why, as a code.
         reason: RejectionReason,
         /// Digest of the person's note, salted.
         note: Option<Digest>,
@@ -146,7 +133,6 @@ pub enum Anomaly {
     },
     /// The device had already used the sequence number for another punch.
     Fork {
-        /// The sequence number.
         seq: u64,
         /// The punch that came first under it.
         #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
@@ -157,10 +143,7 @@ pub enum Anomaly {
     /// The employee is not known to this ledger.
     UnknownEmployee,
     /// The worker had left before the punch.
-    DepartedWorker {
-        /// When the worker left.
-        departed_at: Time,
-    },
+    DepartedWorker { departed_at: Time },
     /// The device was revoked before the punch was received.
     RevokedDevice,
     /// The punch is older than the policy looks back.
@@ -173,7 +156,6 @@ pub enum Anomaly {
         /// The punch at the other site.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         other: PunchId,
-        /// The other site.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         site: SiteId,
         /// How much earlier, in milliseconds.
@@ -209,7 +191,6 @@ pub enum Basis {
     Policy,
     /// An identity check succeeded.
     Verification,
-    /// A person ruled so.
     Manager,
 }
 
@@ -221,11 +202,9 @@ pub enum Basis {
 #[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum RejectionReason {
-    /// Somebody else made it.
     WrongPerson,
     /// It doubles another punch.
     Duplicate,
-    /// Its time can't be right.
     WrongTime,
     /// The worker was not there.
     NotPresent,

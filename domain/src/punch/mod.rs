@@ -1,8 +1,8 @@
 //! The punch: captured once, judged by policy, ruled on by people.
 //!
 //! Two times stand on every punch: `captured_at`, the business truth, which counts until a person
-//! amends it, and the ledger's position, which is the order. A doubt refers a punch and never stops it
-//! from counting; only a person's `Rejected` or `Voided` does.
+//! amends it, and the ledger's position, which is the order. A doubt refers a punch and never stops
+//! it from counting; only a person's `Rejected` or `Voided` does.
 
 mod command;
 mod error;
@@ -35,26 +35,19 @@ pub struct Punch {
 /// How a punch came to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A device captured it.
     Captured {
         /// Digest of the signed bytes.
         digest: Digest,
-        /// The capture.
         capture: Box<Capture>,
     },
     /// A person admitted a quarantined item.
     Admitted {
-        /// The item.
         quarantine: Digest,
-        /// Who worked.
         employee: EmployeeId,
-        /// Where.
         site: SiteId,
         /// The device that delivered it.
         device: DeviceId,
-        /// When.
         captured_at: Time,
-        /// What it says.
         kind: PunchKind,
     },
 }

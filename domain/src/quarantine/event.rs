@@ -12,7 +12,6 @@ pub enum QuarantineEvent {
     Quarantined {
         /// Why it can't be taken as a punch.
         code: QuarantineCode,
-        /// The device that sent it.
         device: DeviceId,
         /// The punch id, if it could be read.
         punch: Option<PunchId>,
@@ -22,10 +21,7 @@ pub enum QuarantineEvent {
         received_at: Time,
     },
     /// A person took it in as a punch.
-    AdmittedAsPunch {
-        /// That punch.
-        punch: PunchId,
-    },
+    AdmittedAsPunch { punch: PunchId },
     /// A person found that it is no punch.
     Dismissed {
         /// Digest of the person's note, salted.

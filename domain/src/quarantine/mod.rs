@@ -1,5 +1,5 @@
-//! The quarantined item: what a device sent that can't be taken as a punch. Its raw bytes stand beside
-//! the ledger, once; a person sees them, and admits the item as a punch or dismisses it.
+//! The quarantined item: what a device sent that can't be taken as a punch. Its raw bytes stand
+//! beside the ledger, once; a person sees them, and admits the item as a punch or dismisses it.
 //!
 //! Its id is the digest of the item as sent, so the same item again is the same aggregate.
 

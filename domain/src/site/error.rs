@@ -5,10 +5,8 @@ use crate::policy::PolicyError;
 /// A command that a site refuses. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SiteError {
-    /// There is no such site.
     #[error("there is no such site")]
     Unknown,
-    /// The id is taken.
     #[error("this site exists already")]
     Exists,
     /// Not a zone of the IANA time zone database.

@@ -10,15 +10,9 @@ use crate::policy::Policy;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SiteEvent {
     /// The site became known; its name stands beside the ledger.
-    Registered {
-        /// Its IANA time zone.
-        tz: String,
-    },
+    Registered { tz: String },
     /// Punches are judged by this policy from here on.
-    PolicyChanged {
-        /// The whole policy.
-        policy: Policy,
-    },
+    PolicyChanged { policy: Policy },
 }
 
 impl SiteEvent {

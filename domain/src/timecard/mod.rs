@@ -10,8 +10,8 @@
 //! go forward is an hour shorter than the wall says.
 //!
 //! Voided and rejected punches are not passed in. Punches still awaiting a person's ruling count,
-//! and what rests on them is kept apart as provisional. Nothing here reads a clock: a shift that may
-//! still be going on says until when it may be.
+//! and what rests on them is kept apart as provisional. Nothing here reads a clock: a shift that
+//! may still be going on says until when it may be.
 
 mod day;
 mod pairing;
@@ -50,7 +50,6 @@ const MILLIS_PER_S: i64 = 1_000;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CountedAs {
-    /// It stands.
     Accepted,
     /// It counts until a person rules on it.
     Provisional,
@@ -61,13 +60,11 @@ pub enum CountedAs {
 pub struct TimecardPunch {
     /// Which punch. Given twice, it would count twice.
     pub punch: PunchId,
-    /// What it says.
     pub kind: PunchKind,
     /// The time that counts: as captured, or as a person amended it.
     pub effective_at: Time,
     /// Accepted, or not yet ruled on.
     pub standing: CountedAs,
-    /// Where.
     pub site: SiteId,
     /// IANA zone of the wall clock the worker saw. For showing only: the site's decides the day.
     pub tz: String,
@@ -76,7 +73,6 @@ pub struct TimecardPunch {
 /// How a site pairs punches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimecardPolicy {
-    /// Zone of the site.
     pub zone: TimeZone,
     /// Wall clock time at which a business day starts. A bar that closes at three in the morning
     /// sets five, and the night's work is the evening's day.
@@ -125,7 +121,6 @@ pub struct Timecard {
     pub segments: Vec<Segment>,
     /// Punches that lack their counterpart, or repeat another.
     pub unmatched: Vec<Unmatched>,
-    /// Sums over the segments.
     pub totals: Totals,
 }
 
@@ -133,13 +128,11 @@ pub struct Timecard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Segment {
-    /// Worked or break.
     pub kind: SegmentKind,
     /// The shift it is part of, named by its `in`.
     pub shift: PunchId,
     /// The punch it starts with.
     pub from: Mark,
-    /// The punch it ends with.
     pub to: Mark,
     /// Time that passed, in whole seconds. The segments of a shift add up to the shift.
     pub elapsed_s: u64,
@@ -152,9 +145,7 @@ pub struct Segment {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentKind {
-    /// Work.
     Worked,
-    /// A break.
     Break,
 }
 
@@ -162,11 +153,8 @@ pub enum SegmentKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Mark {
-    /// Which punch.
     pub punch: PunchId,
-    /// Its effective time.
     pub at: Time,
-    /// Where.
     pub site: SiteId,
     /// IANA zone of the wall clock the worker saw.
     pub tz: String,
@@ -178,7 +166,6 @@ pub struct Mark {
 pub struct Unmatched {
     /// What is missing or too much.
     pub code: UnmatchedCode,
-    /// What the punch says.
     pub kind: PunchKind,
     /// Which punch, when and where.
     pub mark: Mark,
@@ -200,8 +187,8 @@ pub enum UnmatchedCode {
     OutWithoutIn,
     /// A break started or ended while no shift was open.
     BreakWithoutShift,
-    /// The break has no end of its own. If the shift's `out` followed, it counts as break until then;
-    /// else nothing after it is counted.
+    /// The break has no end of its own. If the shift's `out` followed, it counts as break until
+    /// then; else nothing after it is counted.
     BreakNotEnded,
     /// The break that ends here never started. Nothing is taken off the worked time.
     BreakNotStarted,

@@ -1,9 +1,9 @@
 //! The pairing itself: one walk over the punches in order of time, with at most one shift open.
 //!
 //! What a punch does depends on its own kind and on the open shift, never on whether the count of
-//! punches so far is odd or even; and whether it is a double tap depends on the punch just before it,
-//! not on the shift. That is why a missing or extra punch can't reach past the next `in`, the next
-//! `out`, or the longest shift.
+//! punches so far is odd or even; and whether it is a double tap depends on the punch just before
+//! it, not on the shift. That is why a missing or extra punch can't reach past the next `in`, the
+//! next `out`, or the longest shift.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Device tokens and operators' keys: made here, shown once, kept only as SHA-256 digests.
 //!
-//! A token holds 256 random bits, so a plain digest is enough: there is nothing to guess, and a copy of
-//! the database lets nobody in. A request is checked by one look-up.
+//! A token holds 256 random bits, so a plain digest is enough: there is nothing to guess, and a
+//! copy of the database lets nobody in. A request is checked by one look-up.
 
 use std::{collections::HashMap, fmt};
 
@@ -56,7 +56,6 @@ impl fmt::Debug for Secret {
 /// A device whose token was found good.
 #[derive(Debug, Clone)]
 pub struct DeviceAccess {
-    /// The device.
     pub device: DeviceId,
     /// The key that signs its captures.
     pub key: PublicKey,
@@ -196,7 +195,6 @@ pub struct ListedKey {
     pub id: Uuid,
     /// Whose it is, or what for.
     pub name: String,
-    /// When it was made.
     pub created_at: Time,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Time>,

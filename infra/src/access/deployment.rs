@@ -1,5 +1,6 @@
-//! This deployment: whose ledger it is, and the key that authenticates cursors. Made on the first start
-//! and never changed: another organisation would make every enrolled device's captures foreign.
+//! This deployment: whose ledger it is, and the key that authenticates cursors. Made on the first
+//! start and never changed: another organisation would make every enrolled device's captures
+//! foreign.
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ const CURSOR_KEY_BYTES: usize = 32;
 pub struct Deployment {
     /// The organisation whose ledger this is.
     pub org: OrgId,
-    /// Authenticates cursors. Whoever has it can make a cursor, which shows only what its bearer may
-    /// see anyway, and can hide a restore from a device.
+    /// Authenticates cursors. Whoever has it can make a cursor, which shows only what its bearer
+    /// may see anyway, and can hide a restore from a device.
     pub cursor_key: [u8; CURSOR_KEY_BYTES],
 }
 
@@ -27,8 +28,8 @@ impl fmt::Debug for Deployment {
 }
 
 impl Deployment {
-    /// Reads the deployment, and makes it when there is none. Of two that make it at once, one wins and
-    /// both read that one.
+    /// Reads the deployment, and makes it when there is none. Of two that make it at once, one wins
+    /// and both read that one.
     ///
     /// # Errors
     /// When the database is out of reach.

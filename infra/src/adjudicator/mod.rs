@@ -34,8 +34,9 @@ const DECIDE_TRIES_MAX: u32 = 8;
 /// Why the adjudicator could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AdjudicatorError {
-    /// The ledger can't be read. An event that this program doesn't know stops it: nothing after it is
-    /// judged until the program is replaced by one that does; punches count provisionally meanwhile.
+    /// The ledger can't be read. An event that this program doesn't know stops it: nothing after it
+    /// is judged until the program is replaced by one that does; punches count provisionally
+    /// meanwhile.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The append was not made. It tries again by itself.
@@ -67,8 +68,8 @@ impl From<AdjudicatorError> for Failure {
     }
 }
 
-/// The adjudicator of this node. Should two nodes run one each for a moment, the second finds its place
-/// moved.
+/// The adjudicator of this node. Should two nodes run one each for a moment, the second finds its
+/// place moved.
 pub struct Adjudicator {
     ledger: Ledger,
     register: Register,

@@ -1,5 +1,6 @@
-//! What the adjudicator knows besides the punches: devices, sites and employees as of its place. They
-//! are few, so they are kept in memory, folded from the ledger; after a failure they are folded anew.
+//! What the adjudicator knows besides the punches: devices, sites and employees as of its place.
+//! They are few, so they are kept in memory, folded from the ledger; after a failure they are
+//! folded anew.
 
 use std::collections::HashMap;
 

@@ -198,7 +198,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A person has ruled on it by admitting it; it may still cast doubt on what was captured after.
+    /// A person has ruled on it by admitting it; it may still cast doubt on what was captured
+    /// after.
     fn admitted(
         &mut self,
         punch: PunchId,
@@ -321,8 +322,8 @@ fn broken_links(late: Held, beside: &[Held]) -> Vec<DeviceEvent> {
 }
 
 impl Walked {
-    /// What to append if nothing but capture and receipt happened to the punches of this stretch; none
-    /// when it is known already that other streams must be loaded.
+    /// What to append if nothing but capture and receipt happened to the punches of this stretch;
+    /// none when it is known already that other streams must be loaded.
     pub(super) fn judging_of_fresh(&self) -> Option<Judging> {
         let fresh =
             self.observed.is_empty() && self.doubts.values().all(|(_, fresh)| *fresh == Fresh::Yes);

@@ -72,8 +72,8 @@ fn altered(position: u64, what: &str) -> Finding {
 }
 
 impl Named {
-    /// Compares everything with what is kept. Conflicting captures are signed, too: their signatures
-    /// go to `signed`. Gives the number of rows of chains that belong to these events.
+    /// Compares everything with what is kept. Conflicting captures are signed, too: their
+    /// signatures go to `signed`. Gives the number of rows of chains that belong to these events.
     pub(super) async fn check(
         mut self,
         pool: &PgPool,

@@ -43,7 +43,8 @@ impl Claims {
         Self { notes: vec![why.into()], ..Self::default() }
     }
 
-    /// Reads the checkpoints in `data_dir`, and signed notes that were kept elsewhere. Writes nothing.
+    /// Reads the checkpoints in `data_dir`, and signed notes that were kept elsewhere. Writes
+    /// nothing.
     ///
     /// # Errors
     /// When the folder can't be read; a note that is damaged or forged is a finding instead.
@@ -239,8 +240,8 @@ impl Comparison {
         let parted = self.earlier.disagrees.or_else(|| self.earlier.claims.next().map(|c| c.size));
         if let (Some(size), true) = (parted, self.comparable) {
             notes.push(format!(
-                "A checkpoint of an earlier epoch, over {size} events, no longer agrees: as after a \
-                 restore, which is what a new epoch is opened for."
+                "A checkpoint of an earlier epoch, over {size} events, no longer agrees: as after \
+                 a restore, which is what a new epoch is opened for."
             ));
         }
         let through = self.newest.through;

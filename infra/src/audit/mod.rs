@@ -1,10 +1,10 @@
 //! Verifying the whole ledger: whether what stands in it is what was written.
 //!
-//! Positions are dense from 1, times never go back, each aggregate's events are numbered one by one;
-//! every row has the hash stored with it, and all hashes together have the roots that the signed
-//! checkpoints outside the database give them; every capture is signed by the key its device enrolled
-//! with; bytes kept beside the ledger have the digests that events name; the devices' chains belong to
-//! the events.
+//! Positions are dense from 1, times never go back, each aggregate's events are numbered one by
+//! one; every row has the hash stored with it, and all hashes together have the roots that the
+//! signed checkpoints outside the database give them; every capture is signed by the key its device
+//! enrolled with; bytes kept beside the ledger have the digests that events name; the devices'
+//! chains belong to the events.
 //!
 //! Whoever may alter the database can make the first half agree again by recomputing hashes. The
 //! checkpoints and the devices' signatures are what they can't make, so without checkpoints a
@@ -12,8 +12,8 @@
 //!
 //! Reads a page at a time and keeps nothing of it, so memory stays flat however long the ledger is.
 //! Doesn't stop at the first finding, writes nothing, and works beside a server that appends: it
-//! verifies up to the head as it found it. Gaps and forks of devices are facts about devices, listed
-//! and no findings.
+//! verifies up to the head as it found it. Gaps and forks of devices are facts about devices,
+//! listed and no findings.
 
 mod beside;
 pub mod checkpoint;
@@ -50,12 +50,7 @@ pub enum AuditError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditStep {
     /// This many events of this many were read.
-    Read {
-        /// Events read.
-        events: u64,
-        /// Events up to the head.
-        of: u64,
-    },
+    Read { events: u64, of: u64 },
     /// The numbers of all aggregates' events are compared, in one statement.
     Sequences,
 }
@@ -82,7 +77,8 @@ pub async fn audit(
     beside::altered_keys(pool, &walk.keys, &mut walk.findings).await?;
     if walk.events != extent.rows_up_to_head {
         let what = format!(
-            "the table holds {} rows up to the head, its index by position {}: the index is damaged",
+            "the table holds {} rows up to the head, its index by position {}: the index is \
+             damaged",
             extent.rows_up_to_head, walk.events
         );
         walk.findings.add(Finding::aside(FindingCode::Misplaced, what));

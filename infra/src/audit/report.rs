@@ -50,7 +50,6 @@ pub struct Finding {
     pub through: Option<u64>,
     /// What is wrong, as a code.
     pub code: FindingCode,
-    /// The same in a sentence.
     pub what: String,
 }
 
@@ -119,9 +118,7 @@ pub struct CheckpointsRead {
 /// A number that a device used and that never came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceGap {
-    /// The device.
     pub device: DeviceId,
-    /// The missing numbers.
     #[serde(flatten)]
     pub gap: Gap,
 }
@@ -129,9 +126,7 @@ pub struct DeviceGap {
 /// A number under which a device sent two captures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceFork {
-    /// The device.
     pub device: DeviceId,
-    /// The number.
     pub seq: u64,
     /// The punch that came first; none if that item was quarantined.
     pub first: Option<PunchId>,
@@ -160,7 +155,6 @@ pub struct Report {
     pub root: Digest,
     /// How many signatures of captures were checked.
     pub signatures: u64,
-    /// The checkpoints.
     pub checkpoints: CheckpointsRead,
     /// Numbers of devices that never came: facts about the devices, not signs of tampering.
     pub gaps: Vec<DeviceGap>,

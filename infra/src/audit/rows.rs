@@ -86,8 +86,8 @@ pub(super) async fn extent(pool: &PgPool) -> Result<Extent, sqlx::Error> {
     Ok(Extent { head: number("head")?, last: number("last")?, rows_up_to_head: number("count")? })
 }
 
-/// The events of one page, in order: those after `after`, at most [`PAGE_POSITIONS`] positions and not
-/// beyond `head`. By range and not by number, so that rows which share a position are all seen.
+/// The events of one page, in order: those after `after`, at most [`PAGE_POSITIONS`] positions and
+/// not beyond `head`. By range and not by number, so that rows which share a position are all seen.
 pub(super) async fn page(pool: &PgPool, after: u64, head: u64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query(
         "select position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \

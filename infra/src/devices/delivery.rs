@@ -1,5 +1,5 @@
-//! A device's delivery on its way into the ledger: what was read of it, with what is known of the clock
-//! that each capture was made by.
+//! A device's delivery on its way into the ledger: what was read of it, with what is known of the
+//! clock that each capture was made by.
 
 use std::collections::HashMap;
 

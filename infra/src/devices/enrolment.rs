@@ -1,7 +1,7 @@
 //! Pairing codes, and the enrolment of devices by them.
 //!
-//! A code is used up in the transaction that makes the device, so of any number of devices that try it
-//! at once exactly one is enrolled. Wrong, used and expired codes look the same from outside.
+//! A code is used up in the transaction that makes the device, so of any number of devices that try
+//! it at once exactly one is enrolled. Wrong, used and expired codes look the same from outside.
 
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
@@ -65,18 +65,14 @@ pub struct Enrolment {
     pub code: String,
     /// The device's name, for people.
     pub name: String,
-    /// Its key.
     pub key: PublicKey,
-    /// Program and version.
     pub app: String,
 }
 
 /// A device that was enrolled.
 #[derive(Debug)]
 pub struct EnrolledDevice {
-    /// Its id.
     pub device: DeviceId,
-    /// Its site.
     pub site: SiteId,
     /// Its token, shown this once.
     pub token: Secret,

@@ -1,7 +1,7 @@
 //! The devices, as an operator looks after them: listed, moved to another site, revoked.
 //!
-//! What devices say of themselves is current state, read here from its tables; what happened to them
-//! is in the ledger. A device is never deleted: what it captured stands under its key.
+//! What devices say of themselves is current state, read here from its tables; what happened to
+//! them is in the ledger. A device is never deleted: what it captured stands under its key.
 
 pub mod delivery;
 pub mod enrolment;
@@ -20,11 +20,8 @@ use crate::{
 /// A device as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedDevice {
-    /// The device.
     pub device: DeviceId,
-    /// Its name, for people.
     pub name: Option<String>,
-    /// Its present site.
     pub site: Option<SiteId>,
     /// When its access ended, if it did.
     pub revoked_at: Option<Time>,

@@ -1,5 +1,5 @@
-//! What devices last said of themselves: current state, not history. From it comes what is known of a
-//! device's clock, and what can be said of punches that never came.
+//! What devices last said of themselves: current state, not history. From it comes what is known of
+//! a device's clock, and what can be said of punches that never came.
 
 use std::collections::HashMap;
 
@@ -19,8 +19,8 @@ pub struct BootReport {
 }
 
 impl BootReport {
-    /// What is known of the device's clock at a capture of this boot: its true time is the heartbeat's
-    /// server time less the difference of uptimes.
+    /// What is known of the device's clock at a capture of this boot: its true time is the
+    /// heartbeat's server time less the difference of uptimes.
     pub fn clock_at(&self, captured_at: Time, uptime_ms: u64) -> Clock {
         let before_ms = self.uptime_ms.cast_signed() - uptime_ms.cast_signed();
         let true_time = self.server_time.plus_millis(-before_ms);
@@ -48,7 +48,8 @@ pub async fn record(
              uptime_ms = excluded.uptime_ms, app = excluded.app \
              where device_reports.reported_at <= excluded.reported_at \
          ), boot as ( \
-             insert into device_boots (device, boot, server_time, uptime_ms) values ($1, $8, $2, $9) \
+             insert into device_boots (device, boot, server_time, uptime_ms) values ($1, $8, $2, \
+             $9) \
              on conflict (device, boot) do update set server_time = excluded.server_time, \
              uptime_ms = excluded.uptime_ms where device_boots.uptime_ms <= excluded.uptime_ms \
          ) select acked_through from device_progress where device = $1",
@@ -68,7 +69,8 @@ pub async fn record(
     Ok(acked_through.unwrap_or_default().cast_unsigned())
 }
 
-/// What a device last said it holds, and how far its numbers have come since; none if it never reported.
+/// What a device last said it holds, and how far its numbers have come since; none if it never
+/// reported.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -106,7 +108,8 @@ pub async fn boots(
         return Ok(HashMap::new());
     }
     sqlx::query(
-        "select boot, server_time, uptime_ms from device_boots where device = $1 and boot = any($2)",
+        "select boot, server_time, uptime_ms from device_boots where device = $1 and boot = \
+         any($2)",
     )
     .bind(device.uuid())
     .bind(boots)

@@ -1,10 +1,11 @@
-//! One owner for each follower across all nodes: a lease in Postgres, taken before anything is read.
+//! One owner for each follower across all nodes: a lease in Postgres, taken before anything is
+//! read.
 //!
-//! A node asks for all leases that it wants in one statement, every [`RENEW_MS`]: it gets those that
-//! nobody has, keeps those that it has, and is refused the others. A node that is killed or cut off keeps
-//! its leases until [`LEASE_MS`] after it last renewed them; one that stops gives them up at once. Time is
-//! the database's; what the node itself believes ends earlier, so that it never thinks it has a lease
-//! that another may have taken.
+//! A node asks for all leases that it wants in one statement, every [`RENEW_MS`]: it gets those
+//! that nobody has, keeps those that it has, and is refused the others. A node that is killed or
+//! cut off keeps its leases until [`LEASE_MS`] after it last renewed them; one that stops gives
+//! them up at once. Time is the database's; what the node itself believes ends earlier, so that it
+//! never thinks it has a lease that another may have taken.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,8 @@ pub const RENEW_MS: u64 = 1_500;
 /// The longest time that asking may take, in milliseconds; it is asked again then.
 const ASK_MS_MAX: u64 = 2_000;
 
-/// Takes or keeps those of the leases that nobody else has. In key order, as every writer of many rows.
+/// Takes or keeps those of the leases that nobody else has. In key order, as every writer of many
+/// rows.
 const TAKE: &str = "insert into follower_leases as lease (name, owner, until) \
     select name, $2, clock_timestamp() + make_interval(secs => $3) \
     from unnest($1::text[]) as wanted (name) order by name \
@@ -44,7 +46,6 @@ const GIVE_UP: &str = "update follower_leases set until = '-infinity' where owne
 enum Holder {
     /// It hasn't been asked for yet, or was left to others.
     Unknown,
-    /// This node, until then.
     Here(Instant),
     /// Another node, when it was last asked for.
     Elsewhere,

@@ -1,14 +1,15 @@
-//! Following the ledger: the one way in which everything asynchronous hangs off it. The adjudicator,
-//! each read model, the checkpoints, and whatever else will take the ledger's events in order are
-//! [`Follower`]s; this runs them.
+//! Following the ledger: the one way in which everything asynchronous hangs off it. The
+//! adjudicator, each read model, the checkpoints, and whatever else will take the ledger's events
+//! in order are [`Follower`]s; this runs them.
 //!
-//! A follower knows its place, takes what comes next in one step, and moves its place in the transaction of
-//! what it writes. Everything around that is here: it is woken by commits, lets events gather, rests while
-//! devices deliver, tries again with backoff, stops loudly at what it can't take, is one across all
-//! nodes ([`lease`]), is started again when it dies ([`crate::supervision`]), and tells where it stands.
+//! A follower knows its place, takes what comes next in one step, and moves its place in the
+//! transaction of what it writes. Everything around that is here: it is woken by commits, lets
+//! events gather, rests while devices deliver, tries again with backoff, stops loudly at what it
+//! can't take, is one across all nodes ([`lease`]), is started again when it dies
+//! ([`crate::supervision`]), and tells where it stands.
 //!
-//! Arrows: `supervision` ← `ledger` ← `follower` ← `adjudicator`, `audit`. The runtime knows no follower
-//! by name.
+//! Arrows: `supervision` ← `ledger` ← `follower` ← `adjudicator`, `audit`. The runtime knows no
+//! follower by name.
 
 mod lease;
 mod node;
@@ -34,8 +35,8 @@ use lease::Leases;
 
 /// Something that takes the ledger's events in order.
 pub trait Follower: Send + Sync {
-    /// Where it stands, as it is kept; none when nothing is kept. Read while another node has it, and
-    /// before its first step.
+    /// Where it stands, as it is kept; none when nothing is kept. Read while another node has it,
+    /// and before its first step.
     fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>>;
 
     /// Takes what comes next, and moves its place with it. Always run to its end.
@@ -46,12 +47,7 @@ pub trait Follower: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It took so many events, up to here.
-    Moved {
-        /// Its place now.
-        to: Position,
-        /// How many.
-        events: usize,
-    },
+    Moved { to: Position, events: usize },
     /// Nothing was there to take.
     AtHead(Position),
     /// Nothing was to be done here, for a reason that it told; to be looked at again after so long.
@@ -63,13 +59,9 @@ pub enum Step {
 /// Why a step was not made. Nothing of it was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// What comes next can't be taken, however often it is tried: by a person or another program it can.
-    Stopped {
-        /// The event, if it is one.
-        at: Option<Position>,
-        /// Why.
-        why: String,
-    },
+    /// What comes next can't be taken, however often it is tried: by a person or another program it
+    /// can.
+    Stopped { at: Option<Position>, why: String },
     /// It refuses to go on until a person has looked, and nothing else is the worse for it.
     Refused(String),
     /// It may pass; tried again with backoff.
@@ -102,9 +94,7 @@ impl From<sqlx::Error> for Failure {
 /// What a follower is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowerState {
-    /// It follows the ledger.
     Following,
-    /// Another node has it.
     Standby,
     /// Something keeps failing; it is tried again and again.
     Retrying,
@@ -132,8 +122,8 @@ impl FollowerState {
         }
     }
 
-    /// Whether the node is ready with it. What has stopped needs a person; what retries or is rebuilt is
-    /// only behind, and no reason to turn devices away.
+    /// Whether the node is ready with it. What has stopped needs a person; what retries or is
+    /// rebuilt is only behind, and no reason to turn devices away.
     pub const fn is_ready(self) -> bool {
         !matches!(self, Self::Stopped)
     }
@@ -147,11 +137,9 @@ impl FollowerState {
 /// Where a follower stands, as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowerStatus {
-    /// Which.
     pub name: &'static str,
     /// How far it has taken the ledger; none until that is known.
     pub position: Option<Position>,
-    /// What it is doing.
     pub state: FollowerState,
     /// Why it stopped, refuses or retries.
     pub error: Option<String>,
@@ -160,13 +148,10 @@ pub struct FollowerStatus {
 /// Whose follower it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// One for all nodes that run this version of it, since they share what it writes: whoever has its
-    /// lease runs it. Another version has a lease of its own, so that a new program can prepare its
-    /// tables while the old one still feeds its own.
-    Deployment {
-        /// The version.
-        version: i32,
-    },
+    /// One for all nodes that run this version of it, since they share what it writes: whoever has
+    /// its lease runs it. Another version has a lease of its own, so that a new program can prepare
+    /// its tables while the old one still feeds its own.
+    Deployment { version: i32 },
     /// One on each node: what it writes is the node's own.
     Node,
 }
@@ -215,7 +200,6 @@ struct Running {
     feed: Feed,
     supervisor: Supervisor,
     leases: Leases,
-    /// Ends the followers.
     stop: CancellationToken,
     /// Ends the keeping of leases, when no follower needs one any more.
     kept: CancellationToken,
@@ -225,8 +209,8 @@ struct Running {
 }
 
 impl Followers {
-    /// None yet, on this ledger and node. They stop with `stop`, or with [`Followers::stop`]. Must be called within
-    /// a runtime.
+    /// None yet, on this ledger and node. They stop with `stop`, or with [`Followers::stop`]. Must
+    /// be called within a runtime.
     pub fn new(ledger: &Ledger, node: Node, stop: &CancellationToken) -> Self {
         let leases = Leases::new(ledger.pool().clone(), node);
         let supervisor = ledger.supervisor().clone();
@@ -246,8 +230,8 @@ impl Followers {
         }))
     }
 
-    /// Runs another one. `make` is called for each start: what a follower held in memory when it died is
-    /// not to be trusted. Its status can be watched.
+    /// Runs another one. `make` is called for each start: what a follower held in memory when it
+    /// died is not to be trusted. Its status can be watched.
     pub fn start<F>(
         &self,
         name: &'static str,
@@ -294,7 +278,8 @@ impl Followers {
         locked(&self.0.statuses).iter().map(|status| status.borrow().clone()).collect()
     }
 
-    /// Ends them after the steps in hand, and gives up their leases: another node may go on at once.
+    /// Ends them after the steps in hand, and gives up their leases: another node may go on at
+    /// once.
     pub async fn stop(&self) {
         self.0.stop.cancel();
         let tasks = std::mem::take(&mut *locked(&self.0.tasks));

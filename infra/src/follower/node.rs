@@ -1,6 +1,6 @@
-//! Which node this is: an id made at each start, by which it has its leases. Kept in the data directory,
-//! so that the next start there, which holds the directory's lock, knows whose leases nobody renews any
-//! more, and doesn't wait for them to run out.
+//! Which node this is: an id made at each start, by which it has its leases. Kept in the data
+//! directory, so that the next start there, which holds the directory's lock, knows whose leases
+//! nobody renews any more, and doesn't wait for them to run out.
 
 use std::{
     io::{self, ErrorKind},
@@ -24,8 +24,8 @@ impl Node {
         Self { id: Uuid::new_v4(), former: None }
     }
 
-    /// The node of that data directory, whose lock the caller has. The file is a help and no more: if it
-    /// can't be read, the former one's leases run out by themselves.
+    /// The node of that data directory, whose lock the caller has. The file is a help and no more:
+    /// if it can't be read, the former one's leases run out by themselves.
     ///
     /// # Errors
     /// When the new id can't be written.
@@ -35,7 +35,8 @@ impl Node {
             Ok(text) => text.trim().parse().ok(),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "the former node's id can't be read");
+                tracing::warn!(%error, path = %path.display(), "the former node's id can't be \
+                    read");
                 None
             }
         };

@@ -18,12 +18,11 @@ pub enum Pace {
     Every(u64),
 }
 
-/// How events gather. The first event after a pause is taken at once. While the ledger is busy events
-/// are gathered for longer, and until a judgement was committed: then the fewest captures are without
-/// theirs. A reader that waits ends the gathering, and the rest, at once.
+/// How events gather. The first event after a pause is taken at once. While the ledger is busy
+/// events are gathered for longer, and until a judgement was committed: then the fewest captures
+/// are without theirs. A reader that waits ends the gathering, and the rest, at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gathering {
-    /// How long events gather.
     pub linger_ms: u64,
     /// A step that took so many events shows that the ledger is busy.
     pub busy_events: usize,

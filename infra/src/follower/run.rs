@@ -17,11 +17,12 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often one that stands still looks whether a person, a program or another node has moved it.
 const STILL_POLL: Duration = Duration::from_secs(1);
-/// For how long one that stopped here is left to other nodes, which may run another program: longer than
-/// they take to notice.
+/// For how long one that stopped here is left to other nodes, which may run another program: longer
+/// than they take to notice.
 const LEFT: Duration = Duration::from_millis(4 * RENEW_MS);
-/// How often in a row the feed may announce events that aren't there: one can be committed between a look
-/// and the next, more than that means that the database was put back to an earlier copy under this node.
+/// How often in a row the feed may announce events that aren't there: one can be committed between
+/// a look and the next, more than that means that the database was put back to an earlier copy
+/// under this node.
 const FRUITLESS_MAX: u32 = 2;
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,8 +36,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Follows until it is asked to stop. One step more is made then by a follower that isn't leased: what
-    /// it writes is this node's own, and nobody else takes it up.
+    /// Follows until it is asked to stop. One step more is made then by a follower that isn't
+    /// leased: what it writes is this node's own, and nobody else takes it up.
     pub(super) async fn follow(mut self) {
         let (mut backoff, mut fruitless) = (BACKOFF_FIRST, 0);
         while !self.stop.is_cancelled() {

@@ -25,7 +25,8 @@ const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, 
 
 #[derive(Clone)]
 pub(super) struct Committer {
-    /// Who waits for an answer. Kept by no run of the committer: one that dies leaves it to the next.
+    /// Who waits for an answer. Kept by no run of the committer: one that dies leaves it to the
+    /// next.
     pub waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
     pub pool: PgPool,
     pub head: watch::Sender<Position>,
@@ -102,7 +103,8 @@ impl Committer {
         }
     }
 
-    /// Commits a group; if the database refuses a row of it, which would be a bug, each caller alone.
+    /// Commits a group; if the database refuses a row of it, which would be a bug, each caller
+    /// alone.
     async fn commit_all(&self, group: Vec<Request>) {
         if group.is_empty() {
             return;
@@ -110,7 +112,8 @@ impl Committer {
         match self.commit(&group).await {
             Ok(verdicts) => answer_each(group, verdicts),
             Err(error) if group.len() > 1 && is_of_one_caller(&error) => {
-                tracing::error!(%error, callers = group.len(), "a group was refused; each alone now");
+                tracing::error!(%error, callers = group.len(), "a group was refused; each alone \
+                    now");
                 for request in group {
                     let alone = [request];
                     let outcome = self.commit(&alone).await;
@@ -216,8 +219,9 @@ impl Committer {
     }
 }
 
-/// Whether it is about what one caller wrote or rests on, and not about the connection: the database
-/// refused a row (SQLSTATE classes 22 and 23), or an event can't be read. The others may well pass.
+/// Whether it is about what one caller wrote or rests on, and not about the connection: the
+/// database refused a row (SQLSTATE classes 22 and 23), or an event can't be read. The others may
+/// well pass.
 fn is_of_one_caller(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {

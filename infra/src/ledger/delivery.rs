@@ -21,7 +21,6 @@ pub struct Delivery {
     pub device: DeviceId,
     /// When the request was received.
     pub received_at: Time,
-    /// Who caused the events.
     pub metadata: Metadata,
     /// The items, in the order of the request.
     pub items: Vec<DeliveryItem>,
@@ -30,7 +29,6 @@ pub struct Delivery {
 /// One item of a delivery.
 #[derive(Debug)]
 pub struct DeliveryItem {
-    /// The two texts as sent.
     pub(super) raw: BatchItem,
     pub(super) kind: ItemKind,
 }
@@ -79,8 +77,8 @@ impl DeliveryItem {
         Self { raw, kind: ItemKind::Capture(Box::new(prepared)) }
     }
 
-    /// An item that can't be taken as a punch. `held` is its number, its bytes' digest and its named
-    /// predecessor, when it was signed by the device and they could be read.
+    /// An item that can't be taken as a punch. `held` is its number, its bytes' digest and its
+    /// named predecessor, when it was signed by the device and they could be read.
     pub fn quarantine(
         raw: BatchItem,
         code: QuarantineCode,
@@ -127,7 +125,6 @@ pub struct DeliveryOutcome {
 /// What became of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemOutcome {
-    /// What became of it.
     pub status: ItemStatus,
     /// Position of the punch's first event, or of the quarantine.
     pub position: Position,

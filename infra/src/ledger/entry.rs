@@ -1,9 +1,11 @@
-//! An event on its way to the followers of this node: decoded at most once, shared by all of them; not at
-//! all when it is a punch's and was made on this node, for then what it was made from comes with it.
+//! An event on its way to the followers of this node: decoded at most once, shared by all of them;
+//! not at all when it is a punch's and was made on this node, for then what it was made from comes
+//! with it.
 //!
-//! The newest stay in memory ([`Recent`]), as they were committed, so that eight followers of one burst
-//! don't read and decode it eight times. What is there is always a dense run of positions; a commit of
-//! another node between two of ours empties it, and followers read from the database again.
+//! The newest stay in memory ([`Recent`]), as they were committed, so that eight followers of one
+//! burst don't read and decode it eight times. What is there is always a dense run of positions; a
+//! commit of another node between two of ours empties it, and followers read from the database
+//! again.
 
 use std::{
     collections::VecDeque,
@@ -13,8 +15,8 @@ use std::{
 use punchtrail_domain::{Event, Recorded, aggregate::Undecodable, punch::PunchEvent};
 use punchtrail_protocol::{Position, capture::Capture};
 
-/// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read models
-/// gather and apply while a burst goes on.
+/// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read
+/// models gather and apply while a burst goes on.
 pub const RECENT_BYTES_MAX: usize = 48 << 20;
 
 /// A recorded event, decoded at most once.

@@ -1,5 +1,6 @@
-//! cqrs-es's `EventStore` on this ledger, so that its framework and its users' code run on it. Commands
-//! of this house go through [`Ledger::execute`](super::Ledger::execute), which also gives positions.
+//! cqrs-es's `EventStore` on this ledger, so that its framework and its users' code run on it.
+//! Commands of this house go through [`Ledger::execute`](super::Ledger::execute), which also gives
+//! positions.
 
 use std::{collections::HashMap, marker::PhantomData};
 

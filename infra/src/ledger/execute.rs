@@ -17,7 +17,6 @@ pub enum ExecuteError<E: std::error::Error> {
     /// The aggregate refuses it.
     #[error("{0}")]
     Refused(E),
-    /// The append was not made.
     #[error(transparent)]
     Append(#[from] AppendError),
     /// The aggregate can't be loaded.
@@ -66,8 +65,8 @@ impl Ledger {
         self.execute_with(id, command, metadata, || None).await
     }
 
-    /// Carries out a command on one aggregate, with rows beside the ledger that stand or fall with it.
-    /// They are written also when the command leads to no event.
+    /// Carries out a command on one aggregate, with rows beside the ledger that stand or fall with
+    /// it. They are written also when the command leads to no event.
     ///
     /// # Errors
     /// See [`ExecuteError`].

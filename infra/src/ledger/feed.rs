@@ -1,8 +1,8 @@
 //! Following the ledger: everything after a position, in order, at least once.
 //!
-//! A follower reads a batch, does its work, stores its place, and asks again. It is woken by this node's
-//! commits at once and by other nodes' through a poll every [`POLL_MS`]. It must never move beyond what
-//! it read: positions are dense, so what it read is all there is.
+//! A follower reads a batch, does its work, stores its place, and asks again. It is woken by this
+//! node's commits at once and by other nodes' through a poll every [`POLL_MS`]. It must never move
+//! beyond what it read: positions are dense, so what it read is all there is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,8 +42,8 @@ impl Feed {
         Self { pool, head, recent, deliveries, wanted }
     }
 
-    /// At most `limit` events after `after`, in order, without a hole; none at the head. From memory
-    /// when they are recent, else from the database.
+    /// At most `limit` events after `after`, in order, without a hole; none at the head. From
+    /// memory when they are recent, else from the database.
     ///
     /// # Errors
     /// See [`ReadError`].

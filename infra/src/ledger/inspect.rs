@@ -1,5 +1,5 @@
-//! What is asked about the ledger without reading its events: where it ends and since when, how far it
-//! is judged, which hash stands at a position.
+//! What is asked about the ledger without reading its events: where it ends and since when, how far
+//! it is judged, which hash stands at a position.
 
 use punchtrail_protocol::Position;
 use sqlx::PgPool;

@@ -1,4 +1,5 @@
-//! What the adjudicator hands to the committer: judgements, what it must remember, and its own place.
+//! What the adjudicator hands to the committer: judgements, what it must remember, and its own
+//! place.
 
 use punchtrail_domain::device::Chain;
 use punchtrail_protocol::{
@@ -17,7 +18,6 @@ pub struct Judging {
     pub from: Position,
     /// Where it stands afterwards.
     pub to: Position,
-    /// What it appends.
     pub streams: Vec<StreamAppend>,
     /// The punches it walked, to be found as neighbours later.
     pub punches: Vec<JudgedPunch>,
@@ -30,23 +30,16 @@ pub struct Judging {
 /// A punch as the adjudicator remembers it.
 #[derive(Debug, Clone, Copy)]
 pub struct JudgedPunch {
-    /// The punch.
     pub punch: PunchId,
-    /// Who.
     pub employee: EmployeeId,
-    /// When, by its device.
     pub captured_at: Time,
-    /// Where.
     pub site: SiteId,
-    /// What it says.
     pub kind: PunchKind,
 }
 
 /// How far a device's chain was walked.
 #[derive(Debug, Clone)]
 pub struct DeviceMark {
-    /// The device.
     pub device: DeviceId,
-    /// Its chain.
     pub chain: Chain,
 }

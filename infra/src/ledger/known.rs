@@ -29,7 +29,6 @@ pub(super) struct Known {
     pub sequences: HashMap<StreamKey, u64>,
     /// Punches that are there already.
     pub punches: HashMap<PunchId, KnownPunch>,
-    /// Items in quarantine.
     pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
     /// How far the devices' numbers are held.
     pub devices: HashMap<DeviceId, HeldNumbers>,
@@ -168,8 +167,8 @@ impl Known {
         Ok(())
     }
 
-    /// Whether an item of this kind must be looked for in quarantine first: what was quarantined once
-    /// gets the same answer for ever, even if it could be taken as a punch by now.
+    /// Whether an item of this kind must be looked for in quarantine first: what was quarantined
+    /// once gets the same answer for ever, even if it could be taken as a punch by now.
     pub(super) fn looks_in_quarantine(&self, device: DeviceId, kind: &ItemKind) -> bool {
         matches!(kind, ItemKind::Quarantine { .. })
             || self.devices.get(&device).is_some_and(|progress| progress.quarantined > 0)

@@ -1,19 +1,21 @@
 //! The ledger on Postgres: append-only, one dense order, every event hashed.
 //!
 //! # How an append goes
-//! Callers prepare outside: they parse, verify signatures, decide. Then they hand their part to the one
-//! committer of this node (`committer`), which takes all that wait and settles them together:
+//! Callers prepare outside: they parse, verify signatures, decide. Then they hand their part to the
+//! one committer of this node (`committer`), which takes all that wait and settles them together:
 //!
 //! 1. begin, and lock the one row of `ledger_head`; nobody else appends until the commit;
-//! 2. in new statements (an advisory or row wait does not refresh a running statement's snapshot), read
-//!    for all callers at once what their parts rest on: last sequences, captures held, followers;
+//! 2. in new statements (an advisory or row wait does not refresh a running statement's snapshot),
+//!    read for all callers at once what their parts rest on: last sequences, captures held,
+//!    followers;
 //! 3. settle every caller in memory (`settle`): a stale one alone is turned away, and tries again;
-//! 4. number and hash the events, write them in one COPY, write the side rows in key order, move the
-//!    head, commit, answer.
+//! 4. number and hash the events, write them in one COPY, write the side rows in key order, move
+//!    the head, commit, answer.
 //!
-//! What bounds a group: [`GROUP_REQUESTS_MAX`] callers and [`GROUP_EVENTS_MAX`] events. Every writer of
-//! every node goes this way, so a unique violation is a bug; should one happen all the same, the group
-//! is taken apart and each caller is committed alone, so that callers can't fail one another.
+//! What bounds a group: [`GROUP_REQUESTS_MAX`] callers and [`GROUP_EVENTS_MAX`] events. Every
+//! writer of every node goes this way, so a unique violation is a bug; should one happen all the
+//! same, the group is taken apart and each caller is committed alone, so that callers can't fail
+//! one another.
 //!
 //! The ledger must never number an event before the lock, never answer before the commit, and never
 //! write an event by another way.
@@ -68,8 +70,8 @@ pub const GROUP_EVENTS_MAX: usize = 6_000;
 /// How many callers may wait for the committer; one more is refused as busy.
 pub const WAITING_REQUESTS_MAX: usize = 512;
 
-/// Why an append was not made. Nothing of it was written, but for [`AppendError::Unavailable`], where
-/// the answer to the commit may have been lost.
+/// Why an append was not made. Nothing of it was written, but for [`AppendError::Unavailable`],
+/// where the answer to the commit may have been lost.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Another append came first: what this one rests on has changed. Load again and decide anew.
@@ -98,13 +100,10 @@ pub enum AppendError {
 /// Events for one stream, at the place where they must follow.
 #[derive(Debug, Clone)]
 pub struct StreamAppend {
-    /// The kind of aggregate.
     pub aggregate_type: AggregateType,
-    /// The aggregate.
     pub aggregate_id: String,
     /// The sequence of its last event; 0 when it has none.
     pub expected: u64,
-    /// The events that follow.
     pub events: Vec<NewEvent>,
 }
 
@@ -123,14 +122,13 @@ impl StreamAppend {
 /// An event that is not yet in the ledger.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// Its type.
     pub event_type: Cow<'static, str>,
     /// The version of its shape.
     pub event_version: Cow<'static, str>,
     /// The exact text that is kept and hashed.
     pub payload: String,
-    /// The event that the payload was made from, if it is a punch's: nearly all are, and their followers
-    /// on this node need not read them again.
+    /// The event that the payload was made from, if it is a punch's: nearly all are, and their
+    /// followers on this node need not read them again.
     of_punch: Option<PunchEvent>,
 }
 
@@ -149,9 +147,7 @@ impl NewEvent {
 /// An append over any number of streams, all or nothing.
 #[derive(Default)]
 pub struct Append {
-    /// The events.
     pub streams: Vec<StreamAppend>,
-    /// Who caused them.
     pub metadata: Metadata,
     /// Rows beside the ledger, written in the same transaction.
     pub side: Option<SideWrite>,

@@ -10,7 +10,8 @@ use punchtrail_domain::{
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 
-const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \
+const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as \
+    recorded_us, \
      aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload, \
      metadata::text as metadata";
 
@@ -20,12 +21,12 @@ pub enum ReadError {
     /// An event can't be read by this program, and never will be.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
-    /// An event is missing: positions are dense, and given in the order of commits, so it doesn't come late.
+    /// An event is missing: positions are dense, and given in the order of commits, so it doesn't
+    /// come late.
     #[error("the ledger has a hole: position {missing} is missing before {before}")]
     Hole {
         /// The first position that is missing.
         missing: Position,
-        /// The next that is there.
         before: Position,
     },
     /// The database is out of reach, or refuses.
@@ -34,7 +35,8 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Where the ledger can't be read on, whoever reads and however often; none when it is worth another try.
+    /// Where the ledger can't be read on, whoever reads and however often; none when it is worth
+    /// another try.
     pub fn stops_at(&self) -> Option<Position> {
         match self {
             Self::Undecodable(error) => Some(error.position),
@@ -45,7 +47,8 @@ impl ReadError {
 }
 
 impl From<sqlx::Error> for ReadError {
-    /// What a row's reading found wrong comes through the database's client, and is told apart here.
+    /// What a row's reading found wrong comes through the database's client, and is told apart
+    /// here.
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Decode(source) => match source.downcast::<Undecodable>() {
@@ -60,7 +63,6 @@ impl From<sqlx::Error> for ReadError {
 /// An aggregate as its events make it.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded<A> {
-    /// The aggregate.
     pub aggregate: A,
     /// The sequence of its last event; 0 when it has none.
     pub sequence: u64,
@@ -150,8 +152,8 @@ pub(crate) async fn after(
 
 /// The events of many streams of one type, ordered by stream and sequence.
 ///
-/// Each stream is looked for by itself, and `offset 0` keeps it so: with `= any($2)` a plan made while the
-/// table was small reads the whole index, and stays while the table grows.
+/// Each stream is looked for by itself, and `offset 0` keeps it so: with `= any($2)` a plan made
+/// while the table was small reads the whole index, and stays while the table grows.
 ///
 /// # Errors
 /// See [`ReadError`].
@@ -163,8 +165,7 @@ pub async fn streams(
     let statement = format!(
         "select event.* from (select distinct unnest($2) as id) as wanted cross join lateral ( \
              select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = wanted.id \
-             offset 0 \
-         ) as event order by aggregate_id, sequence"
+             offset 0 ) as event order by aggregate_id, sequence"
     );
     sqlx::query(&statement)
         .bind(aggregate_type.as_str())

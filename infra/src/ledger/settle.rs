@@ -306,7 +306,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_acknowledged_is_held_without_a_hole(seqs in proptest::collection::vec(1u64..40, 0..60)) {
+        fn what_is_acknowledged_is_held_without_a_hole(
+            seqs in proptest::collection::vec(1u64..40, 0..60),
+        ) {
             let mut progress = HeldNumbers::default();
             for &seq in &seqs {
                 progress.hold(seq);

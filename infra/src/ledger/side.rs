@@ -12,8 +12,8 @@ pub struct SideWrite(Box<dyn for<'c> Fn(&'c mut PgConnection) -> Written<'c> + S
 
 impl SideWrite {
     /// A write that may be run more than once: again, when the transaction it ran in was lost.
-    /// It refuses its caller by the database's own error, or by `RowNotFound` when a row that it rests on
-    /// isn't there.
+    /// It refuses its caller by the database's own error, or by `RowNotFound` when a row that it
+    /// rests on isn't there.
     pub fn new<F>(write: F) -> Self
     where
         F: for<'c> Fn(&'c mut PgConnection) -> Written<'c> + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! The directory: names, badges and PINs of people, names of sites and devices. It stands beside the
-//! ledger so that it can be erased, and nothing of it ever goes into an event or a log.
+//! The directory: names, badges and PINs of people, names of sites and devices. It stands beside
+//! the ledger so that it can be erased, and nothing of it ever goes into an event or a log.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -10,11 +10,9 @@ use uuid::Uuid;
 /// A person's entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmployeeEntry {
-    /// The person.
     pub employee: EmployeeId,
     /// The badge's number; no two people share one.
     pub badge: Option<String>,
-    /// The name.
     pub name: String,
     /// The PIN's Argon2id hash, PHC string format.
     pub pin_phc: Option<String>,

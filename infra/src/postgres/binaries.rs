@@ -18,9 +18,7 @@ const VERSION_ROOTS: &[&str] = &["/usr/lib/postgresql", "/usr/local/lib/postgres
 /// A folder with a working `initdb` and `postgres`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binaries {
-    /// The folder.
     pub dir: PathBuf,
-    /// Their major version.
     pub major: u32,
 }
 
@@ -36,7 +34,6 @@ impl Binaries {
 pub(super) struct Places {
     /// `PG_BIN_DIR`: when set, the only place.
     pub bin_dir: Option<PathBuf>,
-    /// `PATH`.
     pub path: Option<OsString>,
     /// Folders of folders by version.
     pub version_roots: Vec<PathBuf>,

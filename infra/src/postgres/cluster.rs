@@ -48,8 +48,8 @@ const REMOVE_ATTEMPTS_MAX: u32 = 50;
 const FIRST_USER_OID: u32 = 16_384;
 
 /// Given on the command line of every start, so that no file in the cluster can weaken them.
-/// The sizes suit a machine of two cores that does other work too; how much of the database is held in
-/// memory goes by the machine ([`shared_buffers_mib`]).
+/// The sizes suit a machine of two cores that does other work too; how much of the database is held
+/// in memory goes by the machine ([`shared_buffers_mib`]).
 const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
@@ -58,7 +58,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("synchronous_commit", "on"),
     ("max_connections", "100"),
     ("max_wal_size", "4GB"),
-    // Kept for the next burst: to make a new file of the log costs as much as to fill it, at the commit.
+    // Kept for the next burst: to make a new file of the log costs as much as to fill it, at the
+    // commit.
     ("min_wal_size", "1GB"),
     ("checkpoint_timeout", "15min"),
     ("checkpoint_completion_target", "0.9"),
@@ -73,13 +74,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_error_verbosity", "terse"),
 ];
 
-/// Given where Postgres was built with what they need. Whole pages go to the log after each checkpoint, and
-/// devices' keys are spread over all pages of an index: LZ4 makes them a fraction, for less than writing them costs.
+/// Given where Postgres was built with what they need. Whole pages go to the log after each
+/// checkpoint, and devices' keys are spread over all pages of an index: LZ4 makes them a fraction,
+/// for less than writing them costs.
 const OFFERED: &[Setting] = &[("wal_compression", "lz4")];
 
 /// What Postgres holds of the database in memory, in MiB: an eighth of what this machine, or the
-/// control group that we are in, has. Much less than the quarter that its manual advises for a machine
-/// of its own (chapter 20.4): the rest is of use as the kernel's cache, too.
+/// control group that we are in, has. Much less than the quarter that its manual advises for a
+/// machine of its own (chapter 20.4): the rest is of use as the kernel's cache, too.
 fn shared_buffers_mib() -> u64 {
     const MIB: u64 = 1 << 20;
     let machine = rustix::system::sysinfo();
@@ -98,17 +100,11 @@ pub(super) type Setting = (&'static str, &'static str);
 #[derive(Debug)]
 pub(super) struct Cluster {
     root: PathBuf,
-    /// `PGDATA`.
     pub dir: PathBuf,
-    /// Where the socket is.
     pub socket_dir: PathBuf,
-    /// The server's log.
     pub log: PathBuf,
-    /// See the module's head.
     pub transition_lock: PathBuf,
-    /// See the module's head.
     pub users_lock: PathBuf,
-    /// Who runs it.
     pub account: Account,
     extra_settings: &'static [Setting],
 }
@@ -175,7 +171,8 @@ impl Cluster {
             return Ok(());
         }
         self.remove_unfinished()?;
-        tracing::info!(cluster = %self.dir.display(), version = binaries.major, "creating a PostgreSQL cluster");
+        tracing::info!(cluster = %self.dir.display(), version = binaries.major, "creating a \
+            PostgreSQL cluster");
         self.create_private(&self.dir)?;
         self.run_initdb(binaries, transition).await?;
         self.mark_ready()
@@ -212,7 +209,8 @@ impl Cluster {
         };
         match removed {
             Ok(()) => {
-                tracing::warn!(cluster = %self.dir.display(), "removed a cluster whose creation had been interrupted");
+                tracing::warn!(cluster = %self.dir.display(), "removed a cluster whose creation \
+                    had been interrupted");
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -298,7 +296,8 @@ impl Cluster {
         self.account.run(command);
     }
 
-    /// Whether these programs take a setting: what they were built without, they refuse to start with.
+    /// Whether these programs take a setting: what they were built without, they refuse to start
+    /// with.
     fn takes(&self, binaries: &Binaries, (name, value): &Setting) -> bool {
         let mut command = Command::new(binaries.program("postgres"));
         command.arg("-D").arg(&self.dir).args(["-C", name, "-c", &format!("{name}={value}")]);

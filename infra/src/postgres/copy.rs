@@ -1,7 +1,7 @@
 //! Rows in Postgres's binary COPY format (PostgreSQL manual, "COPY", File Formats).
 //!
-//! One COPY of a batch costs the server less than one multi-row insert of it: no parse of arrays, no
-//! executor between the wire and the table.
+//! One COPY of a batch costs the server less than one multi-row insert of it: no parse of arrays,
+//! no executor between the wire and the table.
 
 use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgConnection, postgres::PgCopyIn};
@@ -182,7 +182,8 @@ impl Row<'_> {
         if values.is_empty() {
             return self.null();
         }
-        // One dimension, no nulls, elements of type text, counted from 1 (array_send in the source).
+        // One dimension, no nulls, elements of type text, counted from 1 (array_send in the
+        // source).
         let length = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes();
         let mut array = Vec::new();
         for word in [1_i32, 0, TEXT_OID] {

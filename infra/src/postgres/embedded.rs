@@ -41,8 +41,8 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the cluster in `data_dir`, creating and starting what is missing. With somebody to watch
-    /// over it, a task starts the server again whenever it is gone.
+    /// Opens the cluster in `data_dir`, creating and starting what is missing. With somebody to
+    /// watch over it, a task starts the server again whenever it is gone.
     ///
     /// # Errors
     /// See [`PostgresError`].
@@ -195,7 +195,8 @@ async fn keep_up(cluster: &Cluster) {
             }
             Err(error) => {
                 pause = (pause * 2).min(RESTART_PAUSE_MAX);
-                tracing::error!(%error, retry_ms = pause.as_millis(), "PostgreSQL could not be started again");
+                tracing::error!(%error, retry_ms = pause.as_millis(), "PostgreSQL could not be \
+                    started again");
             }
         }
     }

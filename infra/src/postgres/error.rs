@@ -19,10 +19,7 @@ pub enum PostgresError {
         "PG_BIN_DIR is {}, but no working `initdb` and `postgres` are there: correct it, or unset \
          it to have them searched for", dir.display()
     )]
-    BinDirUnusable {
-        /// What `PG_BIN_DIR` says.
-        dir: PathBuf,
-    },
+    BinDirUnusable { dir: PathBuf },
 
     /// A cluster of another major version than every server installed.
     #[error(
@@ -31,9 +28,7 @@ pub enum PostgresError {
          data with pg_upgrade", cluster.display()
     )]
     NoMatchingVersion {
-        /// The cluster's directory.
         cluster: PathBuf,
-        /// Its major version.
         needed: u32,
         /// The major versions found, for people.
         found: String,
@@ -42,11 +37,9 @@ pub enum PostgresError {
     /// A program that should start did not.
     #[error("`{}` could not be run as user {user}: {source}", program.display())]
     NotRunnable {
-        /// The program.
         program: PathBuf,
         /// The user it should have run as.
         user: String,
-        /// What the system said.
         source: std::io::Error,
     },
 
@@ -57,11 +50,9 @@ pub enum PostgresError {
          for example /var/lib/punchtrail", blocking.display(), wanted.display(), blocking.display()
     )]
     NotSearchable {
-        /// The unprivileged user.
         user: String,
         /// The directory that stops it.
         blocking: PathBuf,
-        /// Where it has to get to.
         wanted: PathBuf,
     },
 
@@ -81,9 +72,7 @@ pub enum PostgresError {
     OwnedByOther {
         /// What belongs to the other.
         path: PathBuf,
-        /// Its owner's user id.
         owner: u32,
-        /// Ours.
         me: u32,
     },
 
@@ -96,7 +85,6 @@ pub enum PostgresError {
     SocketDirTaken {
         /// Where the socket would have gone.
         wanted: PathBuf,
-        /// The replacement.
         taken: PathBuf,
     },
 
@@ -106,7 +94,6 @@ pub enum PostgresError {
          nothing was changed. See postgres.log there, and try again", dir.display()
     )]
     Busy {
-        /// The directory.
         dir: PathBuf,
         /// Who holds the lock, for people.
         holder: String,
@@ -120,21 +107,10 @@ pub enum PostgresError {
          it was not touched. If it is a restored copy, `touch {}` and start again; otherwise move \
          it away", cluster.display(), marker.display()
     )]
-    UnmarkedCluster {
-        /// The cluster's directory.
-        cluster: PathBuf,
-        /// The missing mark.
-        marker: PathBuf,
-    },
+    UnmarkedCluster { cluster: PathBuf, marker: PathBuf },
 
-    /// `initdb` failed.
     #[error("initdb could not create a cluster in {}: {output}", cluster.display())]
-    Initdb {
-        /// The cluster's directory.
-        cluster: PathBuf,
-        /// What it said.
-        output: String,
-    },
+    Initdb { cluster: PathBuf, output: String },
 
     /// The server exits, or doesn't answer.
     #[error(
@@ -142,9 +118,7 @@ pub enum PostgresError {
         cluster.display(), log.display()
     )]
     DidNotStart {
-        /// The cluster's directory.
         cluster: PathBuf,
-        /// Its log file.
         log: PathBuf,
         /// The log's last lines of this attempt.
         tail: String,
@@ -156,11 +130,9 @@ pub enum PostgresError {
          left running and its data is safe. See {}", log.display()
     )]
     DidNotStop {
-        /// The server's process id.
         pid: i32,
         /// How long we waited, in seconds.
         waited_s: u64,
-        /// Its log file.
         log: PathBuf,
     },
 
@@ -170,11 +142,9 @@ pub enum PostgresError {
          already acknowledged; Punchtrail refuses to use it and wrote nothing. Remedy: {remedy}"
     )]
     NotDurable {
-        /// The setting's name.
         setting: &'static str,
         /// Its value, or `(unknown)`.
         value: String,
-        /// What to do.
         remedy: &'static str,
     },
 
@@ -183,12 +153,8 @@ pub enum PostgresError {
         "the database's encoding is {encoding}, and Punchtrail needs UTF8; nothing was written. \
          Create one with `create database punchtrail encoding 'UTF8' template template0`"
     )]
-    NotUtf8 {
-        /// What it is.
-        encoding: String,
-    },
+    NotUtf8 { encoding: String },
 
-    /// A replica.
     #[error(
         "the database is a read-only standby; nothing was written. Point DATABASE_URL at the \
          primary"
@@ -202,12 +168,10 @@ pub enum PostgresError {
     )]
     Url(String),
 
-    /// No connection.
     #[error("no connection to the database {target}: {source}")]
     Connect {
         /// Host or socket, port and database; never a password.
         target: String,
-        /// What the driver said.
         source: sqlx::Error,
     },
 
@@ -216,14 +180,7 @@ pub enum PostgresError {
         "the database user {user} may not set up the roles Punchtrail works under ({reason}); \
          nothing was changed. Have an administrator of the database run:\n{sql}"
     )]
-    Roles {
-        /// The connecting user.
-        user: String,
-        /// What Postgres said.
-        reason: String,
-        /// The statements to run.
-        sql: String,
-    },
+    Roles { user: String, reason: String, sql: String },
 
     /// The schema was made by a newer Punchtrail, or its migrations were edited.
     #[error(
@@ -236,25 +193,12 @@ pub enum PostgresError {
     #[error("a schema migration failed and was rolled back: {0}")]
     Migrate(sqlx::migrate::MigrateError),
 
-    /// A statement failed.
     #[error("{doing}: {source}")]
-    Sql {
-        /// What was being done.
-        doing: &'static str,
-        /// What the driver said.
-        source: sqlx::Error,
-    },
+    Sql { doing: &'static str, source: sqlx::Error },
 
     /// A file or directory could not be used.
     #[error("can't {doing} {}: {source}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 impl PostgresError {

@@ -154,13 +154,11 @@ pub struct ServeLock {
 /// Why a server may not use a data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeLockError {
-    /// Another server is there.
     #[error(
         "another `punchtrail serve` ({holder}) already uses {}; nothing was changed. Stop that \
          one, or give this one a directory of its own with --data-dir", dir.display()
     )]
     Held {
-        /// The directory.
         dir: PathBuf,
         /// The other's process id, for people.
         holder: String,

@@ -103,8 +103,8 @@ impl Postgres {
         &self.owner
     }
 
-    /// What watches over the tasks of this node: over the private server already, and to be given to
-    /// whatever else runs here.
+    /// What watches over the tasks of this node: over the private server already, and to be given
+    /// to whatever else runs here.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }

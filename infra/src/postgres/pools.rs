@@ -28,14 +28,11 @@ const COMMITTERS: u32 = 2;
 /// How many connections each pool may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {
-    /// For look-ups and for rows beside the ledger. The committer has connections of its own: the head's
-    /// lock lets one append at a time, so more don't help.
+    /// For look-ups and for rows beside the ledger. The committer has connections of its own: the
+    /// head's lock lets one append at a time, so more don't help.
     pub writer: u32,
-    /// For reads.
     pub reader: u32,
-    /// For read models.
     pub follower: u32,
-    /// For the schema.
     pub owner: u32,
 }
 
@@ -83,8 +80,8 @@ impl Pools {
 /// What a kind of connection is set to.
 #[derive(Debug, Clone, Copy)]
 struct Session {
-    /// Whether a statement may read a table whole where an index serves it. A plan made while a table was
-    /// empty would do so, and is kept while the table grows.
+    /// Whether a statement may read a table whole where an index serves it. A plan made while a
+    /// table was empty would do so, and is kept while the table grows.
     scans: &'static str,
     application: &'static str,
     role: &'static str,
@@ -124,8 +121,7 @@ impl Session {
             "select {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
              set_config('lock_timeout', '{lock_timeout}', false), \
              set_config('idle_in_transaction_session_timeout', '60s', false), \
-             set_config('timezone', 'UTC', false), \
-             set_config('enable_seqscan', '{scans}', false), \
+             set_config('timezone', 'UTC', false), set_config('enable_seqscan', '{scans}', false), \
              set_config('role', '{role}', false)"
         );
         let row = connection

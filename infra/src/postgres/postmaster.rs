@@ -47,11 +47,9 @@ fn reap() -> Vec<u32> {
 /// What the socket says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It serves.
     Up,
     /// It recovers, or is on its way up or down.
     NotYet,
-    /// Nobody is there.
     Nobody,
 }
 

@@ -27,11 +27,8 @@ const TRIES_MAX: u32 = 8;
 /// Who rules, by what request, and what they noted.
 #[derive(Debug, Clone)]
 pub struct Author {
-    /// Who.
     pub actor: Actor,
-    /// The request's id.
     pub request: Option<String>,
-    /// A note, if there is one.
     pub note: Option<Note>,
 }
 
@@ -101,13 +98,9 @@ pub async fn dismiss(
 /// What a person found in a quarantined item.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
-    /// Who worked.
     pub employee: EmployeeId,
-    /// Where.
     pub site: SiteId,
-    /// What the punch says.
     pub kind: PunchKind,
-    /// When.
     pub captured_at: Time,
 }
 

@@ -1,5 +1,6 @@
-//! People's notes: free text beside the ledger, bound to it by a salted digest. The event says which
-//! note was there; the note can be erased, and the salt with it, and then the digest says nothing.
+//! People's notes: free text beside the ledger, bound to it by a salted digest. The event says
+//! which note was there; the note can be erased, and the salt with it, and then the digest says
+//! nothing.
 
 use std::fmt;
 

@@ -6,9 +6,7 @@ use sqlx::{PgExecutor, Row, postgres::PgRow};
 /// The bytes of an item as the device sent them, two texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawItem {
-    /// The capture's text.
     pub capture: String,
-    /// The signature's text.
     pub signature: String,
 }
 

@@ -1,6 +1,6 @@
 //! A small world for tests of the ledger: a site, people, devices that make captures.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "for tests only")]
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
 //! Devices: where they serve, what came from them, what is missing.
 //!
-//! What the ledger proves stands in this model's tables. What a device last said of itself (how much it
-//! still holds) is joined from its report when read, and is only that: its last word, with its time.
+//! What the ledger proves stands in this model's tables. What a device last said of itself (how
+//! much it still holds) is joined from its report when read, and is only that: its last word, with
+//! its time.
 
 mod batch;
 mod read;

@@ -19,11 +19,9 @@ pub const GAPS_SHOWN_MAX: i64 = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceView {
-    /// The device.
     pub device: DeviceId,
     /// Its name; null once it was taken out of the directory.
     pub name: Option<String>,
-    /// Where it serves now.
     pub site: Option<SiteId>,
     /// Every site it was ever assigned to, in the order of their ids.
     pub sites: Vec<SiteId>,
@@ -63,17 +61,13 @@ pub struct DeviceView {
 pub struct LastReport {
     /// When, by the server's clock.
     pub reported_at: Time,
-    /// How many punches waited.
     pub outbox: u64,
-    /// How many photos waited.
     pub photos: u64,
     /// When the oldest of the waiting punches was captured, by the device's clock.
     pub oldest: Option<Time>,
     /// The last number it had made.
     pub seq: u64,
-    /// Its clock then.
     pub clock: Time,
-    /// Program and version.
     pub app: String,
 }
 
@@ -159,8 +153,8 @@ pub async fn one(pool: &PgPool, device: DeviceId) -> Result<Option<DeviceView>, 
     sqlx::query_as(&statement).bind(device.uuid()).fetch_optional(pool).await
 }
 
-/// The devices in the order of their ids, after `after`, of all that ever served a site or of all; at
-/// most `limit`.
+/// The devices in the order of their ids, after `after`, of all that ever served a site or of all;
+/// at most `limit`.
 ///
 /// # Errors
 /// When the database is out of reach.

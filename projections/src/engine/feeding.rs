@@ -1,4 +1,5 @@
-//! One model as a follower of the ledger: batch after batch, and what to do when one can't be taken.
+//! One model as a follower of the ledger: batch after batch, and what to do when one can't be
+//! taken.
 
 use std::{sync::Arc, time::Duration};
 
@@ -106,7 +107,8 @@ impl Feeding {
         let Ok(_slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return Ok(Batch::Held);
         };
-        // Read before the row is locked, which mostly proves right, so that the lock is held shortly.
+        // Read before the row is locked, which mostly proves right, so that the lock is held
+        // shortly.
         let mut events = self.feed.read(self.place, self.limit).await?;
         let model = Arc::clone(&self.model);
         let mut tx = self.pool.begin().await?;
@@ -140,7 +142,8 @@ impl Feeding {
         self.live.send_if_modified(|known| std::mem::replace(known, seen) != seen);
     }
 
-    /// A batch that can't be taken is halved until the event is found; the events before it are applied.
+    /// A batch that can't be taken is halved until the event is found; the events before it are
+    /// applied.
     async fn narrow(&mut self, error: &ProjectionError) -> Result<Step, Failure> {
         if self.limit > 1 {
             // The batch may have been shorter than the limit.

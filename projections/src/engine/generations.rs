@@ -7,7 +7,6 @@ use sqlx::{PgPool, Row, postgres::PgRow};
 /// A read model, or a rebuild of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedGeneration {
-    /// The model.
     pub name: String,
     /// The number of its set of tables.
     pub generation: i32,
@@ -19,7 +18,6 @@ pub struct ListedGeneration {
     pub live: bool,
     /// `following`, `stopped`, `building` or `retired`.
     pub state: String,
-    /// Why it stopped.
     pub error: Option<String>,
 }
 

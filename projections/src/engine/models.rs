@@ -1,16 +1,16 @@
-//! The read models of a node, fed from the ledger: each is a follower ([`punchtrail_infra::follower`]),
-//! one across all nodes.
+//! The read models of a node, fed from the ledger: each is a follower
+//! ([`punchtrail_infra::follower`]), one across all nodes.
 //!
-//! A batch and the model's progress are one transaction, so every event takes effect once. The first
-//! event after a pause is applied at once. While the ledger is busy, events are gathered for
-//! [`BUSY_LINGER_MS`], and while devices deliver for up to [`DELIVERING_LINGER_MS`]: a punch's capture and
-//! its judgement then mostly meet in one batch, and cost one row instead of two. For the same reason a
-//! gathering ends, if it can, when a judgement was committed. A reader that waits ends it at once, on
-//! whichever node.
+//! A batch and the model's progress are one transaction, so every event takes effect once. The
+//! first event after a pause is applied at once. While the ledger is busy, events are gathered for
+//! [`BUSY_LINGER_MS`], and while devices deliver for up to [`DELIVERING_LINGER_MS`]: a punch's
+//! capture and its judgement then mostly meet in one batch, and cost one row instead of two. For
+//! the same reason a gathering ends, if it can, when a judgement was committed. A reader that waits
+//! ends it at once, on whichever node.
 //!
-//! An event that a model can't take stops that model, loudly and at that event: its row says `stopped`
-//! and why, its status says so. It is tried again at the next start, or by a rebuild. No event is ever
-//! skipped, and no other model waits for it.
+//! An event that a model can't take stops that model, loudly and at that event: its row says
+//! `stopped` and why, its status says so. It is tried again at the next start, or by a rebuild. No
+//! event is ever skipped, and no other model waits for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,12 +37,14 @@ pub const BATCH_EVENTS_MAX: u32 = 30_000;
 pub const LINGER_MS: u64 = 50;
 /// A batch of so many events shows that the ledger is busy.
 pub const BUSY_BATCH_EVENTS: usize = 500;
-/// How long events are gathered while the ledger is busy, in milliseconds: longer than judging takes.
+/// How long events are gathered while the ledger is busy, in milliseconds: longer than judging
+/// takes.
 pub const BUSY_LINGER_MS: u64 = 300;
-/// How long events are gathered while devices deliver, in milliseconds: several times what judging takes,
-/// so that few punches are cut off from their judgement by the end of a batch.
+/// How long events are gathered while devices deliver, in milliseconds: several times what judging
+/// takes, so that few punches are cut off from their judgement by the end of a batch.
 pub const DELIVERING_LINGER_MS: u64 = 1_000;
-/// How many models apply a batch at one time on a node: the rest of the pool stays free for readers.
+/// How many models apply a batch at one time on a node: the rest of the pool stays free for
+/// readers.
 pub const BATCHES_AT_ONCE_MAX: usize = 4;
 
 /// How often a waiting reader looks at the rows themselves, which other nodes move, too.
@@ -56,7 +58,6 @@ const WAIT_POLL: Duration = Duration::from_millis(100);
 pub struct ReadBehind {
     /// The first model that is behind.
     pub name: String,
-    /// Where it stands.
     pub position: Position,
 }
 
@@ -77,8 +78,8 @@ pub struct Projections {
 }
 
 impl Projections {
-    /// Creates what is missing and starts feeding these models, among `followers` and until these are
-    /// stopped. `pool` is the reading role's. When it returns, every model can be read.
+    /// Creates what is missing and starts feeding these models, among `followers` and until these
+    /// are stopped. `pool` is the reading role's. When it returns, every model can be read.
     ///
     /// # Errors
     /// When the database is out of reach, or refuses the tables.

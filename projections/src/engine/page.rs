@@ -6,7 +6,6 @@ pub const PAGE_ROWS_MAX: u32 = 1_000;
 /// Some rows in the order of their key, and whether more follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The rows.
     pub rows: Vec<T>,
     /// Whether more follow the last.
     pub more: bool,
@@ -30,10 +29,8 @@ impl<T> Page<T> {
 /// In which order of time a list goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// The latest first.
     #[default]
     NewestFirst,
-    /// The earliest first.
     OldestFirst,
 }
 

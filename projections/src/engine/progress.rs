@@ -1,8 +1,8 @@
 //! Where each generation of each model stands: the rows of `read.projections`.
 //!
-//! A row is locked for one batch and moved in the batch's own transaction, so every event takes effect
-//! once, whichever node applies it. Exactly one row of a model is live. A position is never moved here
-//! without the events that lead to it.
+//! A row is locked for one batch and moved in the batch's own transaction, so every event takes
+//! effect once, whichever node applies it. Exactly one row of a model is live. A position is never
+//! moved here without the events that lead to it.
 
 use punchtrail_protocol::Position;
 use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
@@ -25,7 +25,8 @@ create table if not exists read.projections (
     -- How far this generation has taken the ledger.
     position       bigint not null default 0 check (position >= 0),
     live           boolean not null,
-    -- following; stopped at an event it can't take; building beside the live one; retired by a swap.
+    -- following; stopped at an event it can't take; building beside the live one; retired by a \
+    swap.
     state          text not null check (state in ('following', 'stopped', 'building', 'retired')),
     error          text,
     error_position bigint,
@@ -113,7 +114,8 @@ pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
     }
 }
 
-/// Creates the model's first generation unless it has one; any number of processes may call it at once.
+/// Creates the model's first generation unless it has one; any number of processes may call it at
+/// once.
 pub(crate) async fn ensure_first(
     pool: &PgPool,
     projection: &dyn Projection,
@@ -175,8 +177,8 @@ pub(crate) async fn show(
 
 /// Locks the model's live row for this batch; none when another node has it just now.
 ///
-/// The transaction need not wait for the disk: a crash that loses it loses the rows and the progress
-/// alike, and the events are in the ledger.
+/// The transaction need not wait for the disk: a crash that loses it loses the rows and the
+/// progress alike, and the events are in the ledger.
 pub(crate) async fn lock_live(
     tx: &mut PgConnection,
     name: &str,
@@ -203,8 +205,8 @@ pub(crate) async fn advance(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update read.projections set position = $3, \
-         lease_until = case when live then null else clock_timestamp() + make_interval(secs => $4) end \
-         where name = $1 and generation = $2",
+         lease_until = case when live then null else clock_timestamp() + make_interval(secs => \
+         $4) end where name = $1 and generation = $2",
     )
     .bind(name)
     .bind(generation.number().cast_signed())
@@ -261,8 +263,8 @@ pub(crate) enum Claim {
     },
 }
 
-/// Claims the model's next generation and creates its tables. What an interrupted rebuild left, once
-/// its lease has run out, is dropped first.
+/// Claims the model's next generation and creates its tables. What an interrupted rebuild left,
+/// once its lease has run out, is dropped first.
 pub(crate) async fn claim_next(
     pool: &PgPool,
     projection: &dyn Projection,

@@ -1,10 +1,10 @@
-//! What a read model is to the runner: a name, a version, tables, and what a batch of events does to
-//! them.
+//! What a read model is to the runner: a name, a version, tables, and what a batch of events does
+//! to them.
 //!
-//! A model's tables belong to a generation. A rebuild fills the next generation beside the live one and
-//! swaps; readers go through views named like the tables ([`Projection::tables`]), which always show the
-//! live generation. So a model must name its tables only through [`Generation::table`], never directly,
-//! and its readers only through the views.
+//! A model's tables belong to a generation. A rebuild fills the next generation beside the live one
+//! and swaps; readers go through views named like the tables ([`Projection::tables`]), which always
+//! show the live generation. So a model must name its tables only through [`Generation::table`],
+//! never directly, and its readers only through the views.
 
 use std::sync::Arc;
 
@@ -58,7 +58,6 @@ pub enum ProjectionError {
     Inconsistent {
         /// The event, or the last of the batch when it can't be told.
         position: Position,
-        /// What doesn't fit.
         what: String,
     },
     /// The database. Retried, unless it refused the values themselves.
@@ -108,8 +107,8 @@ fn refuses_values(error: &sqlx::Error) -> bool {
 
 /// A read model.
 ///
-/// Adding one: write its file, list it in [`crate::all`], describe it in docs/read-models.md. The next
-/// start creates its tables and fills them from the ledger.
+/// Adding one: write its file, list it in [`crate::all`], describe it in docs/read-models.md. The
+/// next start creates its tables and fills them from the ledger.
 pub trait Projection: Send + Sync + 'static {
     /// The model's name, as operators and metrics know it. At most 40 characters of `[a-z_]`.
     fn name(&self) -> &'static str;
@@ -131,9 +130,9 @@ pub trait Projection: Send + Sync + 'static {
         String::new()
     }
 
-    /// Takes a batch of consecutive events into this generation's tables: fold the batch first, then one
-    /// multi-row statement a table. The same events must give the same tables, however they are cut
-    /// into batches. Nothing but `tx` may be written to.
+    /// Takes a batch of consecutive events into this generation's tables: fold the batch first,
+    /// then one multi-row statement a table. The same events must give the same tables, however
+    /// they are cut into batches. Nothing but `tx` may be written to.
     fn apply<'a>(
         &'a self,
         tx: &'a mut PgConnection,

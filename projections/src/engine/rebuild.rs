@@ -3,10 +3,11 @@
 //! The next generation's tables are filled in order, a batch a transaction, the next batch read and
 //! decoded while Postgres applies the last. The swap is one transaction that holds both rows of
 //! progress: it takes what the live one is still ahead by, points the views at the new tables and
-//! retires the old ones. So readers see the old model whole, then the new one whole, never behind it.
+//! retires the old ones. So readers see the old model whole, then the new one whole, never behind
+//! it.
 //!
-//! It works while servers run: a rebuild only claims the generation that it fills, for as long as it
-//! shows signs of life. One that was killed leaves a generation that the next rebuild drops.
+//! It works while servers run: a rebuild only claims the generation that it fills, for as long as
+//! it shows signs of life. One that was killed leaves a generation that the next rebuild drops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,40 +39,23 @@ const BATCH_BACKOFF: Duration = Duration::from_millis(250);
 /// Why a rebuild did not come to its end. The live model is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// There is no such model.
     #[error("there is no read model `{name}`; there are {known}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// Those that exist.
-        known: String,
-    },
+    Unknown { name: String, known: String },
     /// Another rebuild of the model is at work.
     #[error(
-        "another rebuild of `{name}` is at work; the live model is untouched, wait for that one to end"
+        "another rebuild of `{name}` is at work; the live model is untouched, wait for that one \
+         to end"
     )]
-    Running {
-        /// The model.
-        name: &'static str,
-    },
+    Running { name: &'static str },
     /// This rebuild paused for so long that another took over.
     #[error("another rebuild of `{name}` took over, because this one had shown no sign of life")]
-    Lost {
-        /// The model.
-        name: &'static str,
-    },
+    Lost { name: &'static str },
     /// The live tables are of a newer version of the program.
     #[error(
-        "the live `{name}` is of version {live}, which this program, at version {own}, does not know; use the newer program"
+        "the live `{name}` is of version {live}, which this program, at version {own}, does not \
+         know; use the newer program"
     )]
-    Newer {
-        /// The model.
-        name: &'static str,
-        /// The live version.
-        live: i32,
-        /// This program's.
-        own: i32,
-    },
+    Newer { name: &'static str, live: i32, own: i32 },
     /// Asked to stop. What was filled so far is dropped.
     #[error("the rebuild was stopped; the live model is untouched")]
     Cancelled,
@@ -98,18 +82,16 @@ pub type Told<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 /// What a rebuild came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The model.
     pub name: &'static str,
     /// The generation that is live now.
     pub generation: u32,
     /// The ledger's position it stood at when it was swapped in.
     pub position: Position,
-    /// How long it took.
     pub took: Duration,
 }
 
-/// Rebuilds that one of the models and swaps. `pool` is the reading role's; `progress` is told after
-/// every batch how many events were taken and how many there are.
+/// Rebuilds that one of the models and swaps. `pool` is the reading role's; `progress` is told
+/// after every batch how many events were taken and how many there are.
 ///
 /// # Errors
 /// See [`RebuildError`]; the live model is untouched then.
@@ -168,7 +150,8 @@ pub async fn rebuild_model(
     }
 }
 
-/// Claims the next generation. A claim that doesn't move may be a dead one's: its lease is waited for.
+/// Claims the next generation. A claim that doesn't move may be a dead one's: its lease is waited
+/// for.
 async fn claim(
     pool: &PgPool,
     model: &dyn Projection,

@@ -1,5 +1,5 @@
-//! A worker's day, for punches that never came: which devices of the worker's sites still hold punches,
-//! by their last reports, and which of their numbers are missing.
+//! A worker's day, for punches that never came: which devices of the worker's sites still hold
+//! punches, by their last reports, and which of their numbers are missing.
 
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_domain::{
@@ -54,8 +54,8 @@ impl From<Undecodable> for AbsenceError {
 
 /// Answers for a worker's business day; none if the ledger has no worker of that id.
 ///
-/// The day is meant in the zone, and with the start of day, of the site that the worker was assigned to
-/// last.
+/// The day is meant in the zone, and with the start of day, of the site that the worker was
+/// assigned to last.
 ///
 /// # Errors
 /// See [`AbsenceError`].

@@ -1,5 +1,5 @@
-//! What surrounds punches, for many of them in one statement and one round trip: names, zones, devices'
-//! reports, facts about their numbers, quarantined items.
+//! What surrounds punches, for many of them in one statement and one round trip: names, zones,
+//! devices' reports, facts about their numbers, quarantined items.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -53,8 +53,8 @@ fn place(position: i64, recorded_ms: i64) -> Place {
     Place { position: Position::from_db(position), recorded_at }
 }
 
-/// A device as the statement lists it: id, name, reported at, waiting, oldest, last number made, and up
-/// to which number all are held; and whether anything was noted about its numbers.
+/// A device as the statement lists it: id, name, reported at, waiting, oldest, last number made,
+/// and up to which number all are held; and whether anything was noted about its numbers.
 type DeviceRow =
     (DeviceId, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i64, bool);
 

@@ -97,8 +97,8 @@ async fn held(
         return Ok(held);
     }
     let statement = format!(
-        "select distinct g.device, g.from_seq, g.to_seq, g.noticed, g.noticed_at, g.came, g.came_at \
-         from unnest($1::uuid[], $2::bigint[]) as wanted(device, seq) cross join lateral \
+        "select distinct g.device, g.from_seq, g.to_seq, g.noticed, g.noticed_at, g.came, \
+         g.came_at from unnest($1::uuid[], $2::bigint[]) as wanted(device, seq) cross join lateral \
          (select * from {table} g where g.device = wanted.device and g.from_seq <= wanted.seq \
           order by g.from_seq desc limit 1) g"
     );

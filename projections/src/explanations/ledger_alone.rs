@@ -1,5 +1,5 @@
-//! A punch explained from the ledger alone, so that the answer is there while no server runs and no read
-//! model is up to date. Names come from the directories, a device's backlog from its report.
+//! A punch explained from the ledger alone, so that the answer is there while no server runs and no
+//! read model is up to date. Names come from the directories, a device's backlog from its report.
 //!
 //! Reads every event of the device and the sites of one punch, so it is for one at a time.
 

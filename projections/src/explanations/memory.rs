@@ -1,7 +1,7 @@
-//! What surrounds punches changes slowly, and many explanations share it: names, zones, what devices last
-//! reported. It is remembered for [`REMEMBERED_MS`] and then forgotten as a whole, so a change, and an
-//! erasure, reaches every explanation that much later at the latest. The punches' own events, and what
-//! was noted about a device's numbers, are read each time.
+//! What surrounds punches changes slowly, and many explanations share it: names, zones, what
+//! devices last reported. It is remembered for [`REMEMBERED_MS`] and then forgotten as a whole, so
+//! a change, and an erasure, reaches every explanation that much later at the latest. The punches'
+//! own events, and what was noted about a device's numbers, are read each time.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
 //! Explanations: one cheap read of what happened to a punch, and why.
 //!
-//! A punch is explained from its own events, read where they are: in the ledger, by the key of their
-//! stream. So an explanation is never older than the ledger, costs nothing when a punch is written, and
-//! can't differ from the events. What the events of *devices* say around a punch's number (numbers that
-//! are missing, links that are broken, forks) can't be found that way; this model keeps just that, a row
-//! for each such fact, and most devices never have one.
+//! A punch is explained from its own events, read where they are: in the ledger, by the key of
+//! their stream. So an explanation is never older than the ledger, costs nothing when a punch is
+//! written, and can't differ from the events. What the events of *devices* say around a punch's
+//! number (numbers that are missing, links that are broken, forks) can't be found that way; this
+//! model keeps just that, a row for each such fact, and most devices never have one.
 //!
 //! Names and devices' last reports are read beside the ledger at the moment of asking.
 //!
@@ -70,7 +70,8 @@ impl Projection for ChainFacts {
                  noticed_at timestamptz not null,
                  came       bigint,
                  came_at    timestamptz,
-                 -- Serves the numbers beside a punch's, and filling them. A device's runs never overlap.
+                 -- Serves the numbers beside a punch's, and filling them. A device's runs never \
+                 overlap.
                  primary key (device, from_seq)
              );
              create table {marks} (

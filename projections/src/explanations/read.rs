@@ -45,7 +45,8 @@ pub async fn explain(pool: &PgPool, punch: PunchId) -> Result<Option<Explanation
     explained.into_iter().next().unwrap_or(Ok(None))
 }
 
-/// Explains many punches, answers in the order asked; none for an id that the ledger has no punch of.
+/// Explains many punches, answers in the order asked; none for an id that the ledger has no punch
+/// of.
 ///
 /// # Errors
 /// When the database is out of reach. What can't be read fails only its own punch.

@@ -1,8 +1,10 @@
-//! Explanations for many callers at once: those who ask while a read is under way share the next one.
+//! Explanations for many callers at once: those who ask while a read is under way share the next
+//! one.
 //!
-//! A read of one punch costs a round trip or two; a read of sixty-four costs the same. So callers queue,
-//! and one task takes all that wait, up to [`EXPLAIN_BATCH_MAX`]. Nobody waits for company: with no read
-//! under way, a single caller goes at once. The words are made in the caller's own task.
+//! A read of one punch costs a round trip or two; a read of sixty-four costs the same. So callers
+//! queue, and one task takes all that wait, up to [`EXPLAIN_BATCH_MAX`]. Nobody waits for company:
+//! with no read under way, a single caller goes at once. The words are made in the caller's own
+//! task.
 
 use std::sync::Arc;
 
@@ -31,7 +33,8 @@ struct Asked {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Explains punches to whoever asks, many at once. Cheap to clone; ends when its last clone is dropped.
+/// Explains punches to whoever asks, many at once. Cheap to clone; ends when its last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub struct Explanations {
     /// First, so that it is dropped first: the task ends with the last clone.

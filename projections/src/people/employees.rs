@@ -11,15 +11,12 @@ use crate::{engine::columns::time_or_none, engine::page::Page};
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmployeeView {
-    /// Who.
     pub employee: EmployeeId,
     /// The name; null once it was taken out of the directory.
     pub name: Option<String>,
-    /// The badge's number.
     pub badge: Option<String>,
     /// The id in another system.
     pub external_id: Option<String>,
-    /// Whether a PIN is set.
     pub has_pin: bool,
     /// The sites where the person works, in the order of their ids.
     pub sites: Vec<SiteId>,

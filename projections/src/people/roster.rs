@@ -1,9 +1,9 @@
 //! Who works where, and a version of each site's roster for devices to compare.
 //!
-//! Rows hold ids; badges, names and PINs are joined from the directory when read, so that erasing one
-//! there reaches every page. The kind of a person's last punch is looked up in `timecards` when read: a
-//! manifest is read far more rarely than people punch. A reader of it who waits, waits for both
-//! ([`RESTS_ON`]).
+//! Rows hold ids; badges, names and PINs are joined from the directory when read, so that erasing
+//! one there reaches every page. The kind of a person's last punch is looked up in `timecards` when
+//! read: a manifest is read far more rarely than people punch. A reader of it who waits, waits for
+//! both ([`RESTS_ON`]).
 //!
 //! A departed person stays on the roster until the moment of leaving.
 
@@ -285,8 +285,8 @@ impl Batch {
             }
         }
         let leave = format!(
-            "delete from {table} as held using unnest($1::uuid[], $2::uuid[]) as gone (site, employee) \
-             where held.site = gone.site and held.employee = gone.employee"
+            "delete from {table} as held using unnest($1::uuid[], $2::uuid[]) as gone (site, \
+             employee) where held.site = gone.site and held.employee = gone.employee"
         );
         sqlx::query(&leave).bind(left_sites).bind(left_people).execute(&mut *tx).await?;
         let arrive = format!(
@@ -338,15 +338,13 @@ const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pi
 /// A page of a site's manifest, and the version of the roster that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestPage {
-    /// As [`version`] says it.
     pub version: String,
-    /// The people.
     pub people: Page<ManifestRow>,
 }
 
 /// The people of a site in the order of their ids, after `after`; at most `limit`. They and the
-/// version are read from one snapshot: neither can be newer than the other. Whether photos are taken of
-/// them is the policy's to say: `face` is false until whoever answers has read that.
+/// version are read from one snapshot: neither can be newer than the other. Whether photos are
+/// taken of them is the policy's to say: `face` is false until whoever answers has read that.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -370,8 +368,8 @@ pub async fn manifest(
     Ok(ManifestPage { version, people: Page::cut(rows, limit) })
 }
 
-/// The version of a site's roster: another one whenever a row of its manifest has changed in anything
-/// but `last_kind`, or its policy has. Opaque; compare it, nothing else.
+/// The version of a site's roster: another one whenever a row of its manifest has changed in
+/// anything but `last_kind`, or its policy has. Opaque; compare it, nothing else.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -380,7 +378,8 @@ pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<Stri
     sqlx::query_scalar(&statement).bind(site.uuid()).fetch_one(database).await
 }
 
-/// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is answered by.
+/// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is
+/// answered by.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -395,8 +394,8 @@ pub async fn in_force(
 }
 
 /// Of the site `$1`.
-const VERSION: &str = "coalesce((select position from read.roster_sites where site = $1), 0) || '.' \
-     || (select count(*) from read.roster where site = $1 and departed_at <= now())";
+const VERSION: &str = "coalesce((select position from read.roster_sites where site = $1), 0) || \
+    '.' || (select count(*) from read.roster where site = $1 and departed_at <= now())";
 
 /// The people of a site whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
 /// `face` as in [`manifest`].
@@ -409,7 +408,8 @@ pub async fn search(
     typed: &str,
 ) -> Result<Vec<FoundEmployee>, sqlx::Error> {
     let Some(query) = Query::new(typed) else { return Ok(Vec::new()) };
-    // As an array, so that each person is looked up by the key: a join would read the whole directory.
+    // As an array, so that each person is looked up by the key: a join would read the whole
+    // directory.
     let people: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
         "select entry.employee, entry.name, entry.badge from employee_directory entry \
          where entry.employee = any(array( \

@@ -1,13 +1,14 @@
 //! Finding a person by what somebody typed: tolerant of case, accents and one typo.
 //!
-//! Text is folded (Unicode compatibility decomposition, marks dropped, lower case, and the letters that
-//! don't decompose, like `ø`, by hand) and compared word by word. One typo is an edit of the optimal
-//! string alignment distance: a letter too much, missing, other, or two swapped. Pure, and quick enough
-//! for every person of a large site at each keystroke.
+//! Text is folded (Unicode compatibility decomposition, marks dropped, lower case, and the letters
+//! that don't decompose, like `ø`, by hand) and compared word by word. One typo is an edit of the
+//! optimal string alignment distance: a letter too much, missing, other, or two swapped. Pure, and
+//! quick enough for every person of a large site at each keystroke.
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// Words shorter than this, in characters, must fit without a typo: one edit would make them any word.
+/// Words shorter than this, in characters, must fit without a typo: one edit would make them any
+/// word.
 const TYPO_CHARS_MIN: usize = 3;
 /// The most words of a query that count; a name has rarely more.
 const QUERY_WORDS_MAX: usize = 8;
@@ -38,8 +39,8 @@ impl Query {
         (!words.is_empty()).then_some(Self { whole, words })
     }
 
-    /// How well a person of that name and badge fits; none if not at all. Every word typed must fit a
-    /// word of the name, or the badge.
+    /// How well a person of that name and badge fits; none if not at all. Every word typed must fit
+    /// a word of the name, or the badge.
     pub(crate) fn fit(&self, name: &str, badge: Option<&str>) -> Option<Fit> {
         let badge = badge.map(fold);
         if badge.as_ref().is_some_and(|badge| badge.trim() == self.whole.trim()) {

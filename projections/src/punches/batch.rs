@@ -1,9 +1,9 @@
 //! What a batch of events does to punches, folded once in columns ready for one statement.
 //!
-//! Of one punch, `Captured`, `Synced` and `Accepted` mostly come in one batch, or two: then a punch is
-//! one new row, or a new row and one change. A punch's row changes with what counts of it (its time, its
-//! kind) and with its standing; evidence alone (a conflicting capture, an anomaly of a rejected punch)
-//! changes no row.
+//! Of one punch, `Captured`, `Synced` and `Accepted` mostly come in one batch, or two: then a punch
+//! is one new row, or a new row and one change. A punch's row changes with what counts of it (its
+//! time, its kind) and with its standing; evidence alone (a conflicting capture, an anomaly of a
+//! rejected punch) changes no row.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -71,7 +71,8 @@ pub(crate) struct NewPunch<'a> {
     pub zone: Option<&'a str>,
 }
 
-/// Columns of the punches that were there before the batch and changed in it; none keeps what stands.
+/// Columns of the punches that were there before the batch and changed in it; none keeps what
+/// stands.
 #[derive(Debug, Default)]
 pub(crate) struct ChangedPunches {
     pub punches: Vec<Uuid>,
@@ -295,16 +296,14 @@ pub(crate) async fn change(
              kind = coalesce(now.kind, held.kind), \
              effective_at = coalesce(now.effective_at, held.effective_at), \
              standing = coalesce(now.standing, held.standing), \
-             reasons = case \
-                 when now.standing is null then held.reasons \
+             reasons = case when now.standing is null then held.reasons \
                  when now.joins and held.standing = 'referred' then nullif(array( \
                      select distinct reason collate \"C\" \
                      from unnest(held.reasons || string_to_array(now.reasons, ',')) as reason \
-                     order by 1), '{{}}') \
-                 else string_to_array(now.reasons, ',') end, \
+                     order by 1), '{{}}') else string_to_array(now.reasons, ',') end, \
              position = now.position \
-         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bool[], \
-             $7::bigint[]) \
+         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], \
+         $6::bool[], $7::bigint[]) \
          as now (punch, kind, effective_at, standing, reasons, joins, position) \
          where held.punch = now.punch"
     );

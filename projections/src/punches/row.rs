@@ -16,24 +16,20 @@ pub(crate) const COLUMNS: &str = "punch, employee, site, device, kind, captured_
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PunchView {
-    /// The punch.
     pub punch: PunchId,
     /// Who; null for an unknown badge.
     pub employee: Option<EmployeeId>,
     // None until somebody who shows punches to people looks it up.
     /// The person's name, if the directory has it.
     pub employee_name: Option<String>,
-    /// Where.
     pub site: SiteId,
     /// The device that captured it, or delivered what it was admitted from.
     pub device: DeviceId,
-    /// The kind that counts.
     pub kind: PunchKind,
     /// When, by the device's clock.
     pub captured_at: Time,
     /// The time that counts: as captured, or as a person amended it.
     pub effective_at: Time,
-    /// Where it stands.
     pub standing: Standing,
     /// Why it stands so, as codes: of a referred punch every doubt since it was last ruled on, of a
     /// rejected one the reason of that ruling; else none.

@@ -1,8 +1,8 @@
-//! A site's punches, one row each at its latest change, in the order of those changes: what a device
-//! reads to know what became of its punches.
+//! A site's punches, one row each at its latest change, in the order of those changes: what a
+//! device reads to know what became of its punches.
 //!
-//! The order is the ledger's, so no clock has a part in it. A reader who has read to a position and asks
-//! for what follows misses no change: a punch that changes moves to the end.
+//! The order is the ledger's, so no clock has a part in it. A reader who has read to a position and
+//! asks for what follows misses no change: a punch that changes moves to the end.
 
 use std::sync::Arc;
 
@@ -83,8 +83,9 @@ impl Projection for SiteFeed {
     }
 }
 
-/// The site's punches that changed after `after`, in the order of their changes; at most `limit`, and
-/// never more than [`crate::engine::page::PAGE_ROWS_MAX`]. The next page goes on after the last row's position.
+/// The site's punches that changed after `after`, in the order of their changes; at most `limit`,
+/// and never more than [`crate::engine::page::PAGE_ROWS_MAX`]. The next page goes on after the last
+/// row's position.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -107,8 +108,8 @@ pub async fn after(
     Ok(Page::cut(rows, limit))
 }
 
-/// The position after which a look-back to `since` begins: everything recorded then or later follows
-/// it. Found by halving, as positions and times of recording go up together.
+/// The position after which a look-back to `since` begins: everything recorded then or later
+/// follows it. Found by halving, as positions and times of recording go up together.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -117,14 +118,12 @@ pub async fn look_back(pool: &PgPool, since: Time) -> Result<Position, sqlx::Err
     let found: i64 = sqlx::query_scalar(
         "with recursive halving (low, high) as ( \
              select 0::bigint, (select position + 1 from ledger_head) \
-             union all \
-             select case when middle.older then middle.at else low end, \
+             union all select case when middle.older then middle.at else low end, \
                     case when middle.older then high else middle.at end \
              from halving, lateral (select at, ( \
                      select recorded_at < $1 from events where position = at) as older \
                  from (select (low + high) / 2 as at) as half) as middle \
-             where high - low > 1 \
-         ) select max(low) from halving where high - low = 1",
+             where high - low > 1 ) select max(low) from halving where high - low = 1",
     )
     .bind(since.timestamp().to_sqlx())
     .fetch_one(pool)

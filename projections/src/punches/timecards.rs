@@ -1,8 +1,8 @@
 //! What pairing punches into worked time needs, per person and in order of time.
 //!
 //! Pairing itself is done when a card is read ([`punchtrail_domain::timecard`]): a punch that comes
-//! late, moves or goes then needs no card made anew, and a changed policy pairs all days at once. Cards
-//! rest on this model and on `sites`; a reader who waits, waits for both ([`RESTS_ON`]).
+//! late, moves or goes then needs no card made anew, and a changed policy pairs all days at once.
+//! Cards rest on this model and on `sites`; a reader who waits, waits for both ([`RESTS_ON`]).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -201,7 +201,6 @@ pub enum TimecardsError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PersonTimecards {
-    /// Who.
     pub employee: EmployeeId,
     // None until somebody who shows cards to people looks it up.
     /// The name, if the directory has it.
@@ -225,10 +224,11 @@ pub async fn of_employee(
     Ok(made.into_iter().flat_map(|person| person.cards).collect())
 }
 
-/// The cards of the people who punched at a site, for the business days `first` to `last`, in the order
-/// of their ids after `after`; at most `limit` people, and never more than [`PAGE_PEOPLE_MAX`]. Only
-/// cards with a punch at the site are given, each whole: with what the person punched elsewhere that
-/// day. A person whose punches turn out to belong to other days has none.
+/// The cards of the people who punched at a site, for the business days `first` to `last`, in the
+/// order of their ids after `after`; at most `limit` people, and never more than
+/// [`PAGE_PEOPLE_MAX`]. Only cards with a punch at the site are given, each whole: with what the
+/// person punched elsewhere that day. A person whose punches turn out to belong to other days has
+/// none.
 ///
 /// # Errors
 /// See [`TimecardsError`].

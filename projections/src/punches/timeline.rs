@@ -1,7 +1,7 @@
 //! Every punch that is in the ledger, one row each: who, where, when, and where it stands.
 //!
-//! Punches that don't count (rejected, voided) stay, with that standing: a list that hid them would hide
-//! a ruling. Rows hold ids; names are joined where they are shown.
+//! Punches that don't count (rejected, voided) stay, with that standing: a list that hid them would
+//! hide a ruling. Rows hold ids; names are joined where they are shown.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ impl Projection for Timeline {
     }
 
     fn create_sql(&self, generation: &Generation) -> String {
-        // Room on each page, so that a judgement that comes in a later batch than its capture writes no
-        // index: recorded to accepted changes no indexed column.
+        // Room on each page, so that a judgement that comes in a later batch than its capture
+        // writes no index: recorded to accepted changes no indexed column.
         format!(
             "create table {table} (
                  -- Serves one punch by its id, and every change of a punch.
@@ -112,17 +112,11 @@ impl Projection for Timeline {
 /// Which punches to list; what is none is not asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Of this person.
     pub employee: Option<EmployeeId>,
-    /// At this site.
     pub site: Option<SiteId>,
-    /// From this device.
     pub device: Option<DeviceId>,
-    /// That stand so.
     pub standing: Option<Standing>,
-    /// Effective then or later.
     pub from: Option<Time>,
-    /// Effective before then.
     pub to: Option<Time>,
 }
 
@@ -131,7 +125,6 @@ pub struct Filter {
 pub struct Key {
     /// Effective time of the last row of a page.
     pub effective_at: Time,
-    /// Its punch.
     pub punch: PunchId,
 }
 
@@ -169,8 +162,8 @@ pub async fn one(pool: &PgPool, punch: PunchId) -> Result<Option<PunchView>, sql
     sqlx::query_as(&statement).bind(punch.uuid()).fetch_optional(pool).await
 }
 
-/// The punches that `filter` asks for, in order of effective time, after `after`; at most `limit`, and
-/// never more than [`crate::engine::page::PAGE_ROWS_MAX`].
+/// The punches that `filter` asks for, in order of effective time, after `after`; at most `limit`,
+/// and never more than [`crate::engine::page::PAGE_ROWS_MAX`].
 ///
 /// # Errors
 /// When the database is out of reach.

@@ -32,7 +32,6 @@ pub struct QuarantinedItems;
 #[strum(serialize_all = "snake_case")]
 #[strum(parse_err_ty = UnknownState, parse_err_fn = UnknownState::of)]
 pub enum ItemState {
-    /// Waits for a person.
     Waiting,
     /// A person took it in as a punch.
     Admitted,
@@ -210,7 +209,6 @@ pub struct QuarantineItem {
     pub item: Digest,
     /// Why it can't be taken as a punch, as a code.
     pub code: String,
-    /// The device that sent it.
     pub device: DeviceId,
     /// The punch id, if it could be read.
     pub punch: Option<PunchId>,

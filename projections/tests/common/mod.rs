@@ -1,6 +1,6 @@
 //! A ledger with a history, and what the read models make of it, as text to compare.
 
-#![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
+#![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use std::{sync::Arc, time::Duration};
 

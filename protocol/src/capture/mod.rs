@@ -1,9 +1,9 @@
 //! The capture record: what a device writes and signs at the moment of a punch.
 //!
 //! The device makes its bytes once and nobody ever re-serialises them; what is kept, hashed and
-//! verified is the text as signed. This module reads such bytes into a [`Capture`] that can't be wrong
-//! and makes them on the device. It never repairs: bytes that break a rule are refused with the field
-//! at fault, and whoever called keeps them.
+//! verified is the text as signed. This module reads such bytes into a [`Capture`] that can't be
+//! wrong and makes them on the device. It never repairs: bytes that break a rule are refused with
+//! the field at fault, and whoever called keeps them.
 
 mod text;
 
@@ -21,7 +21,8 @@ pub const BADGE_CHARS_MAX: usize = 64;
 pub const APP_CHARS_MAX: usize = 64;
 /// The longest name of a time zone, in characters.
 pub const ZONE_CHARS_MAX: usize = 64;
-/// Numbers on the wire stay below this, 2^53, so that every JSON parser reads them alike (RFC 7493).
+/// Numbers on the wire stay below this, 2^53, so that every JSON parser reads them alike (RFC
+/// 7493).
 pub const INTEGER_LIMIT: u64 = 1 << 53;
 /// The largest offset of a wall clock from UTC, in seconds either way.
 pub const UTC_OFFSET_S_MAX: i32 = 93_599;
@@ -35,13 +36,9 @@ pub const UTC_OFFSET_S_MAX: i32 = 93_599;
 #[strum(serialize_all = "snake_case")]
 #[strum(parse_err_ty = UnknownKind, parse_err_fn = UnknownKind::of)]
 pub enum PunchKind {
-    /// Work starts.
     In,
-    /// Work ends.
     Out,
-    /// A break starts.
     BreakStart,
-    /// A break ends.
     BreakEnd,
 }
 
@@ -70,9 +67,7 @@ impl UnknownKind {
 pub enum IdentifiedBy {
     /// A person was chosen, then confirmed by PIN.
     Pin,
-    /// A badge was read.
     Badge,
-    /// A QR code was read.
     Qr,
     /// A person was searched for and chosen.
     Search,
@@ -84,9 +79,7 @@ pub enum IdentifiedBy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capture {
-    /// Format version, 1.
     pub v: u8,
-    /// The punch.
     pub punch: PunchId,
     /// The organisation, as given at enrolment.
     pub org: OrgId,
@@ -100,7 +93,6 @@ pub struct Capture {
     /// An unknown credential as read.
     #[serde(deserialize_with = "present")]
     pub badge: Option<String>,
-    /// What the punch says.
     pub kind: PunchKind,
     /// The device's own clock, never corrected.
     pub captured_at: Time,
@@ -112,7 +104,6 @@ pub struct Capture {
     pub seq: u64,
     /// Digest of the previous capture's bytes; zeros for `seq` 1.
     pub prev: Digest,
-    /// The device's boot.
     pub boot: BootId,
     /// Milliseconds on the monotonic clock since then.
     pub uptime_ms: u64,
@@ -123,7 +114,6 @@ pub struct Capture {
     pub photo: Option<Digest>,
     /// Whether the server was out of reach.
     pub offline: bool,
-    /// Program and version.
     pub app: String,
 }
 
@@ -163,8 +153,8 @@ impl Capture {
         let strict =
             || strict_json::check(bytes).map_err(|error| CaptureError::Bad(error.to_string()));
         let text = str::from_utf8(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
-        // What reads as a capture is strict JSON but for one rule, for none of its fields can be there
-        // twice, be passed over or nest deep. So a good capture is read once.
+        // What reads as a capture is strict JSON but for one rule, for none of its fields can be
+        // there twice, be passed over or nest deep. So a good capture is read once.
         match serde_json::from_str::<Self>(text) {
             Ok(capture) if !text.contains(ESCAPED_NUL) => capture.checked(),
             Ok(capture) => strict().and_then(|()| capture.checked()),

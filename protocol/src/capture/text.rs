@@ -1,4 +1,5 @@
-//! The text that a device signed, as events hold it: read at most once, wherever it is passed on to.
+//! The text that a device signed, as events hold it: read at most once, wherever it is passed on
+//! to.
 
 use std::{
     fmt,
@@ -10,8 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Capture, CaptureError};
 use crate::Digest;
 
-/// The text that a device signed. Cheap to clone; what it says and its digest are worked out when first
-/// asked for, and shared by all clones. They come from the text alone, so they can't disagree with it.
+/// The text that a device signed. Cheap to clone; what it says and its digest are worked out when
+/// first asked for, and shared by all clones. They come from the text alone, so they can't disagree
+/// with it.
 #[derive(Clone)]
 pub struct CaptureText(Arc<Kept>);
 

@@ -1,10 +1,10 @@
-//! Many signatures of one key, checked by one equation (D. J. Bernstein et al., "High-speed high-security
-//! signatures", 2011, section 5).
+//! Many signatures of one key, checked by one equation (D. J. Bernstein et al., "High-speed
+//! high-security signatures", 2011, section 5).
 //!
-//! A device's batch has one key, so its point is multiplied once however many signatures there are. The
-//! library's own batch multiplies a key for each, which is more than half of its work. What is random in
-//! the equation is derived from everything that is checked, as the library does it: whoever makes
-//! signatures can't know the factors before all of them are fixed.
+//! A device's batch has one key, so its point is multiplied once however many signatures there are.
+//! The library's own batch multiplies a key for each, which is more than half of its work. What is
+//! random in the equation is derived from everything that is checked, as the library does it:
+//! whoever makes signatures can't know the factors before all of them are fixed.
 
 use curve25519_dalek::{
     EdwardsPoint, Scalar,
@@ -31,8 +31,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// That `signature` signs the two parts of a text, one after the other; none when no text could make
-    /// it hold: its R is no point, or its s is not reduced.
+    /// That `signature` signs the two parts of a text, one after the other; none when no text could
+    /// make it hold: its R is no point, or its s is not reduced.
     pub(super) fn of(key: &VerifyingKey, text: [&[u8]; 2], signature: &Signature) -> Option<Self> {
         let (r, s) = signature.0.split_first_chunk()?;
         let s = Scalar::from_canonical_bytes(s.try_into().ok()?).into_option()?;

@@ -1,9 +1,10 @@
-//! Signatures over captures: Ed25519 (RFC 8032) over DSSE's pre-authentication encoding, by the key a
-//! device enrolled.
+//! Signatures over captures: Ed25519 (RFC 8032) over DSSE's pre-authentication encoding, by the key
+//! a device enrolled.
 //!
 //! A single signature is checked strictly (no small-order points, no malleable encodings). Many at
-//! once are checked as a batch, which is several times cheaper (`batch`); a batch that fails is halved
-//! until the bad ones are found, and what decides in the end about a single one is the strict check.
+//! once are checked as a batch, which is several times cheaper (`batch`); a batch that fails is
+//! halved until the bad ones are found, and what decides in the end about a single one is the
+//! strict check.
 
 mod batch;
 
@@ -88,8 +89,8 @@ impl PublicKey {
         self.0.verify_strict(&signed, &Ed25519::from_bytes(&signature.0)).map_err(|_| BadSignature)
     }
 
-    /// Checks many at once; `false` stands where a signature doesn't verify. In a batch, one that is
-    /// strictly wrong may pass if whoever holds the private key made it so on purpose.
+    /// Checks many at once; `false` stands where a signature doesn't verify. In a batch, one that
+    /// is strictly wrong may pass if whoever holds the private key made it so on purpose.
     pub fn verify_all(&self, kind: &str, items: &[(&[u8], Signature)]) -> Vec<bool> {
         self.check_all(kind, items, &|n, _| {
             let (body, signature) = &items[n];
@@ -97,10 +98,10 @@ impl PublicKey {
         })
     }
 
-    /// Checks many that were taken before; `false` stands where no batch could have let a signature pass.
-    /// One alone has to hold times the cofactor only (RFC 8032, section 5.1.7): otherwise the holder
-    /// of a key could make signatures that pass in one batch and fail in the next, and a ledger look
-    /// tampered with that nobody touched.
+    /// Checks many that were taken before; `false` stands where no batch could have let a signature
+    /// pass. One alone has to hold times the cofactor only (RFC 8032, section 5.1.7): otherwise the
+    /// holder of a key could make signatures that pass in one batch and fail in the next, and a
+    /// ledger look tampered with that nobody touched.
     pub fn audit_all(&self, kind: &str, items: &[(&[u8], Signature)]) -> Vec<bool> {
         self.check_all(kind, items, &|_, claim| claim.holds_times_cofactor(&self.0))
     }
@@ -191,7 +192,8 @@ macro_rules! as_base64url {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 from_base64url(&text)
                     .and_then($read)
-                    .ok_or_else(|| de::Error::custom(concat!("not ", $what, " in base64url without padding")))
+                    .ok_or_else(|| de::Error::custom(concat!("not ", $what, " in base64url \
+                        without padding")))
             }
         }
         #[cfg(feature = "schema")]
@@ -301,8 +303,8 @@ mod tests {
         assert_eq!(PublicKey::from(&key(1)).verify_all(CAPTURE_TYPE, &items), [false, false]);
     }
 
-    /// With a point of order eight added to R, which only the holder of the key can do, a signature holds
-    /// in some batches and not in others. An audit lets it pass in all of them.
+    /// With a point of order eight added to R, which only the holder of the key can do, a signature
+    /// holds in some batches and not in others. An audit lets it pass in all of them.
     #[test]
     fn an_audit_passes_whatever_a_batch_can() {
         let (key, body) = (key(1), b"a".as_slice());

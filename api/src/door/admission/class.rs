@@ -13,7 +13,6 @@ pub enum Class {
     Delivery,
     /// What a device catches up on: manifests and deltas.
     Sync,
-    /// A photo.
     Photo,
 }
 

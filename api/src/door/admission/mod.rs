@@ -75,7 +75,6 @@ const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
 enum Why {
     /// It would have waited too long.
     Wait,
-    /// Its caller was early.
     Early,
     /// It came on a connection that overflows the limit.
     Overflow,

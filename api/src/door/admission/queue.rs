@@ -23,7 +23,6 @@ const HELD_GUESS_S: f64 = 0.1;
 /// In which order permits are granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// First.
     Usual,
     /// Behind the others: who came early.
     Early,
@@ -38,7 +37,6 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct State {
-    /// Permits that are held.
     working: usize,
     usual: Lane,
     early: Lane,
@@ -59,7 +57,6 @@ struct Lane {
 /// How many requests a queue has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Being worked on.
     pub working: usize,
     /// Admitted, and without a permit yet.
     pub waiting: usize,

@@ -47,7 +47,6 @@ pub enum Arrival {
     Unscheduled,
     /// At its time, or a little later.
     OnTime,
-    /// So long before its time.
     Early(Duration),
 }
 

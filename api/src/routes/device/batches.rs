@@ -90,8 +90,8 @@ async fn take(
     Ok(answer(outcome, named, faults))
 }
 
-/// Signatures are checked together, away from the threads that serve requests, and no more batches at
-/// once than there are cores.
+/// Signatures are checked together, away from the threads that serve requests, and no more batches
+/// at once than there are cores.
 async fn read_apart(
     app: &App,
     access: &DeviceAccess,

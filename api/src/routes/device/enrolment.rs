@@ -14,7 +14,8 @@ use crate::{
     state::App,
 };
 
-/// Enrols a device by a pairing code and the proof that it holds its key. The token is shown this once.
+/// Enrols a device by a pairing code and the proof that it holds its key. The token is shown this
+/// once.
 #[utoipa::path(
     post, path = "/v1/devices/enroll", tag = "devices",
     request_body = EnrollRequest, responses((status = 201, body = Enrolled)),
@@ -85,8 +86,8 @@ fn checked(asked: EnrollRequest) -> Result<Enrolment, Refusal> {
 fn invalid_code() -> Refusal {
     Refusal::new(
         Code::PairingCodeInvalid,
-        "The code is wrong, used or expired. A code is good for one device and ten minutes; ask for a \
-         new one.",
+        "The code is wrong, used or expired. A code is good for one device and ten minutes; ask \
+         for a new one.",
     )
 }
 

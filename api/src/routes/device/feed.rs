@@ -1,7 +1,7 @@
 //! A site's punches for its devices: each at its latest change, in the order of those changes.
 //!
-//! A cursor is bound to the site and to the hash of the event at its position, so after a restore an
-//! outdated one is found out, and no clock has a part in it.
+//! A cursor is bound to the site and to the hash of the event at its position, so after a restore
+//! an outdated one is found out, and no clock has a part in it.
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::site::Site;
@@ -93,7 +93,8 @@ async fn look_back(app: &App, site: SiteId) -> Result<Position, Refusal> {
     Ok(site_feed::look_back(&app.pools.reader, since).await?)
 }
 
-/// The hash of the event at a position; before the first, nothing is there, and that is a state too.
+/// The hash of the event at a position; before the first, nothing is there, and that is a state
+/// too.
 async fn leaf_hash(app: &App, position: Position) -> Result<Option<Vec<u8>>, Refusal> {
     if position == Position::START {
         return Ok(Some(Vec::new()));

@@ -1,7 +1,7 @@
 //! A site's roster for its devices: the manifest, and the search in it.
 //!
-//! A walk of the manifest sees one version of the roster or none: the cursor carries the version that
-//! the walk began with, and a page of another one is refused.
+//! A walk of the manifest sees one version of the roster or none: the cursor carries the version
+//! that the walk began with, and a page of another one is refused.
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::site::Site;

@@ -22,7 +22,8 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Takes a photo, JPEG or PNG, at most 5 MiB. Before or after its punch.
 #[utoipa::path(
     put, path = "/v1/photos/{sha256}", tag = "sync",
-    params(("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex digits")),
+    params(("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex \
+        digits")),
     request_body(content = Vec<u8>, content_type = "image/jpeg"),
     responses((status = 201, description = "New"), (status = 200, description = "There already")),
     security(("device_token" = [])),

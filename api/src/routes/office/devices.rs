@@ -90,7 +90,6 @@ pub async fn revoke(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssignBody {
-    /// The site.
     pub site: SiteId,
 }
 

@@ -29,7 +29,6 @@ const LIST: &str = "employees";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EmployeeQuery {
-    /// Of this site.
     pub site: Option<SiteId>,
     /// Where to go on: `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -76,7 +75,6 @@ pub async fn one(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DepartureBody {
-    /// When; now unless given.
     pub at: Option<Time>,
 }
 

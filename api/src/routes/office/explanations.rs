@@ -32,8 +32,8 @@ pub async fn of_punch(
     app.explanations.explain(punch).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
-/// Where a worker's punches of a day might be that never came: numbers that are missing, and what the
-/// devices of the worker's sites still hold by their last reports.
+/// Where a worker's punches of a day might be that never came: numbers that are missing, and what
+/// the devices of the worker's sites still hold by their last reports.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/days/{day}/explanation", tag = "explanations",
     params(

@@ -20,19 +20,14 @@ use crate::{
 /// An event as the ledger keeps it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventView {
-    /// Its place.
     pub position: Position,
-    /// When it was committed.
     pub recorded_at: Time,
     /// When, in microseconds since 1970, as the leaf has it.
     pub recorded_us: i64,
-    /// The kind of aggregate.
     pub aggregate_type: AggregateType,
-    /// The aggregate.
     pub aggregate_id: String,
     /// Its number in the aggregate, from 1.
     pub sequence: u64,
-    /// Its type.
     pub event_type: String,
     /// The version of its shape.
     pub event_version: String,

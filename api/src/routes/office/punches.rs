@@ -40,18 +40,12 @@ const LIST: &str = "punches";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PunchQuery {
-    /// Of this person.
     pub employee: Option<EmployeeId>,
-    /// At this site.
     pub site: Option<SiteId>,
-    /// From this device.
     pub device: Option<DeviceId>,
-    /// That stand so.
     #[param(inline)]
     pub standing: Option<Standing>,
-    /// Effective then or later.
     pub from: Option<Time>,
-    /// Effective before then.
     pub to: Option<Time>,
     /// `newest` (unless given) or `oldest` first.
     #[serde(default)]
@@ -67,10 +61,8 @@ pub struct PunchQuery {
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderParam {
-    /// The latest first.
     #[default]
     Newest,
-    /// The earliest first.
     Oldest,
 }
 
@@ -149,7 +141,6 @@ pub async fn one(
 /// A punch's events, the exact texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PunchEvents {
-    /// In order; at most 1,000.
     pub data: Vec<EventView>,
 }
 
@@ -177,9 +168,7 @@ pub async fn events(
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RulingKind {
-    /// It counts.
     Accept,
-    /// It doesn't count.
     Reject,
     /// Another time or kind counts.
     Amend,
@@ -191,7 +180,6 @@ pub enum RulingKind {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RulingBody {
-    /// What.
     pub decision: RulingKind,
     /// Why; needed to reject, and only then.
     #[serde(default)]

@@ -78,7 +78,6 @@ fn state(asked: Option<&str>) -> Result<Option<ItemState>, Refusal> {
 /// A quarantined item with the bytes as sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuarantineItemBytes {
-    /// The item.
     #[serde(flatten)]
     pub item: QuarantineItem,
     /// The capture, the text as sent.
@@ -114,13 +113,9 @@ pub async fn one(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdmitBody {
-    /// Who worked.
     pub employee: EmployeeId,
-    /// Where.
     pub site: SiteId,
-    /// What the punch says.
     pub kind: PunchKind,
-    /// When.
     pub captured_at: Time,
     /// A note for whoever reads the explanation; at most 2,000 characters.
     #[serde(default)]
@@ -130,7 +125,6 @@ pub struct AdmitBody {
 /// Answer to an admission.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Admitted {
-    /// The punch it became.
     pub punch: PunchId,
     /// Where its last event stands in the ledger.
     pub position: Position,

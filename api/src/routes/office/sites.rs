@@ -62,7 +62,6 @@ pub async fn one(
 /// A pairing code, shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PairingCodeView {
-    /// The code, `BCDF-GHJK`.
     pub code: String,
     /// When it can no longer be used.
     pub expires_at: Time,
@@ -87,8 +86,8 @@ pub async fn make_pairing_code(
     Ok((StatusCode::CREATED, Answer(view)))
 }
 
-/// Replaces a site's policy. What is left out is set to its default; punches recorded from here on are
-/// judged by it.
+/// Replaces a site's policy. What is left out is set to its default; punches recorded from here on
+/// are judged by it.
 #[utoipa::path(
     put, path = "/v1/sites/{site}/policy", tag = "sites",
     params(("site" = SiteId, Path, description = "The site")),

@@ -36,11 +36,8 @@ const TIMELINE: &str = "timeline";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TimelineQuery {
-    /// The person.
     pub employee: EmployeeId,
-    /// Effective then or later.
     pub from: Option<Time>,
-    /// Effective before then.
     pub to: Option<Time>,
     /// Where to go on: `next_cursor` of the page before.
     pub cursor: Option<String>,

@@ -101,8 +101,8 @@ pub(in crate::explanation) fn conclusion(
             let which: Vec<String> =
                 missing.map(|device| speaker.device_within(device.device)).collect();
             format!(
-                "No punch of that day waits to be sent, by the devices' last reports, but one may be \
-                 among the missing numbers of {}.",
+                "No punch of that day waits to be sent, by the devices' last reports, but one may \
+                 be among the missing numbers of {}.",
                 words::list(&which)
             )
         }

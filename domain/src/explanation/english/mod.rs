@@ -1,8 +1,8 @@
 //! Explanations in English: every word that a person reads, and nothing else. Another language is
 //! another module like this one, over the same steps.
 //!
-//! Written for people at a shop: short, without jargon, and without blame. A device is never said to
-//! lie, nor a worker to cheat; a sentence says what is known, how, and what follows.
+//! Written for people at a shop: short, without jargon, and without blame. A device is never said
+//! to lie, nor a worker to cheat; a sentence says what is known, how, and what follows.
 
 pub(super) mod absence;
 mod doubt;

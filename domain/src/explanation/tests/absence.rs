@@ -168,10 +168,13 @@ fn everything_is_delivered_so_far_and_in_the_end() {
     let so_far =
         answered(vec![front(Some(report("2026-11-21T13:05:00.000Z", 0, None))), back(Some(last))]);
     assert_eq!(so_far.conclusion.known_until, Some(at("13:05:00.000")));
-    assert_snapshot!(so_far.conclusion.sentence, @"By the devices' last reports, everything made up to 14:05 has been delivered, so no punch from before then is on its way. What was made after that may still come.");
+    assert_snapshot!(so_far.conclusion.sentence, @"By the devices' last reports, everything made \
+        up to 14:05 has been delivered, so no punch from before then is on its way. What was made \
+        after that may still come.");
     let done = answered(vec![front(Some(last)), back(Some(last))]);
     assert_eq!(done.conclusion.code, ConclusionCode::NothingOnTheWay);
-    assert_snapshot!(done.conclusion.sentence, @"By the devices' last reports, all of them have delivered everything they made on that day, so no punch of that day is on its way.");
+    assert_snapshot!(done.conclusion.sentence, @"By the devices' last reports, all of them have \
+        delivered everything they made on that day, so no punch of that day is on its way.");
 }
 
 #[test]

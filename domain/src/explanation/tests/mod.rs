@@ -99,7 +99,8 @@ impl Stream {
         self
     }
 
-    /// Captured at 09:59:03 in Berlin, with `from` in the capture replaced by `to`, and received then.
+    /// Captured at 09:59:03 in Berlin, with `from` in the capture replaced by `to`, and received
+    /// then.
     pub fn synced(clock: &str, known: Clock, replaced: &[(&str, &str)]) -> Self {
         let capture = replaced.iter().fold(EXAMPLE.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");

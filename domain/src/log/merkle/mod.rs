@@ -43,7 +43,6 @@ pub enum MerkleError {
     OutsideTree {
         /// Index of the leaf, from 0.
         index: u64,
-        /// Leaves in the tree.
         size: u64,
     },
     /// A tree can't have shrunk.

@@ -100,11 +100,8 @@ impl fmt::Display for Name {
 /// Extension lines, which the specification advises against, are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which ledger.
     pub origin: Name,
-    /// How many events.
     pub size: u64,
-    /// Root over their leaves.
     pub root: Digest,
 }
 

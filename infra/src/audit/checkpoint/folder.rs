@@ -8,8 +8,8 @@
 //! checkpoints/0001/kept/SIZE   earlier checkpoints: the newest [`KEPT_MAX`], and one a day before
 //! checkpoints/0002/reason      why a new epoch was opened
 //! ```
-//! Files are replaced by writing beside them, syncing and renaming, so that a crash leaves the old or
-//! the new one, never half of either.
+//! Files are replaced by writing beside them, syncing and renaming, so that a crash leaves the old
+//! or the new one, never half of either.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -37,20 +37,13 @@ pub enum FolderError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A file holds something else than this program wrote.
     #[error("{path} is damaged: {what}. Nothing was signed. Put the file back from a copy")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    Damaged { path: PathBuf, what: String },
     /// The work was interrupted.
     #[error("signing was interrupted: {0}")]
     Interrupted(String),
@@ -59,9 +52,7 @@ pub enum FolderError {
 /// An epoch: one unbroken tree under one origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
-    /// Its number, from 1.
     pub number: u32,
-    /// Its origin.
     pub origin: String,
     /// Why it was opened; none for the first.
     pub reason: Option<String>,
@@ -72,7 +63,6 @@ pub struct Epoch {
 pub struct Kept {
     /// What it says, its signature verified.
     pub checkpoint: Checkpoint,
-    /// The signed note.
     pub note: String,
 }
 
@@ -183,8 +173,8 @@ impl Folder {
         Ok(kept)
     }
 
-    /// The right edge of the tree under the newest checkpoint, and the last leaf; checked against the
-    /// checkpoint's signature.
+    /// The right edge of the tree under the newest checkpoint, and the last leaf; checked against
+    /// the checkpoint's signature.
     pub(super) fn frontier(&self) -> Result<(Frontier, Digest), FolderError> {
         let epoch = self.current()?;
         let path = self.epoch(epoch).join("frontier");

@@ -1,15 +1,15 @@
 //! Signed checkpoints of the ledger, written outside the database.
 //!
-//! A checkpoint is the Merkle root over all leaves up to a size, as a C2SP signed note. It is written
-//! at most [`EVERY_MS`] after a change, after the commit, next to the database and not in it, so that
-//! whoever alters the database can't alter what was said of it before. Copy the folder elsewhere, as
-//! often as you like: that copy is what an alteration can't reach.
+//! A checkpoint is the Merkle root over all leaves up to a size, as a C2SP signed note. It is
+//! written at most [`EVERY_MS`] after a change, after the commit, next to the database and not in
+//! it, so that whoever alters the database can't alter what was said of it before. Copy the folder
+//! elsewhere, as often as you like: that copy is what an alteration can't reach.
 //!
 //! A checkpoint is refused, and readiness says so, when the database is behind the newest one or
 //! disagrees with it: then rows were removed or changed, or an older copy was put back. Punches are
-//! taken all the same; devices bring back what a restored copy lacks. After a restore that was meant, an
-//! operator opens a new epoch ([`Folder::open_epoch`]): a new tree under a new origin, with the old one
-//! kept as it was.
+//! taken all the same; devices bring back what a restored copy lacks. After a restore that was
+//! meant, an operator opens a new epoch ([`Folder::open_epoch`]): a new tree under a new origin,
+//! with the old one kept as it was.
 
 mod folder;
 
@@ -39,26 +39,24 @@ const LEAVES_MAX: i64 = 20_000;
 pub enum CheckpointError {
     /// The database holds fewer events than the newest checkpoint covers.
     #[error(
-        "the database ends at position {head}, but the newest checkpoint covers {size} events: rows \
-         were removed, or an older copy was put back. Nothing was signed. Look with `punchtrail ledger \
-         verify`; if the copy was put back on purpose, open a new epoch with `punchtrail checkpoint \
-         new-epoch --reason …`"
+        "the database ends at position {head}, but the newest checkpoint covers {size} events: \
+         rows \
+         were removed, or an older copy was put back. Nothing was signed. Look with `punchtrail \
+         ledger \
+         verify`; if the copy was put back on purpose, open a new epoch with `punchtrail \
+         checkpoint new-epoch --reason …`"
     )]
-    Behind {
-        /// The head.
-        head: Position,
-        /// The checkpoint's size.
-        size: u64,
-    },
+    Behind { head: Position, size: u64 },
     /// The database holds another event where the newest checkpoint ends.
     #[error(
-        "the event at position {0} is not the one that the newest checkpoint covers: rows were changed, \
-         or an older copy was put back and written on. Nothing was signed. Look with `punchtrail ledger \
-         verify`; if the copy was put back on purpose, open a new epoch with `punchtrail checkpoint \
-         new-epoch --reason …`"
+        "the event at position {0} is not the one that the newest checkpoint covers: rows were \
+         changed, \
+         or an older copy was put back and written on. Nothing was signed. Look with `punchtrail \
+         ledger \
+         verify`; if the copy was put back on purpose, open a new epoch with `punchtrail \
+         checkpoint new-epoch --reason …`"
     )]
     Disagrees(Position),
-    /// An event is missing.
     #[error(
         "the ledger has a hole: position {0} is missing. Nothing was signed. Look with `punchtrail \
          ledger verify`"

@@ -62,11 +62,8 @@ impl std::fmt::Debug for Pin {
 pub struct RosterRow {
     /// The row as a spreadsheet numbers it: the header is 1.
     pub row: u64,
-    /// The badge.
     pub badge: Option<String>,
-    /// The name.
     pub name: String,
-    /// The PIN.
     pub pin: Option<Pin>,
     /// The site, a name or an id.
     pub site: String,
@@ -251,7 +248,8 @@ mod tests {
     #[test]
     fn every_faulty_row_is_named_by_its_number() {
         let text = "badge,name,pin,site\n1,Ada,123,Mill\n2,,1234,Mill\n3,Cem,1234,\n4,Eve\n\
-                    ,Dan,1234,Mill\n6,Fay,12a4,Mill\n1,Gus,1234,Mill\n6,Hal,1234,Mill\n7,Ivy,1234,Mill\n7,Jo,1234,Mill\n";
+                    ,Dan,1234,Mill\n6,Fay,12a4,Mill\n1,Gus,1234,Mill\n6,Hal,1234,Mill\n\
+                    7,Ivy,1234,Mill\n7,Jo,1234,Mill\n";
         let found = faults(text);
         let rows: Vec<u64> = found.iter().map(|(row, _)| *row).collect();
         assert_eq!(rows, [2, 3, 4, 5, 6, 7, 11]);

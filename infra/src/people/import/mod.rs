@@ -1,10 +1,10 @@
 //! Importing a roster: many employees at once, all or none.
 //!
-//! A row finds its employee by `external_id`, else by badge; who isn't found is new. What changes is
-//! an event that says which fields, never their values; the values go into the directory in the same
-//! transaction. Everything is checked before anything is hashed, and everything is hashed before
-//! anything is written. An import never removes anybody and never ends an assignment: a file with a
-//! few rows is no statement about the others.
+//! A row finds its employee by `external_id`, else by badge; who isn't found is new. What changes
+//! is an event that says which fields, never their values; the values go into the directory in the
+//! same transaction. Everything is checked before anything is hashed, and everything is hashed
+//! before anything is written. An import never removes anybody and never ends an assignment: a file
+//! with a few rows is no statement about the others.
 
 mod directory;
 mod file;
@@ -37,15 +37,11 @@ pub struct RowFault {
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file is too large.
     #[error(
         "the roster has {bytes} bytes, more than {ROSTER_BYTES_MAX}; nothing was imported. Split \
          it into several files"
     )]
-    TooLarge {
-        /// How large it is.
-        bytes: usize,
-    },
+    TooLarge { bytes: usize },
     /// The file has too many rows.
     #[error(
         "the roster has more than {ROSTER_ROWS_MAX} rows; nothing was imported. Split it into \
@@ -58,7 +54,6 @@ pub enum ImportError {
          badge,name,pin,site and optionally external_id, in any order"
     )]
     Header(String),
-    /// Rows that break a rule.
     #[error(
         "the roster has {} faulty row(s); nothing was imported. Mend them and import the whole \
          file again", faults.len() as u64 + more
@@ -66,7 +61,6 @@ pub enum ImportError {
     Rows {
         /// The first [`FAULTS_MAX`], in order.
         faults: Vec<RowFault>,
-        /// How many more there are.
         more: u64,
     },
     /// Argon2 failed: no memory, no randomness.
@@ -81,7 +75,6 @@ pub enum ImportError {
     /// What stands in the ledger of the employees can't be read.
     #[error("nothing was imported: {0}")]
     Ledger(#[from] ReadError),
-    /// The append was not made.
     #[error("nothing was imported: {0}")]
     Append(#[from] AppendError),
 }
@@ -91,13 +84,11 @@ pub enum ImportError {
 pub struct Imported {
     /// Employees written: new and changed ones.
     pub imported: u64,
-    /// New employees.
     pub created: u64,
     /// Employees of whom something changed.
     pub updated: u64,
     /// Employees who stood like that already.
     pub unchanged: u64,
-    /// Rows in the file.
     pub rows: u64,
     /// The ledger's head afterwards.
     pub position: u64,

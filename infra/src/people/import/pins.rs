@@ -1,8 +1,8 @@
 //! PINs, kept as Argon2id PHC strings (RFC 9106; the parameters are OWASP's 19 MiB, two passes, one
 //! lane). Slow on purpose, so it never runs on the threads that serve.
 //!
-//! A PIN is short: whoever has the string can guess it in hours. It confirms a person who was chosen,
-//! and never stands alone.
+//! A PIN is short: whoever has the string can guess it in hours. It confirms a person who was
+//! chosen, and never stands alone.
 
 use std::sync::{
     Arc,
@@ -36,8 +36,8 @@ pub fn verify(pin: &Pin, phc: &str) -> bool {
         .is_ok_and(|hash| Argon2::default().verify_password(pin.as_bytes(), &hash).is_ok())
 }
 
-/// The strings to keep, in order; none where the one kept now is of this PIN. Uses every core, and no
-/// thread that serves. `progress` hears how many are done.
+/// The strings to keep, in order; none where the one kept now is of this PIN. Uses every core, and
+/// no thread that serves. `progress` hears how many are done.
 pub(super) async fn hash_changed(
     wanted: Vec<Wanted>,
     progress: Arc<dyn Fn(usize) + Send + Sync>,

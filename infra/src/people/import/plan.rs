@@ -1,5 +1,5 @@
-//! What an import would do, worked out in memory: who each row means, what changes of whom, and which
-//! rows can't be.
+//! What an import would do, worked out in memory: who each row means, what changes of whom, and
+//! which rows can't be.
 
 use std::collections::{HashMap, HashSet};
 
@@ -291,7 +291,8 @@ mod tests {
     #[test]
     fn new_changed_and_unchanged_are_told_apart() {
         let existing = existing(vec![entry(1, "17", None), entry(2, "18", None)]);
-        let text = "badge,name,pin,site\n17,Ada,,Mill\n18,Bo,,Mill\n19,Cy,,00000000-0000-0000-0000-000000000009\n";
+        let text = "badge,name,pin,site\n17,Ada,,Mill\n18,Bo,,Mill\n\
+                    19,Cy,,00000000-0000-0000-0000-000000000009\n";
         let plan = plan(text, &existing).unwrap();
         assert_eq!(counts(&plan), [1, 1, 1]);
         assert_eq!(plan.streams[0].expected, 3);
