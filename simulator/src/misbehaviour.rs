@@ -48,11 +48,6 @@ impl fmt::Display for Misbehaviour {
     }
 }
 
-/// The names of `modes`, for people.
-pub fn names(modes: &[Misbehaviour]) -> String {
-    modes.iter().map(Misbehaviour::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// What a device does otherwise than it should.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Behaviour {
