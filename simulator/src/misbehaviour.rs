@@ -59,11 +59,8 @@ pub struct Behaviour {
     pub fixed_retry: bool,
     /// Deaf to `Retry-After`.
     pub ignore_retry_after: bool,
-    /// Sends batches twice.
     pub duplicates: bool,
-    /// Sends garbage.
     pub garbage: bool,
-    /// Its clock is wrong.
     pub wrong_clock: bool,
     /// By so many seconds.
     pub clock_off_s: i64,

@@ -85,14 +85,15 @@ pub fn plot(report: &Report) -> Result<String, PlotError> {
     let mut svg = String::new();
     {
         let lines = heading(report);
-        let head = 28 + lines.iter().map(Line::height).sum::<u32>();
+        let line_height = |size: f64| (size * 1.2) as u32;
+        let head = 28 + lines.iter().map(|(_, size, _)| line_height(*size)).sum::<u32>();
         let height = head + 3 * CURVES + DURATIONS;
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         root.fill(&WHITE).map_err(wrong)?;
         let mut at = (MARGIN, 14);
-        for line in &lines {
-            write(&root, &line.said, line.size, line.color, at)?;
-            at.1 += line.height() as i32;
+        for (said, size, color) in lines {
+            write(&root, &said, size, color, at)?;
+            at.1 += line_height(size) as i32;
         }
         let slots = Slots::of(&report.seconds);
         let (_, mut rest) = root.split_vertically(head);
@@ -117,21 +118,8 @@ fn write(area: &Panel<'_>, said: &str, size: f64, color: RGBColor, at: (i32, i32
     area.draw_text(said, &text(size, color, HPos::Left, VPos::Top), at).map_err(wrong)
 }
 
-/// A line of the heading.
-struct Line {
-    said: String,
-    size: f64,
-    color: RGBColor,
-}
-
-impl Line {
-    /// With what is free below it.
-    fn height(&self) -> u32 {
-        (self.size * 1.2) as u32
-    }
-}
-
-fn heading(report: &Report) -> Vec<Line> {
+/// Lines with their size and colour.
+fn heading(report: &Report) -> Vec<(String, f64, RGBColor)> {
     let Outcome { complete, unacknowledged, acknowledged, .. } = report.outcome;
     let (verdict, color) = match complete {
         true => ("complete".to_owned(), GREEN),
@@ -156,10 +144,7 @@ fn heading(report: &Report) -> Vec<Line> {
     }
     let title = folded(&title, ": ", LARGE_CHARS).into_iter();
     let facts = folded(&facts, " · ", SMALL_CHARS).into_iter();
-    title
-        .map(|said| Line { said, size: LARGE, color })
-        .chain(facts.map(|said| Line { said, size: SMALL, color: GREY }))
-        .collect()
+    title.map(|said| (said, LARGE, color)).chain(facts.map(|said| (said, SMALL, GREY))).collect()
 }
 
 /// Parts put together to lines of at most `chars_max`, where one part alone isn't longer.
