@@ -91,37 +91,6 @@ fn process_boot() -> (BootId, u64) {
     (*boot, u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A clock that stands still until it is moved, for tests and the simulator.
-#[derive(Debug)]
-pub struct HeldClock(std::sync::Mutex<Moment>);
-
-impl HeldClock {
-    /// Starts at `moment`.
-    pub fn at(moment: Moment) -> Self {
-        Self(std::sync::Mutex::new(moment))
-    }
-
-    /// Moves wall clock and uptime on by `ms` milliseconds.
-    pub fn pass_ms(&self, ms: u64) {
-        let mut moment = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        moment.time = moment.time.plus_millis(i64::try_from(ms).unwrap_or(i64::MAX));
-        moment.uptime_ms = moment.uptime_ms.saturating_add(ms);
-    }
-
-    /// Boots anew: another boot id, uptime zero.
-    pub fn reboot(&self) {
-        let mut moment = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        moment.boot = BootId(Uuid::new_v4());
-        moment.uptime_ms = 0;
-    }
-}
-
-impl Clock for HeldClock {
-    fn read(&self) -> Moment {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,10 @@
 use punchtrail_device::{
     client::{BatchOutcome, CallError, Server},
     clock::{Clock, Moment},
-    drain::{Account, Batch, Courier, News, Setback, lane::Need},
-    manifest::{self, Manifest},
+    drain::{
+        Account, Batch, Courier, News, Setback,
+        lane::{Errand, Need},
+    },
     store::{
         StoreError,
         contact::Failure,
@@ -16,7 +18,7 @@ use punchtrail_device::{
 };
 use punchtrail_protocol::{
     SiteId,
-    wire::{BatchRequest, Heartbeat, HeartbeatAnswer, ItemStatus},
+    wire::{BatchRequest, HeartbeatAnswer, ItemStatus},
 };
 use rand::RngExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,7 +27,7 @@ use crate::{
     Fleet,
     clock::SimulatedClock,
     member::Member,
-    meter::{Class, measured},
+    meter::measured,
     misbehaviour::{DUPLICATES_SHARE, garbage},
     places::Visit,
 };
@@ -36,7 +38,6 @@ const READ_AHEAD_MAX: usize = 32;
 
 /// A device of the fleet while the gate is open.
 pub struct Caller<'a> {
-    /// Which.
     pub member: &'a mut Member,
     fleet: &'a Fleet,
     /// Whether its last errand failed.
@@ -107,24 +108,19 @@ impl<'a> Caller<'a> {
     }
 
     /// Makes a call and counts it. A deaf device doesn't hear how long it should wait.
-    async fn call<T>(
+    async fn counted<T>(
         &self,
-        class: Class,
+        errand: Errand,
         retry: bool,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let answered = measured(&self.fleet.meter, class, retry, call).await;
+        let answered = measured(&self.fleet.meter, errand, retry, call).await;
         answered.map_err(|error| match error {
             CallError::Busy { code, detail, .. } if self.member.behaviour.ignore_retry_after => {
                 CallError::Busy { code, detail, retry_after: None }
             }
             heard => heard,
         })
-    }
-
-    /// How long it pauses between batches when the server asks for so long.
-    fn paused_ms(&self, asked_ms: u64) -> u64 {
-        if self.member.behaviour.no_throttle { 0 } else { asked_ms }
     }
 
     /// Opens its files.
@@ -187,9 +183,10 @@ impl Courier for Caller<'_> {
                 self.member.acked_through = acked_through;
                 self.fleet.meter.acknowledged(before.saturating_sub(self.member.waiting));
             }
-            News::Walked(Manifest { ref policy, ref roster, .. }) => {
-                let (policy, roster) = (policy.clone(), Some(roster.clone()));
-                self.enter(news, false).await?;
+            News::Walked(mut manifest) => {
+                manifest.rows.retain(|row| self.member.people.contains(&row.employee));
+                let (policy, roster) = (manifest.policy.clone(), Some(manifest.roster.clone()));
+                self.enter(News::Walked(manifest), false).await?;
                 (self.member.policy, self.member.roster) = (policy, roster);
             }
             News::RefusedAlone(_) => self.enter(news, false).await?,
@@ -197,22 +194,12 @@ impl Courier for Caller<'_> {
         Ok(())
     }
 
-    async fn heartbeat(
+    async fn call<T>(
         &mut self,
-        server: &Server,
-        heartbeat: &Heartbeat,
-    ) -> Result<HeartbeatAnswer, CallError> {
-        let call = server.heartbeat(heartbeat);
-        let mut answer = self.call(Class::Heartbeat, self.failing, call).await?;
-        answer.next_batch_after_ms = self.paused_ms(answer.next_batch_after_ms);
-        Ok(answer)
-    }
-
-    async fn walk(&mut self, server: &Server, site: SiteId) -> Result<Manifest, CallError> {
-        let call = manifest::walk(server, site);
-        let mut manifest = self.call(Class::Manifest, self.failing, call).await?;
-        manifest.rows.retain(|row| self.member.people.contains(&row.employee));
-        Ok(manifest)
+        errand: Errand,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.counted(errand, self.failing, call).await
     }
 
     /// With what a misbehaving device adds; gives the outcome of its own items.
@@ -233,21 +220,21 @@ impl Courier for Caller<'_> {
         let twice = behaviour.duplicates && self.member.dice.random_bool(DUPLICATES_SHARE);
         let copy = twice.then(|| batch.clone());
         meter.count(|tally| tally.items_sent += items as u64);
+        let errand = Errand::Batch(items);
         let call = server.deliver(site, batch);
-        let mut outcome = self.call(Class::Batch, self.failing, call).await?;
+        let mut outcome = self.counted(errand, self.failing, call).await?;
         if let Some(copy) = copy {
             meter.count(|tally| {
                 tally.items_sent += items as u64;
                 tally.batches_twice += 1;
             });
-            let again = self.call(Class::Batch, false, server.deliver(site, copy)).await;
+            let again = self.counted(errand, false, server.deliver(site, copy)).await;
             outcome = again.unwrap_or(outcome);
         }
         drop(room);
         let garbage = outcome.results.split_off(items.min(outcome.results.len()));
         let taken = garbage.iter().filter(|item| item.status != ItemStatus::Quarantined).count();
         meter.count(|tally| tally.garbage_taken += taken as u64);
-        outcome.next_batch_after_ms = self.paused_ms(outcome.next_batch_after_ms);
         Ok(outcome)
     }
 }

@@ -4,13 +4,7 @@
 //! hours here, so a device's captures of a run go into one transaction. Everything else is the same:
 //! numbers, chain, bytes, signatures and rows.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 use punchtrail_device::{
@@ -50,32 +44,26 @@ pub(crate) async fn offline(
 ) -> Result<Vec<Member>, FleetError> {
     let rosters = Arc::new(walk(fleet, &members).await?);
     let bar = progress.begin("capturing offline", (members.len() * fleet.plan.punches) as u64);
-    let places: BTreeMap<SiteId, (AtomicUsize, usize)> =
-        members.iter().fold(BTreeMap::new(), |mut places, member| {
-            let place = places.entry(member.identity.site).or_insert((AtomicUsize::new(0), 0));
-            place.1 += 1;
-            places
-        });
-    let mut capturing = stream::iter(members)
-        .map(|mut member| {
+    let mut devices: BTreeMap<SiteId, usize> = BTreeMap::new();
+    let mut placed = Vec::with_capacity(members.len());
+    for member in members {
+        let there = devices.entry(member.identity.site).or_default();
+        placed.push((*there, member));
+        *there += 1;
+    }
+    let mut capturing = stream::iter(placed)
+        .map(|(nth, mut member)| {
             let (fleet, rosters, bar) = (fleet.clone(), rosters.clone(), bar.clone());
-            let site = member.identity.site;
-            let (nth, of) = places
-                .get(&site)
-                .map_or((0, 1), |(next, of)| (next.fetch_add(1, Ordering::Relaxed), *of));
-            async move {
-                let punching = tokio::spawn(async move {
-                    let people = rosters.get(&site).map(|roster| share(&roster.rows, nth, of));
-                    if let Some((roster, people)) = rosters.get(&site).zip(people) {
-                        let punched = punch(&fleet, &mut member, roster, people).await;
-                        punched
-                            .map_err(|source| FleetError::Store { index: member.index, source })?;
-                    }
-                    bar.inc(fleet.plan.punches as u64);
-                    Ok::<_, FleetError>(member)
-                });
-                punching.await
-            }
+            let of = devices.get(&member.identity.site).copied().unwrap_or(1);
+            tokio::spawn(async move {
+                if let Some(roster) = rosters.get(&member.identity.site) {
+                    let people = share(&roster.rows, nth, of);
+                    let punched = punch(&fleet, &mut member, roster, people).await;
+                    punched.map_err(|source| FleetError::Store { index: member.index, source })?;
+                }
+                bar.inc(fleet.plan.punches as u64);
+                Ok::<_, FleetError>(member)
+            })
         })
         .buffer_unordered(CAPTURE_AT_ONCE);
     let mut ready = Vec::new();

@@ -28,17 +28,13 @@ pub const STALE: &str = "before-the-line-failed";
 
 /// A device of the fleet, its file closed.
 pub struct Member {
-    /// Which.
     pub index: usize,
     /// Who it is to the server.
     pub identity: Identity,
-    /// Punches that wait.
     pub waiting: u64,
     /// When the first of them was captured.
     pub oldest: Option<Time>,
-    /// What it does wrong.
     pub behaviour: Behaviour,
-    /// Its people.
     pub people: Vec<EmployeeId>,
     /// The policy it was told.
     pub policy: DevicePolicy,
@@ -103,6 +99,9 @@ async fn settle(route: &mut Route<Caller<'_>>, gate: Instant) {
         };
         let done = route.perform(errand, &account).await;
         route.courier.note(&done);
+        if route.courier.member.behaviour.no_throttle {
+            route.lane.hurry(Instant::now());
+        }
         let member = &mut *route.courier.member;
         if member.waiting == 0 && member.drained.is_none() {
             member.drained = Some(gate.elapsed());
@@ -112,7 +111,7 @@ async fn settle(route: &mut Route<Caller<'_>>, gate: Instant) {
         {
             let asked = error.retry_after().unwrap_or_default();
             let asked = asked.min(Duration::from_secs(RETRY_AFTER_MAX_S));
-            route.retry_at(Instant::now() + asked.max(Duration::from_millis(FIXED_RETRY_MS)));
+            route.lane.retry_at(Instant::now() + asked.max(Duration::from_millis(FIXED_RETRY_MS)));
         }
     }
 }

@@ -6,24 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use punchtrail_device::client::CallError;
+use punchtrail_device::{client::CallError, drain::lane::Errand};
 use serde::{Deserialize, Serialize};
 
 use crate::percentiles::Durations;
 
 /// The most seconds that have a row of their own; what comes later is counted in the last.
 const SECONDS_MAX: usize = 86_400;
-
-/// Kinds of calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// A batch of punches.
-    Batch,
-    /// A heartbeat.
-    Heartbeat,
-    /// A walk of the manifest, all its pages.
-    Manifest,
-}
 
 /// One second after the gate opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,21 +44,15 @@ pub struct Second {
 pub struct Tally {
     /// A row a second, without `outstanding`.
     pub seconds: Vec<Second>,
-    /// Answered batches.
     pub batches: Durations,
-    /// Answered heartbeats.
     pub heartbeats: Durations,
     /// Answered walks.
     pub manifests: Durations,
     /// Calls of any class that were refused as busy: how soon a device is told.
     pub sheds: Durations,
-    /// Failed calls by code.
     pub failures: BTreeMap<String, u64>,
-    /// Calls made.
     pub calls: u64,
-    /// Calls in flight now.
     pub in_flight: u64,
-    /// The most calls in flight.
     pub in_flight_max: u64,
     /// Punches sent, each time counted.
     pub items_sent: u64,
@@ -141,10 +124,10 @@ impl Meter {
     }
 
     /// A call ended after `took`.
-    pub fn answered(&self, class: Class, took: Duration, failure: Option<&CallError>) {
+    pub fn answered(&self, errand: Errand, took: Duration, failure: Option<&CallError>) {
         let mut counted = self.lock();
         let (start, tally) = &mut *counted;
-        tally.settle(start.elapsed(), class, took, failure);
+        tally.settle(start.elapsed(), errand, took, failure);
     }
 
     /// A call was given up when the time was over.
@@ -173,24 +156,22 @@ impl Tally {
     fn settle(
         &mut self,
         elapsed: Duration,
-        class: Class,
+        errand: Errand,
         took: Duration,
         failure: Option<&CallError>,
     ) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let Some(error) = failure else {
-            match class {
-                Class::Batch => self.batches.add_us(took_us),
-                Class::Heartbeat => self.heartbeats.add_us(took_us),
-                Class::Manifest => self.manifests.add_us(took_us),
-            }
-            let second = self.at(elapsed);
-            match class {
-                Class::Batch => second.batches += 1,
-                Class::Heartbeat => second.heartbeats += 1,
-                Class::Manifest => second.manifests += 1,
-            }
+            let (durations, second): (_, fn(&mut Second) -> &mut u64) = match errand {
+                Errand::Batch(_) => (&mut self.batches, |second| &mut second.batches),
+                Errand::Heartbeat => (&mut self.heartbeats, |second| &mut second.heartbeats),
+                Errand::Walk => (&mut self.manifests, |second| &mut second.manifests),
+                // No simulated device has photos.
+                Errand::Photo => return,
+            };
+            durations.add_us(took_us);
+            *second(self.at(elapsed)) += 1;
             return;
         };
         *self.failures.entry(error.code().to_owned()).or_default() += 1;
@@ -236,7 +217,7 @@ impl Drop for Measured<'_> {
 /// Makes a call and counts it; `retry` when the same device's last one failed.
 pub async fn measured<T>(
     meter: &Meter,
-    class: Class,
+    errand: Errand,
     retry: bool,
     call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, CallError> {
@@ -245,7 +226,7 @@ pub async fn measured<T>(
     let since = Instant::now();
     let ended = call.await;
     measured.over = true;
-    meter.answered(class, since.elapsed(), ended.as_ref().err());
+    meter.answered(errand, since.elapsed(), ended.as_ref().err());
     ended
 }
 
@@ -262,11 +243,11 @@ mod tests {
     #[test]
     fn calls_land_in_their_second_and_class() {
         let mut tally = Tally::default();
-        tally.settle(S / 2, Class::Heartbeat, S / 10, None);
-        tally.settle(S * 2, Class::Batch, S, None);
-        tally.settle(S * 2, Class::Batch, S / 4, Some(&busy("busy")));
-        tally.settle(S * 2, Class::Batch, S / 4, Some(&busy("one_at_a_time")));
-        tally.settle(S * 3, Class::Manifest, S, Some(&CallError::Unreachable("cut".to_owned())));
+        tally.settle(S / 2, Errand::Heartbeat, S / 10, None);
+        tally.settle(S * 2, Errand::Batch(1), S, None);
+        tally.settle(S * 2, Errand::Batch(1), S / 4, Some(&busy("busy")));
+        tally.settle(S * 2, Errand::Batch(1), S / 4, Some(&busy("one_at_a_time")));
+        tally.settle(S * 3, Errand::Walk, S, Some(&CallError::Unreachable("cut".to_owned())));
         let rows = tally.series();
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[0], Second { heartbeats: 1, ..Second::default() });

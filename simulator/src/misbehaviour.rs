@@ -48,11 +48,6 @@ impl fmt::Display for Misbehaviour {
     }
 }
 
-/// The names of `modes`, for people.
-pub fn names(modes: &[Misbehaviour]) -> String {
-    modes.iter().map(Misbehaviour::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// What a device does otherwise than it should.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Behaviour {
@@ -64,11 +59,8 @@ pub struct Behaviour {
     pub fixed_retry: bool,
     /// Deaf to `Retry-After`.
     pub ignore_retry_after: bool,
-    /// Sends batches twice.
     pub duplicates: bool,
-    /// Sends garbage.
     pub garbage: bool,
-    /// Its clock is wrong.
     pub wrong_clock: bool,
     /// By so many seconds.
     pub clock_off_s: i64,

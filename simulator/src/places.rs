@@ -56,7 +56,6 @@ impl Sending {
 
 /// An open device. Closed by [`Visit::end`]; the place is free again then.
 pub struct Visit {
-    /// The device.
     pub device: Device,
     _agent: AgentLock,
     _place: OwnedSemaphorePermit,

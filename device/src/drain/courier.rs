@@ -7,17 +7,17 @@
 use punchtrail_protocol::{
     PunchId, SiteId, Time,
     signing::to_base64url,
-    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, Heartbeat, HeartbeatAnswer},
+    wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, HeartbeatAnswer},
 };
 
 use super::{
     errand::{PhotoSent, Setback},
-    lane::Need,
+    lane::{Errand, Need},
 };
 use crate::{
     client::{BatchOutcome, CallError, Server},
     clock::Moment,
-    manifest::{self, Manifest},
+    manifest::Manifest,
     store::{
         StoreError,
         contact::Failure,
@@ -122,18 +122,13 @@ pub trait Courier {
     /// Writes news down as a whole, or refuses and nothing of it is.
     async fn write_down(&mut self, identity: &Identity, news: News) -> Result<(), StoreError>;
 
-    /// Tells what waits here, and learns what the server holds.
-    async fn heartbeat(
+    /// Makes a call of `errand`.
+    async fn call<T>(
         &mut self,
-        server: &Server,
-        heartbeat: &Heartbeat,
-    ) -> Result<HeartbeatAnswer, CallError> {
-        server.heartbeat(heartbeat).await
-    }
-
-    /// Walks the manifest of `site`.
-    async fn walk(&mut self, server: &Server, site: SiteId) -> Result<Manifest, CallError> {
-        manifest::walk(server, site).await
+        _errand: Errand,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        call.await
     }
 
     /// Delivers a batch.
@@ -143,7 +138,8 @@ pub trait Courier {
         site: SiteId,
         batch: BatchRequest,
     ) -> Result<BatchOutcome, CallError> {
-        server.deliver(site, batch).await
+        let errand = Errand::Batch(batch.punches.len());
+        self.call(errand, server.deliver(site, batch)).await
     }
 
     /// Delivers the next photo and writes down what became of it; none where there is none.

@@ -20,6 +20,7 @@ use crate::{
     APP,
     backoff::TRY_FLOOR_MS,
     client::{BatchOutcome, CallError, Server},
+    manifest,
     store::{StoreError, contact::Failure, identity::Identity, outbox::Acknowledgement},
 };
 
@@ -32,7 +33,8 @@ pub struct Route<C> {
     pub(super) identity: Identity,
     /// Who carries its errands out.
     pub courier: C,
-    pub(super) lane: Lane,
+    /// When to do what.
+    pub lane: Lane,
     pub(super) punches_delivered: u64,
     pub(super) photos_delivered: u64,
     /// Made at the first call; making it fails where the machine has no root certificates.
@@ -70,11 +72,6 @@ impl<C: Courier> Route<C> {
     /// Whether nothing waits, and the server has heard so.
     pub fn settled(&self, account: &Account) -> bool {
         account.need == Need::default() && self.lane.in_contact() && !self.lane.reports_backlog()
-    }
-
-    /// The next call is made at `at`, whatever failures and server said: how one misbehaves.
-    pub fn retry_at(&mut self, at: Instant) {
-        self.lane.retry_at(at);
     }
 
     /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what isn't
@@ -118,7 +115,8 @@ impl<C: Courier> Route<C> {
         match errand {
             Errand::Heartbeat => self.beat(server, account).await,
             Errand::Walk => {
-                let manifest = self.courier.walk(server, self.identity.site).await?;
+                let manifest =
+                    self.courier.call(errand, manifest::walk(server, self.identity.site)).await?;
                 self.courier.write_down(&self.identity, News::Walked(manifest)).await?;
                 if let Some(account) = self.account().await? {
                     self.lane.walked(&account.policy, Instant::now());
@@ -154,7 +152,7 @@ impl<C: Courier> Route<C> {
             uptime_ms: now.uptime_ms,
             app: APP.to_owned(),
         };
-        let answer = self.courier.heartbeat(server, &heartbeat).await?;
+        let answer = self.courier.call(Errand::Heartbeat, server.heartbeat(&heartbeat)).await?;
         if answer.acked_through > *seq {
             tracing::warn!(device = %self.identity.device, seq, acked_through = answer.acked_through,
                 "the server knows later numbers: this folder is an old copy of itself, or has a twin");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{PEAK_S, Report};
-use crate::{Waiting, misbehaviour::names};
+use crate::Waiting;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,11 +25,12 @@ impl fmt::Display for Report {
             self.seed
         )?;
         if !self.misbehaviour.modes.is_empty() {
+            let modes: Vec<_> = self.misbehaviour.modes.iter().map(ToString::to_string).collect();
             writeln!(
                 f,
                 "  misbehaving  {} of them: {}",
                 grouped(self.misbehaviour.devices as u64),
-                names(&self.misbehaviour.modes)
+                modes.join(", ")
             )?;
         }
         let statuses: Vec<String> = outcome

@@ -327,8 +327,13 @@ impl Lane {
     }
 
     /// No call before `at`, whatever failures and server said: how a simulated device misbehaves.
-    pub(super) fn retry_at(&mut self, at: Instant) {
+    pub fn retry_at(&mut self, at: Instant) {
         self.ready_at = at;
+    }
+
+    /// No pause before the next batch, whatever the server said: the same.
+    pub fn hurry(&mut self, now: Instant) {
+        self.batch_at = now;
     }
 
     /// Whether the last try was answered.
