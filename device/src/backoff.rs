@@ -1,8 +1,8 @@
 //! How fast a device may try, so that ten thousand of them that find the server again at one moment
 //! slow it down and never break it.
 //!
-//! Everything here is arithmetic on instants and dice that the caller brings; nothing waits, reads a
-//! clock or rolls by itself.
+//! Everything here is arithmetic on instants and dice that the caller brings; nothing waits, reads
+//! a clock or rolls by itself.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 /// The least time between two tries after a failure, in milliseconds, whatever dice or server say.
 pub const TRY_FLOOR_MS: u64 = 1_000;
-/// Ceiling of the first wait after a failure, in milliseconds; it doubles with each further failure.
+/// Ceiling of the first wait after a failure, in milliseconds; it doubles with each further
+/// failure.
 pub const BACKOFF_BASE_MS: u64 = 1_000;
 /// Ceiling of any wait that the device chooses itself, in milliseconds.
 pub const BACKOFF_CAP_MS: u64 = 60_000;
@@ -21,7 +22,8 @@ pub const RETRY_BUDGET_MAX: u32 = 10;
 pub const RETRY_BUDGET_PER_MINUTE: u32 = 4;
 /// The longest wait a server can ask for, in seconds: a mistaken header must not silence a device.
 pub const RETRY_AFTER_MAX_S: u64 = 3_600;
-/// What a device adds to a wait that the server asked for, by dice: up to one part in so many of it,
+/// What a device adds to a wait that the server asked for, by dice: up to one part in so many of
+/// it,
 const RETRY_AFTER_JITTER_SHARE: u64 = 8;
 /// a second at least, and at most so many milliseconds.
 const RETRY_AFTER_JITTER_MAX_MS: u64 = 10_000;
@@ -36,7 +38,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket of `capacity` tokens that refills `per_minute` in a minute. Zeros count as one.
+    /// A full bucket of `capacity` tokens that refills `per_minute` in a minute. Zeros count as
+    /// one.
     pub fn full(capacity: u32, per_minute: u32, now: Instant) -> Self {
         let capacity = f64::from(capacity.max(1));
         Self {
@@ -108,10 +111,10 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// A try failed: when the next one may start. `dice` is a roll from 0 to 1; `retry_after` what the
-    /// server asked for, which is always waited out, with up to an eighth on top so that those who were
-    /// told the same don't all come back at once. Ours tells each another time: much later than that, and
-    /// the server would have nothing to do meanwhile.
+    /// A try failed: when the next one may start. `dice` is a roll from 0 to 1; `retry_after` what
+    /// the server asked for, which is always waited out, with up to an eighth on top so that those
+    /// who were told the same don't all come back at once. Ours tells each another time: much later
+    /// than that, and the server would have nothing to do meanwhile.
     pub fn failed(&mut self, retry_after: Option<Duration>, dice: f64, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
         let dice = dice.clamp(0.0, 1.0);

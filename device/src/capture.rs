@@ -1,8 +1,8 @@
 //! The moment of a punch.
 //!
 //! The photo's bytes are synced first; then capture, chain head and outbox row are committed in one
-//! transaction that syncs; only then does the caller hear of it, and the screen may confirm. Whatever
-//! fails before leaves nothing, and the worker is told so. No network has a part in this.
+//! transaction that syncs; only then does the caller hear of it, and the screen may confirm.
+//! Whatever fails before leaves nothing, and the worker is told so. No network has a part in this.
 
 use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
@@ -30,9 +30,7 @@ use crate::{
 /// What a worker did at the door.
 #[derive(Debug, Clone)]
 pub struct Press {
-    /// The badge as read.
     pub badge: String,
-    /// What starts or ends.
     pub kind: PunchKind,
     /// The PIN, if one was typed.
     pub pin: Option<Pin>,
@@ -53,11 +51,9 @@ pub enum Notice {
 /// A punch that is on disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Confirmation {
-    /// The punch.
     pub punch: PunchId,
     /// Its number on this device.
     pub seq: u64,
-    /// What starts or ends.
     pub kind: PunchKind,
     /// When, by this device's clock.
     pub captured_at: Time,
@@ -65,27 +61,22 @@ pub struct Confirmation {
     pub local_time: String,
     /// Who, if the manifest knows.
     pub employee: Option<EmployeeId>,
-    /// The name to show.
     pub name: Option<String>,
     /// The badge, if the manifest doesn't know it.
     pub badge: Option<String>,
-    /// How the device knew.
     pub identified_by: IdentifiedBy,
-    /// The photo.
     pub photo: Option<Digest>,
     /// Whether the server was out of reach.
     pub offline: bool,
-    /// What else to say.
     pub notice: Option<Notice>,
 }
 
 /// Why a punch wasn't recorded. Nothing is kept in any of these cases, and the text says so.
 #[derive(Debug, thiserror::Error)]
 pub enum PunchError {
-    /// No identity.
     #[error(
-        "this device is not enrolled, so nothing was recorded. Run `punchtrail-device enroll` with a \
-         pairing code, then punch again"
+        "this device is not enrolled, so nothing was recorded. Run `punchtrail-device enroll` \
+         with a pairing code, then punch again"
     )]
     NotEnrolled,
     /// A badge that can't be one.
@@ -93,15 +84,13 @@ pub enum PunchError {
         "a badge has 1 to {BADGE_CHARS_MAX} characters. Nothing was recorded; read the badge again"
     )]
     BadBadge,
-    /// Not that person's PIN.
     #[error(
         "the PIN is not right. Nothing was recorded: try again, or punch by badge without the PIN"
     )]
     WrongPin,
-    /// Too many wrong PINs.
     #[error(
-        "too many wrong PINs. Nothing was recorded. Punch by badge without the PIN now, or try the PIN \
-         again in {} minutes", GUESS_WINDOW_MS / 60_000
+        "too many wrong PINs. Nothing was recorded. Punch by badge without the PIN now, or try \
+         the PIN again in {} minutes", GUESS_WINDOW_MS / 60_000
     )]
     PinThrottled,
     /// A photo that isn't taken.
@@ -110,17 +99,18 @@ pub enum PunchError {
     /// The device was enrolled anew between two looks.
     #[error("this device was enrolled anew at this very moment. Nothing was recorded; punch again")]
     EnrolledMeanwhile,
-    /// No room.
     #[error(
-        "NOT RECORDED: this device's disk is full. Nothing of this punch was kept; all earlier ones are \
-         safe. Punch on another device or tell your manager; whoever looks after this device frees space \
+        "NOT RECORDED: this device's disk is full. Nothing of this punch was kept; all earlier \
+         ones are \
+         safe. Punch on another device or tell your manager; whoever looks after this device \
+         frees space \
          on its disk"
     )]
     DiskFull,
     /// The store refused otherwise.
     #[error(
-        "NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, and \
-             if that fails, on another device"
+        "NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, \
+         and if that fails, on another device"
     )]
     Store(StoreError),
 }
@@ -295,7 +285,8 @@ impl Device {
 /// When no server could read them.
 pub fn signed(identity: &Identity, capture: Capture) -> Result<Signed, StoreError> {
     let bytes = capture.to_bytes();
-    // What this device makes, every server must be able to read; a bug here must not reach the chain.
+    // What this device makes, every server must be able to read; a bug here must not reach the
+    // chain.
     if Capture::parse(&bytes).as_ref() != Ok(&capture) {
         return Err(StoreError::unreadable("the capture just made"));
     }

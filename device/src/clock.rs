@@ -1,8 +1,9 @@
 //! What a device knows of time: a wall clock that may be wrong, and a monotonic one that isn't.
 //!
-//! The wall clock's reading goes into captures as it is and is never corrected here; the server works
-//! out the true time from the monotonic clock of the same boot. Everything that reads time goes through
-//! [`Clock`], so that a test, the simulator or the demo can run a device whose clock is hours off.
+//! The wall clock's reading goes into captures as it is and is never corrected here; the server
+//! works out the true time from the monotonic clock of the same boot. Everything that reads time
+//! goes through [`Clock`], so that a test, the simulator or the demo can run a device whose clock
+//! is hours off.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -18,13 +19,11 @@ const UNKNOWN_ZONE: &str = "Etc/Unknown";
 /// One reading of all clocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
-    /// The wall clock.
     pub time: Time,
     /// The wall clock's offset from UTC, in seconds.
     pub utc_offset_s: i32,
     /// The wall clock's IANA time zone, `Etc/Unknown` if the machine doesn't say.
     pub tz: String,
-    /// This boot.
     pub boot: BootId,
     /// Milliseconds since the boot, time asleep included.
     pub uptime_ms: u64,

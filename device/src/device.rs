@@ -30,14 +30,13 @@ use crate::{
 
 /// The longest name of a device, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
-/// What is added to the heartbeat's interval before silence counts as being offline, in seconds: time
-/// for the heartbeat itself.
+/// What is added to the heartbeat's interval before silence counts as being offline, in seconds:
+/// time for the heartbeat itself.
 pub const CONTACT_GRACE_S: u64 = 60;
 
 /// How a device is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Makes ids, keys and jitter repeatable; for tests and the simulator only.
     pub seed: Option<u64>,
@@ -79,25 +78,23 @@ pub struct Device {
 pub enum EnrollError {
     /// A code that can't be one.
     #[error(
-        "`{0}` is not a pairing code: eight letters of BCDFGHJKLMNPQRSTVWXZ, like BCDF-GHJK. Nothing \
-         was changed; check the code and try again"
+        "`{0}` is not a pairing code: eight letters of BCDFGHJKLMNPQRSTVWXZ, like BCDF-GHJK. \
+         Nothing was changed; check the code and try again"
     )]
     BadCode(String),
-    /// A name that isn't taken.
     #[error("a device's name has 1 to {NAME_CHARS_MAX} characters. Nothing was changed")]
     BadName,
-    /// The address isn't used.
     #[error("{0}. Nothing was changed")]
     Address(#[from] AddressError),
     /// The server didn't take it.
     #[error(
-        "not enrolled: {0}. What this folder held is untouched. A code works once and for ten minutes; \
-         if it was used or its answer got lost, ask for another"
+        "not enrolled: {0}. What this folder held is untouched. A code works once and for ten \
+         minutes; if it was used or its answer got lost, ask for another"
     )]
     Call(#[from] CallError),
-    /// The store refused.
     #[error(
-        "{0}. The server knows a new device now, but this folder doesn't: enrol again with another code"
+        "{0}. The server knows a new device now, but this folder doesn't: enrol again with \
+         another code"
     )]
     Store(#[from] StoreError),
 }
@@ -241,9 +238,9 @@ impl Device {
     }
 }
 
-/// Whether the server counts as out of reach at `now`: the last try failed, or nobody has reached it
-/// since this boot within a heartbeat's interval and [`CONTACT_GRACE_S`]. What an agent isn't running to
-/// find out is out of reach.
+/// Whether the server counts as out of reach at `now`: the last try failed, or nobody has reached
+/// it since this boot within a heartbeat's interval and [`CONTACT_GRACE_S`]. What an agent isn't
+/// running to find out is out of reach.
 pub fn is_offline(contact: &Contact, heartbeat_s: u32, now: &Moment) -> bool {
     let patience_ms = (u64::from(heartbeat_s) + CONTACT_GRACE_S) * 1_000;
     !contact.reached

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! DIR/              0700
-//!   device.db       0600  identity, chain, outbox, manifest (SQLite, WAL; with -wal and -shm beside it)
-//!   agent.lock      0600  held by the one agent (run, sync, enroll); its pid inside, for the message
-//!   photos/<sha256> 0600  first frames, named by their digest
+//!   device.db       0600  identity, chain, outbox, manifest (SQLite, WAL; with -wal and -shm
+//!   beside it) agent.lock      0600  held by the one agent (run, sync, enroll); its pid inside,
+//!   for the message photos/<sha256> 0600  first frames, named by their digest
 //! ```
 //!
-//! One agent at a time drains a folder: the lock is an advisory `flock` that the kernel drops with the
-//! process, so a killed agent never leaves it behind. Captures don't take it, because a worker must be
-//! able to punch while the agent runs; they are serialised by SQLite's own write lock (see `store`).
-//! Photo files are written and deleted only under that write lock, so that a sweep never meets a photo
-//! whose capture is about to be committed.
+//! One agent at a time drains a folder: the lock is an advisory `flock` that the kernel drops with
+//! the process, so a killed agent never leaves it behind. Captures don't take it, because a worker
+//! must be able to punch while the agent runs; they are serialised by SQLite's own write lock (see
+//! `store`). Photo files are written and deleted only under that write lock, so that a sweep never
+//! meets a photo whose capture is about to be committed.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -24,8 +24,8 @@ use std::{
 use punchtrail_protocol::Digest;
 use rustix::fs::FlockOperation;
 
-/// How often a lock that is held is tried again before it counts as taken: `status` looks at the lock
-/// by taking it for an instant, and must not make an agent's start fail.
+/// How often a lock that is held is tried again before it counts as taken: `status` looks at the
+/// lock by taking it for an instant, and must not make an agent's start fail.
 const LOCK_TRIES_MAX: u32 = 10;
 /// Pause between those tries, in milliseconds.
 const LOCK_TRY_PAUSE_MS: u64 = 20;
@@ -36,26 +36,17 @@ const PARTIAL_PREFIX: &str = ".partial-";
 pub enum FolderError {
     /// Another agent works in it.
     #[error(
-        "another punchtrail-device{} is already working in {dir}. Nothing was changed. Stop that one \
-         first, or use another --dir. (Punching and `status` need no stop.)",
+        "another punchtrail-device{} is already working in {dir}. Nothing was changed. Stop that \
+         one first, or use another --dir. (Punching and `status` need no stop.)",
         .pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
     )]
     Taken {
-        /// The folder.
         dir: String,
         /// The other agent's process, if it said.
         pid: Option<u32>,
     },
-    /// The file system refused.
     #[error("{what} {path}: {source}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    Io { what: &'static str, path: String, source: io::Error },
 }
 
 impl FolderError {
@@ -78,8 +69,8 @@ pub struct Folder {
     dir: PathBuf,
 }
 
-/// The right to be the agent of a folder; given back when dropped, and by the kernel when the process
-/// ends in any way.
+/// The right to be the agent of a folder; given back when dropped, and by the kernel when the
+/// process ends in any way.
 #[derive(Debug)]
 pub struct AgentLock {
     _file: File,
@@ -168,8 +159,8 @@ impl Folder {
         }
     }
 
-    /// Keeps a photo: its bytes and its name are on disk when this returns. Call under the store's write
-    /// lock, before the capture that names it is committed.
+    /// Keeps a photo: its bytes and its name are on disk when this returns. Call under the store's
+    /// write lock, before the capture that names it is committed.
     ///
     /// # Errors
     /// When the file system refuses; no half-written file stays then.
@@ -199,8 +190,8 @@ impl Folder {
         }
     }
 
-    /// Deletes what a crash left in the photo folder: files that no capture names. Under the store's
-    /// write lock. Gives how many.
+    /// Deletes what a crash left in the photo folder: files that no capture names. Under the
+    /// store's write lock. Gives how many.
     ///
     /// # Errors
     /// When the file system refuses.

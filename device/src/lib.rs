@@ -1,20 +1,22 @@
-//! What runs at the door: a device that records punches on its own disk and delivers them when it can.
+//! What runs at the door: a device that records punches on its own disk and delivers them when it
+//! can.
 //!
 //! - [`capture`]: the moment of a punch. Never waits for a network.
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
 //!
-//! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the folder's
-//! lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock for the length
-//! of one transaction: workers can punch while the agent runs, any number of them at once, and since a
-//! sequence number is read and taken under that lock, no two captures share one. `status` only reads.
+//! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the
+//! folder's lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock
+//! for the length of one transaction: workers can punch while the agent runs, any number of them at
+//! once, and since a sequence number is read and taken under that lock, no two captures share one.
+//! `status` only reads.
 //!
-//! It must never: send what isn't committed, forget what wasn't acknowledged for the restore window,
-//! use a sequence number twice, correct a capture's time, or try twice without a pause.
+//! It must never: send what isn't committed, forget what wasn't acknowledged for the restore
+//! window, use a sequence number twice, correct a capture's time, or try twice without a pause.
 //!
-//! Arrows between its folders; what stands on the right may use what stands left of it, never the other
-//! way (`tests/tests/house.rs`):
+//! Arrows between its folders; what stands on the right may use what stands left of it, never the
+//! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! clock ← store ← pin ← capture

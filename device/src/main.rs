@@ -1,7 +1,7 @@
 //! `punchtrail-device`: the agent at the door, and the hand that punches.
 //!
-//! One object on stdout with `--json`, plain sentences without; logs go to stderr. Exit status: 0 done, 1
-//! not done (the text says what was kept and what to do), 2 wrong usage.
+//! One object on stdout with `--json`, plain sentences without; logs go to stderr. Exit status: 0
+//! done, 1 not done (the text says what was kept and what to do), 2 wrong usage.
 
 mod cli;
 

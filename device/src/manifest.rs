@@ -1,7 +1,7 @@
 //! Walking the manifest: who works here, and the site's policy, page by page.
 //!
-//! The walk is taken only as a whole. When the roster changes under it, it starts over later; until it
-//! ends, the manifest of the walk before stands.
+//! The walk is taken only as a whole. When the roster changes under it, it starts over later; until
+//! it ends, the manifest of the walk before stands.
 
 use punchtrail_protocol::{
     SiteId,
@@ -18,11 +18,9 @@ pub const PAGES_MAX: usize = 10_000;
 /// A finished walk.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// Who works here.
     pub rows: Vec<ManifestRow>,
     /// The site's policy, within this device's limits.
     pub policy: DevicePolicy,
-    /// The version of all this.
     pub roster: String,
 }
 

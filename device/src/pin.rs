@@ -1,10 +1,10 @@
 //! PINs: a PIN confirms a person already chosen by badge, and nothing else.
 //!
-//! It is never stored, logged or sent. A wrong one is guidance: nothing is recorded, and the worker tries
-//! again or punches without it. Guessing is bounded per person and per device within a window of uptime,
-//! counted before each look, so that neither many processes at once nor a restart gets more guesses.
-//! What this can't help against is said in docs/device-agent.md: whoever takes the tablet has the
-//! manifest's hashes, and a short PIN is soon found from its hash.
+//! It is never stored, logged or sent. A wrong one is guidance: nothing is recorded, and the worker
+//! tries again or punches without it. Guessing is bounded per person and per device within a window
+//! of uptime, counted before each look, so that neither many processes at once nor a restart gets
+//! more guesses. What this can't help against is said in docs/device-agent.md: whoever takes the
+//! tablet has the manifest's hashes, and a short PIN is soon found from its hash.
 
 use std::fmt;
 
@@ -62,9 +62,7 @@ impl fmt::Debug for Pin {
 /// What a look at a PIN gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// It is that person's.
     Right,
-    /// It isn't.
     Wrong,
     /// Too many were wrong; no look was taken.
     Throttled,

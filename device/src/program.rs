@@ -19,7 +19,8 @@ pub fn log(default_filter: &str) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote one.
+        // A log on a full disk loses lines. Complaining of that on stderr would panic whoever wrote
+        // one.
         .log_internal_errors(false)
         .init();
 }

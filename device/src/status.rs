@@ -20,38 +20,28 @@ pub struct Status {
     /// The device; none before enrolment.
     #[serde(flatten)]
     pub current: Option<IdentityStatus>,
-    /// People on the manifest.
     pub employees: u64,
     /// The manifest's version; none before the first walk.
     pub roster_version: Option<String>,
     /// Whether the server counts as out of reach.
     pub offline: bool,
-    /// The device's clocks.
     pub clock: ClockStatus,
     /// The agent that works on this folder now.
     pub agent_pid: Option<u32>,
     /// Earlier identities of which something is left here.
     pub earlier: Vec<IdentityStatus>,
-    /// Program and version.
     pub app: &'static str,
 }
 
 /// One identity's account.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityStatus {
-    /// The device.
     pub device: DeviceId,
-    /// The organisation.
     pub org: OrgId,
-    /// The site.
     pub site: SiteId,
-    /// The device's name.
     pub name: String,
-    /// The server.
     pub server: String,
-    /// Punches that wait.
     pub outbox: u64,
-    /// Photos that wait.
     pub photos: u64,
     /// When the first of the waiting punches was captured.
     pub oldest: Option<Time>,
@@ -63,7 +53,6 @@ pub struct IdentityStatus {
     pub photos_lost: u64,
     /// Punches acknowledged and kept still, in case the server is restored.
     pub kept: u64,
-    /// The last number made.
     pub last_seq: u64,
     /// The number up to which the server holds everything.
     pub acked_through: u64,
@@ -80,24 +69,18 @@ pub struct IdentityStatus {
 pub struct ErrorStatus {
     /// When, by this device's clock.
     pub at: Time,
-    /// A stable word.
     pub code: String,
-    /// What happened.
     pub detail: String,
 }
 
 /// A device's clocks.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClockStatus {
-    /// The wall clock now.
     pub now: Time,
     /// Its offset from UTC, in seconds.
     pub utc_offset_s: i32,
-    /// Its zone.
     pub tz: String,
-    /// This boot.
     pub boot: BootId,
-    /// Milliseconds since then.
     pub uptime_ms: u64,
     /// How far it was ahead of the server's at the last contact, in milliseconds; negative: behind.
     pub ahead_of_server_ms: Option<i64>,

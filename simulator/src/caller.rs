@@ -1,6 +1,6 @@
-//! How a simulated device carries its errands out: as one at a door does, but for its files, which are
-//! open only while they are read or written; what that would open them for in vain is kept in memory.
-//! Every call is counted, and goes wrong where the device is told to misbehave.
+//! How a simulated device carries its errands out: as one at a door does, but for its files, which
+//! are open only while they are read or written; what that would open them for in vain is kept in
+//! memory. Every call is counted, and goes wrong where the device is told to misbehave.
 
 use punchtrail_device::{
     client::{BatchOutcome, CallError, Server},
@@ -32,8 +32,8 @@ use crate::{
     places::Visit,
 };
 
-/// Punches of the next batch that are read together with writing down the last one's answer, so that a
-/// slice of a drain at the policy's rate opens the file once and not twice.
+/// Punches of the next batch that are read together with writing down the last one's answer, so
+/// that a slice of a drain at the policy's rate opens the file once and not twice.
 const READ_AHEAD_MAX: usize = 32;
 
 /// A device of the fleet while the gate is open.
@@ -43,8 +43,8 @@ pub struct Caller<'a> {
     /// Whether its last errand failed.
     failing: bool,
     clock: SimulatedClock,
-    /// What a heartbeat was answered and isn't written down yet: the next batch's answer will say the
-    /// same anew.
+    /// What a heartbeat was answered and isn't written down yet: the next batch's answer will say
+    /// the same anew.
     unwritten: Option<News>,
     read_ahead: Vec<Waiting>,
     /// Room for the batch on its way.

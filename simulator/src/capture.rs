@@ -1,8 +1,8 @@
 //! Capturing offline: what a site's people did while the line was down.
 //!
-//! A door commits each punch by itself, and waits for the disk. A million and a half of those would take
-//! hours here, so a device's captures of a run go into one transaction. Everything else is the same:
-//! numbers, chain, bytes, signatures and rows.
+//! A door commits each punch by itself, and waits for the disk. A million and a half of those would
+//! take hours here, so a device's captures of a run go into one transaction. Everything else is the
+//! same: numbers, chain, bytes, signatures and rows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,7 +35,8 @@ const PEOPLE_PER_DEVICE_MAX: usize = 50;
 /// Devices that capture at a time: as many as there are places for their files, more wait.
 const CAPTURE_AT_ONCE: usize = 8;
 
-/// Walks each site's manifest once, shares its people among the site's devices, and lets them punch.
+/// Walks each site's manifest once, shares its people among the site's devices, and lets them
+/// punch.
 pub(crate) async fn offline(
     fleet: &Arc<Fleet>,
     members: Vec<Member>,
@@ -94,8 +95,8 @@ async fn walk(fleet: &Fleet, members: &[Member]) -> Result<BTreeMap<SiteId, Mani
             .map_err(|source| FleetError::Setup { what: "walking the site's manifest", source })?;
         if walked.rows.is_empty() {
             return Err(FleetError::Plan(format!(
-                "site {site} has nobody on its manifest: hire people there first, so that the punches \
-                 are somebody's"
+                "site {site} has nobody on its manifest: hire people there first, so that the \
+                 punches are somebody's"
             )));
         }
         walked.rows.sort_unstable_by_key(|row| row.employee);
@@ -104,8 +105,8 @@ async fn walk(fleet: &Fleet, members: &[Member]) -> Result<BTreeMap<SiteId, Mani
     Ok(rosters)
 }
 
-/// The people of the `nth` of `of` devices: a part of its own where there are enough people, else one
-/// whom it shares.
+/// The people of the `nth` of `of` devices: a part of its own where there are enough people, else
+/// one whom it shares.
 fn share(rows: &[ManifestRow], nth: usize, of: usize) -> &[ManifestRow] {
     if rows.is_empty() {
         return rows;

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use punchtrail_simulator::{Misbehaviour, Pairing, Plan, Progress};
 
-/// Rehearses ten thousand devices coming back at once, against a server of yours, and reports how it
-/// bore them.
+/// Rehearses ten thousand devices coming back at once, against a server of yours, and reports how
+/// it bore them.
 #[derive(Debug, Parser)]
 #[command(name = "punchtrail-fleet", version)]
 #[command(group = clap::ArgGroup::new("pairing").required(true).args(["key", "codes"]))]

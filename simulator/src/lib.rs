@@ -1,19 +1,21 @@
-//! A fleet of simulated devices, for operators: all of them come back at once, and one sees whether the
-//! server, its database and the line bear it, before a Monday morning finds out.
+//! A fleet of simulated devices, for operators: all of them come back at once, and one sees whether
+//! the server, its database and the line bear it, before a Monday morning finds out.
 //!
-//! Each device drains as one at a door does, by its very [`Route`](punchtrail_device::drain::Route), on a
-//! folder, SQLite file and key of its own. First all are enrolled, then they capture offline, then the
-//! gate opens: within a second every one of them finds the server again. At the end the files are opened
-//! anew and compared with what the server acknowledged.
+//! Each device drains as one at a door does, by its very
+//! [`Route`](punchtrail_device::drain::Route), on a folder, SQLite file and key of its own. First
+//! all are enrolled, then they capture offline, then the gate opens: within a second every one of
+//! them finds the server again. At the end the files are opened anew and compared with what the
+//! server acknowledged.
 //!
-//! What differs from a door is said in the report: captures are made in bulk (one transaction a device;
-//! bytes, chain and signatures are those of single punches), files aren't synced unless asked, a
-//! device's file keeps of the manifest only its own people, and a device's contact with the server is
-//! written down together with its next batch. Nobody punches while a fleet drains, so between two
-//! errands a device's file is closed: [`FILES_MAX`] bounds what is open at once.
+//! What differs from a door is said in the report: captures are made in bulk (one transaction a
+//! device; bytes, chain and signatures are those of single punches), files aren't synced unless
+//! asked, a device's file keeps of the manifest only its own people, and a device's contact with
+//! the server is written down together with its next batch. Nobody punches while a fleet drains, so
+//! between two errands a device's file is closed: [`FILES_MAX`] bounds what is open at once.
 //!
-//! It must never be aimed at somebody else's server by accident: anything but loopback needs a word of
-//! consent in the plan. And it must never count as delivered what a file doesn't say is acknowledged.
+//! It must never be aimed at somebody else's server by accident: anything but loopback needs a word
+//! of consent in the plan. And it must never count as delivered what a file doesn't say is
+//! acknowledged.
 
 mod caller;
 mod capture;
@@ -66,28 +68,17 @@ pub enum FleetError {
     /// A plan that can't be carried out.
     #[error("{0}. Nothing was done")]
     Plan(String),
-    /// The address.
     #[error("{0}. Nothing was done")]
     Address(#[from] AddressError),
     /// The server refused the set-up.
     #[error("the fleet can't be set up: {what}: {source}. Nothing was delivered")]
-    Setup {
-        /// What was tried.
-        what: &'static str,
-        /// How it went.
-        source: CallError,
-    },
-    /// A device's folder.
+    Setup { what: &'static str, source: CallError },
     #[error("device {index} of the fleet: {source}. What its folder holds is untouched")]
-    Store {
-        /// Which.
-        index: usize,
-        /// What it said.
-        source: StoreError,
-    },
+    Store { index: usize, source: StoreError },
     /// A device's folder that belongs elsewhere.
     #[error(
-        "{0} is enrolled at another server ({1}). Use another folder for this fleet; nothing was done"
+        "{0} is enrolled at another server ({1}). Use another folder for this fleet; nothing was \
+         done"
     )]
     Elsewhere(String, String),
     /// Asked to stop before the gate opened.
@@ -116,15 +107,14 @@ struct Prepared {
 /// What waits in a fleet that was prepared and not let go.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
-    /// Devices.
     pub devices: usize,
-    /// Punches that wait.
     pub punches: u64,
     /// How long enrolling and capturing took.
     pub phases: Phases,
 }
 
-/// Enrols a fleet and lets it capture offline, and leaves it so: a later run with 0 punches delivers.
+/// Enrols a fleet and lets it capture offline, and leaves it so: a later run with 0 punches
+/// delivers.
 ///
 /// # Errors
 /// When it couldn't be set up.

@@ -1,7 +1,7 @@
 //! `punchtrail-fleet`: thousands of simulated devices against a server of yours.
 //!
-//! The report on stdout, seed, progress and logs on stderr. Exit status: 0 every punch is acknowledged
-//! and everything agrees, 1 not, 2 wrong usage.
+//! The report on stdout, seed, progress and logs on stderr. Exit status: 0 every punch is
+//! acknowledged and everything agrees, 1 not, 2 wrong usage.
 
 mod cli;
 

@@ -1,5 +1,5 @@
-//! One simulated device: what is known of it, and its way from the gate to an empty outbox, which is the
-//! device's own [`Route`].
+//! One simulated device: what is known of it, and its way from the gate to an empty outbox, which
+//! is the device's own [`Route`].
 
 use std::time::Duration;
 
@@ -29,16 +29,13 @@ pub const STALE: &str = "before-the-line-failed";
 /// A device of the fleet, its file closed.
 pub struct Member {
     pub index: usize,
-    /// Who it is to the server.
     pub identity: Identity,
     pub waiting: u64,
     /// When the first of them was captured.
     pub oldest: Option<Time>,
     pub behaviour: Behaviour,
     pub people: Vec<EmployeeId>,
-    /// The policy it was told.
     pub policy: DevicePolicy,
-    /// The roster it holds.
     pub roster: Option<String>,
     /// The number up to which the server said that it holds every number.
     pub acked_through: u64,

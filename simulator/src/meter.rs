@@ -17,21 +17,14 @@ const SECONDS_MAX: usize = 86_400;
 /// One second after the gate opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
-    /// Punches acknowledged.
     pub acknowledged: u64,
     /// Punches that wait at its end.
     pub outstanding: u64,
-    /// Batches answered.
     pub batches: u64,
-    /// Heartbeats answered.
     pub heartbeats: u64,
-    /// Manifests walked.
     pub manifests: u64,
-    /// Calls refused with 503.
     pub busy_503: u64,
-    /// Calls refused with 429.
     pub busy_429: u64,
-    /// Calls refused otherwise.
     pub refused: u64,
     /// Calls without an answer, or without one that makes sense.
     pub unanswered: u64,
@@ -46,7 +39,6 @@ pub struct Tally {
     pub seconds: Vec<Second>,
     pub batches: Durations,
     pub heartbeats: Durations,
-    /// Answered walks.
     pub manifests: Durations,
     /// Calls of any class that were refused as busy: how soon a device is told.
     pub sheds: Durations,
@@ -58,7 +50,6 @@ pub struct Tally {
     pub items_sent: u64,
     /// Batches sent once more on purpose.
     pub batches_twice: u64,
-    /// Items of garbage sent.
     pub garbage_sent: u64,
     /// Items of garbage answered with anything but `quarantined`.
     pub garbage_taken: u64,

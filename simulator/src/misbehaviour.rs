@@ -1,5 +1,5 @@
-//! What devices do wrong when told to: mistakes that clients in the field make, so that one sees what
-//! they do to a server and to the devices that behave.
+//! What devices do wrong when told to: mistakes that clients in the field make, so that one sees
+//! what they do to a server and to the devices that behave.
 
 use std::fmt;
 
@@ -57,12 +57,10 @@ pub struct Behaviour {
     pub no_throttle: bool,
     /// Always the same pause after a failure.
     pub fixed_retry: bool,
-    /// Deaf to `Retry-After`.
     pub ignore_retry_after: bool,
     pub duplicates: bool,
     pub garbage: bool,
     pub wrong_clock: bool,
-    /// By so many seconds.
     pub clock_off_s: i64,
     /// Its roster is outdated. That is no misbehaviour.
     pub stale_roster: bool,
@@ -92,8 +90,8 @@ pub fn clock_off_s(dice: &mut StdRng) -> i64 {
     if dice.random() { off_s } else { -off_s }
 }
 
-/// Items that can't be taken as punches, for a batch of `items`: no base64, a signature that doesn't
-/// fit, signed bytes that are no capture, and too many bytes.
+/// Items that can't be taken as punches, for a batch of `items`: no base64, a signature that
+/// doesn't fit, signed bytes that are no capture, and too many bytes.
 pub fn garbage(items: usize, key: &SigningKey, dice: &mut StdRng) -> Vec<BatchItem> {
     let wanted = (0..items).filter(|_| dice.random_bool(GARBAGE_SHARE)).count();
     (0..wanted)

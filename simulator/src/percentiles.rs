@@ -19,17 +19,11 @@ pub struct Durations {
 /// Percentiles in milliseconds, by nearest rank: at least that share of the calls took no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct Percentiles {
-    /// How many calls.
     pub count: u64,
-    /// Half of them.
     pub p50_ms: f64,
-    /// Nine of ten.
     pub p90_ms: f64,
-    /// 99 of a hundred.
     pub p99_ms: f64,
-    /// 999 of a thousand.
     pub p999_ms: f64,
-    /// The slowest.
     pub max_ms: f64,
 }
 
@@ -49,8 +43,8 @@ impl Durations {
         self.max_us = self.max_us.max(us);
     }
 
-    /// The value that at least `share` (0 to 1) of all are no larger than, in microseconds; 0 if there
-    /// are none.
+    /// The value that at least `share` (0 to 1) of all are no larger than, in microseconds; 0 if
+    /// there are none.
     pub fn at_us(&self, share: f64) -> u64 {
         // Of nothing at all the histogram tells the lower end of the first bucket.
         self.counts.value_at_quantile(share.max(f64::MIN_POSITIVE)).min(self.max_us)

@@ -36,12 +36,12 @@ pub struct Places {
     waited_ms: AtomicU64,
 }
 
-/// What is left for sending batches. In a mixed fleet those who misbehave have a share of their own: in the
-/// field a device doesn't stand in line behind the tight retries of another.
+/// What is left for sending batches. In a mixed fleet those who misbehave have a share of their
+/// own: in the field a device doesn't stand in line behind the tight retries of another.
 #[derive(Debug)]
 struct Sending {
-    /// Of the places for files, those for reading what is to be sent next: an answer that waits to be
-    /// written down waits behind few readers.
+    /// Of the places for files, those for reading what is to be sent next: an answer that waits to
+    /// be written down waits behind few readers.
     reading: Semaphore,
     bodies: Arc<Semaphore>,
     bodies_kib: usize,
@@ -69,8 +69,8 @@ impl Visit {
 }
 
 impl Places {
-    /// All of them free: `memory_mib` for batches on their way; `mixed` when some devices misbehave and
-    /// others don't.
+    /// All of them free: `memory_mib` for batches on their way; `mixed` when some devices misbehave
+    /// and others don't.
     pub fn new(memory_mib: u32, mixed: bool) -> Self {
         let places = FILES_MAX / FILES_PER_DEVICE;
         let shares = 1 + usize::from(mixed);
@@ -106,7 +106,8 @@ impl Places {
         self.sending(behaviour).reading.acquire().await.map_err(StoreError::unreadable)
     }
 
-    /// Opens the enrolled device `index` of `plan`, as its agent; its clock is off by `clock_off_s`.
+    /// Opens the enrolled device `index` of `plan`, as its agent; its clock is off by
+    /// `clock_off_s`.
     ///
     /// # Errors
     /// When its folder can't be opened.
@@ -122,8 +123,8 @@ impl Places {
         Ok(Visit { device, _agent: agent, _place: place })
     }
 
-    /// Room in memory for a batch of `items`. The wait for it is the simulator's, not the server's, and
-    /// is added up for the report.
+    /// Room in memory for a batch of `items`. The wait for it is the simulator's, not the server's,
+    /// and is added up for the report.
     ///
     /// # Errors
     /// Never while the fleet lives.

@@ -9,13 +9,15 @@ use zeroize::Zeroizing;
 
 use crate::{FleetError, Misbehaviour};
 
-/// The most devices of a fleet: each has a connection of its own, and loopback has some 28,000 ports.
+/// The most devices of a fleet: each has a connection of its own, and loopback has some 28,000
+/// ports.
 pub const DEVICES_MAX: usize = 20_000;
 /// The most punches that one device captures in a run.
 pub const PUNCHES_MAX: usize = 10_000;
 /// The longest time that captures are spread over, in seconds: a site's usual look-back.
 const OFFLINE_S_MAX: u64 = 30 * 86_400;
-/// Memory for batches on their way, in MiB: at least a large batch, at most what a permit can count.
+/// Memory for batches on their way, in MiB: at least a large batch, at most what a permit can
+/// count.
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 16..=1 << 20;
 /// Open files beside the devices' connections and their folders: libraries, logs, the runtime.
 const FILES_SPARE: u64 = 128;
@@ -24,12 +26,7 @@ const FILES_SPARE: u64 = 128;
 #[derive(Debug, Clone)]
 pub enum Pairing {
     /// Made with an operator's key, for these sites in turn.
-    Operator {
-        /// The key.
-        key: Zeroizing<String>,
-        /// The sites.
-        sites: Vec<SiteId>,
-    },
+    Operator { key: Zeroizing<String>, sites: Vec<SiteId> },
     /// Made before; one for each device that isn't enrolled yet.
     Codes(Vec<String>),
 }
@@ -39,13 +36,12 @@ pub enum Pairing {
 pub struct Plan {
     /// Where the devices' folders are, or will be. A fleet that is there is used again.
     pub dir: PathBuf,
-    /// The server.
     pub server: String,
     /// How devices that aren't enrolled yet become so.
     pub pairing: Pairing,
-    /// How many devices.
     pub devices: usize,
-    /// How many punches each captures in this run. With 0 it delivers what waits from an earlier one.
+    /// How many punches each captures in this run. With 0 it delivers what waits from an earlier
+    /// one.
     pub punches: usize,
     /// The fleet that is there was enrolled at this very server, under another address.
     pub moved: bool,
@@ -55,8 +51,8 @@ pub struct Plan {
     pub share: f64,
     /// Which share of them finds another roster than the one it has, and walks the manifest.
     pub stale_rosters: f64,
-    /// Chooses who misbehaves, who punches when, jitter and garbage; the same seed chooses the same.
-    /// Keys and punch ids are never made from it.
+    /// Chooses who misbehaves, who punches when, jitter and garbage; the same seed chooses the
+    /// same. Keys and punch ids are never made from it.
     pub seed: u64,
     /// How long the devices may take from the gate on.
     pub deadline: Duration,
@@ -66,8 +62,8 @@ pub struct Plan {
     pub spread_cap_s: Option<u32>,
     /// Bounds the waits between tries that a device chooses itself, in milliseconds.
     pub retry_cap_ms: u64,
-    /// Memory for batches on their way, all devices together, in MiB. Devices wait for it when it is
-    /// used up, and the report says how long.
+    /// Memory for batches on their way, all devices together, in MiB. Devices wait for it when it
+    /// is used up, and the report says how long.
     pub memory_mib: u32,
     /// Whether commits wait for this machine's disk.
     pub synced: bool,
@@ -89,8 +85,8 @@ impl Plan {
         let refused = |text: String| Err(FleetError::Plan(text));
         if !is_loopback(&self.server)? && !self.own_server {
             return refused(format!(
-                "{} is another machine, and this is a load tool. If that server is yours and may be \
-                 loaded, say so with --i-own-this-server",
+                "{} is another machine, and this is a load tool. If that server is yours and may \
+                 be loaded, say so with --i-own-this-server",
                 self.server
             ));
         }
@@ -117,7 +113,8 @@ impl Plan {
         self.raise_file_limit()
     }
 
-    /// Raises this process's limit of open files as far as it may, and says so if that isn't enough.
+    /// Raises this process's limit of open files as far as it may, and says so if that isn't
+    /// enough.
     fn raise_file_limit(&self) -> Result<(), FleetError> {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let wanted = self.devices as u64 + crate::FILES_MAX as u64 + FILES_SPARE;

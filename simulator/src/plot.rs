@@ -1,6 +1,7 @@
 //! A report as a picture: what waits, what arrives, what is refused, and how long calls take.
 //!
-//! One column, drawn for the width of a phone: shrunk to 390 pixels its texts are still of some twelve.
+//! One column, drawn for the width of a phone: shrunk to 390 pixels its texts are still of some
+//! twelve.
 
 use plotters::{
     coord::{Shift, types::RangedCoordf64},
@@ -19,7 +20,8 @@ const WIDTH: u32 = 640;
 /// A panel with curves, and the last one, with durations.
 const CURVES: u32 = 322;
 const DURATIONS: u32 = 482;
-/// Between a panel's top and what is drawn in it: its title, and a line that says which curve is which.
+/// Between a panel's top and what is drawn in it: its title, and a line that says which curve is
+/// which.
 const TITLE: u32 = 50;
 const LEGEND: u32 = 34;
 /// Free on both sides.

@@ -1,7 +1,7 @@
 //! Before the storm: every device is enrolled, by codes made with an operator's key or given.
 //!
-//! The set-up is no part of what is tested, so it is gentle: a few calls at a time, and a busy server is
-//! waited for.
+//! The set-up is no part of what is tested, so it is gentle: a few calls at a time, and a busy
+//! server is waited for.
 
 use std::{future::Future, sync::Arc, sync::Mutex};
 

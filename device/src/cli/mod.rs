@@ -92,8 +92,8 @@ enum Command {
         /// in, out, break_start or break_end.
         #[arg(long)]
         kind: PunchKind,
-        /// The PIN that confirms the badge's holder; `-` reads it from stdin, where other users of this
-        /// machine can't see it.
+        /// The PIN that confirms the badge's holder; `-` reads it from stdin, where other users of
+        /// this machine can't see it.
         #[arg(long)]
         pin: Option<Pin>,
         /// The first frame, a JPEG or PNG file.
@@ -207,8 +207,8 @@ async fn enroll(
 ) -> anyhow::Result<ExitCode> {
     let agent = device.lock_agent()?;
     let identity = device.enroll(&agent, server, code, name).await?;
-    // A device should know people and rules before its line fails for the first time; if it can't be
-    // now, the agent does it later.
+    // A device should know people and rules before its line fails for the first time; if it can't
+    // be now, the agent does it later.
     let report = Drain::new(device, &agent).sync().await?;
     let people = device.status().await?.employees;
     let enrolled = json!({
@@ -257,7 +257,8 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
 async fn enrolled(device: &Device) -> anyhow::Result<punchtrail_device::store::identity::Identity> {
     device.identity().await?.with_context(|| {
         format!(
-            "this folder ({}) is not enrolled. Run `punchtrail-device enroll` with a pairing code first",
+            "this folder ({}) is not enrolled. Run `punchtrail-device enroll` with a pairing code \
+             first",
             device.folder().path().display()
         )
     })

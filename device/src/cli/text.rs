@@ -117,8 +117,8 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     }
     if identity.behind_server {
         lines.push(
-            "  WARNING        the server knows later numbers than this folder: it is an old copy of \
-             itself, or another device uses a copy. Enrol it anew"
+            "  WARNING        the server knows later numbers than this folder: it is an old copy \
+             of itself, or another device uses a copy. Enrol it anew"
                 .to_owned(),
         );
     }

@@ -84,8 +84,8 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, CallError> {
     }
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is taken against the answer's own `Date`
-/// because this device's clock may be wrong.
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is taken against the answer's own
+/// `Date` because this device's clock may be wrong.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = text(RETRY_AFTER)?.trim();

@@ -1,8 +1,8 @@
 //! The server as this device calls it: device protocol version 1 over HTTP.
 //!
-//! Every call has a time limit for connecting and for the whole, and reads a bounded answer. Redirects
-//! aren't followed, since a punch goes where the device was enrolled and nowhere else. Outside loopback
-//! only TLS is spoken. Nothing is retried here; that is `drain`'s to decide.
+//! Every call has a time limit for connecting and for the whole, and reads a bounded answer.
+//! Redirects aren't followed, since a punch goes where the device was enrolled and nowhere else.
+//! Outside loopback only TLS is spoken. Nothing is retried here; that is `drain`'s to decide.
 
 mod answer;
 
@@ -28,8 +28,9 @@ const CONNECT_MS: u64 = 10_000;
 const CALL_MS: u64 = 30_000;
 /// The same for a photo, which may be 5 MiB over a slow line.
 const PHOTO_CALL_MS: u64 = 180_000;
-/// How long a connection is kept for another call, in milliseconds: from one errand to the next, and no
-/// longer. Ten thousand devices that sit out their spread must not hold a server's connections.
+/// How long a connection is kept for another call, in milliseconds: from one errand to the next,
+/// and no longer. Ten thousand devices that sit out their spread must not hold a server's
+/// connections.
 const IDLE_MS: u64 = 10_000;
 /// Rows asked for on a page of the manifest.
 const MANIFEST_LIMIT: u32 = 500;
@@ -37,7 +38,6 @@ const MANIFEST_LIMIT: u32 = 500;
 /// An address that isn't used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Not a URL of the kind.
     #[error("`{0}` is not a server's address; it looks like https://punchtrail.example")]
     Malformed(String),
     /// Clear text to another machine.
@@ -62,32 +62,17 @@ pub enum CallError {
     Unreachable(String),
     /// An answer that doesn't come from a Punchtrail server, or not from a sound one.
     #[error("no sense in the answer (HTTP {status}): {detail}")]
-    Senseless {
-        /// HTTP status.
-        status: u16,
-        /// What was wrong.
-        detail: String,
-    },
+    Senseless { status: u16, detail: String },
     /// 503 or 429: the server takes nothing right now.
     #[error("the server is busy: {detail}")]
     Busy {
-        /// The stable code.
         code: String,
-        /// The server's sentence.
         detail: String,
         /// How long it asked to wait.
         retry_after: Option<Duration>,
     },
-    /// Any other refusal.
     #[error("the server refused ({status} {code}): {detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The stable code.
-        code: String,
-        /// The server's sentence.
-        detail: String,
-    },
+    Refused { status: u16, code: String, detail: String },
 }
 
 impl CallError {
@@ -122,8 +107,8 @@ impl CallError {
     }
 }
 
-/// Answer to a batch, read with tolerance: a code that this version doesn't know must not keep it from
-/// understanding that its punches arrived.
+/// Answer to a batch, read with tolerance: a code that this version doesn't know must not keep it
+/// from understanding that its punches arrived.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BatchOutcome {
     /// One result an item, in the order of the items.
@@ -132,7 +117,6 @@ pub struct BatchOutcome {
     pub acked_through: u64,
     /// The ledger's head after the commit.
     pub ledger: u64,
-    /// The server's clock.
     pub server_time: Time,
     /// How long to wait before the next batch, in milliseconds.
     pub next_batch_after_ms: u64,
@@ -143,9 +127,7 @@ pub struct BatchOutcome {
 pub struct ItemOutcome {
     /// The punch, if its id could be read.
     pub punch: Option<PunchId>,
-    /// What became of it.
     pub status: ItemStatus,
-    /// Why it was quarantined.
     pub code: Option<String>,
 }
 

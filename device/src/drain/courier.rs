@@ -1,8 +1,10 @@
-//! What a route asks of whom it works for: how its folder is read and written, and how its server is called.
+//! What a route asks of whom it works for: how its folder is read and written, and how its server
+//! is called.
 //!
-//! A device at a door has its folder open all the time and calls as it is ([`Device`](crate::Device)). The
-//! simulator's thousands open theirs for the length of one reading or one writing, count every call, and
-//! misbehave when told to. When what is done, and what follows, is [`Route`](super::Route)'s alone.
+//! A device at a door has its folder open all the time and calls as it is
+//! ([`Device`](crate::Device)). The simulator's thousands open theirs for the length of one reading
+//! or one writing, count every call, and misbehave when told to. When what is done, and what
+//! follows, is [`Route`](super::Route)'s alone.
 
 use punchtrail_protocol::{
     PunchId, SiteId, Time,
@@ -34,11 +36,9 @@ const ITEM_MARGIN_BYTES: usize = 64;
 /// Where an identity stands, by its folder.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// What waits.
     pub need: Need,
     /// When the first of the waiting punches was captured, by the device's clock.
     pub oldest: Option<Time>,
-    /// The last number made.
     pub seq: u64,
     /// The policy as this device follows it.
     pub policy: DevicePolicy,
@@ -48,12 +48,12 @@ pub struct Account {
     pub current: bool,
 }
 
-/// Punches on their way. Of the captures only the body has the bytes, and it is gone once it is sent.
+/// Punches on their way. Of the captures only the body has the bytes, and it is gone once it is
+/// sent.
 #[derive(Debug)]
 pub struct Batch {
     /// Each item's number and punch, in the body's order.
     pub items: Vec<(u64, PunchId)>,
-    /// The body.
     pub request: BatchRequest,
 }
 
@@ -87,15 +87,12 @@ impl Batch {
 pub enum News {
     /// What a heartbeat, made at this moment, was answered.
     Heard(Moment, HeartbeatAnswer),
-    /// A finished walk.
     Walked(Manifest),
     /// What became of each item of a batch.
     Delivered(Vec<Acknowledgement>, BatchOutcome),
     /// The capture of this number was refused when it was sent alone: others go first.
     RefusedAlone(u64),
-    /// A call failed.
     Failed {
-        /// How, for `status`.
         failure: Failure,
         /// Whether the server itself said no.
         reached: bool,

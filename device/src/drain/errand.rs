@@ -1,5 +1,5 @@
-//! Errands of a device at a door: its folder is open all the time, and each answer is settled there in
-//! one transaction.
+//! Errands of a device at a door: its folder is open all the time, and each answer is settled there
+//! in one transaction.
 
 use punchtrail_protocol::{
     DeviceId, Digest, Time,
@@ -27,7 +27,6 @@ use crate::{
 /// Why an errand wasn't done.
 #[derive(Debug, thiserror::Error)]
 pub enum Setback {
-    /// The call.
     #[error("{0}")]
     Call(#[from] CallError),
     /// The store. What the call did may be done; it will be done again, which is safe.
@@ -38,7 +37,6 @@ pub enum Setback {
 /// What became of a photo.
 #[derive(Debug)]
 pub enum PhotoSent {
-    /// The server has it.
     Stored,
     /// Its file is gone or damaged.
     Lost,
@@ -94,7 +92,8 @@ impl Courier for Device {
             }
             News::Delivered(items, outcome) => {
                 let BatchOutcome { acked_through, ledger, server_time, .. } = *outcome;
-                // Before the acknowledgements: what this answer acknowledges, the restored server has.
+                // Before the acknowledgements: what this answer acknowledges, the restored server
+                // has.
                 self.settle(&mut write, identity, acked_through, Some(ledger), server_time).await?;
                 outbox::acknowledge(&mut write, id, items, server_time).await?;
                 contact::reached(&mut write, id, &now, Some(server_time)).await?;
@@ -162,8 +161,8 @@ impl Device {
         policy
     }
 
-    /// What follows from any answer that says how far the server holds the chain: a restored server gets
-    /// again what it lost, and what it has had for long enough is forgotten.
+    /// What follows from any answer that says how far the server holds the chain: a restored server
+    /// gets again what it lost, and what it has had for long enough is forgotten.
     async fn settle(
         &self,
         write: &mut Write,
@@ -173,7 +172,8 @@ impl Device {
         server_time: Time,
     ) -> Result<(), StoreError> {
         let contact = contact::of(write, identity.id).await?;
-        // A ledger shorter than it was says the same, and also where a hole keeps acked_through low.
+        // A ledger shorter than it was says the same, and also where a hole keeps acked_through
+        // low.
         let restored = acked_through < contact.acked_through
             || ledger.is_some_and(|ledger| ledger < contact.ledger);
         if restored {
@@ -194,7 +194,8 @@ impl Device {
         }
         let retired = identity::retire_emptied(write, identity.id).await?;
         if forgotten + retired > 0 {
-            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has passed");
+            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has \
+                passed");
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Delivering what waits, for every identity of the folder, for as long as it takes.
 //!
-//! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the policy's
-//! rate, then photos. Each answer is settled in one transaction before the next call. Whatever a server
-//! says, nothing is dropped: a refusal is shown in `status`, waited out and tried again. Two tries never
-//! follow one another without a pause, nor across restarts: the pause is kept in the store.
+//! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the
+//! policy's rate, then photos. Each answer is settled in one transaction before the next call.
+//! Whatever a server says, nothing is dropped: a refusal is shown in `status`, waited out and tried
+//! again. Two tries never follow one another without a pause, nor across restarts: the pause is
+//! kept in the store.
 
 pub mod courier;
 pub mod errand;
@@ -64,7 +65,6 @@ pub struct SyncReport {
     pub photos_delivered: u64,
     /// Punches that still wait. They are safe on this device.
     pub waiting: u64,
-    /// Photos that still wait.
     pub photos_waiting: u64,
     /// Why something still waits.
     pub error: Option<ErrorStatus>,
@@ -134,8 +134,9 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Delivers everything now, as a person asked: no spread, no rate, but every pause that a failure or
-    /// the server makes. Ends when nothing waits, or after [`SYNC_TRIES_MAX`] failures in a row.
+    /// Delivers everything now, as a person asked: no spread, no rate, but every pause that a
+    /// failure or the server makes. Ends when nothing waits, or after [`SYNC_TRIES_MAX`] failures
+    /// in a row.
     ///
     /// # Errors
     /// When the store refuses; a server that doesn't take everything is said in the report.

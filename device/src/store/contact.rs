@@ -13,7 +13,6 @@ pub struct Failure {
     pub at: Time,
     /// The server's code, or the device's own word.
     pub code: String,
-    /// What happened.
     pub text: String,
 }
 
@@ -101,7 +100,8 @@ pub async fn reached(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE contact SET reached = 1, reached_at_ms = ?, reached_boot = ?, reached_uptime_ms = ?,
-             server_time_ms = coalesce(?, server_time_ms), clock_ahead_ms = coalesce(?, clock_ahead_ms),
+             server_time_ms = coalesce(?, server_time_ms), clock_ahead_ms = coalesce(?, \
+             clock_ahead_ms),
              error_at_ms = NULL, error_code = NULL, error_text = NULL
          WHERE identity = ?",
     )
@@ -116,8 +116,8 @@ pub async fn reached(
     Ok(())
 }
 
-/// A try failed. `reached` when the server itself said no; then that, too, is contact. No try before
-/// `hold_ms` milliseconds from now, also after a restart.
+/// A try failed. `reached` when the server itself said no; then that, too, is contact. No try
+/// before `hold_ms` milliseconds from now, also after a restart.
 ///
 /// # Errors
 /// When the store refuses.

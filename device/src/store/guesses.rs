@@ -8,14 +8,12 @@ use crate::clock::Moment;
 /// Guesses within the window that ends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recent {
-    /// For this person.
     pub of_person: u64,
-    /// On this device.
     pub of_device: u64,
 }
 
-/// Counts guesses of the last `window_ms` milliseconds, forgetting earlier ones. Uptime measures, since
-/// the wall clock can be set; guesses of an earlier boot count as made when this boot began.
+/// Counts guesses of the last `window_ms` milliseconds, forgetting earlier ones. Uptime measures,
+/// since the wall clock can be set; guesses of an earlier boot count as made when this boot began.
 ///
 /// # Errors
 /// When the store refuses.

@@ -17,17 +17,12 @@ pub type IdentityId = i64;
 pub struct Identity {
     /// Which enrolment of this folder.
     pub id: IdentityId,
-    /// The device's id.
     pub device: DeviceId,
-    /// The organisation.
     pub org: OrgId,
-    /// The site.
     pub site: SiteId,
-    /// The server's address.
     pub server: String,
     /// The device's name, for people.
     pub name: String,
-    /// The bearer token.
     pub token: Zeroizing<String>,
     /// Signs captures. Never leaves this folder.
     pub key: SigningKey,
@@ -155,7 +150,8 @@ pub async fn advance(
     Err(StoreError::Damaged(format!("the capture chain does not end before number {first}")))
 }
 
-/// Removes an identity that isn't the current one and of which nothing is left here. Gives how many.
+/// Removes an identity that isn't the current one and of which nothing is left here. Gives how
+/// many.
 ///
 /// # Errors
 /// When the store refuses.

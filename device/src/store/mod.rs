@@ -1,10 +1,10 @@
 //! What a device keeps, in SQLite.
 //!
 //! WAL with `synchronous=FULL`: a commit has returned only after its frames were synced, so what a
-//! screen confirmed survives a power cut. One connection a process. Every write runs in a transaction
-//! that takes SQLite's write lock when it begins (`BEGIN IMMEDIATE`), so the agent and any number of
-//! `punch` processes work side by side on one folder, and a sequence number is read and taken under one
-//! lock: two captures can't get the same. A number is taken only by a commit.
+//! screen confirmed survives a power cut. One connection a process. Every write runs in a
+//! transaction that takes SQLite's write lock when it begins (`BEGIN IMMEDIATE`), so the agent and
+//! any number of `punch` processes work side by side on one folder, and a sequence number is read
+//! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
 //! SQL lives in one module a table: `identity`, `contact`, `outbox`, `photos`, `roster`, `guesses`.
 
@@ -47,7 +47,6 @@ pub type Write = Transaction<'static, Sqlite>;
 /// Why the store refused. In every case the transaction left nothing behind.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No room for another row.
     #[error(
         "this device's disk is full. What was recorded before is safe; free space, then try again"
     )]
@@ -58,10 +57,9 @@ pub enum StoreError {
     /// The disk failed to read or write.
     #[error("the disk failed: {0}")]
     DiskFailed(String),
-    /// The file is damaged.
     #[error(
-        "the device's database is damaged ({0}). Keep the folder as it is, it may hold punches, and \
-         call whoever looks after this device"
+        "the device's database is damaged ({0}). Keep the folder as it is, it may hold punches, \
+         and call whoever looks after this device"
     )]
     Damaged(String),
     /// The folder was never enrolled.
@@ -73,7 +71,6 @@ pub enum StoreError {
     /// This program's schema is newer, and an agent of the earlier one still runs.
     #[error("this folder needs an upgrade while an agent runs. Restart the agent, then try again")]
     UpgradeWaits,
-    /// The folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// What this program wrote can't be read back.
@@ -127,8 +124,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder's database; `create` makes one where there is none. `pages_max` bounds its size
-    /// in pages of 4 KiB; `synced` makes every commit wait for the disk; without it a killed
+    /// Opens the folder's database; `create` makes one where there is none. `pages_max` bounds its
+    /// size in pages of 4 KiB; `synced` makes every commit wait for the disk; without it a killed
     /// process loses nothing, a power cut may, and nobody else can use the file meanwhile.
     ///
     /// # Errors
@@ -154,8 +151,8 @@ impl Store {
             true => {
                 options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
             }
-            // A file that is opened for a moment, ten thousand of them in turn: a log and its index would be
-            // made and deleted each time.
+            // A file that is opened for a moment, ten thousand of them in turn: a log and its index
+            // would be made and deleted each time.
             false => options
                 .locking_mode(SqliteLockingMode::Exclusive)
                 .journal_mode(SqliteJournalMode::Persist)
@@ -176,8 +173,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Brings the schema up to this program's, as the folder's agent, since nobody else may look at it
-    /// halfway; does nothing when it is there already.
+    /// Brings the schema up to this program's, as the folder's agent, since nobody else may look at
+    /// it halfway; does nothing when it is there already.
     async fn migrate(&self, folder: &Folder) -> Result<(), StoreError> {
         let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
         let found = self.schema_version().await?;

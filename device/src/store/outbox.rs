@@ -15,31 +15,23 @@ const FORGET_MAX: i64 = 1_000;
 /// A capture that waits.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// Its number.
     pub seq: u64,
-    /// Its punch.
     pub punch: PunchId,
-    /// The signed bytes.
     pub bytes: Vec<u8>,
-    /// The signature.
     pub signature: Vec<u8>,
 }
 
 /// What the server said of one capture.
 #[derive(Debug, Clone)]
 pub struct Acknowledgement {
-    /// The capture's number.
     pub seq: u64,
-    /// What became of it.
     pub status: ItemStatus,
-    /// Why, if quarantined.
     pub code: Option<String>,
 }
 
 /// How much waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// Captures that wait.
     pub waiting: u64,
     /// When the first of them was captured, by the device's clock.
     pub oldest: Option<Time>,
@@ -52,11 +44,8 @@ pub struct Backlog {
 /// A capture, its bytes and the signature over them.
 #[derive(Debug, Clone)]
 pub struct Signed {
-    /// What the bytes say.
     pub capture: Capture,
-    /// The bytes, made once.
     pub bytes: Vec<u8>,
-    /// The signature.
     pub signature: Signature,
 }
 
@@ -107,8 +96,8 @@ pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<Backlog, StoreE
     })
 }
 
-/// The next captures to send, the oldest first, at most `items_max`. One that was refused when it was
-/// sent alone comes after all others, so that it never holds them up; it is never left out.
+/// The next captures to send, the oldest first, at most `items_max`. One that was refused when it
+/// was sent alone comes after all others, so that it never holds them up; it is never left out.
 ///
 /// # Errors
 /// When the store refuses.
@@ -140,8 +129,8 @@ pub async fn next(
         .collect()
 }
 
-/// The server answered for these at `server_time`. Neighbours that fared alike are written down in one
-/// statement.
+/// The server answered for these at `server_time`. Neighbours that fared alike are written down in
+/// one statement.
 ///
 /// # Errors
 /// When the store refuses.
@@ -178,8 +167,8 @@ pub async fn acknowledge(
     Ok(())
 }
 
-/// The server was restored to a state that holds nothing above `acked_through` for sure: all of that
-/// waits again. Gives how many.
+/// The server was restored to a state that holds nothing above `acked_through` for sure: all of
+/// that waits again. Gives how many.
 ///
 /// # Errors
 /// When the store refuses.
@@ -258,13 +247,10 @@ pub async fn by_status(
 /// A capture as it is kept: for whoever compares this device's file with the ledger.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// Its number.
     pub seq: u64,
     /// The signed bytes' digest.
     pub digest: Digest,
-    /// The signed bytes.
     pub bytes: Vec<u8>,
-    /// The signature.
     pub signature: Vec<u8>,
     /// Whether the server has acknowledged it.
     pub acknowledged: bool,

@@ -8,9 +8,7 @@ use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
 /// A photo that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingPhoto {
-    /// What it is called.
     pub digest: Digest,
-    /// How large, in bytes.
     pub size_bytes: u64,
     /// `image/jpeg` or `image/png`.
     pub media: String,
@@ -173,7 +171,8 @@ pub async fn acknowledge(
 pub async fn wait_again(db: Db<'_>, identity: IdentityId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE photo SET stored = 0, acked_ms = NULL, tries = 0 WHERE identity = ?1 AND sha256 IN
-             (SELECT photo FROM capture WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT NULL)",
+             (SELECT photo FROM capture WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT \
+             NULL)",
     )
     .bind(identity)
     .execute(db)

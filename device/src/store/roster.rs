@@ -14,16 +14,14 @@ const INSERT_ROWS_MAX: usize = 500;
 /// A person whose badge was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Who.
     pub employee: EmployeeId,
-    /// The name to show.
     pub name: String,
     /// The PIN's Argon2id hash, in PHC string format, if there is one.
     pub pin_phc: Option<String>,
 }
 
-/// The one person with this badge. None when nobody has it, and when several do: then nobody can say
-/// who it was, and the punch goes to a person with the badge as read.
+/// The one person with this badge. None when nobody has it, and when several do: then nobody can
+/// say who it was, and the punch goes to a person with the badge as read.
 ///
 /// # Errors
 /// When the store refuses.
@@ -61,7 +59,8 @@ pub async fn replace(
     sqlx::query("DELETE FROM manifest WHERE identity = ?").bind(identity).execute(&mut *db).await?;
     for chunk in rows.chunks(INSERT_ROWS_MAX) {
         let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
-            "INSERT OR REPLACE INTO manifest (identity, employee, badge, name, pin_phc, face, last_kind) ",
+            "INSERT OR REPLACE INTO manifest (identity, employee, badge, name, pin_phc, face, \
+             last_kind) ",
         );
         insert.push_values(chunk, |mut values, row| {
             values

@@ -24,33 +24,25 @@ const PEAK_S: usize = 5;
 /// What a run showed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// Program and version.
     pub app: String,
-    /// When it was made.
     pub at: Time,
-    /// The server.
     pub server: String,
     /// The seed that chose everything that was chosen.
     pub seed: u64,
-    /// How many devices.
     pub devices: usize,
     /// How many punches each captured in this run.
     pub punches_each: usize,
     /// What some did wrong, and how many.
     pub misbehaviour: MisbehaviourReport,
-    /// How long each part took.
     pub phases: Phases,
     /// Whether the promise held.
     pub outcome: Outcome,
     /// How soon devices were drained.
     pub drained: Drained,
-    /// Rates.
     pub rate: Rate,
     /// Durations of answered calls by class, and of refusals as busy.
     pub latency: Latency,
-    /// Calls that failed.
     pub failures: Failures,
-    /// What was sent.
     pub sent: Sent,
     /// Where the simulator isn't a fleet at doors.
     pub simulator: Simulator,
@@ -61,9 +53,7 @@ pub struct Report {
 /// What some devices did wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MisbehaviourReport {
-    /// What.
     pub modes: Vec<Misbehaviour>,
-    /// How many devices did.
     pub devices: usize,
 }
 
@@ -72,11 +62,9 @@ pub struct MisbehaviourReport {
 pub struct Phases {
     /// Enrolling, or opening what was enrolled before.
     pub enrol_s: f64,
-    /// Capturing offline.
     pub capture_s: f64,
     /// From the gate on, to the last device's last heartbeat.
     pub deliver_s: f64,
-    /// Reading all files anew.
     pub check_s: f64,
 }
 
@@ -85,7 +73,6 @@ pub struct Phases {
 pub struct Checked {
     /// Acknowledged captures by status; of all runs of these folders.
     pub by_status: BTreeMap<String, u64>,
-    /// Captures that wait.
     pub waiting: u64,
     /// What doesn't agree, device by device.
     pub discrepancies: Vec<String>,
@@ -98,7 +85,6 @@ pub struct Outcome {
     pub complete: bool,
     /// Punches that waited when the gate opened.
     pub outstanding: u64,
-    /// Of them, acknowledged.
     pub acknowledged: u64,
     /// Punches that wait now, by the files.
     pub unacknowledged: u64,
@@ -108,33 +94,25 @@ pub struct Outcome {
     pub by_status: BTreeMap<String, u64>,
     /// How many things don't agree.
     pub discrepancies: usize,
-    /// The first of them.
     pub discrepancies_listed: Vec<String>,
 }
 
 /// How soon devices were drained, in seconds after the gate opened.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Drained {
-    /// All.
     pub all: DrainedOf,
-    /// Those that behave.
     pub well_behaved: DrainedOf,
-    /// Those that don't.
     pub misbehaving: DrainedOf,
 }
 
 /// The same of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrainedOf {
-    /// How many devices.
     pub devices: usize,
-    /// How many are drained.
     pub drained: usize,
     /// Half of the drained ones.
     pub p50_s: Option<f64>,
-    /// 99 of a hundred.
     pub p99_s: Option<f64>,
-    /// The last.
     pub last_s: Option<f64>,
 }
 
@@ -154,9 +132,7 @@ pub struct Rate {
 /// Durations.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
-    /// Batches.
     pub batches: Percentiles,
-    /// Heartbeats.
     pub heartbeats: Percentiles,
     /// Walks of the manifest, all pages.
     pub manifest: Percentiles,
@@ -167,24 +143,19 @@ pub struct Latency {
 /// Calls that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failures {
-    /// 503.
     pub busy_503: u64,
-    /// 429.
     pub busy_429: u64,
-    /// Other refusals.
     pub refused: u64,
     /// No answer, or none that makes sense.
     pub unanswered: u64,
     /// Calls that followed a failed one of the same device.
     pub retries: u64,
-    /// All by code.
     pub by_code: BTreeMap<String, u64>,
 }
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sent {
-    /// Calls.
     pub calls: u64,
     /// The most in flight at once.
     pub in_flight_max: u64,
@@ -192,7 +163,6 @@ pub struct Sent {
     pub items: u64,
     /// Batches sent twice on purpose.
     pub batches_twice: u64,
-    /// Items of garbage.
     pub garbage: u64,
 }
 
@@ -237,8 +207,8 @@ impl Checked {
             self.disagree(
                 index,
                 &format!(
-                    "all of its punches up to number {seq} are acknowledged, but the server says that it \
-                     holds them without a hole up to {acked_through} only"
+                    "all of its punches up to number {seq} are acknowledged, but the server says \
+                     that it holds them without a hole up to {acked_through} only"
                 ),
             );
         }

@@ -63,7 +63,8 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} punches of {} devices wait, and the gate is closed. Enrolling took {:.0} s, capturing {:.0} s",
+            "{} punches of {} devices wait, and the gate is closed. Enrolling took {:.0} s, \
+             capturing {:.0} s",
             grouped(self.punches),
             grouped(self.devices as u64),
             self.phases.enrol_s,
@@ -77,7 +78,8 @@ impl Report {
         let (rate, phases) = (&self.rate, &self.phases);
         writeln!(
             f,
-            "  time         enrolling {:.0} s, capturing {:.0} s, delivering {:.0} s, checking {:.0} s",
+            "  time         enrolling {:.0} s, capturing {:.0} s, delivering {:.0} s, checking \
+             {:.0} s",
             phases.enrol_s, phases.capture_s, phases.deliver_s, phases.check_s
         )?;
         writeln!(
@@ -139,7 +141,8 @@ impl Report {
         let failures = &self.failures;
         writeln!(
             f,
-            "\n  shed         {} with 503, {} with 429; {} refused otherwise, {} without an answer; {} retries",
+            "\n  shed         {} with 503, {} with 429; {} refused otherwise, {} without an \
+             answer; {} retries",
             grouped(failures.busy_503),
             grouped(failures.busy_429),
             grouped(failures.refused),
@@ -176,8 +179,8 @@ impl Report {
         let synced = if self.simulator.synced { "synced" } else { "not synced" };
         writeln!(
             f,
-            "\n  Captured in bulk (same bytes, chain and signatures, one transaction a device); files {synced}; \
-             at most {} open at once.",
+            "\n  Captured in bulk (same bytes, chain and signatures, one transaction a device); \
+             files {synced}; at most {} open at once.",
             self.simulator.files_max
         )?;
         if self.simulator.waited_for_memory_ms > 0 {

@@ -1,8 +1,8 @@
-//! When to do what for one identity: a decision from the outbox's state, the policy and a few instants,
-//! so that it can be tested without a network or a wait.
+//! When to do what for one identity: a decision from the outbox's state, the policy and a few
+//! instants, so that it can be tested without a network or a wait.
 //!
-//! It looks at what waits, never at what just happened, so a punch that slipped in between two looks is
-//! seen at the next and nothing waits for another punch to come.
+//! It looks at what waits, never at what just happened, so a punch that slipped in between two
+//! looks is seen at the next and nothing waits for another punch to come.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     client::CallError,
 };
 
-/// How many slices a minute's punches are delivered in while a backlog drains: one every fifteen seconds,
-/// rather than a call for each punch as its token comes.
+/// How many slices a minute's punches are delivered in while a backlog drains: one every fifteen
+/// seconds, rather than a call for each punch as its token comes.
 const SLICES_PER_MINUTE: u32 = 4;
 /// The least time between two heartbeats, in milliseconds, whatever else changes.
 const HEARTBEAT_FLOOR_MS: u64 = 1_000;
 /// A batch answered within this, in milliseconds, lets the next one be twice as large.
 pub const BATCH_QUICK_MS: u64 = 500;
-/// A batch that took longer than this, in milliseconds, makes the next one half as large: a slow line
-/// must not run into the limit of a call, nor a slow server hold much at once.
+/// A batch that took longer than this, in milliseconds, makes the next one half as large: a slow
+/// line must not run into the limit of a call, nor a slow server hold much at once.
 pub const BATCH_SLOW_MS: u64 = 3_000;
 /// The longest wait between batches that a server can ask for, in milliseconds.
 const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
@@ -30,9 +30,7 @@ const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
 /// What an identity has to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Need {
-    /// Punches that wait.
     pub waiting: u64,
-    /// Photos that wait.
     pub photos: u64,
 }
 
@@ -46,13 +44,10 @@ impl Need {
 /// Something to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errand {
-    /// Tell and learn.
     Heartbeat,
-    /// Fetch the manifest.
     Walk,
     /// Deliver up to so many punches.
     Batch(usize),
-    /// Deliver a photo.
     Photo,
 }
 
@@ -70,9 +65,7 @@ pub struct Heard {
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Do this now.
     Do(Errand),
-    /// Look again then.
     Wait(Instant),
 }
 
@@ -91,7 +84,6 @@ pub struct Lane {
     device: DeviceId,
     /// Whether the last try was answered by a Punchtrail server.
     in_contact: bool,
-    /// No call before this.
     ready_at: Instant,
     /// No walk and no delivery at a steady pace before this: the spread after a reconnect.
     spread_until: Instant,
@@ -211,8 +203,8 @@ impl Lane {
         }))
     }
 
-    /// A heartbeat was answered. `roll` from 0 to 1 keeps devices that started together from staying
-    /// together.
+    /// A heartbeat was answered. `roll` from 0 to 1 keeps devices that started together from
+    /// staying together.
     pub fn heartbeat_answered(
         &mut self,
         heard: Heard,
@@ -257,8 +249,8 @@ impl Lane {
         self.batch_limit = limit.min(policy.batch_max as usize).max(1);
     }
 
-    /// A batch of `items` got no answer within `took_ms`. On a line too slow for it the same again would
-    /// fail for ever, so after a long wait the next one is half as large.
+    /// A batch of `items` got no answer within `took_ms`. On a line too slow for it the same again
+    /// would fail for ever, so after a long wait the next one is half as large.
     pub fn batch_unanswered(&mut self, items: usize, took_ms: u64) {
         if took_ms > BATCH_SLOW_MS {
             self.batch_limit = (items.min(self.batch_limit) / 2).max(1);
@@ -293,8 +285,8 @@ impl Lane {
         self.ready_at
     }
 
-    /// A batch of `items` was refused for what it is: halves are tried next. False when it was one item
-    /// alone and can't be halved.
+    /// A batch of `items` was refused for what it is: halves are tried next. False when it was one
+    /// item alone and can't be halved.
     pub fn split(&mut self, items: usize, now: Instant) -> bool {
         if items <= 1 {
             return false;
@@ -347,8 +339,8 @@ fn asked_pause(asked_ms: u64, now: Instant) -> Instant {
     now + Duration::from_millis(asked_ms.min(NEXT_BATCH_MAX_MS))
 }
 
-/// How many punches a device may deliver at once after a pause: a minute's, or one full batch if that is
-/// more. A backlog that one batch can hold needs one call.
+/// How many punches a device may deliver at once after a pause: a minute's, or one full batch if
+/// that is more. A backlog that one batch can hold needs one call.
 fn saved_up_max(policy: &DevicePolicy) -> u32 {
     policy.punches_per_minute.max(policy.batch_max)
 }
