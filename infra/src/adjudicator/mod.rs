@@ -20,7 +20,7 @@ use punchtrail_protocol::Position;
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
-    ledger::{AppendError, Ledger, ReadError},
+    ledger::{AppendError, Ledger, ReadError, judged_through},
 };
 use register::Register;
 
@@ -100,7 +100,7 @@ impl Adjudicator {
     }
 
     async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
-        let from = register::place(self.ledger.pool()).await?;
+        let from = judged_through(self.ledger.pool()).await?;
         self.register.catch_up(&self.ledger.feed(), from).await?;
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries)?;
@@ -130,7 +130,7 @@ impl Adjudicator {
             }
         }
         for _ in 0..DECIDE_TRIES_MAX {
-            if register::place(self.ledger.pool()).await? != walked.from {
+            if judged_through(self.ledger.pool()).await? != walked.from {
                 return Err(AppendError::Stale.into());
             }
             match self.ledger.judge(walked.judging_of_loaded(self.ledger.pool()).await?).await {
@@ -145,7 +145,7 @@ impl Adjudicator {
 
 impl Follower for Adjudicator {
     fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
-        Box::pin(async { Ok(Some(register::place(self.ledger.pool()).await?)) })
+        Box::pin(async { Ok(Some(judged_through(self.ledger.pool()).await?)) })
     }
 
     fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {

@@ -99,15 +99,6 @@ impl Register {
     }
 }
 
-/// Where the adjudicator stands.
-pub(super) async fn place(pool: &PgPool) -> Result<Position, sqlx::Error> {
-    let position: i64 =
-        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
-            .fetch_one(pool)
-            .await?;
-    Ok(Position::from_db(position))
-}
-
 /// The punches walked before, of these people within these times.
 pub(super) async fn neighbours(
     pool: &PgPool,

@@ -5,7 +5,7 @@
 //! A follower knows its place, takes what comes next in one step, and moves its place in the
 //! transaction of what it writes. Everything around that is here: it is woken by commits, lets
 //! events gather, rests while devices deliver, tries again with backoff, stops loudly at what it
-//! can't take, is one across all nodes ([`lease`]), is started again when it dies
+//! can't take, is one across all nodes by a lease, is started again when it dies
 //! ([`crate::supervision`]), and tells where it stands.
 //!
 //! Arrows: `supervision` ← `ledger` ← `follower` ← `adjudicator`, `audit`. The runtime knows no
