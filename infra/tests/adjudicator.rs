@@ -314,3 +314,36 @@ fn the_outcome_does_not_depend_on_how_arrivals_were_batched() {
         })
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_persons_thousands_of_punches_make_a_doubt_each_and_not_one_a_pair() {
+    const PUNCHES: usize = 2_000;
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let mut at_ms = NOON_MS - 80_000_000;
+    let captures = kiosk.captures(PUNCHES, &mut at_ms, 20);
+    // Both ways: what came later was captured earlier, too.
+    let (late, early) = captures.split_at(PUNCHES / 2);
+    for part in [early, late] {
+        for batch in part.chunks(500) {
+            let items = batch.iter().map(|capture| kiosk.item(capture)).collect();
+            world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
+        }
+    }
+    settle(&world.ledger).await;
+    let counted = "select count(*) filter (where event_type = 'AnomalyFlagged'), \
+                   count(*) filter (where event_type = 'Accepted'), count(*) from events";
+    let (flagged, accepted, all): (i64, i64, i64) =
+        sqlx::query_as(counted).fetch_one(&world.pools.writer).await.unwrap();
+    assert!(flagged < 2 * PUNCHES as i64, "{flagged} doubts about {PUNCHES} punches");
+    assert!(accepted >= 1, "the first captured is nobody's double");
+    assert!(all < 6 * PUNCHES as i64, "{all} events");
+    let doubted: i64 = sqlx::query_scalar(
+        "select count(distinct aggregate_id) from events where event_type = 'ReferredForReview'",
+    )
+    .fetch_one(&world.pools.writer)
+    .await
+    .unwrap();
+    assert_eq!(doubted, PUNCHES as i64 - 1, "each but the first captured waits for a person");
+    world.close().await;
+}

@@ -45,6 +45,27 @@ pub struct Neighbour {
     pub kind: PunchKind,
     pub captured_at: Time,
     pub voided: bool,
+    /// What it is doubted for already, because of another neighbour.
+    pub doubted: Doubted,
+}
+
+/// The doubts about a punch that its neighbours give rise to: one of a kind is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doubted {
+    pub near_duplicate: bool,
+    pub two_sites: bool,
+}
+
+impl Doubted {
+    /// Whether the doubt is the first of its kind; from now on it isn't.
+    pub fn takes(&mut self, anomaly: &Anomaly) -> bool {
+        let known = match anomaly {
+            Anomaly::NearDuplicate { .. } => &mut self.near_duplicate,
+            Anomaly::TwoSites { .. } => &mut self.two_sites,
+            _ => return true,
+        };
+        !std::mem::replace(known, true)
+    }
 }
 
 /// What a judgement found: doubts about the punch itself, and about neighbours captured after it.
@@ -55,10 +76,17 @@ pub struct Judgement {
     pub others: Vec<(PunchId, Anomaly)>,
 }
 
-/// Judges a punch under `policy`, beside the neighbours that stood in the ledger before it.
+/// How many neighbours of a punch are looked at, of those captured before it and of those after: the
+/// nearest. A person who punches more often than that within the policy's times has been doubted for it.
+pub const NEIGHBOURS_MAX: usize = 100;
+
+/// Judges a punch under `policy`, beside the neighbours that stood in the ledger before it: at most
+/// [`NEIGHBOURS_MAX`] to each side, the nearest first.
 ///
 /// Of two that stand too close, the later captured is doubted (tie: the higher id), whichever came
-/// first: so the order of arrival decides nothing.
+/// first: so the order of arrival decides nothing. The nearest that came before it gives the doubt, and
+/// one doubt of a kind is enough, so that many punches of one person make as many doubts and not as many
+/// as they have pairs.
 pub fn judge(policy: &Policy, facts: &Facts, neighbours: &[Neighbour]) -> Judgement {
     let mut judgement = Judgement { own: doubts(policy, facts), others: Vec::new() };
     let this = Neighbour {
@@ -67,14 +95,16 @@ pub fn judge(policy: &Policy, facts: &Facts, neighbours: &[Neighbour]) -> Judgem
         kind: facts.kind,
         captured_at: facts.captured_at,
         voided: false,
+        doubted: Doubted::default(),
     };
+    let mut own = Doubted::default();
     for other in neighbours.iter().filter(|other| !other.voided && other.punch != facts.punch) {
         let this_is_later = (this.captured_at, this.punch) > (other.captured_at, other.punch);
         let (earlier, later) = if this_is_later { (other, &this) } else { (&this, other) };
         for anomaly in between(policy, earlier, later) {
-            if this_is_later {
+            if this_is_later && own.takes(&anomaly) {
                 judgement.own.push(anomaly);
-            } else {
+            } else if !this_is_later && { other.doubted }.takes(&anomaly) {
                 judgement.others.push((other.punch, anomaly));
             }
         }
@@ -154,6 +184,7 @@ mod tests {
             kind: of.kind,
             captured_at: of.captured_at,
             voided: false,
+            doubted: Doubted::default(),
         }
     }
 
@@ -207,6 +238,21 @@ mod tests {
         assert_eq!(judge(&policy, &b, &[neighbour(&a)]).own, std::slice::from_ref(&doubt));
         let judged = judge(&policy, &a, &[neighbour(&b)]);
         assert_eq!((judged.own, judged.others), (vec![], vec![(b.punch, doubt)]));
+    }
+
+    #[test]
+    fn one_doubt_of_a_kind_is_enough_however_many_neighbours_there_are() {
+        let policy = Policy::default();
+        let crowd: Vec<_> = (1..50).map(|n| facts(n, NOON_MS - 1_000 * n as i64)).collect();
+        let last = facts(99, NOON_MS);
+        let before: Vec<_> = crowd.iter().map(neighbour).collect();
+        let own = judge(&policy, &last, &before).own;
+        assert_eq!(own, [Anomaly::NearDuplicate { of: crowd[0].punch, apart_ms: 1_000 }]);
+        let first = facts(100, NOON_MS - 55_000);
+        let doubted = Doubted { near_duplicate: true, two_sites: false };
+        let after: Vec<_> = before.iter().map(|n| Neighbour { doubted, ..*n }).collect();
+        assert_eq!(judge(&policy, &first, &after), Judgement::default());
+        assert_eq!(judge(&policy, &first, &before).others.len(), before.len());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! They are few, so they are kept in memory, folded from the ledger; after a failure they are
 //! folded anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use punchtrail_domain::{
     AggregateType, Event,
@@ -10,7 +10,7 @@ use punchtrail_domain::{
     employee::EmployeeEvent,
     policy::{
         Policy,
-        judging::{Neighbour, Person},
+        judging::{Doubted, NEIGHBOURS_MAX, Neighbour, Person},
     },
     site::SiteEvent,
 };
@@ -99,42 +99,70 @@ impl Register {
     }
 }
 
-/// The punches walked before, of these people within these times.
+/// A person's punches in the order of their capture.
+pub(super) type Captured = BTreeMap<(Time, PunchId), Neighbour>;
+
+/// The punches walked before that stand beside these, within so long: of each side the nearest
+/// [`NEIGHBOURS_MAX`].
 pub(super) async fn neighbours(
     pool: &PgPool,
-    wanted: &[(EmployeeId, Time)],
+    wanted: &[(EmployeeId, Time, PunchId)],
     around_ms: i64,
-) -> Result<HashMap<EmployeeId, Vec<Neighbour>>, AdjudicatorError> {
-    let mut found: HashMap<EmployeeId, Vec<Neighbour>> = HashMap::new();
+) -> Result<HashMap<EmployeeId, Captured>, AdjudicatorError> {
+    let mut found: HashMap<EmployeeId, Captured> = HashMap::new();
     if wanted.is_empty() {
         return Ok(found);
     }
-    let people: Vec<_> = wanted.iter().map(|(employee, _)| employee.uuid()).collect();
-    let from: Vec<i64> = wanted.iter().map(|(_, at)| at.millis() - around_ms).collect();
-    let to: Vec<i64> = wanted.iter().map(|(_, at)| at.millis() + around_ms).collect();
-    let rows = sqlx::query(
-        "select distinct punch, judged.employee, \
-         (extract(epoch from captured_at) * 1000)::bigint as captured_ms, site, kind, voided \
-         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as want (employee, from_ms, to_ms) \
-         join judged_punches judged on judged.employee = want.employee \
-         and captured_at >= timestamptz 'epoch' + from_ms * interval '1 millisecond' \
-         and captured_at <= timestamptz 'epoch' + to_ms * interval '1 millisecond'",
-    )
-    .bind(people)
-    .bind(from)
-    .bind(to)
-    .fetch_all(pool)
-    .await?;
+    let people: Vec<_> = wanted.iter().map(|(employee, ..)| employee.uuid()).collect();
+    let at: Vec<i64> = wanted.iter().map(|(_, at, _)| at.millis()).collect();
+    let punches: Vec<_> = wanted.iter().map(|(.., punch)| punch.uuid()).collect();
+    let side = |within: &str, order: &str| {
+        format!(
+            "(select * from judged_punches where employee = want.employee and not voided \
+             and {within} order by captured_at {order}, punch {order} limit $5)"
+        )
+    };
+    let statement = format!(
+        "select distinct judged.punch, judged.employee, \
+         (extract(epoch from captured_at) * 1000)::bigint as captured_ms, site, kind, \
+         near_duplicate, two_sites from (select employee, punch, \
+             timestamptz 'epoch' + at_ms * interval '1 millisecond' as at, \
+             $4 * interval '1 millisecond' as around \
+             from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as w (employee, at_ms, punch)) want \
+         cross join lateral ({} union all {}) judged",
+        side(
+            "captured_at between at - around and at and (captured_at, punch) < (at, want.punch)",
+            "desc"
+        ),
+        side(
+            "captured_at between at and at + around and (captured_at, punch) > (at, want.punch)",
+            "asc"
+        ),
+    );
+    let rows = sqlx::query(&statement)
+        .bind(people)
+        .bind(at)
+        .bind(punches)
+        .bind(around_ms)
+        .bind(NEIGHBOURS_MAX as i64)
+        .fetch_all(pool)
+        .await?;
     for row in rows {
         let employee = EmployeeId(row.try_get("employee")?);
         let kind = row.try_get::<&str, _>("kind")?.parse();
-        found.entry(employee).or_default().push(Neighbour {
+        let neighbour = Neighbour {
             punch: PunchId(row.try_get("punch")?),
             site: SiteId(row.try_get("site")?),
             kind: kind.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
             captured_at: Time::from_millis(row.try_get("captured_ms")?),
-            voided: row.try_get("voided")?,
-        });
+            voided: false,
+            doubted: Doubted {
+                near_duplicate: row.try_get("near_duplicate")?,
+                two_sites: row.try_get("two_sites")?,
+            },
+        };
+        let captured = found.entry(employee).or_default();
+        captured.insert((neighbour.captured_at, neighbour.punch), neighbour);
     }
     Ok(found)
 }

@@ -9,9 +9,10 @@ use punchtrail_domain::{
     Event,
     aggregate::Undecodable,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
-    policy::judging::{Facts, Neighbour, Person, judge},
+    policy::judging::{Doubted, Facts, NEIGHBOURS_MAX, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,
+    site::SiteEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
@@ -21,7 +22,7 @@ use sqlx::PgPool;
 
 use super::{
     AdjudicatorError, Entries,
-    register::{self, Held, Register},
+    register::{self, Captured, Held, Register},
 };
 use crate::ledger::{
     DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load,
@@ -46,6 +47,21 @@ pub(super) fn keep_what_can_be_read(entries: &mut Vec<Arc<Entry>>) -> Result<(),
     }
 }
 
+/// A walk ends before what changes the rules, and is about nothing else after it: a policy says how
+/// far neighbours matter, and a voided punch is none. What a walk has looked up would be out of date.
+pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
+    let changes = |entry: &Arc<Entry>| {
+        matches!(
+            entry.event(),
+            Ok(Event::Punch(_, PunchEvent::Voided { .. })
+                | Event::Site(_, SiteEvent::PolicyChanged { .. }))
+        )
+    };
+    let Some(first) = entries.first().map(changes) else { return };
+    let cut = entries.iter().position(|entry| changes(entry) != first);
+    entries.truncate(cut.unwrap_or(entries.len()));
+}
+
 /// A walk must not end between a capture and its receipt, which always stand side by side.
 pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
     let ends_in_capture =
@@ -65,6 +81,7 @@ pub(super) struct Walked {
     observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
     punches: Vec<JudgedPunch>,
     voided: Vec<PunchId>,
+    doubted: Vec<(PunchId, Doubted)>,
     chains: HashMap<DeviceId, Chain>,
 }
 
@@ -77,8 +94,10 @@ enum Fresh {
 struct Walk<'a> {
     pool: &'a PgPool,
     register: &'a mut Register,
-    neighbours: HashMap<EmployeeId, Vec<Neighbour>>,
-    voided: HashSet<PunchId>,
+    neighbours: HashMap<EmployeeId, Captured>,
+    /// Whose punch it is, of those walked now.
+    walked: HashMap<PunchId, usize>,
+    doubted: BTreeMap<PunchId, Doubted>,
     found: Walked,
 }
 
@@ -99,9 +118,11 @@ pub(super) async fn walk(
         observed: BTreeMap::new(),
         punches: Vec::with_capacity(people.len()),
         voided: Vec::new(),
+        doubted: Vec::new(),
         chains: register::chains(pool, &devices).await?,
     };
-    let mut walk = Walk { pool, register, neighbours, voided: HashSet::new(), found };
+    let (walked, doubted) = (HashMap::new(), BTreeMap::new());
+    let mut walk = Walk { pool, register, neighbours, walked, doubted, found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
@@ -111,11 +132,11 @@ pub(super) async fn walk(
         }
     }
     walk.register.moved_to(to);
-    Ok(walk.found)
+    Ok(walk.end())
 }
 
 /// Devices, and people with the times of their punches.
-type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time)>);
+type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time, PunchId)>);
 
 /// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
 async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
@@ -123,13 +144,13 @@ async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
         match entry.event()? {
-            Event::Punch(_, PunchEvent::Captured { .. }) => {
+            Event::Punch(punch, PunchEvent::Captured { .. }) => {
                 let Some(capture) = entry.capture() else { continue };
                 devices.insert(capture.device);
-                people.extend(capture.employee.map(|who| (who, capture.captured_at)));
+                people.extend(capture.employee.map(|who| (who, capture.captured_at, *punch)));
             }
-            Event::Punch(_, PunchEvent::Admitted { employee, captured_at, .. }) => {
-                people.push((*employee, *captured_at));
+            Event::Punch(punch, PunchEvent::Admitted { employee, captured_at, .. }) => {
+                people.push((*employee, *captured_at, *punch));
             }
             Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
             | Event::Quarantine(_, QuarantineEvent::Quarantined { device, .. }) => {
@@ -142,6 +163,17 @@ async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
 }
 
 impl Walk<'_> {
+    /// What it found, and what the punches are doubted for in the end.
+    fn end(mut self) -> Walked {
+        for (punch, doubted) in self.doubted {
+            match self.walked.get(&punch) {
+                Some(index) => self.found.punches[*index].doubted = doubted,
+                None => self.found.doubted.push((punch, doubted)),
+            }
+        }
+        self.found
+    }
+
     async fn take(
         &mut self,
         entry: &Entry,
@@ -157,10 +189,7 @@ impl Walk<'_> {
             Event::Punch(punch, PunchEvent::Admitted { employee, site, kind, captured_at, .. }) => {
                 self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
             }
-            Event::Punch(punch, PunchEvent::Voided { .. }) => {
-                self.voided.insert(*punch);
-                self.found.voided.push(*punch);
-            }
+            Event::Punch(punch, PunchEvent::Voided { .. }) => self.found.voided.push(*punch),
             Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
             | Event::Quarantine(_, QuarantineEvent::Quarantined { device, seq: Some(_), .. }) => {
                 self.held_otherwise(*device, entry.position()).await?;
@@ -225,16 +254,32 @@ impl Walk<'_> {
         let Some(employee) = employee else {
             return judge(self.register.policy(facts.site), facts, &[]).own;
         };
-        let known = self.neighbours.entry(employee).or_default();
-        for neighbour in known.iter_mut() {
-            neighbour.voided |= self.voided.contains(&neighbour.punch);
-        }
-        let judgement = judge(self.register.policy(facts.site), facts, known);
         let (punch, site, kind, captured_at) =
             (facts.punch, facts.site, facts.kind, facts.captured_at);
-        known.push(Neighbour { punch, site, kind, captured_at, voided: false });
-        self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind });
+        let (known, key) = (self.neighbours.entry(employee).or_default(), (captured_at, punch));
+        let nearest: Vec<Neighbour> = known
+            .range(..key)
+            .rev()
+            .take(NEIGHBOURS_MAX)
+            .chain(known.range(key..).take(NEIGHBOURS_MAX))
+            .map(|(_, neighbour)| *neighbour)
+            .collect();
+        let judgement = judge(self.register.policy(site), facts, &nearest);
+        let mut doubted = Doubted::default();
+        for anomaly in &judgement.own {
+            doubted.takes(anomaly);
+        }
+        let this = Neighbour { punch, site, kind, captured_at, voided: false, doubted };
+        known.insert(key, this);
+        self.walked.insert(punch, self.found.punches.len());
+        self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind, doubted });
         for (other, anomaly) in judgement.others {
+            let beside = nearest.iter().find(|neighbour| neighbour.punch == other);
+            let beside = beside.and_then(|other| known.get_mut(&(other.captured_at, other.punch)));
+            if let Some(neighbour) = beside {
+                neighbour.doubted.takes(&anomaly);
+                self.doubted.insert(other, neighbour.doubted);
+            }
             let entry = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
             entry.0.push(anomaly);
         }
@@ -378,6 +423,7 @@ impl Walked {
             streams,
             punches: self.punches.clone(),
             voided: self.voided.clone(),
+            doubted: self.doubted.clone(),
             devices,
         }
     }

@@ -1,7 +1,7 @@
 //! What the adjudicator hands to the committer: judgements, what it must remember, and its own
 //! place.
 
-use punchtrail_domain::device::Chain;
+use punchtrail_domain::{device::Chain, policy::judging::Doubted};
 use punchtrail_protocol::{
     DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
@@ -23,6 +23,8 @@ pub struct Judging {
     pub punches: Vec<JudgedPunch>,
     /// Punches voided meanwhile.
     pub voided: Vec<PunchId>,
+    /// Punches walked before that it doubted because of a neighbour, and what they are doubted for now.
+    pub doubted: Vec<(PunchId, Doubted)>,
     /// How far it walked each device's chain.
     pub devices: Vec<DeviceMark>,
 }
@@ -35,6 +37,7 @@ pub struct JudgedPunch {
     pub captured_at: Time,
     pub site: SiteId,
     pub kind: PunchKind,
+    pub doubted: Doubted,
 }
 
 /// How far a device's chain was walked.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use punchtrail_domain::policy::judging::Doubted;
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
 use sqlx::PgConnection;
 
@@ -162,7 +163,7 @@ async fn write_judging(
     connection: &mut PgConnection,
     judging: &Judging,
 ) -> Result<(), sqlx::Error> {
-    let mut rows = Rows::new(6);
+    let mut rows = Rows::new(8);
     for punch in &judging.punches {
         rows.row()
             .uuid(punch.punch.uuid())
@@ -170,12 +171,14 @@ async fn write_judging(
             .timestamp_us(punch.captured_at.millis() * 1_000)
             .uuid(punch.site.uuid())
             .text(punch.kind.as_str())
-            .boolean(false);
+            .boolean(false)
+            .boolean(punch.doubted.near_duplicate)
+            .boolean(punch.doubted.two_sites);
     }
     rows.copy_into(
         connection,
-        "copy judged_punches (punch, employee, captured_at, site, kind, voided) \
-         from stdin (format binary)",
+        "copy judged_punches (punch, employee, captured_at, site, kind, voided, near_duplicate, \
+         two_sites) from stdin (format binary)",
     )
     .await?;
     if !judging.voided.is_empty() {
@@ -184,6 +187,22 @@ async fn write_judging(
             .bind(voided)
             .execute(&mut *connection)
             .await?;
+    }
+    if !judging.doubted.is_empty() {
+        let of = |flag: fn(&Doubted) -> bool| -> Vec<bool> {
+            judging.doubted.iter().map(|(_, doubted)| flag(doubted)).collect()
+        };
+        let punches: Vec<_> = judging.doubted.iter().map(|(punch, _)| punch.uuid()).collect();
+        sqlx::query(
+            "update judged_punches judged set near_duplicate = now.near_duplicate, \
+             two_sites = now.two_sites from unnest($1::uuid[], $2::boolean[], $3::boolean[]) \
+             as now (punch, near_duplicate, two_sites) where judged.punch = now.punch",
+        )
+        .bind(punches)
+        .bind(of(|doubted| doubted.near_duplicate))
+        .bind(of(|doubted| doubted.two_sites))
+        .execute(&mut *connection)
+        .await?;
     }
     for mark in &judging.devices {
         let gaps: Vec<i64> = mark
