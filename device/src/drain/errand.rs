@@ -7,12 +7,11 @@ use punchtrail_protocol::{
 };
 
 use super::{
-    courier::{Account, Batch, Courier, News},
+    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
     lane::Need,
-    route::concerns_the_content,
 };
 use crate::{
-    client::{BatchOutcome, CallError, Server},
+    client::{BatchOutcome, Server},
     clock::Moment,
     device::Device,
     manifest::Manifest,
@@ -23,28 +22,6 @@ use crate::{
         outbox, photos, roster,
     },
 };
-
-/// Why an errand wasn't done.
-#[derive(Debug, thiserror::Error)]
-pub enum Setback {
-    /// The call.
-    #[error("{0}")]
-    Call(#[from] CallError),
-    /// The store. What the call did may be done; it will be done again, which is safe.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-/// What became of a photo.
-#[derive(Debug)]
-pub enum PhotoSent {
-    /// The server has it.
-    Stored,
-    /// Its file is gone or damaged.
-    Lost,
-    /// The server refused this photo, for what it is.
-    Refused(CallError),
-}
 
 impl Courier for Device {
     fn now(&self) -> Moment {
@@ -142,7 +119,7 @@ impl Courier for Device {
                 tracing::info!(device = %identity.device, photo = %digest, "photo delivered");
                 Ok(Some(PhotoSent::Stored))
             }
-            Err(error) if concerns_the_content(&error) => {
+            Err(error) if error.concerns_the_content() => {
                 let mut write = self.store.write().await?;
                 photos::refused(&mut write, identity.id, digest, &error.to_string()).await?;
                 write.commit().await.map_err(StoreError::from)?;

@@ -12,8 +12,7 @@ use punchtrail_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    courier::{Account, Batch, Courier, News},
-    errand::{PhotoSent, Setback},
+    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
     lane::{Errand, Heard, Lane, Need, Next, Pace},
 };
 use crate::{
@@ -207,7 +206,7 @@ impl<C: Courier> Route<C> {
         items: &[(u64, PunchId)],
         error: CallError,
     ) -> Result<(), Setback> {
-        if concerns_the_content(&error) {
+        if error.concerns_the_content() {
             if self.lane.split(items.len(), Instant::now()) {
                 tracing::warn!(device = %self.identity.device, items = items.len(), %error,
                     "batch refused; halves are tried");
@@ -231,7 +230,7 @@ impl<C: Courier> Route<C> {
         let floor = now + Duration::from_millis(TRY_FLOOR_MS);
         let next_at = match errand {
             // Already paced, and no reason to hold up the rest.
-            Errand::Photo if concerns_the_content(error) => floor,
+            Errand::Photo if error.concerns_the_content() => floor,
             Errand::Walk if error.refused_with().is_some() => {
                 // The roster changed meanwhile: soon again. Anything else won't change so soon.
                 let within_ms = match error.refused_with() {
@@ -262,12 +261,6 @@ impl<C: Courier> Route<C> {
 /// A failure at `at`, in words.
 pub(super) fn failure(error: &CallError, at: Time) -> Failure {
     Failure { at, code: error.code().to_owned(), text: error.to_string() }
-}
-
-/// Whether a refusal is about what was sent, not about who sent it: then something smaller, or another,
-/// may be taken.
-pub(super) fn concerns_the_content(error: &CallError) -> bool {
-    matches!(error.refused_with(), Some(400 | 413 | 415 | 422))
 }
 
 /// Results in step with items. An answer about another punch is not an answer to this batch.
