@@ -105,6 +105,12 @@ impl CallError {
             _ => None,
         }
     }
+
+    /// Whether a refusal is about what was sent, not about who sent it: then something smaller, or
+    /// another, may be taken.
+    pub fn concerns_the_content(&self) -> bool {
+        matches!(self.refused_with(), Some(400 | 413 | 415 | 422))
+    }
 }
 
 /// Answer to a batch, read with tolerance: a code that this version doesn't know must not keep it

@@ -12,10 +12,7 @@ use punchtrail_protocol::{
     wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, HeartbeatAnswer},
 };
 
-use super::{
-    errand::{PhotoSent, Setback},
-    lane::{Errand, Need},
-};
+use super::lane::{Errand, Need};
 use crate::{
     client::{BatchOutcome, CallError, Server},
     clock::Moment,
@@ -99,6 +96,28 @@ pub enum News {
         /// No try follows within so many milliseconds, also after a restart.
         hold_ms: u64,
     },
+}
+
+/// Why an errand wasn't done.
+#[derive(Debug, thiserror::Error)]
+pub enum Setback {
+    /// The call.
+    #[error("{0}")]
+    Call(#[from] CallError),
+    /// The store. What the call did may be done; it will be done again, which is safe.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// What became of a photo.
+#[derive(Debug)]
+pub enum PhotoSent {
+    /// The server has it.
+    Stored,
+    /// Its file is gone or damaged.
+    Lost,
+    /// The server refused this photo, for what it is.
+    Refused(CallError),
 }
 
 /// Carries out what a route decides.

@@ -1,5 +1,5 @@
-//! Errands of a device at a door: its folder is open all the time, and each answer is settled there
-//! in one transaction.
+//! Errands of a device at a door: its folder is open all the time, and each answer is settled there in
+//! one transaction.
 
 use punchtrail_protocol::{
     DeviceId, Digest, Time,
@@ -7,12 +7,11 @@ use punchtrail_protocol::{
 };
 
 use super::{
-    courier::{Account, Batch, Courier, News},
+    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
     lane::Need,
-    route::concerns_the_content,
 };
 use crate::{
-    client::{BatchOutcome, CallError, Server},
+    client::{BatchOutcome, Server},
     clock::Moment,
     device::Device,
     manifest::Manifest,
@@ -23,26 +22,6 @@ use crate::{
         outbox, photos, roster,
     },
 };
-
-/// Why an errand wasn't done.
-#[derive(Debug, thiserror::Error)]
-pub enum Setback {
-    #[error("{0}")]
-    Call(#[from] CallError),
-    /// The store. What the call did may be done; it will be done again, which is safe.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-/// What became of a photo.
-#[derive(Debug)]
-pub enum PhotoSent {
-    Stored,
-    /// Its file is gone or damaged.
-    Lost,
-    /// The server refused this photo, for what it is.
-    Refused(CallError),
-}
 
 impl Courier for Device {
     fn now(&self) -> Moment {
@@ -92,8 +71,7 @@ impl Courier for Device {
             }
             News::Delivered(items, outcome) => {
                 let BatchOutcome { acked_through, ledger, server_time, .. } = *outcome;
-                // Before the acknowledgements: what this answer acknowledges, the restored server
-                // has.
+                // Before the acknowledgements: what this answer acknowledges, the restored server has.
                 self.settle(&mut write, identity, acked_through, Some(ledger), server_time).await?;
                 outbox::acknowledge(&mut write, id, items, server_time).await?;
                 contact::reached(&mut write, id, &now, Some(server_time)).await?;
@@ -141,7 +119,7 @@ impl Courier for Device {
                 tracing::info!(device = %identity.device, photo = %digest, "photo delivered");
                 Ok(Some(PhotoSent::Stored))
             }
-            Err(error) if concerns_the_content(&error) => {
+            Err(error) if error.concerns_the_content() => {
                 let mut write = self.store.write().await?;
                 photos::refused(&mut write, identity.id, digest, &error.to_string()).await?;
                 write.commit().await.map_err(StoreError::from)?;
@@ -161,8 +139,8 @@ impl Device {
         policy
     }
 
-    /// What follows from any answer that says how far the server holds the chain: a restored server
-    /// gets again what it lost, and what it has had for long enough is forgotten.
+    /// What follows from any answer that says how far the server holds the chain: a restored server gets
+    /// again what it lost, and what it has had for long enough is forgotten.
     async fn settle(
         &self,
         write: &mut Write,
@@ -172,8 +150,7 @@ impl Device {
         server_time: Time,
     ) -> Result<(), StoreError> {
         let contact = contact::of(write, identity.id).await?;
-        // A ledger shorter than it was says the same, and also where a hole keeps acked_through
-        // low.
+        // A ledger shorter than it was says the same, and also where a hole keeps acked_through low.
         let restored = acked_through < contact.acked_through
             || ledger.is_some_and(|ledger| ledger < contact.ledger);
         if restored {
@@ -194,8 +171,7 @@ impl Device {
         }
         let retired = identity::retire_emptied(write, identity.id).await?;
         if forgotten + retired > 0 {
-            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has \
-                passed");
+            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has passed");
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! kept in the store.
 
 pub mod courier;
-pub mod errand;
+mod errand;
 pub mod lane;
 pub mod route;
 
@@ -18,8 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    courier::{Account, Batch, Courier, News},
-    errand::Setback,
+    courier::{Account, Batch, Courier, News, Setback},
     route::Route,
 };
 use self::{

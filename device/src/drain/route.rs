@@ -1,7 +1,7 @@
 //! One identity on its way to its server: what is due, doing it, and what follows from how it went.
 //!
-//! Everything about that is decided here and in [`lane`](super::lane), the same for a device at a
-//! door and for a simulated one; a [`Courier`] carries it out.
+//! Everything about that is decided here and in [`lane`](super::lane), the same for a device at a door and
+//! for a simulated one; a [`Courier`] carries it out.
 
 use std::time::Duration;
 
@@ -12,8 +12,7 @@ use punchtrail_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    courier::{Account, Batch, Courier, News},
-    errand::{PhotoSent, Setback},
+    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
     lane::{Errand, Heard, Lane, Need, Next, Pace},
 };
 use crate::{
@@ -24,8 +23,8 @@ use crate::{
     store::{StoreError, contact::Failure, identity::Identity, outbox::Acknowledgement},
 };
 
-/// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it,
-/// in milliseconds.
+/// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it, in
+/// milliseconds.
 const WALK_AGAIN_MS: u64 = 10_000;
 
 /// An identity on its way to its server.
@@ -33,6 +32,7 @@ pub struct Route<C> {
     pub(super) identity: Identity,
     /// Who carries its errands out.
     pub courier: C,
+    /// When to do what.
     pub lane: Lane,
     pub(super) punches_delivered: u64,
     pub(super) photos_delivered: u64,
@@ -41,8 +41,8 @@ pub struct Route<C> {
 }
 
 impl<C: Courier> Route<C> {
-    /// A route that nobody has gone yet, and nobody goes before `ready_at`. `cap_ms` bounds the
-    /// waits between tries that the device chooses itself.
+    /// A route that nobody has gone yet, and nobody goes before `ready_at`. `cap_ms` bounds the waits
+    /// between tries that the device chooses itself.
     pub fn new(
         identity: Identity,
         courier: C,
@@ -73,8 +73,8 @@ impl<C: Courier> Route<C> {
         account.need == Need::default() && self.lane.in_contact() && !self.lane.reports_backlog()
     }
 
-    /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what
-    /// isn't written down is done again.
+    /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what isn't
+    /// written down is done again.
     ///
     /// # Errors
     /// How it failed. Nothing is lost by it.
@@ -86,8 +86,7 @@ impl<C: Courier> Route<C> {
         match &done {
             Ok(()) => {}
             Err(Setback::Call(error)) => self.note(errand, error, &account.policy).await?,
-            // The call may have been answered; without this, a full disk would make it a tight
-            // loop.
+            // The call may have been answered; without this, a full disk would make it a tight loop.
             Err(Setback::Store(_)) => {
                 let pause = CallError::Unreachable("the store refused".to_owned());
                 self.lane.failed(&pause, self.courier.roll(), Instant::now());
@@ -155,8 +154,7 @@ impl<C: Courier> Route<C> {
         let answer = self.courier.call(Errand::Heartbeat, server.heartbeat(&heartbeat)).await?;
         if answer.acked_through > *seq {
             tracing::warn!(device = %self.identity.device, seq, acked_through = answer.acked_through,
-                "the server knows later numbers: this folder is an old copy of itself, or has a \
-                 twin");
+                "the server knows later numbers: this folder is an old copy of itself, or has a twin");
         }
         let heard = Heard {
             reported: need.any(),
@@ -208,7 +206,7 @@ impl<C: Courier> Route<C> {
         items: &[(u64, PunchId)],
         error: CallError,
     ) -> Result<(), Setback> {
-        if concerns_the_content(&error) {
+        if error.concerns_the_content() {
             if self.lane.split(items.len(), Instant::now()) {
                 tracing::warn!(device = %self.identity.device, items = items.len(), %error,
                     "batch refused; halves are tried");
@@ -232,7 +230,7 @@ impl<C: Courier> Route<C> {
         let floor = now + Duration::from_millis(TRY_FLOOR_MS);
         let next_at = match errand {
             // Already paced, and no reason to hold up the rest.
-            Errand::Photo if concerns_the_content(error) => floor,
+            Errand::Photo if error.concerns_the_content() => floor,
             Errand::Walk if error.refused_with().is_some() => {
                 // The roster changed meanwhile: soon again. Anything else won't change so soon.
                 let within_ms = match error.refused_with() {
@@ -263,12 +261,6 @@ impl<C: Courier> Route<C> {
 /// A failure at `at`, in words.
 pub(super) fn failure(error: &CallError, at: Time) -> Failure {
     Failure { at, code: error.code().to_owned(), text: error.to_string() }
-}
-
-/// Whether a refusal is about what was sent, not about who sent it: then something smaller, or
-/// another, may be taken.
-pub(super) fn concerns_the_content(error: &CallError) -> bool {
-    matches!(error.refused_with(), Some(400 | 413 | 415 | 422))
 }
 
 /// Results in step with items. An answer about another punch is not an answer to this batch.
