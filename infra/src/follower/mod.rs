@@ -260,6 +260,7 @@ impl Followers {
                 feed: feed.clone(),
                 tell: tell.clone(),
                 stop: stop.clone(),
+                first: None,
             };
             run.follow()
         });

@@ -33,6 +33,8 @@ pub(super) struct Run {
     pub feed: Feed,
     pub tell: Tell,
     pub stop: CancellationToken,
+    /// What went wrong first since a step was made: what follows is often only its consequence.
+    pub first: Option<String>,
 }
 
 impl Run {
@@ -48,6 +50,7 @@ impl Run {
             let begun = Instant::now();
             match self.follower.step(&self.tell).await {
                 Ok(step) => {
+                    self.first = None;
                     (backoff, fruitless) = (BACKOFF_FIRST, self.fruitless(step, fruitless));
                     self.after(step, begun.elapsed(), fruitless).await;
                 }
@@ -140,13 +143,27 @@ impl Run {
         tracing::debug!(follower = name, position = to.0, events, duration_ms, "followed");
     }
 
-    fn retries(&self, why: String) {
+    /// What went wrong, and what did first.
+    fn with_the_first(&mut self, why: String) -> String {
+        match &self.first {
+            None => {
+                self.first = Some(why.clone());
+                why
+            }
+            Some(first) if *first == why => why,
+            Some(first) => format!("{why} (at first: {first})"),
+        }
+    }
+
+    fn retries(&mut self, why: String) {
+        let why = self.with_the_first(why);
         tracing::warn!(follower = self.tell.name(), error = why, "a step failed; trying again");
         self.tell.state(FollowerState::Retrying, Some(why));
     }
 
     /// Said once, not each time that it is looked at again.
-    fn stands_still(&self, state: FollowerState, at: Option<Position>, why: String) {
+    fn stands_still(&mut self, state: FollowerState, at: Option<Position>, why: String) {
+        let why = self.with_the_first(why);
         if !self.tell.is(state, &why) {
             let (follower, position) = (self.tell.name(), at.map(|at| at.0));
             let does = state.as_str();

@@ -44,6 +44,10 @@ pub enum FolderError {
     /// A file holds something else than this program wrote.
     #[error("{path} is damaged: {what}. Nothing was signed. Put the file back from a copy")]
     Damaged { path: PathBuf, what: String },
+    /// The tree's edge doesn't lead to the newest checkpoint, which is whole: it can be made anew from the
+    /// leaves, and is.
+    #[error("{path} is damaged: {what}")]
+    Edge { path: PathBuf, what: String },
     /// The work was interrupted.
     #[error("signing was interrupted: {0}")]
     Interrupted(String),
@@ -177,31 +181,30 @@ impl Folder {
     /// the checkpoint's signature.
     pub(super) fn frontier(&self) -> Result<(Frontier, Digest), FolderError> {
         let epoch = self.current()?;
-        let path = self.epoch(epoch).join("frontier");
         let Some(latest) = self.latest()? else { return Ok((Frontier::new(), Digest::ZERO)) };
-        let bytes = fs::read(&path).map_err(at(&path))?;
-        let (last, frontier) =
-            bytes.split_first_chunk::<32>().ok_or_else(|| damaged(&path, "it is too short"))?;
-        let frontier = Frontier::from_bytes(frontier).map_err(|error| damaged(&path, error))?;
-        if super::covers(&latest.checkpoint, &frontier) {
-            return Ok((frontier, Digest(*last)));
-        }
-        // The frontier is written first; a crash before the checkpoint leaves it one ahead.
-        if frontier.size() > latest.checkpoint.size {
-            let previous = self.epoch(epoch).join("frontier.previous");
-            let bytes = fs::read(&previous).map_err(at(&previous))?;
-            if let Some((last, older)) = bytes.split_first_chunk::<32>()
-                && let Ok(older) = Frontier::from_bytes(older)
-                && super::covers(&latest.checkpoint, &older)
+        // It is written before the checkpoint; a crash or a full disk in between leaves it one ahead, and
+        // its spare is the one that is covered.
+        for name in ["frontier", "frontier.previous"] {
+            let bytes = fs::read(self.epoch(epoch).join(name)).unwrap_or_default();
+            if let Some((last, frontier)) = bytes.split_first_chunk::<32>()
+                && let Ok(frontier) = Frontier::from_bytes(frontier)
+                && super::covers(&latest.checkpoint, &frontier)
             {
-                return Ok((older, Digest(*last)));
+                return Ok((frontier, Digest(*last)));
             }
         }
-        Err(damaged(&path, "it doesn't lead to the root of the newest checkpoint"))
+        let what = "neither it nor its spare leads to the root of the newest checkpoint".to_owned();
+        Err(FolderError::Edge { path: self.epoch(epoch).join("frontier"), what })
     }
 
-    /// Signs a tree and keeps the checkpoint.
-    pub(super) fn keep(&self, frontier: &Frontier, last: Digest) -> Result<Kept, FolderError> {
+    /// Signs a tree and keeps the checkpoint. `covered` is the tree under the newest one so far, with its
+    /// last leaf: the spare, until the new checkpoint is written, so that a write that fails spoils
+    /// nothing.
+    pub(super) fn keep(
+        &self,
+        (frontier, last): (&Frontier, Digest),
+        covered: (&Frontier, Digest),
+    ) -> Result<Kept, FolderError> {
         let epoch = self.current()?;
         let folder = self.epoch(epoch);
         let signer = self.signer(epoch)?;
@@ -211,15 +214,13 @@ impl Folder {
             root: frontier.root(),
         };
         let note = signer.sign_checkpoint(&checkpoint);
-        let path = folder.join("frontier");
-        if path.exists() {
-            let previous = folder.join("frontier.previous");
-            fs::copy(&path, &previous).map_err(at(&previous))?;
-            File::open(&previous).and_then(|file| file.sync_all()).map_err(at(&previous))?;
+        let bytes = |(frontier, last): (&Frontier, Digest)| {
+            [last.0.as_slice(), &frontier.to_bytes()].concat()
+        };
+        if covered.0.size() > 0 {
+            replace(&folder.join("frontier.previous"), &bytes(covered))?;
         }
-        let mut bytes = last.0.to_vec();
-        bytes.extend_from_slice(&frontier.to_bytes());
-        replace(&path, &bytes)?;
+        replace(&folder.join("frontier"), &bytes((frontier, last)))?;
         replace(&folder.join("kept").join(format!("{:020}", checkpoint.size)), note.as_bytes())?;
         replace(&folder.join("latest"), note.as_bytes())?;
         self.thin(&folder.join("kept"))?;
@@ -351,10 +352,10 @@ mod tests {
         let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
         assert_eq!(folder.latest().unwrap(), None);
         let (first, last) = grown(&Frontier::new(), 0..5);
-        folder.keep(&first, last).unwrap();
+        folder.keep((&first, last), (&Frontier::new(), Digest::ZERO)).unwrap();
         let (second, newer) = grown(&first, 5..9);
         let note = fs::read(dir.path().join("checkpoints/0001/latest")).unwrap();
-        folder.keep(&second, newer).unwrap();
+        folder.keep((&second, newer), (&first, last)).unwrap();
         assert_eq!(folder.frontier().unwrap().0.size(), 9);
         fs::write(dir.path().join("checkpoints/0001/latest"), note).unwrap();
         let again = Folder::open(dir.path(), OrgId::NIL).unwrap();
@@ -363,11 +364,36 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_fails_at_any_file_spoils_nothing_and_the_next_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let nothing = Frontier::new();
+        let (mut covered, mut last) = grown(&nothing, 0..5);
+        folder.keep((&covered, last), (&nothing, Digest::ZERO)).unwrap();
+        let epoch = dir.path().join("checkpoints/0001");
+        // What a full disk does to each file in turn: its fresh copy can't be written.
+        for blocked in ["frontier.new", "latest.new", "frontier.new", "latest.new"] {
+            let (next, newer) = grown(&covered, 5..9);
+            fs::create_dir(epoch.join(blocked)).unwrap();
+            for _ in 0..2 {
+                let kept = folder.keep((&next, newer), (&covered, last));
+                assert!(matches!(kept, Err(FolderError::Io { .. })), "{blocked}");
+                let (edge, leaf) = folder.frontier().unwrap();
+                assert_eq!((edge.size(), leaf), (covered.size(), last), "{blocked}");
+            }
+            fs::remove_dir(epoch.join(blocked)).unwrap();
+            folder.keep((&next, newer), (&covered, last)).unwrap();
+            (covered, last) = folder.frontier().unwrap();
+            assert_eq!((covered.size(), last), (next.size(), newer));
+        }
+    }
+
+    #[test]
     fn an_altered_checkpoint_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
         let (frontier, last) = grown(&Frontier::new(), 0..5);
-        folder.keep(&frontier, last).unwrap();
+        folder.keep((&frontier, last), (&Frontier::new(), Digest::ZERO)).unwrap();
         let path = dir.path().join("checkpoints/0001/latest");
         let altered = fs::read_to_string(&path).unwrap().replacen("\n5\n", "\n4\n", 1);
         fs::write(&path, altered).unwrap();
@@ -379,7 +405,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
         let (frontier, last) = grown(&Frontier::new(), 0..5);
-        folder.keep(&frontier, last).unwrap();
+        folder.keep((&frontier, last), (&Frontier::new(), Digest::ZERO)).unwrap();
         folder.open_epoch("restored from Monday's copy").unwrap();
         assert_eq!(folder.latest().unwrap(), None);
         let epochs = folder.epochs().unwrap();

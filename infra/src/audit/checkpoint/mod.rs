@@ -92,8 +92,8 @@ impl Checkpoints {
 
     /// From where, and to where.
     async fn advance_from(&self) -> Result<(Position, Position), CheckpointError> {
-        let folder = Arc::clone(&self.folder);
-        let (mut frontier, last) = blocking(move || folder.frontier()).await?;
+        let (covered, covered_leaf) = self.frontier().await?;
+        let (mut frontier, last) = (covered.clone(), covered_leaf);
         let head = crate::ledger::head(&self.pool).await?;
         self.agrees(&frontier, last, head).await?;
         let before = Position(frontier.size());
@@ -112,8 +112,37 @@ impl Checkpoints {
             }
         }
         let folder = Arc::clone(&self.folder);
-        blocking(move || folder.keep(&frontier, last)).await?;
+        blocking(move || folder.keep((&frontier, last), (&covered, covered_leaf))).await?;
         Ok((before, head))
+    }
+
+    /// The edge of the tree under the newest checkpoint, made anew from the leaves if its files are spoilt:
+    /// that it is the right one is what the checkpoint says, which is signed.
+    async fn frontier(&self) -> Result<(Frontier, Digest), CheckpointError> {
+        let folder = Arc::clone(&self.folder);
+        let latest = match blocking(move || Ok((folder.frontier(), folder.latest()?))).await? {
+            (Err(error @ FolderError::Edge { .. }), Some(latest)) => {
+                tracing::warn!(%error, "it is made anew from the ledger's leaves");
+                latest.checkpoint
+            }
+            (edge, _) => return Ok(edge?),
+        };
+        let (mut frontier, mut last, size) = (Frontier::new(), Digest::ZERO, Position(latest.size));
+        while frontier.size() < size.0 {
+            let leaves = self.leaves(Position(frontier.size()), size).await?;
+            if leaves.is_empty() {
+                let head = crate::ledger::head(&self.pool).await?;
+                return Err(CheckpointError::Behind { head, size: size.0 });
+            }
+            for leaf in leaves {
+                frontier.push(leaf);
+                last = leaf;
+            }
+        }
+        match covers(&latest, &frontier) {
+            true => Ok((frontier, last)),
+            false => Err(CheckpointError::Disagrees(size)),
+        }
     }
 
     async fn agrees(
@@ -164,8 +193,8 @@ impl Follower for Checkpoints {
     fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
         Box::pin(async {
             let folder = Arc::clone(&self.folder);
-            let (frontier, _) = blocking(move || folder.frontier()).await?;
-            Ok(Some(Position(frontier.size())))
+            let latest = blocking(move || folder.latest()).await?;
+            Ok(Some(Position(latest.map_or(0, |latest| latest.checkpoint.size))))
         })
     }
 
