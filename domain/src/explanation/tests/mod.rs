@@ -4,7 +4,8 @@ mod absence;
 mod properties;
 mod situations;
 
-use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMPLE};
+use punchtrail_protocol::{Digest, EmployeeId, signing::Signature};
+use punchtrail_testkit::EXAMPLE;
 
 use super::*;
 use crate::{
