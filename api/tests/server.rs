@@ -58,7 +58,7 @@ async fn nobody_is_let_in_without_a_token_in_force() {
         assert_eq!(answer.refusal(), "403 forbidden", "{path}");
     }
     assert_eq!(details.len(), 1, "one answer to whatever is tried");
-    let site = device.site;
+    let site = device.site();
     for (method, path) in [
         ("POST", format!("/v1/sites/{site}/punches/batch")),
         ("GET", format!("/v1/sites/{site}/manifest")),
@@ -347,7 +347,7 @@ async fn clients_that_take_too_long_are_let_go() {
     half.write_all(b"GET /livez HTTP/1.1\r\nhost: te").await.unwrap();
     assert_eq!(until_ended(&mut half).await, "");
     for (line, kind) in [
-        (format!("POST /v1/sites/{}/punches/batch", device.site), "application/json"),
+        (format!("POST /v1/sites/{}/punches/batch", device.site()), "application/json"),
         ("POST /v1/devices/self/heartbeat".to_owned(), "application/json"),
         (format!("PUT /v1/photos/{}", "0".repeat(64)), "image/jpeg"),
     ] {
