@@ -9,6 +9,7 @@ use punchtrail_protocol::{
     signing::{ENROLMENT_TYPE, PublicKey, sign, to_base64url},
     wire::{EnrollRequest, Enrolled},
 };
+use punchtrail_testkit::Chain;
 use punchtrail_tests::{Place, Server};
 use sqlx::PgPool;
 
@@ -55,7 +56,10 @@ pub async fn enlist(
             .collect();
         let start = Time::from(jiff::Timestamp::now()).plus_millis(-START_AGO_MS);
         let Enrolled { org, site, device, token, .. } = enrolled;
-        fleet.push(Enlisted { token, kiosk: Kiosk::new(org, site, device, key, people, start) });
+        fleet.push(Enlisted {
+            token,
+            kiosk: Kiosk::new(Chain::new(org, site, device, key), people, start),
+        });
     }
     Ok(fleet)
 }
