@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, bail};
+use punchtrail_testkit::eventually;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{cli::Cli, wait::eventually};
+use crate::cli::Cli;
 
 /// An answer on two busy cores.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);

@@ -11,15 +11,14 @@ use punchtrail_protocol::{
     capture::PunchKind,
     wire::{BatchAnswer, BatchItem, BatchRequest, ItemStatus},
 };
+use punchtrail_testkit::{PATIENCE, eventually};
 use punchtrail_tests::{
     Agent, Gate, Kiosk, Shop,
     agent::Punch,
     captured::{captures, hole, twice},
     cluster::lives,
-    eventually,
     gate::{Chance, LostAnswers},
     shop::BADGES,
-    wait::PATIENCE,
 };
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
