@@ -29,7 +29,7 @@ use punchtrail_protocol::{
     capture::{Capture, PunchKind},
     signing::{ENROLMENT_TYPE, PublicKey, sign},
 };
-use punchtrail_testkit::Chain;
+use punchtrail_testkit::{Chain, PATIENCE, eventually};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -217,30 +217,17 @@ impl House {
 
     /// Waits until the adjudicator has judged everything, and gives the head then.
     pub async fn settled(&self) -> u64 {
-        eventually(async || {
-            let state = self.read("/v1/ledger").await.body;
+        let mut state = Value::Null;
+        let settled = eventually("the adjudicator at the head", PATIENCE, async || {
+            state = self.read("/v1/ledger").await.body;
             let head = &state["position"];
             let followers = state["followers"].as_array().into_iter().flatten();
             let mut adjudicator = followers.filter(|one| one["name"] == "adjudicator");
             let judged = adjudicator.any(|one| one["position"] == *head);
-            match head.as_u64().filter(|_| judged) {
-                Some(head) => Ok(head),
-                None => Err(format!("the adjudicator stays behind: {state}")),
-            }
+            Ok(head.as_u64().filter(|_| judged))
         })
-        .await
-    }
-}
-
-/// Looks until it is so, at most 20 seconds, and then fails with what was so instead.
-pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
-        match look().await {
-            Ok(seen) => return seen,
-            Err(instead) => assert!(tokio::time::Instant::now() < deadline, "{instead}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        .await;
+        settled.unwrap_or_else(|error| panic!("{error}: {state}"))
     }
 }
 
