@@ -224,7 +224,9 @@ impl House {
             let followers = state["followers"].as_array().into_iter().flatten();
             let mut adjudicator = followers.filter(|one| one["name"] == "adjudicator");
             let judged = adjudicator.any(|one| one["position"] == *head);
-            Ok(head.as_u64().filter(|_| judged))
+            // The answer's head may be older than its followers: than what they have written meanwhile.
+            let now = self.ledger.head().await?;
+            Ok(head.as_u64().filter(|head| judged && *head == now.0))
         })
         .await;
         settled.unwrap_or_else(|error| panic!("{error}: {state}"))
