@@ -3,12 +3,13 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
-#[path = "common/tally.rs"]
-mod tally;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use common::{Node, World, deadline};
+use common::{
+    Node, World, deadline,
+    tally::{Tally, counted},
+};
 use punchtrail_domain::AggregateType;
 use punchtrail_infra::{
     follower::{self, FollowerState, FollowerStatus, Followers},
@@ -21,7 +22,6 @@ use punchtrail_projections::engine::{
 };
 use punchtrail_protocol::Position;
 use punchtrail_testkit::{PATIENCE, eventually};
-use tally::{Tally, counted};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

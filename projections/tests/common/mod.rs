@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, reason = "each test crate uses a part of it")]
 
+pub mod tally;
+
 use std::sync::Arc;
 
 use punchtrail_domain::{
