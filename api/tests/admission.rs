@@ -6,10 +6,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Device, House, eventually};
+use common::{Device, House};
 use hyper::{Method, StatusCode};
 use punchtrail_api::door::admission::{Budget, Class};
 use punchtrail_protocol::capture::PunchKind;
+use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -47,11 +48,13 @@ async fn answered(mut stream: TcpStream) -> String {
 /// Waits until so many deliveries are admitted.
 async fn admitted(house: &House, deliveries: usize) {
     let wanted = format!("punchtrail_admission_waiting{{class=\"delivery\"}} {deliveries}");
-    eventually(async || {
-        let metrics = house.get("/metrics", Some(&house.key)).await.text;
-        metrics.contains(&wanted).then_some(()).ok_or(metrics)
+    let mut metrics = String::new();
+    let seen = eventually("deliveries to be admitted", PATIENCE, async || {
+        metrics = house.get("/metrics", Some(&house.key)).await.text;
+        Ok(metrics.contains(&wanted).then_some(()))
     })
     .await;
+    seen.unwrap_or_else(|error| panic!("{error}: {metrics}"));
 }
 
 #[tokio::test]

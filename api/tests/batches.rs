@@ -138,7 +138,7 @@ async fn times_that_are_none_are_quarantined_and_odd_ones_are_taken() {
 #[tokio::test]
 async fn the_checks_come_in_the_protocols_order() {
     let (house, mut device, employee) = at_work().await;
-    let mut stranger = house.device(device.site).await;
+    let mut stranger = house.device(device.site()).await;
     let huge = device.signed(&[b'x'; 4_097]);
     let huge_text = json!({ "capture": "!".repeat(6_000), "signature": "" });
     let encoding = json!({ "capture": "+/+/", "signature": "AA" });
@@ -243,7 +243,7 @@ async fn refused_batches_write_nothing() {
     let (house, mut device, employee) = at_work().await;
     let item = device.next(employee, PunchKind::In);
     let before = events(&house).await;
-    let path = format!("/v1/sites/{}/punches/batch", device.site);
+    let path = format!("/v1/sites/{}/punches/batch", device.site());
     let send = |body: String| house.send(Method::POST, &path, Some(&device.token), body);
     let many = json!({ "punches": vec![item.clone(); 501] });
     let mut padded = json!({ "punches": [item] });
@@ -278,7 +278,7 @@ async fn refused_batches_write_nothing() {
 #[tokio::test]
 async fn a_batch_of_another_type_or_site_is_refused() {
     let (house, device, _) = at_work().await;
-    let path = format!("/v1/sites/{}/punches/batch", device.site);
+    let path = format!("/v1/sites/{}/punches/batch", device.site());
     let mut text = common::request(Method::POST, &path, Some(&device.token), "{}".into());
     text.headers_mut().insert("content-type", "text/plain".parse().unwrap());
     assert_eq!(house.ask(text).await.refusal(), "415 unsupported_media_type");
@@ -299,9 +299,9 @@ async fn a_moved_device_delivers_for_both_sites_and_reads_at_the_new_one() {
     let moved =
         house.write(&format!("/v1/devices/{}/site", device.id), &json!({ "site": there })).await;
     assert_eq!(moved.status, StatusCode::OK, "{}", moved.text);
-    let old = device.site;
+    let old = device.site();
     assert_eq!(house.deliver(&device, &[here]).await.outcomes(), ["applied"]);
-    device.site = there;
+    device.chain.next.site = there;
     let next = device.next(employee, PunchKind::Out);
     assert_eq!(house.deliver(&device, &[next]).await.outcomes(), ["applied"]);
     let manifest = |site| format!("/v1/sites/{site}/manifest");
@@ -323,7 +323,7 @@ async fn a_revoked_device_delivers_and_reads_nothing() {
     let beat = house.beat(&device).await;
     assert_eq!(beat.body["acked_through"], 1, "{}", beat.text);
     for path in ["manifest", "employees?q=a", "punches"] {
-        let path = format!("/v1/sites/{}/{path}", device.site);
+        let path = format!("/v1/sites/{}/{path}", device.site());
         assert_eq!(house.get(&path, token).await.refusal(), "403 device_revoked");
     }
     let head = house.settled().await;

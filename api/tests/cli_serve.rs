@@ -4,18 +4,16 @@
 
 mod cli_common;
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use cli_common::Scene;
+use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
-
-/// Long enough for any machine; nothing waits this long when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server on a port of the system's choice, and the line it printed when it was ready.
 async fn serve(scene: &Scene, more: &[&str]) -> (Child, String) {
@@ -45,16 +43,14 @@ async fn stopped(mut child: Child) -> Option<i32> {
 
 /// Waits until `list` shows every model at the head.
 async fn models_at_head(scene: &Scene) {
-    let all = async {
-        loop {
-            let list = scene.run(&["projection", "list", "--json"]).await.json();
-            let models = list["projections"].as_array().unwrap();
-            if !models.is_empty() && models.iter().all(|m| m["position"] == list["head"]) {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, all).await.expect("the read models come to the head");
+    eventually("the read models at the head", PATIENCE, async || {
+        let list = scene.run(&["projection", "list", "--json"]).await.json();
+        let models = list["projections"].as_array().unwrap();
+        let all = !models.is_empty() && models.iter().all(|m| m["position"] == list["head"]);
+        Ok(all.then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

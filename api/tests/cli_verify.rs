@@ -75,11 +75,11 @@ async fn an_untouched_ledger_is_intact_and_gaps_and_forks_are_only_listed() {
         other.punch = punches[0];
         other
     };
-    scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
+    scene.deliver(vec![scene.kiosk.item(&other), scene.garbage("nonsense")]).await;
     let gap = DeviceEvent::SequenceGapOpened { gap: Gap { from: 8, to: 9 } };
     let fork = DeviceEvent::ForkDetected { seq: 2, first: Some(punches[1]), second: None };
     let observe = DeviceCommand::Observe { events: vec![gap, fork] };
-    let id = scene.device.to_string();
+    let id = scene.kiosk.id.to_string();
     scene.ledger.execute::<Device>(&id, observe, &Metadata::default()).await.unwrap();
     scene.checkpoint().await;
     scene.punches(1).await;
@@ -205,7 +205,7 @@ async fn bytes_and_rows_beside_the_ledger_are_bound_to_it() {
         other.punch = punches[0];
         other
     };
-    scene.deliver(vec![scene.signed(&other), scene.garbage("nonsense")]).await;
+    scene.deliver(vec![scene.kiosk.item(&other), scene.garbage("nonsense")]).await;
     scene.checkpoint().await;
     assert_eq!(verify(&scene).await.exit, 0);
     for (change, code, undo) in [

@@ -88,7 +88,7 @@ async fn a_day_names_the_device_that_still_holds_punches() {
     house.post("/v1/devices/self/heartbeat", Some(&device.token), &heartbeat).await;
     let head = house.settled().await;
 
-    let zone = house.read(&format!("/v1/sites/{}", device.site)).await.body["tz"].clone();
+    let zone = house.read(&format!("/v1/sites/{}", device.site())).await.body["tz"].clone();
     let zone = jiff::tz::TimeZone::get(zone.as_str().unwrap()).unwrap();
     let day = now.timestamp().to_zoned(zone).date();
     let path = format!("/v1/employees/{employee}/days/{day}/explanation");

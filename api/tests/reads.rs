@@ -41,7 +41,7 @@ async fn punches_are_listed_in_pages_and_by_filters() {
     let rest = house.read(&format!("/v1/punches?order=oldest&cursor={cursor}")).await.body;
     assert_eq!(rest["data"][0]["punch"], punches[3]);
     assert_eq!((&rest["has_more"], &rest["next_cursor"]), (&json!(false), &Value::Null));
-    let site = device.site;
+    let site = device.site();
     for (filter, count) in [
         (format!("employee={employee}"), 4),
         (format!("site={site}&device={}", device.id), 4),
@@ -177,7 +177,7 @@ async fn a_quarantined_item_is_admitted_once_or_dismissed() {
     assert_eq!(shown["code"], "bad_capture");
     assert_eq!(shown["capture"], items[1]["capture"]);
     let admit = json!({
-        "employee": employee, "site": device.site, "kind": "in",
+        "employee": employee, "site": device.site(), "kind": "in",
         "captured_at": "2026-11-21T09:00:00.000Z", "note": "Seen by the manager",
     });
     let path = format!("/v1/quarantine/{first}/admit");
@@ -207,7 +207,7 @@ async fn a_quarantined_item_is_admitted_once_or_dismissed() {
     assert_eq!(house.read("/v1/quarantine/zz").await.refusal(), "404 not_found");
     let state = house.read("/v1/quarantine?state=lost").await;
     assert_eq!(state.refusal(), "422 invalid: state invalid_value");
-    device.seq += 1;
+    device.chain.next.seq += 1;
     house.close().await;
 }
 
@@ -227,12 +227,12 @@ async fn timecards_come_by_person_and_by_site() {
     let totals = &cards["data"][0]["cards"][0]["totals"];
     assert_eq!(totals["worked_accepted_s"], 30_600, "{cards}");
     assert_eq!(cards["data"][0]["employee_name"], "Ada Lovelace");
-    let site = house.read(&format!("/v1/timecards?site={}&{days}", device.site)).await.body;
+    let site = house.read(&format!("/v1/timecards?site={}&{days}", device.site())).await.body;
     assert_eq!(site["data"], cards["data"]);
     for (query, refusal) in [
         (days.to_owned(), "422 invalid: employee invalid_value"),
         (
-            format!("employee={employee}&site={}&{days}", device.site),
+            format!("employee={employee}&site={}&{days}", device.site()),
             "422 invalid: employee invalid_value",
         ),
         (format!("employee={employee}&from=2026-11-20"), "422 invalid: to missing_field"),
@@ -257,7 +257,7 @@ async fn sites_people_and_devices_are_listed_and_changed() {
     let (house, device, employee, _) = after(&[]).await;
     let sites = house.read("/v1/sites").await.body;
     assert_eq!(sites["data"][0]["tz"], "Europe/Berlin");
-    let site = device.site;
+    let site = device.site();
     assert_eq!(house.read(&format!("/v1/sites/{site}")).await.body, sites["data"][0]);
     let people = house.read(&format!("/v1/employees?site={site}")).await.body;
     assert_eq!(people["data"][0]["name"], "Ada Lovelace");

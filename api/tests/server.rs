@@ -11,6 +11,7 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use punchtrail_infra::testing::sqlx;
 use punchtrail_protocol::capture::PunchKind;
+use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -59,7 +60,7 @@ async fn nobody_is_let_in_without_a_token_in_force() {
         assert_eq!(answer.refusal(), "403 forbidden", "{path}");
     }
     assert_eq!(details.len(), 1, "one answer to whatever is tried");
-    let site = device.site;
+    let site = device.site();
     for (method, path) in [
         ("POST", format!("/v1/sites/{site}/punches/batch")),
         ("GET", format!("/v1/sites/{site}/manifest")),
@@ -174,13 +175,11 @@ async fn a_batch_in_flight_is_answered_before_the_server_stops() {
     // The request is in flight for sure once another one after it has been answered.
     house.get("/livez", None).await;
     house.begin_stop();
-    tokio::time::timeout(Duration::from_secs(10), async {
-        while TcpStream::connect(house.address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+    eventually("a stopping server to take no new connections", PATIENCE, async || {
+        Ok(TcpStream::connect(house.address).await.is_err().then_some(()))
     })
     .await
-    .expect("a stopping server takes no new connections");
+    .unwrap();
     stream.write_all(second.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -207,14 +206,12 @@ async fn a_connection_cut_before_the_answer_loses_nothing() {
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     drop(stream);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    let outcomes = loop {
+    let outcomes = eventually("the first batch to end", PATIENCE, async || {
         let answer = house.deliver(&device, std::slice::from_ref(&item)).await;
-        if answer.status != StatusCode::TOO_MANY_REQUESTS {
-            break answer.outcomes();
-        }
-        assert!(tokio::time::Instant::now() < deadline, "the first batch never ends");
-    };
+        Ok((answer.status != StatusCode::TOO_MANY_REQUESTS).then(|| answer.outcomes()))
+    })
+    .await
+    .unwrap();
     assert!(["applied", "duplicate"].contains(&outcomes[0].as_str()), "{outcomes:?}");
     let again = house.deliver(&device, &[item]).await;
     assert_eq!(again.outcomes(), ["duplicate"]);
@@ -233,16 +230,17 @@ async fn a_database_that_is_gone_is_503_and_comes_back() {
     let busy = "select pg_terminate_backend(pid) from pg_stat_activity \
         where datname = current_database() and pid <> pg_backend_pid()";
     sqlx::query(busy).execute(&mut gone).await.unwrap();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    loop {
+    eventually("the server to recover", PATIENCE, async || {
         let answer = house.deliver(&device, std::slice::from_ref(&item)).await;
         if answer.status == StatusCode::OK {
-            break;
+            return Ok(Some(()));
         }
         assert_eq!(answer.refusal(), "503 busy");
         assert!(answer.headers.contains_key("retry-after"));
-        assert!(tokio::time::Instant::now() < deadline, "it does not recover");
-    }
+        Ok(None)
+    })
+    .await
+    .unwrap();
     let _ = ask(house.address, request(Method::GET, "/livez", None, "".into())).await;
     house.close().await;
 }
@@ -348,7 +346,7 @@ async fn clients_that_take_too_long_are_let_go() {
     half.write_all(b"GET /livez HTTP/1.1\r\nhost: te").await.unwrap();
     assert_eq!(until_ended(&mut half).await, "");
     for (line, kind) in [
-        (format!("POST /v1/sites/{}/punches/batch", device.site), "application/json"),
+        (format!("POST /v1/sites/{}/punches/batch", device.site()), "application/json"),
         ("POST /v1/devices/self/heartbeat".to_owned(), "application/json"),
         (format!("PUT /v1/photos/{}", "0".repeat(64)), "image/jpeg"),
     ] {

@@ -1,6 +1,6 @@
 //! A site with people and enrolled devices on a real server, and waiting until it has settled.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use ed25519_dalek::SigningKey;
@@ -9,6 +9,7 @@ use punchtrail_protocol::{
     signing::{ENROLMENT_TYPE, PublicKey, sign, to_base64url},
     wire::{EnrollRequest, Enrolled},
 };
+use punchtrail_testkit::{Chain, eventually};
 use punchtrail_tests::{Place, Server};
 use sqlx::PgPool;
 
@@ -18,7 +19,6 @@ use crate::load::Kiosk;
 const PEOPLE_PER_DEVICE: usize = 250;
 /// Long enough ago that nothing lies in the future, not so long that it is beyond the look-back.
 const START_AGO_MS: i64 = 20 * 86_400_000;
-const POLL_MS: u64 = 20;
 const SETTLE_MAX: Duration = Duration::from_secs(600);
 
 /// An enrolled device.
@@ -55,7 +55,10 @@ pub async fn enlist(
             .collect();
         let start = Time::from(jiff::Timestamp::now()).plus_millis(-START_AGO_MS);
         let Enrolled { org, site, device, token, .. } = enrolled;
-        fleet.push(Enlisted { token, kiosk: Kiosk::new(org, site, device, key, people, start) });
+        fleet.push(Enlisted {
+            token,
+            kiosk: Kiosk::new(Chain::new(org, site, device, key), people, start),
+        });
     }
     Ok(fleet)
 }
@@ -119,8 +122,7 @@ pub async fn enroll(url: &str, key: &SigningKey, code: &str) -> anyhow::Result<E
 
 /// Waits until adjudicator and every live read model stand at the head.
 pub async fn settled(pool: &PgPool) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while started.elapsed() < SETTLE_MAX {
+    eventually("followers at the head", SETTLE_MAX, async || {
         let behind: i64 = sqlx::query_scalar(
             "select (select position from ledger_head) - least( \
              (select position from followers where name = 'adjudicator'), \
@@ -128,10 +130,7 @@ pub async fn settled(pool: &PgPool) -> anyhow::Result<()> {
         )
         .fetch_one(pool)
         .await?;
-        if behind == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
-    }
-    anyhow::bail!("the followers did not settle within {SETTLE_MAX:?}")
+        Ok((behind == 0).then_some(()))
+    })
+    .await
 }

@@ -7,10 +7,10 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::ledger::{NewEvent, StreamAppend};
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    signing::{CAPTURE_TYPE, Signature, sign},
+    BootId, DeviceId, EmployeeId, OrgId, PunchId, SiteId, Time, capture::PunchKind,
+    signing::Signature,
 };
+use punchtrail_testkit::{Chain, text};
 use uuid::Uuid;
 
 /// A day's worth of seconds between a worker's punches keeps them from being near-duplicates.
@@ -18,19 +18,10 @@ const APART_MS: i64 = 900_000;
 
 /// A device that makes captures.
 pub struct Kiosk {
-    /// Its identity.
-    pub org: OrgId,
-    /// Where it stands.
-    pub site: SiteId,
-    /// Its id.
-    pub device: DeviceId,
-    /// Its key.
-    pub key: SigningKey,
     /// The people who punch at it, in turn.
-    pub people: Vec<EmployeeId>,
+    people: Vec<EmployeeId>,
     start: Time,
-    seq: u64,
-    prev: Digest,
+    chain: Chain,
     numbered_from: Option<u64>,
 }
 
@@ -51,16 +42,10 @@ pub struct Signed {
 
 impl Kiosk {
     /// A device of `people`, who punch from `start` on.
-    pub fn new(
-        org: OrgId,
-        site: SiteId,
-        device: DeviceId,
-        key: SigningKey,
-        people: Vec<EmployeeId>,
-        start: Time,
-    ) -> Self {
-        let (seq, prev, numbered_from) = (0, Digest::ZERO, None);
-        Self { org, site, device, key, people, start, seq, prev, numbered_from }
+    pub fn new(mut chain: Chain, people: Vec<EmployeeId>, start: Time) -> Self {
+        chain.next.boot = BootId::NIL;
+        chain.next.app = "punchtrail-bench/1".into();
+        Self { people, start, chain, numbered_from: None }
     }
 
     /// A device that nobody enrolled, for rows that don't look at who sent a punch.
@@ -69,7 +54,7 @@ impl Kiosk {
         let key = SigningKey::from_bytes(&rand::random());
         let (site, device) = (SiteId(Uuid::new_v4()), DeviceId(Uuid::new_v4()));
         let start = Time::from_millis(1_790_000_000_000);
-        Self::new(OrgId::NIL, site, device, key, people, start)
+        Self::new(Chain::new(OrgId::NIL, site, device, key), people, start)
     }
 
     /// Makes punches whose ids are numbers, from this one on.
@@ -79,46 +64,37 @@ impl Kiosk {
         self
     }
 
+    /// Where it stands.
+    pub fn site(&self) -> SiteId {
+        self.chain.next.site
+    }
+
+    /// Its id.
+    pub fn device(&self) -> DeviceId {
+        self.chain.next.device
+    }
+
     /// The number of the last punch.
     pub fn seq(&self) -> u64 {
-        self.seq
+        self.chain.seq()
     }
 
     /// The next punch.
     pub fn punch(&mut self) -> Signed {
-        let turn = self.seq as usize;
+        let made = self.seq();
+        let turn = made as usize;
         let (who, round) = (turn % self.people.len(), (turn / self.people.len()) as i64);
-        self.seq += 1;
-        let id = match self.numbered_from {
-            Some(first) => numbered(first + self.seq - 1),
-            None => PunchId(Uuid::now_v7()),
-        };
-        let capture = Capture {
-            v: 1,
-            punch: id,
-            org: self.org,
-            site: self.site,
-            device: self.device,
-            employee: Some(self.people[who]),
-            badge: None,
-            kind: if round % 2 == 0 { PunchKind::In } else { PunchKind::Out },
-            captured_at: self.start.plus_millis(round * APART_MS + who as i64),
-            utc_offset_s: 3_600,
-            tz: "Europe/Berlin".into(),
-            seq: self.seq,
-            prev: self.prev,
-            boot: BootId::NIL,
-            uptime_ms: self.seq,
-            identified_by: IdentifiedBy::Badge,
-            photo: None,
-            offline: true,
-            app: "punchtrail-bench/1".into(),
-        };
-        let bytes = capture.to_bytes();
-        self.prev = Digest::of(&bytes);
-        let signature = sign(&self.key, CAPTURE_TYPE, &bytes);
-        let text = String::from_utf8(bytes).unwrap_or_default();
-        Signed { punch: capture.punch, text, signature }
+        let capture = self.chain.capture_with(|capture| {
+            if let Some(first) = self.numbered_from {
+                capture.punch = numbered(first + made);
+            }
+            capture.employee = Some(self.people[who]);
+            capture.kind = if round % 2 == 0 { PunchKind::In } else { PunchKind::Out };
+            capture.captured_at = self.start.plus_millis(round * APART_MS + who as i64);
+            capture.uptime_ms = capture.seq;
+        });
+        let text = text(&capture);
+        Signed { punch: capture.punch, signature: self.chain.sign(text.as_bytes()), text }
     }
 }
 
@@ -142,6 +118,6 @@ pub fn stream(kiosk: &mut Kiosk) -> StreamAppend {
         aggregate_type: AggregateType::Punch,
         aggregate_id: signed.punch.to_string(),
         expected: 0,
-        events: events(&signed, kiosk.device).iter().map(NewEvent::of).collect(),
+        events: events(&signed, kiosk.device()).iter().map(NewEvent::of).collect(),
     }
 }

@@ -6,10 +6,11 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use punchtrail_stand_in::{CODE, Fault, StandIn};
+use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -85,17 +86,12 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    fn ended(mut self) -> (Option<i32>, String) {
-        let give_up = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                let mut text = String::new();
-                self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-                return (status.code(), text);
-            }
-            assert!(Instant::now() < give_up, "the agent did not stop");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    async fn ended(mut self) -> (Option<i32>, String) {
+        let ended = eventually("the agent to stop", PATIENCE, async || Ok(self.0.try_wait()?));
+        let status = ended.await.unwrap();
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        (status.code(), text)
     }
 }
 
@@ -187,12 +183,13 @@ async fn one_agent_a_folder_and_workers_punch_beside_it() {
     let status = folder.json(&["status", "--json"]).await;
     assert_eq!((&status["agent_pid"], &status["last_seq"]), (&agent.pid().into(), &4.into()));
 
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while folder.json(&["status", "--json"]).await["outbox"] != 0 {
-        assert!(Instant::now() < give_up, "not delivered");
-    }
+    eventually("all to be delivered", PATIENCE, async || {
+        Ok((folder.json(&["status", "--json"]).await["outbox"] == 0).then_some(()))
+    })
+    .await
+    .unwrap();
     agent.signal(Signal::TERM);
-    let (code, text) = agent.ended();
+    let (code, text) = agent.ended().await;
     assert_eq!((code, text.trim()), (Some(0), "stopped; what waits is on disk"));
     assert!(folder.run(&["sync"]).await.status.success());
 }

@@ -12,6 +12,7 @@ use punchtrail_device::{
 };
 use punchtrail_protocol::{DeviceId, capture::PunchKind};
 use punchtrail_stand_in::{CODE, Call, Fault, StandIn};
+use punchtrail_testkit::{PATIENCE, eventually};
 use tokio_util::sync::CancellationToken;
 
 struct Door {
@@ -62,11 +63,8 @@ impl Door {
         let stop = CancellationToken::new();
         let mut drain = Drain::new(&self.device, &agent);
         let watch = async {
-            let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
-            while !reached().await {
-                assert!(tokio::time::Instant::now() < give_up, "not reached in 30 s");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let look = async || Ok(reached().await.then_some(()));
+            eventually("what the agent is to reach", PATIENCE, look).await.unwrap();
             stop.cancel();
         };
         tokio::join!(drain.run(&stop), watch);

@@ -127,18 +127,16 @@ fn said(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use punchtrail_testkit::{PATIENCE, eventually};
+
     use super::*;
 
     async fn seen(supervisor: &Supervisor, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
-        let until = async {
-            loop {
-                match supervisor.status().into_iter().find(&wanted) {
-                    Some(status) => return status,
-                    None => tokio::time::sleep(Duration::from_millis(1)).await,
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), until).await.unwrap()
+        eventually("the task's status", PATIENCE, async || {
+            Ok(supervisor.status().into_iter().find(&wanted))
+        })
+        .await
+        .unwrap()
     }
 
     #[tokio::test]

@@ -261,7 +261,7 @@ async fn outcome(taps: &[(u8, u8, i64)], cuts: &[usize], walk_events: u32) -> Ou
     world.site = SiteId(Uuid::from_u128(7));
     let people = [world.employee, world.hire().await];
     let mut kiosks = [world.device().await, world.device().await];
-    kiosks[1].site = SiteId(Uuid::from_u128(9));
+    kiosks[1].chain.next.site = SiteId(Uuid::from_u128(9));
     let mut arrivals = Vec::new();
     for (n, &(kiosk, person, at_s)) in taps.iter().enumerate() {
         let capture = kiosks[usize::from(kiosk)].capture_with(|c| {

@@ -8,27 +8,22 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use punchtrail_infra::{
     postgres::{PoolSizes, Postgres, PostgresError, ServeLock},
     testing::data_dir,
 };
+use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-const WAIT: Duration = Duration::from_secs(60);
 /// Set for the copy of this test binary that plays another process of ours.
 const CHILD_DIR: &str = "PUNCHTRAIL_TEST_CHILD_DIR";
 
 /// Waits until `ready`, or fails the test.
 async fn until(what: &str, mut ready: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !ready().await {
-        assert!(began.elapsed() < WAIT, "waited too long until {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually(what, PATIENCE, async || Ok(ready().await.then_some(()))).await.unwrap();
 }
 
 fn cluster(data: &Path) -> PathBuf {

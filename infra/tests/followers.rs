@@ -3,30 +3,25 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures::future::BoxFuture;
 use punchtrail_infra::{
     follower::{
-        Failure, Follower, FollowerState, FollowerStatus, Followers, LEASE_MS, Node, Pace, Scope,
-        Step, Tell,
+        Failure, Follower, FollowerState, FollowerStatus, Followers, Node, Pace, Scope, Step, Tell,
     },
     ledger::{Feed, Ledger},
     testing::world::World,
 };
 use punchtrail_protocol::Position;
-use tokio::time::Instant;
+use punchtrail_testkit::{PATIENCE, eventually};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 const NAME: &str = "counter";
-/// Far more than a lease lasts.
-const PATIENCE: Duration = Duration::from_millis(10 * LEASE_MS);
 
 /// Counts what it takes, on all nodes together. Its place is in memory here, shared by the nodes.
 #[derive(Clone)]
@@ -81,11 +76,7 @@ impl Follower for Counter {
 }
 
 async fn until(what: &str, mut seen: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !seen() {
-        assert!(Instant::now() < give_up, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(what, PATIENCE, async || Ok(seen().then_some(()))).await.unwrap();
 }
 
 fn status(followers: &Followers) -> FollowerStatus {
@@ -106,6 +97,26 @@ async fn leased(world: &World) -> i64 {
 
 fn node(ledger: &Ledger) -> Followers {
     Followers::new(ledger, Node::anywhere(), &CancellationToken::new())
+}
+
+/// A node in a runtime of its own, which is dropped with all tasks, as by a kill: nothing is given up.
+async fn following_in(
+    runtime: &Runtime,
+    world: &World,
+    place: Node,
+    counter: &Counter,
+) -> (Ledger, Followers) {
+    let (postgres, counter) = (world.database.url().to_owned(), counter.clone());
+    let started = runtime.spawn(async move {
+        let pool = sqlx::PgPool::connect(&postgres).await.unwrap();
+        let ledger = Ledger::open(pool).await.unwrap();
+        let followers = Followers::new(&ledger, place, &CancellationToken::new());
+        counter.on(&ledger).start(&followers);
+        (ledger, followers)
+    });
+    let (ledger, followers) = started.await.unwrap();
+    until("it follows", || is(&followers, FollowerState::Following)).await;
+    (ledger, followers)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,18 +153,8 @@ async fn one_owner_at_a_time_and_another_at_once_when_it_stops() {
 async fn another_takes_over_within_seconds_when_the_owner_is_killed() {
     let world = World::new().await;
     let counter = Counter::of(&world.ledger);
-    // A node of its own: its runtime is dropped with all tasks, as by a kill. Nothing is given up.
-    let killed = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (postgres, started) = (world.database.url().to_owned(), counter.clone());
-    let doomed = killed.spawn(async move {
-        let pool = sqlx::PgPool::connect(&postgres).await.unwrap();
-        let ledger = Ledger::open(pool).await.unwrap();
-        let followers = node(&ledger);
-        started.on(&ledger).start(&followers);
-        until("it follows", || is(&followers, FollowerState::Following)).await;
-        (ledger, followers)
-    });
-    let doomed = doomed.await.unwrap();
+    let killed = Runtime::new().unwrap();
+    let doomed = following_in(&killed, &world, Node::anywhere(), &counter).await;
     let followers = node(&world.ledger);
     counter.start(&followers);
     until("this one stands by", || is(&followers, FollowerState::Standby)).await;
@@ -174,26 +175,17 @@ async fn a_start_where_a_killed_node_was_does_not_wait_for_its_leases() {
     let dir = tempfile::tempdir().unwrap();
     let counter = Counter::of(&world.ledger);
     let never = CancellationToken::new();
-    let killed = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (postgres, started) = (world.database.url().to_owned(), counter.clone());
+    let killed = Runtime::new().unwrap();
     let place = Node::of(dir.path()).unwrap();
-    let doomed = killed.spawn(async move {
-        let pool = sqlx::PgPool::connect(&postgres).await.unwrap();
-        let ledger = Ledger::open(pool).await.unwrap();
-        let followers = Followers::new(&ledger, place, &CancellationToken::new());
-        started.on(&ledger).start(&followers);
-        until("it follows", || is(&followers, FollowerState::Following)).await;
-        (ledger, followers)
-    });
-    let doomed = doomed.await.unwrap();
+    let doomed = following_in(&killed, &world, place, &counter).await;
     killed.shutdown_background();
     assert_eq!(leased(&world).await, 1, "the killed node's lease stands");
     let followers = Followers::new(&world.ledger, Node::of(dir.path()).unwrap(), &never);
-    let give_up = Instant::now() + PATIENCE;
-    while leased(&world).await > 0 {
-        assert!(Instant::now() < give_up, "the next start gives it up in its name");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("the next start to give it up in its name", PATIENCE, async || {
+        Ok((leased(&world).await == 0).then_some(()))
+    })
+    .await
+    .unwrap();
     counter.start(&followers);
     until("the next one follows", || is(&followers, FollowerState::Following)).await;
     followers.stop().await;

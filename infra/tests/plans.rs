@@ -4,10 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::time::{Duration, Instant};
-
 use punchtrail_domain::AggregateType;
 use punchtrail_infra::testing::world::{NOON_MS, World};
+use punchtrail_testkit::{PATIENCE, eventually};
 use sqlx::{Connection, PgConnection};
 
 const BATCHES: i64 = 20;
@@ -37,11 +36,12 @@ async fn plans_made_while_the_ledger_was_small_do_not_walk_it() {
     // A session's counts are there when it has ended.
     let others = "select count(*) from pg_stat_activity \
                   where datname = current_database() and pid <> pg_backend_pid()";
-    let give_up = Instant::now() + Duration::from_secs(30);
-    while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut owner).await.unwrap() > 0 {
-        assert!(Instant::now() < give_up, "a session of a closed pool stays");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the sessions of closed pools to end", PATIENCE, async || {
+        let others: i64 = sqlx::query_scalar(others).fetch_one(&mut owner).await?;
+        Ok((others == 0).then_some(()))
+    })
+    .await
+    .unwrap();
     let read: i64 = sqlx::query_scalar(
         "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'events_pkey'",
     )

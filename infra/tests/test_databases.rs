@@ -2,12 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use std::time::{Duration, Instant};
-
 use punchtrail_infra::testing::TestDatabase;
+use punchtrail_testkit::{PATIENCE, eventually};
 use sqlx::{ConnectOptions, Connection, PgConnection};
-
-const WAIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn each_test_has_its_own_migrated_database() {
@@ -55,10 +52,11 @@ async fn what_a_killed_test_left_is_dropped() {
         .unwrap();
     let second = TestDatabase::new().await;
     // Another test process may be the one that is dropping it.
-    let began = Instant::now();
-    while exists(&mut connection, &leftover).await {
-        assert!(began.elapsed() < WAIT, "{leftover} is still there");
-    }
+    eventually(format!("{leftover} to be dropped"), PATIENCE, async || {
+        Ok((!exists(&mut connection, &leftover).await).then_some(()))
+    })
+    .await
+    .unwrap();
     let used = first.owner_options().get_database().unwrap();
     assert!(exists(&mut connection, used).await, "one in use stays");
     connection.close().await.unwrap();

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::time::Duration;
-
 use punchtrail_domain::{
     device::Gap,
     explanation::{
@@ -33,11 +31,10 @@ use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
     vocabulary::Standing, wire::Heartbeat,
 };
+use punchtrail_testkit::PATIENCE;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A world whose read models follow.
 struct Told {

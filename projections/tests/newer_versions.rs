@@ -5,14 +5,11 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::{NOON_MS, World, judge, settle, start};
+use common::{NOON_MS, World, deadline, judge, settle, start};
 use punchtrail_domain::AggregateType;
 use punchtrail_infra::{follower::FollowerState, ledger::ReadError};
 use punchtrail_projections::explanations::{AbsenceError, ExplainError, explain, explain_absence};
 use punchtrail_protocol::{Position, PunchId, capture::PunchKind};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 async fn newer(world: &World, kind: AggregateType, id: &str, sequence: Option<i64>) -> Position {
@@ -51,8 +48,7 @@ async fn every_model_that_reads_such_events_stops_there() {
         let at = newer(&world, kind, &Uuid::now_v7().to_string(), None).await;
         let models = punchtrail_projections::all();
         let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let behind = running.wait_for(&names, at, deadline).await.unwrap_err();
+        let behind = running.wait_for(&names, at, deadline()).await.unwrap_err();
         assert_eq!(behind.position, Position(at.0 - 1), "{kind:?}");
         let stopped: Vec<_> = running
             .followers

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
-#[path = "common/tally.rs"]
-mod tally;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use common::{Node, PATIENCE, World, deadline};
+use common::{
+    Node, World, deadline,
+    tally::{Tally, counted},
+};
 use punchtrail_domain::AggregateType;
 use punchtrail_infra::{
     follower::{self, FollowerState, FollowerStatus, Followers},
@@ -20,7 +21,7 @@ use punchtrail_projections::engine::{
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
 use punchtrail_protocol::Position;
-use tally::{Tally, counted};
+use punchtrail_testkit::{PATIENCE, eventually};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -53,15 +54,14 @@ impl Status {
 
 /// Waits until the model's status is as wanted.
 async fn until(running: &Projections, wanted: impl Fn(&Status) -> bool) -> Status {
-    let give_up = deadline();
-    loop {
-        let status = Status::of(running);
-        if wanted(&status) {
-            return status;
-        }
-        assert!(Instant::now() < give_up, "{status:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut status = Status::of(running);
+    let seen = eventually("the model's status", PATIENCE, async || {
+        status = Status::of(running);
+        Ok(wanted(&status).then_some(()))
+    })
+    .await;
+    seen.unwrap_or_else(|error| panic!("{error}: {status:?}"));
+    status
 }
 
 async fn caught_up(world: &World, running: &Projections) -> Position {
@@ -246,19 +246,19 @@ async fn what_a_killed_rebuild_left_is_dropped_by_the_next() {
 
     // Its claim is waited for, then taken over. Here it is made to run out at once; again, should the
     // killed one's last batch still have been on its way into the database.
-    let give_up = deadline();
-    let rebuilt = loop {
+    let rebuilt = eventually("the claim to be taken over", PATIENCE, async || {
         sqlx::query("update read.projections set lease_until = now() where state = 'building'")
             .execute(pool)
-            .await
-            .unwrap();
+            .await?;
         let mut ignore = |_, _| {};
         let rebuilt = rebuild_model(pool, &feed, &ONE, &never, BATCH_EVENTS_MAX, &mut ignore);
-        match tokio::time::timeout(PATIENCE, rebuilt).await.unwrap() {
-            Err(RebuildError::Running { .. }) => assert!(Instant::now() < give_up),
-            rebuilt => break rebuilt.unwrap(),
+        match tokio::time::timeout(PATIENCE, rebuilt).await? {
+            Err(RebuildError::Running { .. }) => Ok(None),
+            rebuilt => Ok(Some(rebuilt?)),
         }
-    };
+    })
+    .await
+    .unwrap();
     assert_eq!(counted(pool).await, head.0);
     assert_eq!(generations(&world).await, [rebuilt.generation.cast_signed()]);
     assert_eq!(tables(&world).await.len(), 1);
@@ -366,17 +366,15 @@ async fn a_model_goes_on_after_its_connections_were_cut() {
 }
 
 async fn counted_surely(world: &World) -> u64 {
-    let give_up = deadline();
-    loop {
+    let mut refused = None;
+    let counted = eventually("a connection that wasn't cut", PATIENCE, async || {
         let sum: Result<i64, _> = sqlx::query_scalar("select sum(count)::bigint from read.tally")
             .fetch_one(&world.pools.reader)
             .await;
-        match sum {
-            Ok(sum) => return sum.cast_unsigned(),
-            Err(error) => assert!(Instant::now() < give_up, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        Ok(sum.map_err(|error| refused = Some(error)).ok().map(i64::cast_unsigned))
+    })
+    .await;
+    counted.unwrap_or_else(|error| panic!("{error}: {refused:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,6 @@ pub mod position;
 pub mod signing;
 pub mod spread;
 pub mod strict_json;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod time;
 pub mod vocabulary;
 pub mod wire;

@@ -391,7 +391,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wait::{PATIENCE, eventually};
+    use punchtrail_testkit::{PATIENCE, eventually};
 
     /// Answers each line with itself.
     async fn echo() -> SocketAddr {

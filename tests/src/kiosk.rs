@@ -6,22 +6,22 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},
+    BootId, EmployeeId, Time,
+    capture::{Capture, PunchKind},
+    signing::{ENROLMENT_TYPE, PublicKey, sign},
     wire::{
         BatchAnswer, BatchItem, BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer,
         pairing_code,
     },
 };
+use punchtrail_testkit::Chain;
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Program and version, as captures carry them.
+/// Program and version.
 const APP: &str = "kiosk/1.0";
 /// An answer on two busy cores.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
@@ -29,24 +29,11 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// An enrolled device.
 #[derive(Debug, Clone)]
 pub struct Kiosk {
-    /// The device.
-    pub device: DeviceId,
-    /// The organisation.
-    pub org: OrgId,
-    /// Its site.
-    pub site: SiteId,
-    /// Its token.
-    pub token: String,
-    /// Its key.
-    pub key: SigningKey,
+    /// Its captures.
+    pub chain: Chain,
+    token: String,
     /// Where it takes the server to be.
-    pub base: String,
-    /// The last number it made.
-    pub seq: u64,
-    /// The digest of the last capture it made.
-    pub prev: Digest,
-    /// Its boot.
-    pub boot: BootId,
+    base: String,
     http: reqwest::Client,
 }
 
@@ -72,77 +59,43 @@ impl Kiosk {
         if status != StatusCode::CREATED {
             bail!("enrolling answers {status}: {}", answer.text().await?);
         }
-        let enrolled: Enrolled = answer.json().await?;
-        Ok(Self {
-            device: enrolled.device,
-            org: enrolled.org,
-            site: enrolled.site,
-            token: enrolled.token,
-            key,
-            base: base.to_owned(),
-            seq: 0,
-            prev: Digest::ZERO,
-            boot: BootId(Uuid::new_v4()),
-            http,
-        })
+        let Enrolled { device, org, site, token, .. } = answer.json().await?;
+        let mut chain = Chain::new(org, site, device, key);
+        (chain.next.boot, chain.next.offline) = (BootId(Uuid::new_v4()), false);
+        (chain.next.utc_offset_s, chain.next.tz) = (0, "Etc/UTC".to_owned());
+        Ok(Self { chain, token, base: base.to_owned(), http })
     }
 
-    /// The next capture of its chain, of now, by badge `null` for `employee`.
+    /// The next capture of its chain, of now, by `employee`.
     pub fn capture(&mut self, employee: EmployeeId, kind: PunchKind) -> Capture {
         self.capture_with(|capture| (capture.employee, capture.kind) = (Some(employee), kind))
     }
 
     /// The next capture of its chain, of now, after `change`.
     pub fn capture_with(&mut self, change: impl FnOnce(&mut Capture)) -> Capture {
-        let mut capture = Capture {
-            v: 1,
-            punch: PunchId(Uuid::now_v7()),
-            org: self.org,
-            site: self.site,
-            device: self.device,
-            employee: None,
-            badge: None,
-            kind: PunchKind::In,
-            captured_at: jiff::Timestamp::now().into(),
-            utc_offset_s: 0,
-            tz: "Etc/UTC".to_owned(),
-            seq: self.seq + 1,
-            prev: self.prev,
-            boot: self.boot,
-            uptime_ms: 1,
-            identified_by: IdentifiedBy::Badge,
-            photo: None,
-            offline: false,
-            app: APP.to_owned(),
-        };
-        change(&mut capture);
-        self.seq = capture.seq;
-        self.prev = Digest::of(&capture.to_bytes());
-        capture
+        self.chain.next.captured_at = jiff::Timestamp::now().into();
+        self.chain.capture_with(change)
     }
 
     /// A capture, signed.
     pub fn item(&self, capture: &Capture) -> BatchItem {
-        self.signed(&capture.to_bytes())
+        self.chain.item(capture)
     }
 
     /// Any bytes, signed as a capture.
     pub fn signed(&self, bytes: &[u8]) -> BatchItem {
-        BatchItem {
-            capture: to_base64url(bytes),
-            signature: sign(&self.key, CAPTURE_TYPE, bytes).to_string(),
-        }
+        self.chain.signed(bytes)
     }
 
     /// Any bytes under a signature that doesn't hold for them.
     pub fn missigned(&self, bytes: &[u8]) -> BatchItem {
-        let other = sign(&self.key, CAPTURE_TYPE, b"something else");
-        BatchItem { capture: URL_SAFE_NO_PAD.encode(bytes), signature: other.to_string() }
+        let signature = self.chain.sign(b"something else").to_string();
+        BatchItem { signature, ..self.chain.signed(bytes) }
     }
 
     /// The path of its batches.
     pub fn batch_path(&self) -> String {
-        format!("/v1/sites/{}/punches/batch", self.site)
+        format!("/v1/sites/{}/punches/batch", self.chain.next.site)
     }
 
     /// Sends items that have to be taken.
@@ -170,9 +123,9 @@ impl Kiosk {
             outbox,
             photos: 0,
             oldest,
-            seq: self.seq,
+            seq: self.chain.seq(),
             clock: jiff::Timestamp::now().into(),
-            boot: self.boot,
+            boot: self.chain.next.boot,
             uptime_ms: 2,
             app: APP.to_owned(),
         };

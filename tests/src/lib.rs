@@ -14,7 +14,8 @@
 //!
 //! Everything is on loopback, on ports that the system picks. A process is ended by its own id and by
 //! whoever started it, at the latest when its owner is dropped; nothing outlives a test. Nothing here
-//! sleeps for a fixed time: what has to happen is waited for, bounded ([`wait::eventually`]).
+//! sleeps for a fixed time: what has to happen is waited for, bounded
+//! ([`eventually`](punchtrail_testkit::eventually)).
 
 pub mod agent;
 pub mod captured;
@@ -34,7 +35,6 @@ pub mod server;
 pub mod shop;
 pub mod small_disk;
 pub mod storm;
-pub mod wait;
 
 pub use agent::Agent;
 pub use cli::Cli;
@@ -49,4 +49,3 @@ pub use server::{Place, Server};
 pub use shop::Shop;
 pub use small_disk::SmallDisk;
 pub use storm::Storm;
-pub use wait::eventually;

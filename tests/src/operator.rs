@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, bail};
+use punchtrail_testkit::eventually;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{cli::Cli, wait::eventually};
+use crate::cli::Cli;
 
 /// An answer on two busy cores.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -144,7 +145,9 @@ impl Operator {
                 .filter(|follower| signed || follower["name"] != "checkpoints")
                 .all(|follower| follower["position"].as_u64() == head);
             seen = ledger.clone();
-            Ok(head.filter(|_| there))
+            // The answer's head may be older than its followers: than what they have written meanwhile.
+            let Ok(now) = self.head().await else { return Ok(None) };
+            Ok(head.filter(|head| there && *head == now))
         })
         .await;
         waited.with_context(|| format!("/v1/ledger says {seen}"))

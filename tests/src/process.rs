@@ -11,9 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use punchtrail_testkit::eventually;
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::wait::eventually;
 
 /// How much of a log is shown when a program fails, in bytes.
 const TAIL_BYTES_MAX: usize = 2_000;

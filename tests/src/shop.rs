@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use punchtrail_protocol::EmployeeId;
+use punchtrail_testkit::PATIENCE;
 
 use crate::{Agent, Cli, Kiosk, Operator, Place, Server, compare, comparison::Comparison};
 
@@ -73,7 +74,7 @@ impl Shop {
         fs::write(&file, roster)?;
         cli.json(&["employee", "import", file.to_str().context("a path in UTF-8")?]).await?;
         let operator = Operator::new(&cli, server.url(), "test").await?;
-        operator.settled(false, crate::wait::PATIENCE).await?;
+        operator.settled(false, PATIENCE).await?;
         let people = operator.employees().await?;
         let employee = people.get(BADGES[0]).context("a person with that badge")?.parse()?;
         Ok(Self { operator, cli, server, site, employee })

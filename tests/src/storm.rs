@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use jiff::{Timestamp, tz::TimeZone};
 use punchtrail_protocol::DeviceId;
+use punchtrail_testkit::{PATIENCE, eventually};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -14,9 +15,7 @@ use sqlx::PgPool;
 use crate::{
     Fleet, Gate, Place, Shop, compare,
     comparison::Comparison,
-    eventually,
     shop::{ZONE, crowd},
-    wait::PATIENCE,
 };
 
 /// Lines, each with a process of its own that runs the devices behind it. One of them is a tenth.

@@ -6,16 +6,15 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use punchtrail_protocol::{capture::PunchKind, wire::BatchRequest};
+use punchtrail_testkit::{PATIENCE, eventually};
 use punchtrail_tests::{
     Kiosk, Place, Shop, SmallDisk, Storm,
     agent::Punch,
     cluster::lives,
-    eventually,
     gate::{Chance, Gate, Line, LostAnswers, Traffic},
     seed,
     shop::BADGES,
     storm::{DEVICES, nothing_waits},
-    wait::PATIENCE,
 };
 use rand::RngExt;
 use reqwest::StatusCode;

@@ -12,9 +12,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use punchtrail_protocol::capture::PunchKind;
-use punchtrail_tests::{
-    Shop, agent::Punch, eventually, process::Process, shop::BADGES, wait::PATIENCE,
-};
+use punchtrail_testkit::{PATIENCE, eventually};
+use punchtrail_tests::{Shop, agent::Punch, process::Process, shop::BADGES};
 
 /// How the acknowledgement begins.
 const ANSWER: &str = "HTTP/1.1 200 OK";

@@ -11,15 +11,14 @@ use punchtrail_protocol::{
     capture::PunchKind,
     wire::{BatchAnswer, BatchItem, BatchRequest, ItemStatus},
 };
+use punchtrail_testkit::{PATIENCE, eventually};
 use punchtrail_tests::{
     Agent, Gate, Kiosk, Shop,
     agent::Punch,
     captured::{captures, hole, twice},
     cluster::lives,
-    eventually,
     gate::{Chance, LostAnswers},
     shop::BADGES,
-    wait::PATIENCE,
 };
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
@@ -59,7 +58,7 @@ async fn deliver(shop: &Shop, mut kiosk: Kiosk, tally: &Mutex<Tally>) -> anyhow:
         let items: Vec<BatchItem> = (0..ITEMS)
             .map(|_| {
                 // Apart, so that judging doesn't hold each against all the others.
-                let ago_ms = (kiosk.seq as i64 + 1) * -APART_MS;
+                let ago_ms = kiosk.chain.next.seq as i64 * -APART_MS;
                 let capture = kiosk.capture_with(|capture| {
                     capture.employee = Some(shop.employee);
                     capture.captured_at = capture.captured_at.plus_millis(ago_ms);

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
-use punchtrail_tests::{
-    Agent, Operator, Place, Server, Shop, agent::Punch, eventually, shop::BADGES, wait::PATIENCE,
-};
+use punchtrail_testkit::{PATIENCE, eventually};
+use punchtrail_tests::{Agent, Operator, Place, Server, Shop, agent::Punch, shop::BADGES};
 use reqwest::Method;
 use serde_json::Value;
 

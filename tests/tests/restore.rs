@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
 use punchtrail_protocol::capture::PunchKind;
-use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, eventually, shop::BADGES, wait::PATIENCE};
+use punchtrail_testkit::{PATIENCE, eventually};
+use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, shop::BADGES};
 use reqwest::Method;
 use serde_json::Value;
 

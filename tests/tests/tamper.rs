@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use punchtrail_domain::log::leaf::Leaf;
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
-use punchtrail_tests::{Place, Shop, cli::Said, wait::PATIENCE};
+use punchtrail_testkit::PATIENCE;
+use punchtrail_tests::{Place, Shop, cli::Said};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 /// A row that the superuser goes for.

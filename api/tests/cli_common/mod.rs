@@ -9,22 +9,25 @@
 use std::{path::PathBuf, process::Stdio};
 
 use ed25519_dalek::SigningKey;
-use punchtrail_domain::punch::Clock;
 use punchtrail_infra::{
     access::deployment::Deployment,
     audit::checkpoint::{Checkpoints, Folder},
     devices::enrolment::{self, Enrolment},
-    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    ledger::{DeliveryItem, Ledger},
     postgres::Pools,
-    testing::{TestDatabase, sqlx},
+    testing::{
+        TestDatabase, sqlx,
+        world::{Kiosk, NOON_MS},
+    },
 };
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    OrgId, PunchId, SiteId, Time,
+    capture::Capture,
+    signing::{PublicKey, to_base64url},
     vocabulary::QuarantineCode,
     wire::BatchItem,
 };
+use punchtrail_testkit::Chain;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
@@ -55,11 +58,7 @@ pub struct Scene {
     pub ledger: Ledger,
     pub dir: tempfile::TempDir,
     pub org: OrgId,
-    pub site: SiteId,
-    pub device: DeviceId,
-    pub key: SigningKey,
-    prev: Digest,
-    next: u64,
+    pub kiosk: Kiosk,
 }
 
 impl Scene {
@@ -79,8 +78,9 @@ impl Scene {
         };
         let device = enrolment::enroll(&ledger, org, enrolment).await.unwrap().device;
         let dir = tempfile::tempdir().unwrap();
-        let (prev, next) = (Digest::ZERO, 1);
-        Self { database, pools, ledger, dir, org, site, device, key, prev, next }
+        let mut chain = Chain::new(org, site, device, key);
+        chain.next.captured_at = Time::from_millis(NOON_MS);
+        Self { database, pools, ledger, dir, org, kiosk: Kiosk::new(chain) }
     }
 
     pub async fn close(self) {
@@ -91,42 +91,10 @@ impl Scene {
 
     /// The device's next capture.
     pub fn capture(&mut self) -> Capture {
-        let seq = self.next;
-        let capture = Capture {
-            v: 1,
-            punch: PunchId(Uuid::now_v7()),
-            org: self.org,
-            site: self.site,
-            device: self.device,
-            employee: Some(EmployeeId(Uuid::from_u128(5))),
-            badge: None,
-            kind: PunchKind::In,
-            captured_at: Time::from_millis(1_763_715_543_000 + seq.cast_signed() * 60_000),
-            utc_offset_s: 3_600,
-            tz: "Europe/Berlin".to_owned(),
-            seq,
-            prev: self.prev,
-            boot: BootId(Uuid::from_u128(3)),
-            uptime_ms: seq * 60_000,
-            identified_by: IdentifiedBy::Badge,
-            photo: None,
-            offline: false,
-            app: "test/1".to_owned(),
-        };
-        self.prev = Digest::of(&capture.to_bytes());
-        self.next += 1;
-        capture
-    }
-
-    /// A capture as the server prepares it, signed by the device.
-    pub fn signed(&self, capture: &Capture) -> DeliveryItem {
-        let body = capture.to_bytes();
-        let signature = sign(&self.key, CAPTURE_TYPE, &body);
-        let raw = BatchItem { capture: to_base64url(&body), signature: to_base64url(&signature.0) };
-        let text = String::from_utf8(body).unwrap();
-        let at = self.received_at();
-        let Capture { punch, seq, prev, device, .. } = *capture;
-        DeliveryItem::capture(raw, text, signature, punch, seq, prev, device, at, Clock::Unknown)
+        self.kiosk.capture_with(|capture| {
+            let minutes = i64::try_from(capture.seq).unwrap();
+            capture.captured_at = capture.captured_at.plus_millis(minutes * 60_000 - 3_600_000);
+        })
     }
 
     /// Something that can't be taken as a punch.
@@ -135,20 +103,14 @@ impl Scene {
         DeliveryItem::quarantine(raw, QuarantineCode::BadSignature, None, None)
     }
 
-    fn received_at(&self) -> Time {
-        Time::from_millis(1_763_720_000_000)
-    }
-
     pub async fn deliver(&self, items: Vec<DeliveryItem>) {
-        let (device, received_at) = (self.device, self.received_at());
-        let delivery = Delivery { device, received_at, metadata: Metadata::default(), items };
-        self.ledger.deliver(delivery).await.unwrap();
+        self.ledger.deliver(self.kiosk.delivery(items)).await.unwrap();
     }
 
     /// Delivers that many captures, and gives their punches.
     pub async fn punches(&mut self, count: usize) -> Vec<PunchId> {
         let captures: Vec<Capture> = (0..count).map(|_| self.capture()).collect();
-        self.deliver(captures.iter().map(|capture| self.signed(capture)).collect()).await;
+        self.deliver(captures.iter().map(|capture| self.kiosk.item(capture)).collect()).await;
         captures.iter().map(|capture| capture.punch).collect()
     }
 

@@ -25,10 +25,11 @@ use punchtrail_infra::{
     testing::TestDatabase,
 };
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, sign, to_base64url},
+    BootId, DeviceId, EmployeeId, OrgId, SiteId, Time,
+    capture::{Capture, PunchKind},
+    signing::{ENROLMENT_TYPE, PublicKey, sign},
 };
+use punchtrail_testkit::{Chain, PATIENCE, eventually};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -154,16 +155,11 @@ impl House {
         let key = SigningKey::from_bytes(&rand::random());
         let answer = self.post("/v1/devices/enroll", None, &enrolment_body(&key, &code)).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
-        Device {
-            key,
-            id: answer.body["device"].as_str().unwrap().parse().unwrap(),
-            org: answer.body["org"].as_str().unwrap().parse().unwrap(),
-            site,
-            token: answer.body["token"].as_str().unwrap().to_owned(),
-            seq: 0,
-            prev: Digest::ZERO,
-            boot: BootId(Uuid::new_v4()),
-        }
+        let named = |field: &str| answer.body[field].as_str().unwrap().parse::<Uuid>().unwrap();
+        let id = DeviceId(named("device"));
+        let mut chain = Chain::new(OrgId(named("org")), site, id, key);
+        (chain.next.boot, chain.next.offline) = (BootId(Uuid::new_v4()), false);
+        Device { id, token: answer.body["token"].as_str().unwrap().to_owned(), chain }
     }
 
     pub async fn ask(&self, request: Request<Body>) -> Answer {
@@ -210,7 +206,7 @@ impl House {
     }
 
     pub async fn deliver(&self, device: &Device, items: &[Value]) -> Answer {
-        let path = format!("/v1/sites/{}/punches/batch", device.site);
+        let path = format!("/v1/sites/{}/punches/batch", device.site());
         self.post(&path, Some(&device.token), &json!({ "punches": items })).await
     }
 
@@ -221,30 +217,19 @@ impl House {
 
     /// Waits until the adjudicator has judged everything, and gives the head then.
     pub async fn settled(&self) -> u64 {
-        eventually(async || {
-            let state = self.read("/v1/ledger").await.body;
+        let mut state = Value::Null;
+        let settled = eventually("the adjudicator at the head", PATIENCE, async || {
+            state = self.read("/v1/ledger").await.body;
             let head = &state["position"];
             let followers = state["followers"].as_array().into_iter().flatten();
             let mut adjudicator = followers.filter(|one| one["name"] == "adjudicator");
             let judged = adjudicator.any(|one| one["position"] == *head);
-            match head.as_u64().filter(|_| judged) {
-                Some(head) => Ok(head),
-                None => Err(format!("the adjudicator stays behind: {state}")),
-            }
+            // The answer's head may be older than its followers: than what they have written meanwhile.
+            let now = self.ledger.head().await?;
+            Ok(head.as_u64().filter(|head| judged && *head == now.0))
         })
-        .await
-    }
-}
-
-/// Looks until it is so, at most 20 seconds, and then fails with what was so instead.
-pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
-        match look().await {
-            Ok(seen) => return seen,
-            Err(instead) => assert!(tokio::time::Instant::now() < deadline, "{instead}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        .await;
+        settled.unwrap_or_else(|error| panic!("{error}: {state}"))
     }
 }
 
@@ -329,54 +314,34 @@ pub async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
 
 /// A device as the protocol page describes it.
 pub struct Device {
-    pub key: SigningKey,
     pub id: DeviceId,
-    pub org: OrgId,
-    pub site: SiteId,
     pub token: String,
-    pub seq: u64,
-    pub prev: Digest,
-    pub boot: BootId,
+    pub chain: Chain,
 }
 
 impl Device {
+    /// Where it stands.
+    pub fn site(&self) -> SiteId {
+        self.chain.next.site
+    }
+
     /// The next capture, in order.
     pub fn capture(&mut self, employee: EmployeeId, kind: PunchKind) -> Capture {
-        self.seq += 1;
-        let capture = Capture {
-            v: 1,
-            punch: PunchId(Uuid::now_v7()),
-            org: self.org,
-            site: self.site,
-            device: self.id,
-            employee: Some(employee),
-            badge: None,
-            kind,
-            captured_at: Time::from(jiff::Timestamp::now()),
-            utc_offset_s: 3_600,
-            tz: "Europe/Berlin".to_owned(),
-            seq: self.seq,
-            prev: self.prev,
-            boot: self.boot,
-            uptime_ms: 60_000 + self.seq,
-            identified_by: IdentifiedBy::Badge,
-            photo: None,
-            offline: false,
-            app: "test/1".to_owned(),
-        };
-        self.prev = Digest::of(&capture.to_bytes());
-        capture
+        self.chain.capture_with(|capture| {
+            (capture.employee, capture.kind) = (Some(employee), kind);
+            capture.captured_at = Time::from(jiff::Timestamp::now());
+            capture.uptime_ms = 60_000 + capture.seq;
+        })
     }
 
     /// A capture as an item of a batch.
     pub fn item(&self, capture: &Capture) -> Value {
-        self.signed(&capture.to_bytes())
+        json!(self.chain.item(capture))
     }
 
     /// Any bytes, signed, as an item of a batch.
     pub fn signed(&self, bytes: &[u8]) -> Value {
-        let signature = sign(&self.key, CAPTURE_TYPE, bytes).to_string();
-        json!({ "capture": to_base64url(bytes), "signature": signature })
+        json!(self.chain.signed(bytes))
     }
 
     pub fn next(&mut self, employee: EmployeeId, kind: PunchKind) -> Value {
@@ -386,8 +351,8 @@ impl Device {
 
     pub fn heartbeat(&self) -> Value {
         json!({
-            "outbox": 0, "photos": 0, "oldest": null, "seq": self.seq,
-            "clock": Time::from(jiff::Timestamp::now()), "boot": self.boot,
+            "outbox": 0, "photos": 0, "oldest": null, "seq": self.chain.seq(),
+            "clock": Time::from(jiff::Timestamp::now()), "boot": self.chain.next.boot,
             "uptime_ms": 120_000, "app": "test/1",
         })
     }

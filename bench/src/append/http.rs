@@ -116,7 +116,7 @@ fn bodies(server: &Server, fleet: Vec<Enlisted>, punches: usize) -> anyhow::Resu
         .into_iter()
         .map(|Enlisted { token, mut kiosk }| {
             let bodies = (0..batches).map(|_| body(&mut kiosk)).collect::<Result<_, _>>()?;
-            let url = format!("{}/v1/sites/{}/punches/batch", server.url(), kiosk.site);
+            let url = format!("{}/v1/sites/{}/punches/batch", server.url(), kiosk.site());
             Ok(Sender { url, token, bodies })
         })
         .collect()

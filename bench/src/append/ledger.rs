@@ -23,7 +23,7 @@ pub async fn append(database: &Database, punches: usize) -> anyhow::Result<f64> 
     let batches: Vec<Append> = (0..punches.div_ceil(BATCH_PUNCHES))
         .map(|_| Append {
             streams: (0..BATCH_PUNCHES).map(|_| load::stream(&mut kiosk)).collect(),
-            metadata: Metadata::new(Actor::Device(kiosk.device)),
+            metadata: Metadata::new(Actor::Device(kiosk.device())),
             side: None,
         })
         .collect();
@@ -60,14 +60,14 @@ pub async fn deliver(database: &Database, punches: usize) -> anyhow::Result<f64>
                         punch,
                         kiosk.seq(),
                         before,
-                        kiosk.device,
+                        kiosk.device(),
                         received_at,
                         Clock::Unknown,
                     )
                 })
                 .collect();
-            let metadata = Metadata::new(Actor::Device(kiosk.device));
-            Delivery { device: kiosk.device, received_at, metadata, items }
+            let metadata = Metadata::new(Actor::Device(kiosk.device()));
+            Delivery { device: kiosk.device(), received_at, metadata, items }
         })
         .collect();
     let ledger = Ledger::open(database.pools.writer.clone()).await?;

@@ -31,7 +31,7 @@ fn punches(count: usize) -> Vec<Punch> {
     (0..count)
         .map(|_| {
             let signed = kiosk.punch();
-            (signed.punch, load::events(&signed, kiosk.device))
+            (signed.punch, load::events(&signed, kiosk.device()))
         })
         .collect()
 }

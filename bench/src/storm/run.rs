@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, ensure};
 use punchtrail_domain::policy::Policy;
 use punchtrail_simulator::Report;
-use punchtrail_tests::{Server, compare, eventually, process::Process};
+use punchtrail_testkit::eventually;
+use punchtrail_tests::{Server, compare, process::Process};
 use sqlx::PgPool;
 use tokio::{task::JoinHandle, time::timeout};
 

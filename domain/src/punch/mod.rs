@@ -243,8 +243,10 @@ aggregate!(Punch, PunchCommand, PunchEvent, PunchError, {
 
 #[cfg(test)]
 mod tests {
+    use punchtrail_protocol::signing::Signature;
+    use punchtrail_testkit::EXAMPLE;
+
     use super::*;
-    use punchtrail_protocol::{signing::Signature, testing::EXAMPLE};
 
     fn record(capture: &str) -> PunchCommand {
         PunchCommand::Record {

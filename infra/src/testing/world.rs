@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
-use std::collections::HashMap;
-
 use ed25519_dalek::SigningKey;
 use punchtrail_domain::{
     AggregateType,
@@ -14,12 +12,13 @@ use punchtrail_domain::{
     site::{Site, SiteCommand},
 };
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, OrgId, Position, PunchId, SiteId, Time,
-    capture::{Capture, IdentifiedBy, PunchKind},
-    signing::{CAPTURE_TYPE, PublicKey, sign, to_base64url},
+    DeviceId, EmployeeId, OrgId, Position, SiteId, Time,
+    capture::{Capture, PunchKind},
+    signing::PublicKey,
     vocabulary::QuarantineCode,
     wire::BatchItem,
 };
+use punchtrail_testkit::{Chain, text};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -67,11 +66,15 @@ impl World {
     }
 
     pub async fn device(&self) -> Kiosk {
-        let kiosk = Kiosk::new(self.site, self.employee);
+        let key = SigningKey::from_bytes(&rand::random());
+        let mut chain = Chain::new(OrgId::NIL, self.site, DeviceId(Uuid::new_v4()), key);
+        chain.next.employee = Some(self.employee);
+        chain.next.captured_at = Time::from_millis(NOON_MS);
+        let kiosk = Kiosk::new(chain);
         let command = DeviceCommand::Enroll {
             org: OrgId::NIL,
             site: self.site,
-            key: PublicKey::from(&kiosk.key),
+            key: PublicKey::from(&kiosk.chain.key),
             app: "test/1".into(),
         };
         self.ledger
@@ -119,29 +122,19 @@ impl World {
     }
 }
 
-/// A device's capture side.
+/// A device's captures, and what the server makes of what it sends.
 #[derive(Clone)]
 pub struct Kiosk {
     pub id: DeviceId,
-    pub key: SigningKey,
-    pub site: SiteId,
-    pub employee: EmployeeId,
-    pub seq: u64,
-    pub prev: Digest,
-    pub texts: HashMap<u64, String>,
+    pub chain: Chain,
+    /// When all of it arrives.
+    pub received_at: Time,
 }
 
 impl Kiosk {
-    pub fn new(site: SiteId, employee: EmployeeId) -> Self {
-        Self {
-            id: DeviceId(Uuid::new_v4()),
-            key: SigningKey::from_bytes(&rand::random()),
-            site,
-            employee,
-            seq: 0,
-            prev: Digest::ZERO,
-            texts: HashMap::new(),
-        }
+    pub fn new(chain: Chain) -> Self {
+        let received_at = Time::from_millis(NOON_MS + 1_000);
+        Self { id: chain.next.device, chain, received_at }
     }
 
     pub fn capture(&mut self, kind: PunchKind, at_ms: i64) -> Capture {
@@ -162,47 +155,20 @@ impl Kiosk {
 
     /// The next capture of the chain, after `change`.
     pub fn capture_with(&mut self, change: impl FnOnce(&mut Capture)) -> Capture {
-        self.seq += 1;
-        let mut capture = Capture {
-            v: 1,
-            punch: PunchId(Uuid::now_v7()),
-            org: OrgId::NIL,
-            site: self.site,
-            device: self.id,
-            employee: Some(self.employee),
-            badge: None,
-            kind: PunchKind::In,
-            captured_at: Time::from_millis(NOON_MS),
-            utc_offset_s: 3_600,
-            tz: "Europe/Berlin".into(),
-            seq: self.seq,
-            prev: self.prev,
-            boot: BootId::NIL,
-            uptime_ms: 1,
-            identified_by: IdentifiedBy::Badge,
-            photo: None,
-            offline: true,
-            app: "test/1".into(),
-        };
-        change(&mut capture);
-        self.seq = capture.seq;
-        self.prev = Digest::of(&capture.to_bytes());
-        capture
+        self.chain.capture_with(change)
     }
 
     pub fn item(&self, capture: &Capture) -> DeliveryItem {
-        let bytes = capture.to_bytes();
-        let signature = sign(&self.key, CAPTURE_TYPE, &bytes);
-        let raw = BatchItem { capture: to_base64url(&bytes), signature: signature.to_string() };
+        let text = text(capture);
         DeliveryItem::capture(
-            raw,
-            String::from_utf8(bytes).unwrap(),
-            signature,
+            self.chain.item(capture),
+            text.clone(),
+            self.chain.sign(text.as_bytes()),
             capture.punch,
             capture.seq,
             capture.prev,
             self.id,
-            Time::from_millis(NOON_MS + 1_000),
+            self.received_at,
             Clock::Unknown,
         )
     }
@@ -215,7 +181,7 @@ impl Kiosk {
     pub fn delivery(&self, items: Vec<DeliveryItem>) -> Delivery {
         Delivery {
             device: self.id,
-            received_at: Time::from_millis(NOON_MS + 1_000),
+            received_at: self.received_at,
             metadata: Metadata::new(Actor::Device(self.id)),
             items,
         }

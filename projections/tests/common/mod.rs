@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use std::{sync::Arc, time::Duration};
+pub mod tally;
+
+use std::sync::Arc;
 
 use punchtrail_domain::{
     StoredEvent,
@@ -25,6 +27,7 @@ use punchtrail_projections::engine::{
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
 };
+use punchtrail_testkit::PATIENCE;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -33,9 +36,7 @@ use uuid::Uuid;
 
 pub use punchtrail_infra::testing::world::{Kiosk, NOON_MS, World};
 
-/// How long anything may take before a test fails. Far more than it needs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
+/// How long a reader waits before a test fails.
 pub fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }

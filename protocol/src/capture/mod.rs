@@ -244,8 +244,9 @@ fn lenient_field<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use punchtrail_testkit::EXAMPLE;
+
     use super::*;
-    use crate::testing::EXAMPLE;
 
     #[test]
     fn an_example_is_read_and_made_byte_for_byte() {

@@ -96,8 +96,9 @@ impl schemars::JsonSchema for CaptureText {
 
 #[cfg(test)]
 mod tests {
+    use punchtrail_testkit::EXAMPLE;
+
     use super::*;
-    use crate::testing::EXAMPLE;
 
     #[test]
     fn it_is_written_as_the_very_text_and_read_once_for_all_clones() {

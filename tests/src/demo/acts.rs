@@ -9,6 +9,7 @@ use punchtrail_protocol::{
     capture::PunchKind,
     wire::{BatchAnswer, ItemStatus},
 };
+use punchtrail_testkit::{PATIENCE, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,9 +21,7 @@ use super::{
 };
 use crate::{
     agent::Punch,
-    eventually,
     gate::{Chance, Line, LostAnswers},
-    wait::PATIENCE,
 };
 
 /// The line that comes back is thin, in bytes a second.

@@ -18,6 +18,7 @@ pub mod tell;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use punchtrail_testkit::PATIENCE;
 use tokio::signal::unix::{SignalKind, signal};
 
 use acts::Memory;
@@ -129,7 +130,7 @@ async fn perform(
     acts::drain(screen, stage).await?;
     screen.chapter("A broken device sends garbage", "");
     acts::send_garbage(screen, stage, script, &mut memory).await?;
-    stage.operator.settled(true, crate::wait::PATIENCE).await?;
+    stage.operator.settled(true, PATIENCE).await?;
     Ok(memory)
 }
 

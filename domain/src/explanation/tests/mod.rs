@@ -5,7 +5,8 @@ mod properties;
 mod situations;
 
 use jiff::tz::TimeZone;
-use punchtrail_protocol::{Digest, EmployeeId, signing::Signature, testing::EXAMPLE};
+use punchtrail_protocol::{Digest, EmployeeId, signing::Signature};
+use punchtrail_testkit::EXAMPLE;
 
 use super::*;
 use crate::{
