@@ -1,5 +1,5 @@
-//! Admission over real connections: each class has its own budget, what doesn't fit is refused before
-//! its body is read with a time to come back, and people are served all the while.
+//! Admission over real connections: each class has its own budget, what doesn't fit is refused
+//! before its body is read with a time to come back, and people are served all the while.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
@@ -67,7 +67,8 @@ async fn a_full_queue_refuses_before_the_body_and_lets_people_through() {
     let hanging = hang(&house, &path, &slow.token).await;
     admitted(&house, 1).await;
 
-    // The refusal comes although the body never does, says when to come back, and ends the connection.
+    // The refusal comes although the body never does, says when to come back, and ends the
+    // connection.
     let refused = answered(hang(&house, &path, &device.token).await).await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     let head = refused.to_lowercase();

@@ -1,5 +1,5 @@
-//! `ledger verify` against a ledger that a superuser altered. Each alteration is one that the database
-//! itself would not notice.
+//! `ledger verify` against a ledger that a superuser altered. Each alteration is one that the
+//! database itself would not notice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 

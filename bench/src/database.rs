@@ -1,7 +1,8 @@
 //! One Postgres for a whole run, a fresh migrated database for each row.
 //!
-//! A server that has run for a while has files for its log ready. The run's makes them first, or whichever row
-//! is first would pay for all. A row's database is dropped after it, or Postgres would tidy it up during the next.
+//! A server that has run for a while has files for its log ready. The run's makes them first, or
+//! whichever row is first would pay for all. A row's database is dropped after it, or Postgres
+//! would tidy it up during the next.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +25,6 @@ pub struct Database {
     url: String,
     /// Opened as this program opens one's own database.
     pub postgres: Postgres,
-    /// Its pools.
     pub pools: Pools,
 }
 

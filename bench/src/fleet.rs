@@ -23,9 +23,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(600);
 
 /// An enrolled device.
 pub struct Enlisted {
-    /// Its bearer token.
     pub token: String,
-    /// Its capture side.
     pub kiosk: Kiosk,
 }
 
@@ -84,8 +82,8 @@ pub async fn hire(place: &Place, sites: &[(&str, usize)]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The name of the person with this number: names that differ about as much as people's do, so that a
-/// search has to tell them apart.
+/// The name of the person with this number: names that differ about as much as people's do, so that
+/// a search has to tell them apart.
 fn name_of(number: usize) -> String {
     const GIVEN: [&str; 12] = [
         "Ada", "Ben", "Cem", "Dorota", "Eyüp", "Fatma", "Greta", "Hannes", "Ines", "Jörg", "Katya",

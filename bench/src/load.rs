@@ -32,11 +32,8 @@ pub fn numbered(number: u64) -> PunchId {
 
 /// A capture, signed.
 pub struct Signed {
-    /// The punch.
     pub punch: PunchId,
-    /// The signed text.
     pub text: String,
-    /// The signature.
     pub signature: Signature,
 }
 

@@ -1,5 +1,6 @@
-//! Side-by-side measurements: each command prints a table and writes `target/bench/NAME.json`, all rows
-//! from one run on one Postgres with fsync on. What counts is the ratios: the machine under them varies.
+//! Side-by-side measurements: each command prints a table and writes `target/bench/NAME.json`, all
+//! rows from one run on one Postgres with fsync on. What counts is the ratios: the machine under
+//! them varies.
 
 mod append;
 mod database;
@@ -22,13 +23,15 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Punches a second into the ledger: COPY, the ledger alone, HTTP, HTTP settled, stock postgres-es
+    /// Punches a second into the ledger: COPY, the ledger alone, HTTP, HTTP settled, stock
+    /// postgres-es
     Append(append::Options),
     /// Explanations a second over HTTP, beside the bare row by pgbench
     Read(read::Options),
     /// Events a second through a rebuild of each read model, beside COPY out and in
     Rebuild(rebuild::Options),
-    /// A whole fleet comes back at once: promises, readers' latency, drain rate and memory, by who throttles
+    /// A whole fleet comes back at once: promises, readers' latency, drain rate and memory, by who
+    /// throttles
     Storm(storm::Options),
 }
 

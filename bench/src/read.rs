@@ -1,4 +1,5 @@
-//! `bench read`: explanations by id over HTTP, beside the bare row by its key from pgbench, prepared.
+//! `bench read`: explanations by id over HTTP, beside the bare row by its key from pgbench,
+//! prepared.
 
 use std::{
     process::Command,
@@ -22,6 +23,7 @@ use crate::{
 /// Both sides have as many connections, each with one request on its way.
 const CONNECTIONS: usize = 8;
 
+/// What to measure, and how much of it.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many punches there are to ask for.
@@ -32,6 +34,7 @@ pub struct Options {
     seconds: u64,
 }
 
+/// Measures explanations beside the bare row.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let url = cluster.empty().await?;
@@ -98,8 +101,8 @@ fn pgbench(cluster: &Cluster, url: &str, options: &Options) -> anyhow::Result<f6
     }
 }
 
-/// Asks for one explanation after the other on one connection, and gives the latencies. Plain HTTP/1.1
-/// on a socket, so that the asking costs little beside the answering.
+/// Asks for one explanation after the other on one connection, and gives the latencies. Plain
+/// HTTP/1.1 on a socket, so that the asking costs little beside the answering.
 async fn ask(
     address: std::net::SocketAddr,
     key: String,

@@ -1,5 +1,5 @@
-//! `bench rebuild`: events a second through a rebuild of each read model, beside COPY of as many event
-//! rows out of the ledger's table and into one like it.
+//! `bench rebuild`: events a second through a rebuild of each read model, beside COPY of as many
+//! event rows out of the ledger's table and into one like it.
 
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use sqlx::postgres::PgPoolCopyExt;
 
 use crate::{append::http, database::Cluster, report::Report};
 
+/// What to measure, and how much of it.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many punches the ledger holds, three events each.
@@ -17,6 +18,7 @@ pub struct Options {
     punches: usize,
 }
 
+/// Measures each read model from the first event on.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let url = cluster.empty().await?;

@@ -16,15 +16,11 @@ pub fn rate(amount: usize, started: Instant) -> f64 {
 /// One measured row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// What was measured.
     pub name: String,
-    /// How much of it a second.
     pub rate: f64,
-    /// Of what.
     pub unit: &'static str,
     /// The rate by that of another row of the same run.
     pub ratio: Option<f64>,
-    /// That other row.
     pub of: Option<String>,
 }
 

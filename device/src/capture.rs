@@ -183,7 +183,8 @@ impl Device {
         record(&mut write, &now, std::slice::from_ref(&signed)).await?;
         write.commit().await.map_err(StoreError::from)?;
         let capture = signed.capture;
-        tracing::info!(punch = %capture.punch, device = %capture.device, seq = capture.seq, "captured");
+        let (punch, device, seq) = (capture.punch, capture.device, capture.seq);
+        tracing::info!(%punch, %device, seq, "captured");
         Ok(confirmation(capture, who))
     }
 

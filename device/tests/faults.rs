@@ -1,5 +1,5 @@
-//! A server that is busy, gone, cut off, wrong, or put back to an earlier day: nothing is lost, nothing
-//! counts twice, and no two tries follow one another without a pause.
+//! A server that is busy, gone, cut off, wrong, or put back to an earlier day: nothing is lost,
+//! nothing counts twice, and no two tries follow one another without a pause.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test that is the failure")]
 

@@ -196,10 +196,8 @@ impl ReadItem {
 mod tests {
     use super::*;
     use ed25519_dalek::SigningKey;
-    use punchtrail_protocol::{
-        signing::{sign, to_base64url},
-        testing::EXAMPLE,
-    };
+    use punchtrail_protocol::signing::{sign, to_base64url};
+    use punchtrail_testkit::EXAMPLE;
 
     fn key() -> SigningKey {
         SigningKey::from_bytes(&[7; 32])

@@ -99,7 +99,8 @@ fn node(ledger: &Ledger) -> Followers {
     Followers::new(ledger, Node::anywhere(), &CancellationToken::new())
 }
 
-/// A node in a runtime of its own, which is dropped with all tasks, as by a kill: nothing is given up.
+/// A node in a runtime of its own, which is dropped with all tasks, as by a kill: nothing is given
+/// up.
 async fn following_in(
     runtime: &Runtime,
     world: &World,

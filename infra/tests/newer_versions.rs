@@ -1,5 +1,5 @@
-//! A newer program has written an event that this one doesn't know. Whoever reads it refuses it, by its
-//! position, and nobody takes it for another.
+//! A newer program has written an event that this one doesn't know. Whoever reads it refuses it, by
+//! its position, and nobody takes it for another.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,6 +1,7 @@
-//! Postgres keeps a prepared statement's generic plan. Made while the ledger was all but empty, a plan may
-//! read every punch and pick out those that were asked for; kept while they become millions, each batch
-//! then reads them all. The look-ups by stream are written so that no such plan is possible.
+//! Postgres keeps a prepared statement's generic plan. Made while the ledger was all but empty, a
+//! plan may read every punch and pick out those that were asked for; kept while they become
+//! millions, each batch then reads them all. The look-ups by stream are written so that no such
+//! plan is possible.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -48,8 +49,8 @@ async fn plans_made_while_the_ledger_was_small_do_not_walk_it() {
     .fetch_one(&mut owner)
     .await
     .unwrap();
-    // One event of each stream that was looked for, and a few of the device and the site. A walk reads
-    // half of all punches, on the average, at each look.
+    // One event of each stream that was looked for, and a few of the device and the site. A walk
+    // reads half of all punches, on the average, at each look.
     assert!(read < 4 * BATCHES, "{read} entries of the index were read");
     owner.close().await.unwrap();
     database.close().await;

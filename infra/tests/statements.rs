@@ -1,8 +1,8 @@
-//! A ratchet: how many statements an append costs, whatever its size. A change that raises a number here
-//! has to be worth it, and says so.
+//! A ratchet: how many statements an append costs, whatever its size. A change that raises a number
+//! here has to be worth it, and says so.
 //!
-//! Counted is what sqlx logs as a query, the commit among them. The begin, and one COPY a table, are not
-//! logged by it and come on top.
+//! Counted is what sqlx logs as a query, the commit among them. The begin, and one COPY a table,
+//! are not logged by it and come on top.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -34,8 +34,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Count {
             }
             let mut text = Text(String::new());
             event.record(&mut text);
-            // The head is polled for other nodes' appends, and a pool may open another connection by
-            // the way; neither is an append's statement.
+            // The head is polled for other nodes' appends, and a pool may open another connection
+            // by the way; neither is an append's statement.
             let by_the_way = ["select position from ledger_head\"", "current_setting"];
             if !by_the_way.iter().any(|other| text.0.contains(other)) {
                 STATEMENTS.fetch_add(1, Ordering::Relaxed);
@@ -69,11 +69,10 @@ async fn an_append_costs_few_statements_whatever_its_size() {
         adjudicator.step().await.unwrap();
         counts.push((delivered, judged));
     }
-    // A delivery: lock the head; clock and devices; punches; progress; move the head; commit. Its place in
-    // the device's chain is a COPY.
-    // A walk by an adjudicator that knows nothing yet: its place; what stands; neighbours; chains; and
-    // in the append lock, clock, sequences, place, chain, place, head, commit. At the ledger's start
-    // nothing stands before it.
+    // A delivery: lock the head; clock and devices; punches; progress; move the head; commit. Its
+    // place in the device's chain is a COPY. A walk by an adjudicator that knows nothing yet: its
+    // place; what stands; neighbours; chains; and in the append lock, clock, sequences, place,
+    // chain, place, head, commit. At the ledger's start nothing stands before it.
     assert_eq!(counts, [(6, 11), (6, 12), (6, 12)]);
     world.close().await;
 }

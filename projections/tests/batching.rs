@@ -1,4 +1,5 @@
-//! The same events give the same tables, however they were cut into batches and whoever applied them.
+//! The same events give the same tables, however they were cut into batches and whoever applied
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,5 +1,5 @@
-//! Explanations on a real ledger: what the events, the devices' numbers and their last reports say, and
-//! that it can be asked for one at a time or many at once.
+//! Explanations on a real ledger: what the events, the devices' numbers and their last reports say,
+//! and that it can be asked for one at a time or many at once.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

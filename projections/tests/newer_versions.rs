@@ -1,5 +1,5 @@
-//! A newer program has written an event that this one doesn't know: each read model stops at it, and
-//! an explanation that rests on it names it.
+//! A newer program has written an event that this one doesn't know: each read model stops at it,
+//! and an explanation that rests on it names it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -164,8 +164,8 @@ async fn a_rebuild_swaps_while_the_ledger_grows_and_readers_never_see_a_half() {
     let running = run(&world, ONE).await;
     let mut least = caught_up(&world, &running).await.0;
     let done = CancellationToken::new();
-    // Bounded: a ledger that for ever grows faster than the slow model is filled would never be caught
-    // up with.
+    // Bounded: a ledger that for ever grows faster than the slow model is filled would never be
+    // caught up with.
     let growing = async {
         for _ in 0..HIRES_MAX {
             if done.is_cancelled() {
@@ -244,8 +244,8 @@ async fn what_a_killed_rebuild_left_is_dropped_by_the_next() {
     assert_eq!(tables(&world).await, ["tally_1", "tally_2"]);
     assert_eq!(counted(pool).await, head.0, "readers never saw it");
 
-    // Its claim is waited for, then taken over. Here it is made to run out at once; again, should the
-    // killed one's last batch still have been on its way into the database.
+    // Its claim is waited for, then taken over. Here it is made to run out at once; again, should
+    // the killed one's last batch still have been on its way into the database.
     let rebuilt = eventually("the claim to be taken over", PATIENCE, async || {
         sqlx::query("update read.projections set lease_until = now() where state = 'building'")
             .execute(pool)

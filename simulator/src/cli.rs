@@ -81,7 +81,8 @@ pub struct Arguments {
     #[arg(long)]
     i_own_this_server: bool,
     /// Bound on the waits between tries, in milliseconds.
-    #[arg(long, hide = true, default_value_t = BACKOFF_CAP_MS, env = "PUNCHTRAIL_DEVICE_RETRY_CAP_MS")]
+    #[arg(long, hide = true, default_value_t = BACKOFF_CAP_MS)]
+    #[arg(env = "PUNCHTRAIL_DEVICE_RETRY_CAP_MS")]
     retry_cap_ms: u64,
     /// Bound on the spread after a reconnect, in seconds.
     #[arg(long, hide = true, env = "PUNCHTRAIL_DEVICE_SPREAD_CAP_S")]

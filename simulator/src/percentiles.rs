@@ -111,8 +111,10 @@ mod tests {
         }
 
         #[test]
-        fn percentiles_agree_with_sorting(mut values in proptest::collection::vec(0u64..10_000_000, 1..300),
-                                          share in 0.0f64..=1.0) {
+        fn percentiles_agree_with_sorting(
+            mut values in proptest::collection::vec(0u64..10_000_000, 1..300),
+            share in 0.0f64..=1.0,
+        ) {
             let mut durations = Durations::default();
             values.iter().for_each(|us| durations.add_us(*us));
             values.sort_unstable();

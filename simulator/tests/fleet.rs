@@ -55,7 +55,8 @@ async fn run(plan: &Plan) -> Report {
     simulator::run(plan.clone(), &Progress::hidden(), &CancellationToken::new()).await.unwrap()
 }
 
-/// Everything each device's file holds is on the server, byte for byte and once, and is acknowledged.
+/// Everything each device's file holds is on the server, byte for byte and once, and is
+/// acknowledged.
 async fn holds_what_the_files_hold(server: &StandIn, plan: &Plan, punches_each: usize) {
     for index in 0..plan.devices {
         let device = Device::open(plan.folder(index), Options::default()).await.unwrap();

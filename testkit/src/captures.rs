@@ -1,5 +1,5 @@
-//! Captures as a device makes them. No other test code writes one out field by field, so what a capture
-//! holds is changed here alone.
+//! Captures as a device makes them. No other test code writes one out field by field, so what a
+//! capture holds is changed here alone.
 
 use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
@@ -26,8 +26,8 @@ pub const EXAMPLE: &str = concat!(
 pub struct Chain {
     /// The device's key.
     pub key: SigningKey,
-    /// What the next capture says unless it is changed: its place in the chain, and otherwise the same as
-    /// the one before. Its punch is none yet, each gets a new one.
+    /// What the next capture says unless it is changed: its place in the chain, and otherwise the
+    /// same as the one before. Its punch is none yet, each gets a new one.
     pub next: Capture,
 }
 
@@ -49,8 +49,8 @@ impl Chain {
         self.capture_with(|_| {})
     }
 
-    /// The next capture, a new punch, after `change`. The chain goes on from what it then is, by number
-    /// and digest; nothing else of the change is kept.
+    /// The next capture, a new punch, after `change`. The chain goes on from what it then is, by
+    /// number and digest; nothing else of the change is kept.
     pub fn capture_with(&mut self, change: impl FnOnce(&mut Capture)) -> Capture {
         let mut capture = Capture { punch: PunchId(Uuid::now_v7()), ..self.next.clone() };
         change(&mut capture);

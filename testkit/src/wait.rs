@@ -1,5 +1,5 @@
-//! Waiting for something that happens elsewhere: a condition, looked at until it holds, and a bound. No
-//! other test code has a loop with a deadline.
+//! Waiting for something that happens elsewhere: a condition, looked at until it holds, and a
+//! bound. No other test code has a loop with a deadline.
 
 use std::{
     fmt::Display,
@@ -13,8 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// A bound for whatever should take seconds, generous because tests share two slow cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks until there is something to see. A look that has begun is not cut short: what takes long bounds
-/// itself.
+/// Looks until there is something to see. A look that has begun is not cut short: what takes long
+/// bounds itself.
 ///
 /// # Errors
 /// When it isn't there within `within`, naming `what`; or at once as `look` fails.

@@ -39,9 +39,7 @@ pub struct Agent {
 /// What the agent said when it was enrolled.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Enrolled {
-    /// The device.
     pub device: DeviceId,
-    /// Its site.
     pub site: SiteId,
     /// People on the manifest it has.
     pub employees: u64,
@@ -50,9 +48,7 @@ pub struct Enrolled {
 /// A punch at the door.
 #[derive(Debug, Clone)]
 pub struct Punch<'a> {
-    /// The badge.
     pub badge: &'a str,
-    /// What it says.
     pub kind: PunchKind,
     /// The PIN, if one is typed.
     pub pin: Option<&'a str>,

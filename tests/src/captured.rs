@@ -11,11 +11,8 @@ use crate::file::Kept;
 /// A capture in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Captured {
-    /// Its place.
     pub position: u64,
-    /// The punch.
     pub punch: String,
-    /// The device that made it.
     pub device: String,
     /// Its number on that device.
     pub seq: u64,

@@ -24,7 +24,6 @@ pub struct Said {
     pub code: i32,
     /// The object on its stdout; null when there is none.
     pub json: Value,
-    /// Its stderr.
     pub stderr: String,
 }
 

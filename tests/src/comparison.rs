@@ -1,4 +1,5 @@
-//! Devices' own files held against the ledger: what was captured is there exactly once, byte for byte.
+//! Devices' own files held against the ledger: what was captured is there exactly once, byte for
+//! byte.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +14,11 @@ use uuid::Uuid;
 
 use crate::file;
 
-/// Devices' files that are read at a time. Each is up to three files (database, log, the log's index),
-/// and no more than 256 may be open.
+/// Devices' files that are read at a time. Each is up to three files (database, log, the log's
+/// index), and no more than 256 may be open.
 const FOLDERS_AT_ONCE: usize = 32;
-/// Every capture of the ledger, once: its punch, and the digest of the bytes that the device signed.
+/// Every capture of the ledger, once: its punch, and the digest of the bytes that the device
+/// signed.
 const CAPTURES: &str = "copy (select aggregate_id, \
     encode(sha256(convert_to(payload #>> '{Captured,capture}', 'UTF8')), 'hex') \
     from events where event_type = 'Captured') to stdout";
@@ -27,12 +29,11 @@ const POSITIONS: &str = "select (select position from ledger_head), count(*), \
 /// How devices' files and the ledger compare.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Comparison {
-    /// Captures in the files.
     pub captures: u64,
     /// Of these, how many aren't acknowledged by the device's own account.
     pub waiting: u64,
-    /// Of those that wait, how many aren't in the ledger, by device; only devices that have some. The
-    /// others are there, and only the answer is missing.
+    /// Of those that wait, how many aren't in the ledger, by device; only devices that have some.
+    /// The others are there, and only the answer is missing.
     pub unsent: BTreeMap<DeviceId, u64>,
     /// Acknowledged, and not in the ledger.
     pub lost: u64,
@@ -49,8 +50,8 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Holds what holds at any moment, also in the middle of a fault: nothing acknowledged is missing,
-    /// nothing is there twice or otherwise, and positions are dense.
+    /// Holds what holds at any moment, also in the middle of a fault: nothing acknowledged is
+    /// missing, nothing is there twice or otherwise, and positions are dense.
     ///
     /// # Errors
     /// When it doesn't, with all counts.
@@ -60,7 +61,8 @@ impl Comparison {
         Ok(())
     }
 
-    /// Holds what holds in the end, too: nothing waits, and the ledger has these devices' captures only.
+    /// Holds what holds in the end, too: nothing waits, and the ledger has these devices' captures
+    /// only.
     ///
     /// # Errors
     /// When it doesn't, with all counts.
@@ -81,12 +83,12 @@ struct Entry {
     other_bytes: bool,
 }
 
-/// Compares the files of the devices in `folders` with the ledger that `pool` leads to (as a user without
-/// a time limit: the ledger is read in one statement). Works on any number of devices: 32 are open at a
-/// time, and a capture takes 64 bytes of memory.
+/// Compares the files of the devices in `folders` with the ledger that `pool` leads to (as a user
+/// without a time limit: the ledger is read in one statement). Works on any number of devices: 32
+/// are open at a time, and a capture takes 64 bytes of memory.
 ///
-/// May be called while devices deliver. The files are read first, so what they call acknowledged then has
-/// to be in the ledger that is read afterwards.
+/// May be called while devices deliver. The files are read first, so what they call acknowledged
+/// then has to be in the ledger that is read afterwards.
 ///
 /// ```no_run
 /// # async fn example(folders: Vec<std::path::PathBuf>, pool: sqlx::PgPool) -> anyhow::Result<()> {
@@ -155,8 +157,8 @@ async fn read_file(folder: usize, dir: &Path) -> anyhow::Result<(DeviceId, Vec<E
     Ok((device, kept.into_iter().map(entry).collect::<anyhow::Result<_>>()?))
 }
 
-/// Notes in `entries`, which are sorted by punch, what the ledger has; gives how many captures of the
-/// ledger are in no file.
+/// Notes in `entries`, which are sorted by punch, what the ledger has; gives how many captures of
+/// the ledger are in no file.
 async fn note_captures(pool: &PgPool, entries: &mut [Entry]) -> anyhow::Result<u64> {
     let mut foreign = 0;
     let mut connection = pool.acquire().await?;

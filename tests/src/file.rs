@@ -18,11 +18,8 @@ const LOG_BYTES: u64 = 256 << 10;
 /// A capture as the device's own file has it.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// The device that made it.
     pub device: DeviceId,
-    /// Its number.
     pub seq: u64,
-    /// Its punch.
     pub punch: String,
     /// The digest of the signed bytes.
     pub digest: Digest,
@@ -72,8 +69,8 @@ async fn open(dir: &Path) -> anyhow::Result<SqliteConnection> {
         .with_context(|| format!("can't read {}", path.display()))
 }
 
-/// Whether SQLite can't make its log, whose index it needs even for reading. Nobody can write then, so
-/// the file may be read as it stands.
+/// Whether SQLite can't make its log, whose index it needs even for reading. Nobody can write then,
+/// so the file may be read as it stands.
 fn is_full(dir: &Path) -> anyhow::Result<bool> {
     let disk = rustix::fs::statvfs(dir).with_context(|| format!("no folder {}", dir.display()))?;
     Ok(disk.f_bavail * disk.f_frsize < LOG_BYTES)

@@ -40,8 +40,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// `devices` of `shop`, in the folder `dir`, that take `server` for its server. `seed` chooses who
-    /// punches when.
+    /// `devices` of `shop`, in the folder `dir`, that take `server` for its server. `seed` chooses
+    /// who punches when.
     pub fn new(shop: &Shop, server: &str, dir: &Path, devices: usize, seed: u64) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -104,7 +104,8 @@ impl Fleet {
         self.dir.with_extension("json")
     }
 
-    /// Opens the gate: within a second or two each of them finds the server and delivers what waits.
+    /// Opens the gate: within a second or two each of them finds the server and delivers what
+    /// waits.
     ///
     /// # Errors
     /// When the simulator can't be started.

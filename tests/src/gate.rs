@@ -1,13 +1,14 @@
-//! The line between devices and a server, as a TCP proxy on loopback: open, cut, silent, slow, or losing
-//! answers.
+//! The line between devices and a server, as a TCP proxy on loopback: open, cut, silent, slow, or
+//! losing answers.
 //!
-//! A device is enrolled with the gate's address and keeps it for life; the server behind may come back on
-//! another port ([`Gate::lead_to`]). What the gate does to a connection is what a real line does: bytes
-//! are passed on unread, a cut resets what is under way, and an answer is lost only after the server has
-//! begun to send it, so what was asked has been done. Faults that strike by chance do so by a seed.
+//! A device is enrolled with the gate's address and keeps it for life; the server behind may come
+//! back on another port ([`Gate::lead_to`]). What the gate does to a connection is what a real line
+//! does: bytes are passed on unread, a cut resets what is under way, and an answer is lost only
+//! after the server has begun to send it, so what was asked has been done. Faults that strike by
+//! chance do so by a seed.
 //!
-//! It knows one thing of HTTP/1: a request's first line stands in the first bytes that a client sends
-//! after an answer. That is enough to lose the answers to one kind of request.
+//! It knows one thing of HTTP/1: a request's first line stands in the first bytes that a client
+//! sends after an answer. That is enough to lose the answers to one kind of request.
 
 use std::{
     net::SocketAddr,
@@ -40,7 +41,6 @@ const HEAD_BYTES_MAX: usize = 256;
 /// Whether bytes pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// They do.
     Open,
     /// Every connection, old or new, is reset.
     Cut,
@@ -51,7 +51,6 @@ pub enum Line {
 /// How often something strikes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Chance {
-    /// The next so many times.
     Next(u32),
     /// Each time with this probability.
     Always(f64),
@@ -62,7 +61,6 @@ pub enum Chance {
 pub struct LostAnswers {
     /// Only to requests whose first line contains this; empty for all.
     pub to: String,
-    /// How often.
     pub chance: Chance,
 }
 
@@ -130,7 +128,6 @@ struct Counts {
 
 /// Why a connection ends.
 enum End {
-    /// As its ends wanted.
     Closed,
     /// By the gate, or because one end is gone: the other is reset.
     Broken,
@@ -343,7 +340,8 @@ impl Shared {
         head.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Whether the answer that begins here gets lost. What follows of an answer is not looked at again.
+    /// Whether the answer that begins here gets lost. What follows of an answer is not looked at
+    /// again.
     fn is_lost(&self, head: &Mutex<Head>) -> bool {
         let mut head = locked(head);
         if std::mem::replace(&mut head.answered, true) {

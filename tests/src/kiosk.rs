@@ -1,7 +1,8 @@
-//! A device in this process: it enrols with a key, signs captures, and posts whatever it is told to.
+//! A device in this process: it enrols with a key, signs captures, and posts whatever it is told
+//! to.
 //!
-//! For load, where a process a device would measure processes, and for what no honest device sends. It
-//! keeps nothing on disk and retries nothing.
+//! For load, where a process a device would measure processes, and for what no honest device sends.
+//! It keeps nothing on disk and retries nothing.
 
 use std::time::Duration;
 
@@ -29,7 +30,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// An enrolled device.
 #[derive(Debug, Clone)]
 pub struct Kiosk {
-    /// Its captures.
     pub chain: Chain,
     token: String,
     /// Where it takes the server to be.

@@ -1,5 +1,5 @@
-//! What the whole-system tests and the demo share: real servers, real devices, a real Postgres, and a
-//! line between them that can be cut.
+//! What the whole-system tests and the demo share: real servers, real devices, a real Postgres, and
+//! a line between them that can be cut.
 //!
 //! - [`server`], [`agent`], [`cli`]: the programs as an operator starts them, as processes.
 //! - [`cluster`]: a data directory and the private Postgres in it, which outlives a killed server.
@@ -8,13 +8,15 @@
 //! - [`operator`]: the HTTP API with an operator's key; [`captured`]: what the ledger has, read so.
 //! - [`comparison`]: the devices' own files ([`file`](mod@file)) held against the ledger.
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
-//! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with faults.
-//! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be repeated.
+//! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with
+//!   faults.
+//! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be
+//!   repeated.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
 //!
-//! Everything is on loopback, on ports that the system picks. A process is ended by its own id and by
-//! whoever started it, at the latest when its owner is dropped; nothing outlives a test. Nothing here
-//! sleeps for a fixed time: what has to happen is waited for, bounded
+//! Everything is on loopback, on ports that the system picks. A process is ended by its own id and
+//! by whoever started it, at the latest when its owner is dropped; nothing outlives a test. Nothing
+//! here sleeps for a fixed time: what has to happen is waited for, bounded
 //! ([`eventually`](punchtrail_testkit::eventually)).
 
 pub mod agent;

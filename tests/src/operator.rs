@@ -128,8 +128,8 @@ impl Operator {
         self.get("/v1/ledger").await?["position"].as_u64().context("the ledger has a position")
     }
 
-    /// Waits until adjudicator and every read model stand at the ledger's head, and gives that. With
-    /// `signed`, until the newest checkpoint covers it too.
+    /// Waits until adjudicator and every read model stand at the ledger's head, and gives that.
+    /// With `signed`, until the newest checkpoint covers it too.
     ///
     /// # Errors
     /// When they don't within `within`, with how far they are.
@@ -145,7 +145,8 @@ impl Operator {
                 .filter(|follower| signed || follower["name"] != "checkpoints")
                 .all(|follower| follower["position"].as_u64() == head);
             seen = ledger.clone();
-            // The answer's head may be older than its followers: than what they have written meanwhile.
+            // The answer's head may be older than its followers: than what they have written
+            // meanwhile.
             let Ok(now) = self.head().await else { return Ok(None) };
             Ok(head.filter(|head| there && *head == now))
         })

@@ -1,7 +1,8 @@
 //! A program that runs beside us until it is ended.
 //!
-//! Its output goes to files, which are read like anything else and never fill a pipe. It leads a process
-//! group of its own, so that Ctrl-C reaches the demo first, and it is killed when its owner is dropped.
+//! Its output goes to files, which are read like anything else and never fill a pipe. It leads a
+//! process group of its own, so that Ctrl-C reaches the demo first, and it is killed when its owner
+//! is dropped.
 
 use std::{
     fs::{self, File},

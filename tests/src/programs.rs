@@ -13,8 +13,8 @@ pub const FLEET: &str = "punchtrail-fleet";
 /// The demo itself.
 pub const DEMO: &str = "demo";
 
-/// The program of that name, of the same build as this one: beside it, or where a test finds it, one
-/// folder up.
+/// The program of that name, of the same build as this one: beside it, or where a test finds it,
+/// one folder up.
 ///
 /// # Errors
 /// When it isn't built.
@@ -25,8 +25,8 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     match found {
         Some(path) => Ok(path),
         None => bail!(
-            "`{name}` is not built beside {}. Run `./dev test` (or `./dev demo`), which builds all programs \
-             first; by hand: cargo build --workspace --bins",
+            "`{name}` is not built beside {}. Run `./dev test` (or `./dev demo`), which builds \
+             all programs first; by hand: cargo build --workspace --bins",
             this.display()
         ),
     }

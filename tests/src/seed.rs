@@ -5,8 +5,8 @@ use anyhow::Context;
 /// Names a seed that is to be used again.
 const VARIABLE: &str = "PUNCHTRAIL_SEED";
 
-/// The seed in `PUNCHTRAIL_SEED`, else a new one. Says which, so that a run can be repeated: a failed
-/// test's output shows it.
+/// The seed in `PUNCHTRAIL_SEED`, else a new one. Says which, so that a run can be repeated: a
+/// failed test's output shows it.
 ///
 /// # Errors
 /// When the variable holds something else than a number.

@@ -22,10 +22,10 @@ const START_WAIT: Duration = Duration::from_secs(120);
 /// Batches in flight are answered and followers settle first.
 const STOP_WAIT: Duration = Duration::from_secs(60);
 
-/// Where a server's data is: a data directory, and a database of one's own unless it is the private one.
+/// Where a server's data is: a data directory, and a database of one's own unless it is the private
+/// one.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The data directory.
     pub data: Arc<DataDir>,
     /// The database, unless it is the private one in the directory.
     pub database_url: Option<String>,
@@ -71,8 +71,8 @@ impl Place {
         Ok(command)
     }
 
-    /// The database of a server that runs here, to look into as the owner of its schema. The connections
-    /// heal by themselves after it was away.
+    /// The database of a server that runs here, to look into as the owner of its schema. The
+    /// connections heal by themselves after it was away.
     ///
     /// # Errors
     /// When it can't be reached.

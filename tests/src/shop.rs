@@ -31,11 +31,8 @@ pub fn crowd(people: usize) -> String {
 pub struct Shop {
     /// Whom the HTTP API answers.
     pub operator: Operator,
-    /// The operator's commands.
     pub cli: Cli,
-    /// The server.
     pub server: Server,
-    /// The site.
     pub site: String,
     /// The person with the first badge.
     pub employee: EmployeeId,
@@ -58,8 +55,8 @@ impl Shop {
         Self::open_with(place, ROSTER, &POLICY).await
     }
 
-    /// Opens it on an empty database with the people of `roster`, of whom the first of [`BADGES`] is one,
-    /// and with `policy`, values like `batch_max=5`.
+    /// Opens it on an empty database with the people of `roster`, of whom the first of [`BADGES`]
+    /// is one, and with `policy`, values like `batch_max=5`.
     ///
     /// # Errors
     /// When anything fails.

@@ -1,8 +1,9 @@
 //! A real filesystem that is soon full, for one test.
 //!
-//! It is mounted where nobody else sees it: the test's program runs itself again in a mount namespace of
-//! its own, for this one test, and with it goes everything that it started, since the process namespace
-//! is its own, too. Where the machine doesn't allow that, the test says so and passes.
+//! It is mounted where nobody else sees it: the test's program runs itself again in a mount
+//! namespace of its own, for this one test, and with it goes everything that it started, since the
+//! process namespace is its own, too. Where the machine doesn't allow that, the test says so and
+//! passes.
 
 use std::{
     fs::{self, File},
@@ -32,8 +33,8 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// A filesystem of `mib` MiB for the test named `test`, which calls this first and ends if it gets
-    /// none: then the test has been run inside, or can't be run here.
+    /// A filesystem of `mib` MiB for the test named `test`, which calls this first and ends if it
+    /// gets none: then the test has been run inside, or can't be run here.
     ///
     /// # Errors
     /// When the inner run failed, with what it said.

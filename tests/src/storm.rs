@@ -1,5 +1,5 @@
-//! A storm: devices that captured offline come back at once, over lines that something can happen to;
-//! and what has to hold of it, in its middle and in its end.
+//! A storm: devices that captured offline come back at once, over lines that something can happen
+//! to; and what has to hold of it, in its middle and in its end.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -40,22 +40,17 @@ const MOMENT: std::ops::Range<f64> = 0.0..0.6;
 #[derive(Debug)]
 pub struct Storm {
     // Dropped in this order: devices, lines, server.
-    /// The devices, by line.
     pub fleets: Vec<Fleet>,
-    /// The lines.
     pub lines: Vec<Gate>,
-    /// The server.
     pub shop: Shop,
-    /// Its database.
     pub database: PgPool,
-    /// What chance decides.
     pub dice: StdRng,
     _folders: tempfile::TempDir,
 }
 
 impl Storm {
-    /// Devices that have captured offline, before their gates open; the server's data is in `place`, and
-    /// `folder_of_line` may put a line's devices elsewhere.
+    /// Devices that have captured offline, before their gates open; the server's data is in
+    /// `place`, and `folder_of_line` may put a line's devices elsewhere.
     ///
     /// # Errors
     /// When anything fails.
@@ -86,8 +81,8 @@ impl Storm {
         self.fleets.iter().flat_map(Fleet::folders).collect()
     }
 
-    /// All gates open at once. Waits until every device has reported, and then until chance says that
-    /// something should happen, in the middle of it all.
+    /// All gates open at once. Waits until every device has reported, and then until chance says
+    /// that something should happen, in the middle of it all.
     ///
     /// # Errors
     /// When it doesn't come so far.
@@ -155,10 +150,11 @@ impl Storm {
         Ok(())
     }
 
-    /// How many punches wait on each device, by its last heartbeat; devices that never made one are left
-    /// out.
+    /// How many punches wait on each device, by its last heartbeat; devices that never made one are
+    /// left out.
     async fn reported(&self) -> anyhow::Result<BTreeMap<DeviceId, u64>> {
-        // A connection that broke with the fault costs a read a 503; it is asked again, as anyone would.
+        // A connection that broke with the fault costs a read a 503; it is asked again, as anyone
+        // would.
         let rows = eventually("the list of devices", PATIENCE, async || {
             Ok(self.shop.operator.rows("/v1/devices").await.ok())
         });
@@ -172,7 +168,8 @@ impl Storm {
         Ok(reported)
     }
 
-    /// The devices that may hold punches of today, by the explanation of a day on which some are missing.
+    /// The devices that may hold punches of today, by the explanation of a day on which some are
+    /// missing.
     async fn explained(&self) -> anyhow::Result<Vec<DeviceId>> {
         let today = Timestamp::now().to_zoned(TimeZone::get(ZONE)?).date();
         let path = format!("/v1/employees/{}/days/{today}/explanation", self.shop.employee);
@@ -185,9 +182,9 @@ impl Storm {
         holding.map(|device| Ok(text(&device["device"])?.parse()?)).collect()
     }
 
-    /// Holds what holds in the middle of a fault: nothing is lost, twice or otherwise; and each device that
-    /// holds a punch which isn't in the ledger is known to hold at least so many, by its last heartbeat
-    /// and by the explanation of the day. Gives the comparison.
+    /// Holds what holds in the middle of a fault: nothing is lost, twice or otherwise; and each
+    /// device that holds a punch which isn't in the ledger is known to hold at least so many, by
+    /// its last heartbeat and by the explanation of the day. Gives the comparison.
     ///
     /// # Errors
     /// When it doesn't hold.
@@ -215,9 +212,9 @@ impl Storm {
         Ok(comparison)
     }
 
-    /// Lets the lines carry what they can, and holds what holds in the end: every fleet calls itself
-    /// complete, the ledger has every punch of every file once, the server knows that nothing waits, and
-    /// `ledger verify` finds nothing. Gives the fleets' reports.
+    /// Lets the lines carry what they can, and holds what holds in the end: every fleet calls
+    /// itself complete, the ledger has every punch of every file once, the server knows that
+    /// nothing waits, and `ledger verify` finds nothing. Gives the fleets' reports.
     ///
     /// # Errors
     /// When it doesn't hold.

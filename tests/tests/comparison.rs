@@ -1,5 +1,5 @@
-//! Whether the comparison of devices' files with the ledger, which other tests rest on, finds what isn't
-//! as it should be.
+//! Whether the comparison of devices' files with the ledger, which other tests rest on, finds what
+//! isn't as it should be.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
@@ -12,10 +12,12 @@ use sqlx::PgPool;
 
 /// Deletes the first capture, changes the second, repeats the third.
 const TAMPER: &str = "alter table events disable trigger user;
-    delete from events where position = (select min(position) from events where event_type = 'Captured');
+    delete from events where position = (select min(position) from events where event_type = \
+    'Captured');
     update events set payload = '{\"Captured\":{\"capture\":\"{}\"}}'
         where position = (select min(position) from events where event_type = 'Captured');
-    insert into events select aggregate_type, aggregate_id, 99, event_type, event_version, payload, metadata,
+    insert into events select aggregate_type, aggregate_id, 99, event_type, event_version, \
+    payload, metadata,
             position + 1000, recorded_at, leaf_hash
         from events where event_type = 'Captured' order by position offset 1 limit 1;";
 

@@ -1,5 +1,6 @@
-//! The shapes of the events are a promise to whoever reads the ledger: a changed shape is a new version
-//! with an upcaster, never an edit. The committed schemas in `docs/events/` hold us to that.
+//! The shapes of the events are a promise to whoever reads the ledger: a changed shape is a new
+//! version with an upcaster, never an edit. The committed schemas in `docs/events/` hold us to
+//! that.
 //!
 //! After adding an event or a version, write them anew with `PUNCHTRAIL_UPDATE=1 ./dev test -p
 //! punchtrail-tests --test event_schemas`, and look at what changed.

@@ -1,5 +1,6 @@
-//! Faults in the middle of a storm, at moments that chance decides: nothing is lost, nothing is there
-//! twice, and meanwhile it is known which device still holds what. docs/faults.md is the table of these.
+//! Faults in the middle of a storm, at moments that chance decides: nothing is lost, nothing is
+//! there twice, and meanwhile it is known which device still holds what. docs/faults.md is the
+//! table of these.
 //!
 //! A failed test prints its seed; `PUNCHTRAIL_SEED=…` decides the same again.
 
@@ -89,7 +90,8 @@ async fn a_backend_of_postgres_is_killed() {
     storm.slow();
     // Postgres ends all its sessions then, and recovers.
     let backend = "select pid from pg_stat_activity where backend_type = 'client backend' \
-        and application_name like 'punchtrail-%' order by (state = 'active') desc, backend_start limit 1";
+        and application_name like 'punchtrail-%' order by (state = 'active') desc, backend_start \
+        limit 1";
     let backend: i32 = sqlx::query_scalar(backend).fetch_one(&storm.database).await.unwrap();
     let backend = Pid::from_raw(backend).unwrap();
     kill_process(backend, Signal::KILL).unwrap();
@@ -218,7 +220,8 @@ async fn a_punch_on_a_full_disk_is_refused_at_once_and_the_ones_before_it_are_sa
     nothing_waits(&shop).await.unwrap();
 }
 
-/// A device that sends what can't be taken as a punch and so has to be kept, something else each time.
+/// A device that sends what can't be taken as a punch and so has to be kept, something else each
+/// time.
 struct Nuisance {
     kiosk: Kiosk,
     sent: u32,
@@ -233,7 +236,8 @@ impl Nuisance {
         Self { kiosk, sent: 0, kept: Vec::new() }
     }
 
-    /// Sends something. Gives whether it is durably there; if not, the server may only say that it is busy.
+    /// Sends something. Gives whether it is durably there; if not, the server may only say that it
+    /// is busy.
     async fn is_kept(&mut self) -> bool {
         self.sent += 1;
         let items = vec![self.kiosk.missigned(&self.sent.to_be_bytes())];

@@ -1,5 +1,6 @@
-//! Under strace: what was confirmed is on disk. A completed fsync or fdatasync stands between a punch and
-//! its confirmation on the device, and between a batch and its 200 on the server's Postgres.
+//! Under strace: what was confirmed is on disk. A completed fsync or fdatasync stands between a
+//! punch and its confirmation on the device, and between a batch and its 200 on the server's
+//! Postgres.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
@@ -19,7 +20,8 @@ use punchtrail_tests::{Shop, agent::Punch, process::Process, shop::BADGES};
 const ANSWER: &str = "HTTP/1.1 200 OK";
 const TRACE_WAIT: Duration = Duration::from_secs(60);
 
-/// A system call, where it returned; one that was interrupted also where it began, without a result.
+/// A system call, where it returned; one that was interrupted also where it began, without a
+/// result.
 #[derive(Debug, Clone)]
 struct Call {
     /// The call's text: name, arguments, and what it returned.

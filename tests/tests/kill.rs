@@ -1,5 +1,5 @@
-//! Kills and cuts at the worst moments: what was acknowledged stands, what wasn't is sent again, and
-//! nothing is there twice.
+//! Kills and cuts at the worst moments: what was acknowledged stands, what wasn't is sent again,
+//! and nothing is there twice.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 

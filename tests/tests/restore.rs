@@ -1,4 +1,5 @@
-//! A restore drill: an earlier copy of the database is put back, and the devices bring everything back.
+//! A restore drill: an earlier copy of the database is put back, and the devices bring everything
+//! back.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 

@@ -1,5 +1,6 @@
-//! Fifty devices with 150 punches each come back at once while people read: what was promised of that, for
-//! devices that behave and for devices that don't. Nothing is said of speed; `./dev bench storm` does that.
+//! Fifty devices with 150 punches each come back at once while people read: what was promised of
+//! that, for devices that behave and for devices that don't. Nothing is said of speed; `./dev bench
+//! storm` does that.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
@@ -34,7 +35,8 @@ async fn doors(shop: &Shop) -> (Agent, Kiosk) {
     (agent, kiosk)
 }
 
-/// Reads an explanation, a timecard and a search, over and over until told to stop. Gives how often.
+/// Reads an explanation, a timecard and a search, over and over until told to stop. Gives how
+/// often.
 async fn read(shop: &Shop, punch: &str, kiosk: &Kiosk, stop: &AtomicBool) -> usize {
     let today = Timestamp::now().to_zoned(TimeZone::get(ZONE).unwrap()).date();
     let explanation = format!("/v1/punches/{punch}/explanation");

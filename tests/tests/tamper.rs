@@ -1,5 +1,5 @@
-//! `ledger verify` against a superuser of the database: an altered row, a row altered together with its
-//! leaf hash, the newest rows removed.
+//! `ledger verify` against a superuser of the database: an altered row, a row altered together with
+//! its leaf hash, the newest rows removed.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 

@@ -1,5 +1,5 @@
-//! A real server on a real database, and a small client that enrols devices and signs captures as the
-//! protocol page says.
+//! A real server on a real database, and a small client that enrols devices and signs captures as
+//! the protocol page says.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -224,7 +224,8 @@ impl House {
             let followers = state["followers"].as_array().into_iter().flatten();
             let mut adjudicator = followers.filter(|one| one["name"] == "adjudicator");
             let judged = adjudicator.any(|one| one["position"] == *head);
-            // The answer's head may be older than its followers: than what they have written meanwhile.
+            // The answer's head may be older than its followers: than what they have written
+            // meanwhile.
             let now = self.ledger.head().await?;
             Ok(head.as_u64().filter(|head| judged && *head == now.0))
         })

@@ -14,8 +14,8 @@ const LIMIT: Option<&str> = Some("copy");
 const UNIT: &str = "punches/s";
 /// How many punches share a transaction of `message_db_batched`: as many as a device's batch has.
 const BATCH_PUNCHES: usize = 100;
-/// How many punches `disintegrate_postgres` is given at most. Its tables stay small, which favours it; all
-/// 200,000 would take it a quarter of an hour.
+/// How many punches `disintegrate_postgres` is given at most. Its tables stay small, which favours
+/// it; all 200,000 would take it a quarter of an hour.
 const DISINTEGRATE_PUNCHES_MAX: usize = 20_000;
 const ROWS: [&str; 9] = [
     "copy",
@@ -29,6 +29,7 @@ const ROWS: [&str; 9] = [
     "http",
 ];
 
+/// What to measure, and how much of it.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many punches each row appends.
@@ -37,8 +38,8 @@ pub struct Options {
     /// Only these rows; `http` brings `http_settled`, too.
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(ROWS))]
     only: Vec<String>,
-    /// The unpacked package of the peer Message DB; `./dev bench` brings it where npm is. Without it
-    /// its rows are left out.
+    /// The unpacked package of the peer Message DB; `./dev bench` brings it where npm is. Without
+    /// it its rows are left out.
     #[arg(long, env = "PUNCHTRAIL_BENCH_MESSAGE_DB")]
     message_db: Option<PathBuf>,
 }
@@ -49,6 +50,7 @@ impl Options {
     }
 }
 
+/// Measures appends, by every way.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let mut report = Report::default();

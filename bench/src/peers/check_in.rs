@@ -1,8 +1,8 @@
-//! The pattern of most check-in products: a request brings a batch, and each item is inserted into a
-//! table of its own unless it is there already; one transaction a request, eight at once.
+//! The pattern of most check-in products: a request brings a batch, and each item is inserted into
+//! a table of its own unless it is there already; one transaction a request, eight at once.
 //!
-//! One row a punch holds what its three events hold here, with the fields that such products query in
-//! columns of their own. The only index is the unique one.
+//! One row a punch holds what its three events hold here, with the fields that such products query
+//! in columns of their own. The only index is the unique one.
 
 use std::str::FromStr;
 
@@ -17,7 +17,8 @@ use crate::load;
 const BATCH_PUNCHES: usize = 100;
 const SCHEMA: &str = "create table check_ins (punch uuid primary key, device uuid not null, \
     employee uuid, kind text not null, captured_at timestamptz not null, \
-    received_at timestamptz not null default now(), capture text not null, signature bytea not null)";
+    received_at timestamptz not null default now(), capture text not null, signature bytea not \
+    null)";
 const INSERT: &str = "insert into check_ins (punch, device, employee, kind, captured_at, capture, \
     signature) values ($1, $2, $3, $4, $5, $6, $7) on conflict (punch) do nothing";
 

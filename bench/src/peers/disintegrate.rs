@@ -1,11 +1,12 @@
 //! disintegrate on disintegrate-postgres: one decision a punch, eight at once.
 //!
 //! Used as its documentation says: the store makes its own tables, and a decision maker without
-//! snapshots, of which a new punch would have no use, loads what a decision rests on and appends what
-//! it leads to. For speed its documentation advises to narrow what a decision is validated by: here
-//! to the one event that could make it wrong. A decision that met a conflict is made again later, as it
-//! advises, too. Different punches conflict as well: under `SERIALIZABLE` Postgres looks at whole pages
-//! of an index, and ids that devices make one after the other stand on the same page.
+//! snapshots, of which a new punch would have no use, loads what a decision rests on and appends
+//! what it leads to. For speed its documentation advises to narrow what a decision is validated by:
+//! here to the one event that could make it wrong. A decision that met a conflict is made again
+//! later, as it advises, too. Different punches conflict as well: under `SERIALIZABLE` Postgres
+//! looks at whole pages of an index, and ids that devices make one after the other stand on the
+//! same page.
 
 use std::{
     sync::{
@@ -30,14 +31,15 @@ use super::{Punch, finish, punches, side_by_side};
 
 /// How often one decision is made, at most.
 const ATTEMPTS_MAX: usize = 100;
-/// How long a decision waits after each conflict it met, at most: so much less often do the same two
-/// meet again that eight callers get more done.
+/// How long a decision waits after each conflict it met, at most: so much less often do the same
+/// two meet again that eight callers get more done.
 const BACKOFF_MAX: Duration = Duration::from_millis(8);
 /// SQLSTATE of a transaction that can't be put in order with another.
 const SERIALIZATION_FAILURE: &str = "40001";
 /// From this version on Postgres reads numbers in hexadecimal.
 const READS_HEXADECIMAL: u32 = 160_000;
-/// What disintegrate-postgres's migrator makes after a function with such a number, and that function.
+/// What disintegrate-postgres's migrator makes after a function with such a number, and that
+/// function.
 const AFTER_HEXADECIMAL: &str = "
     create function event_store_begin_epoch() returns void as $$
     declare
@@ -144,8 +146,8 @@ type Maker = PgDecisionMaker<Recorded, Json<Recorded>, NoSnapshot>;
 /// Makes one decision a punch, and tells how many were made again.
 ///
 /// # Errors
-/// When Postgres refuses, a decision met too many conflicts, or another number of events is there in
-/// the end.
+/// When Postgres refuses, a decision met too many conflicts, or another number of events is there
+/// in the end.
 pub async fn decide(url: &str, count: usize) -> anyhow::Result<f64> {
     let decisions = punches(count).into_iter().map(Record::of).collect::<Result<_, _>>()?;
     let pool = PgPool::connect(url).await?;
@@ -165,8 +167,8 @@ pub async fn decide(url: &str, count: usize) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-/// Opens the store in an empty database, where it makes its tables. On a Postgres that can't read what
-/// it makes them with, its migrator stops there, and the rest is made here.
+/// Opens the store in an empty database, where it makes its tables. On a Postgres that can't read
+/// what it makes them with, its migrator stops there, and the rest is made here.
 async fn open(pool: &PgPool) -> anyhow::Result<Store> {
     let version = pool.acquire().await?.server_version_num().unwrap_or_default();
     if version >= READS_HEXADECIMAL {

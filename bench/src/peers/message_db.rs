@@ -1,10 +1,10 @@
 //! Message DB, event store in Postgres functions: `write_message` with the expected version, eight
 //! callers at once.
 //!
-//! Installed by its package's own script; written to as its own role. Its documentation knows batches,
-//! in one transaction, of one stream's messages: a punch's three events. A writer holds its category's
-//! lock until the commit, so the callers wait for each other's; since its functions are plain SQL,
-//! many punches may share a transaction, and the lock.
+//! Installed by its package's own script; written to as its own role. Its documentation knows
+//! batches, in one transaction, of one stream's messages: a punch's three events. A writer holds
+//! its category's lock until the commit, so the callers wait for each other's; since its functions
+//! are plain SQL, many punches may share a transaction, and the lock.
 
 use std::{env, ffi::OsString, path::Path, process::Command, str::FromStr};
 

@@ -36,8 +36,8 @@ fn punches(count: usize) -> Vec<Punch> {
         .collect()
 }
 
-/// Deals `work` out to the callers, each of whom takes its share piece by piece. Returns how many of
-/// `punches` were done a second.
+/// Deals `work` out to the callers, each of whom takes its share piece by piece. Returns how many
+/// of `punches` were done a second.
 async fn side_by_side<Work, Call, Done>(
     punches: usize,
     work: Vec<Work>,

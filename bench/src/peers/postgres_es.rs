@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{finish, punches, side_by_side};
 
 /// postgres-es 0.5's own schema, of its `db/init.sql`, as far as the event store needs it.
-const SCHEMA: &str = "create table events (aggregate_type text not null, aggregate_id text not null, \
-    sequence bigint check (sequence >= 0) not null, event_type text not null, \
+const SCHEMA: &str = "create table events (aggregate_type text not null, aggregate_id text not \
+    null, sequence bigint check (sequence >= 0) not null, event_type text not null, \
     event_version text not null, payload json not null, metadata json not null, \
     primary key (aggregate_type, aggregate_id, sequence))";
 

@@ -26,11 +26,8 @@ const LEFT_AFTER_SPREAD_MIN: f64 = 0.1;
 /// One aim.
 #[derive(Debug, Clone, Serialize)]
 pub struct Aim {
-    /// Which run, and what.
     pub what: String,
-    /// What was measured.
     pub measured: f64,
-    /// What it had to be.
     pub aim: String,
     /// Whether it is; none when this run can't tell.
     pub met: Option<bool>,

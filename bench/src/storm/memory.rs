@@ -20,7 +20,6 @@ pub struct Peak {
     pub server_files: usize,
     /// Postgres' resident memory: what each process has to itself and what all share, once, in MiB.
     pub postgres_mib: f64,
-    /// Postgres' processes.
     pub postgres_processes: usize,
 }
 

@@ -1,9 +1,9 @@
 //! `bench storm`: a whole fleet comes back at once, with readers asking meanwhile, on one machine.
 //!
-//! The devices are enrolled and capture once. Then each run starts from a copy of the same database and
-//! the same files with a server process of its own, so that runs differ in nothing but what they are
-//! about: who throttles, and who misbehaves. What is promised is checked in each run; what is aimed at
-//! is measured, and missing it is only said.
+//! The devices are enrolled and capture once. Then each run starts from a copy of the same database
+//! and the same files with a server process of its own, so that runs differ in nothing but what
+//! they are about: who throttles, and who misbehaves. What is promised is checked in each run; what
+//! is aimed at is measured, and missing it is only said.
 
 mod aims;
 mod memory;
@@ -99,6 +99,7 @@ impl Kind {
     }
 }
 
+/// What to measure, and how much of it.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many devices come back.
@@ -115,7 +116,8 @@ pub struct Options {
         default_value = "both,server,device,neither,tenth,misbehaving"
     )]
     runs: Vec<Kind>,
-    /// Chooses who misbehaves, who punches when, and jitter; printed, so that a run can be repeated.
+    /// Chooses who misbehaves, who punches when, and jitter; printed, so that a run can be
+    /// repeated.
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds from the gate after which a run is given up.
@@ -129,9 +131,11 @@ pub struct Options {
     http_punches: usize,
 }
 
+/// Measures storms.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
-    // However it ends, what it started ends with it: servers and fleets as they are dropped, Postgres here.
+    // However it ends, what it started ends with it: servers and fleets as they are dropped,
+    // Postgres here.
     let done = tokio::select! {
         done = all_runs(&cluster, &options) => done,
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),

@@ -1,8 +1,8 @@
 //! People who read while a storm goes on: explanations, timecards, and searches at a device.
 //!
-//! An open loop: a read is due every so often, whether or not the one before was answered, and its time
-//! counts from when it was due. A server that stalls for a second is asked all the same and pays for
-//! every read of that second.
+//! An open loop: a read is due every so often, whether or not the one before was answered, and its
+//! time counts from when it was due. A server that stalls for a second is asked all the same and
+//! pays for every read of that second.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,6 @@ const DAYS: i64 = 7;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A punch's explanation.
     Explanation,
     /// A person's timecards of a week.
     Timecard,
@@ -49,9 +48,7 @@ pub struct Readers {
 /// How a phase of reading went.
 #[derive(Debug, Default, Serialize)]
 pub struct Phase {
-    /// All kinds together.
     pub all: Latency,
-    /// Each kind.
     pub by_kind: BTreeMap<Kind, Latency>,
     /// Reads that weren't answered as they should be: by status, or by what happened instead.
     pub failed: BTreeMap<String, u64>,
@@ -60,13 +57,10 @@ pub struct Phase {
 /// Of answered reads, from when they were due, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// How many were answered.
     pub answered: usize,
     /// Half of them took no longer.
     pub p50_ms: f64,
-    /// 99 of a hundred.
     pub p99_ms: f64,
-    /// The slowest.
     pub max_ms: f64,
 }
 

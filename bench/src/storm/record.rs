@@ -14,7 +14,6 @@ use super::{
 /// One run.
 #[derive(Debug, Serialize)]
 pub struct RunReport {
-    /// What it is about.
     pub kind: Kind,
     /// How many devices took part.
     pub devices: usize,
@@ -24,9 +23,7 @@ pub struct RunReport {
     pub harm: Vec<String>,
     /// Readers before the storm.
     pub idle: Phase,
-    /// Readers during it.
     pub storm: Storm,
-    /// The fleet's own account.
     pub fleet: Option<FleetPart>,
     /// The most memory and files.
     pub peak: Peak,
@@ -34,20 +31,16 @@ pub struct RunReport {
     pub server_refusals: u64,
     /// From the last acknowledgement until every follower stood at the head, in seconds.
     pub settled_s: Option<f64>,
-    /// Files and ledger.
     pub checked: Option<Checked>,
 }
 
 /// The fleet's own account.
 #[derive(Debug, Serialize)]
 pub struct FleetPart {
-    /// How it ended.
     pub outcome: Outcome,
     /// How soon devices were drained.
     pub drained: Drained,
-    /// Calls that failed.
     pub failures: Failures,
-    /// How fast.
     pub drain: Drain,
     /// The rate after the spread, of `http`'s.
     pub of_http: Option<f64>,
@@ -56,7 +49,6 @@ pub struct FleetPart {
 /// The devices' own files held against the ledger.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
-    /// Captures in the files.
     pub captures: u64,
     /// Of them, not acknowledged by the device's own account.
     pub waiting: u64,
@@ -70,7 +62,6 @@ pub struct Checked {
     pub foreign: u64,
     /// Positions that are missing.
     pub holes: u64,
-    /// The ledger's head.
     pub head: u64,
     /// What `punchtrail ledger verify` said.
     pub verified: bool,

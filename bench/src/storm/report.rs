@@ -17,7 +17,6 @@ pub struct StormReport {
     pub devices: usize,
     /// How many punches each of them holds.
     pub punches_each: usize,
-    /// The seed.
     pub seed: u64,
     /// Processors that everything shared.
     pub processors: usize,
@@ -27,14 +26,12 @@ pub struct StormReport {
     pub setup: Option<Took>,
     /// In the order they were done.
     pub runs: Vec<RunReport>,
-    /// What was aimed at.
     pub aims: Vec<Aim>,
 }
 
 /// The row `http` of `bench append`.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Http {
-    /// How many punches.
     pub punches: usize,
     /// Punches a second until the last answer.
     pub acknowledged_per_s: f64,
@@ -49,7 +46,8 @@ impl RunReport {
         let of = |part: fn(&FleetPart) -> f64| fleet.map_or(f64::NAN, part);
         let failures = |part: fn(&Failures) -> u64| fleet.map_or(0, |fleet| part(&fleet.failures));
         format!(
-            "{name:<12} {:>9} {:>8.0} {:>7.2} {:>8.1} {:>8.1} {:>7} {:>7.0} {:>8} {:>8} {:>8} {:>8.1}  {}",
+            "{name:<12} {:>9} {:>8.0} {:>7.2} {:>8.1} {:>8.1} {:>7} {:>7.0} {:>8} {:>8} {:>8} \
+             {:>8.1}  {}",
             fleet.map_or(0, |fleet| fleet.outcome.acknowledged),
             of(|fleet| fleet.drain.after_spread_per_s),
             of(|fleet| fleet.of_http.unwrap_or(f64::NAN)),
@@ -68,13 +66,20 @@ impl RunReport {
 
 /// The names of what [`RunReport::line`] says.
 fn heading() -> String {
-    let [run, acked, drain, of_http, idle, storm, refused, memory, sheds, retries, mute, settled] = [
-        "run", "acked", "drain/s", "of http", "idle p99", "p99", "refused", "memory", "sheds",
-        "retries", "no reply", "settled",
-    ];
     format!(
-        "{run:<12} {acked:>9} {drain:>8} {of_http:>7} {idle:>8} {storm:>8} {refused:>7} {memory:>7} \
-         {sheds:>8} {retries:>8} {mute:>8} {settled:>8}  promises"
+        "{:<12} {:>9} {:>8} {:>7} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8}  promises",
+        "run",
+        "acked",
+        "drain/s",
+        "of http",
+        "idle p99",
+        "p99",
+        "refused",
+        "memory",
+        "sheds",
+        "retries",
+        "no reply",
+        "settled"
     )
 }
 
@@ -106,7 +111,8 @@ impl StormReport {
             println!("{}", run.line());
         }
         println!(
-            "\ndrain/s: punches a second after the spread window, neither its seconds nor its punches counted; \
+            "\ndrain/s: punches a second after the spread window, neither its seconds nor its \
+             punches counted; \
              p99 in ms from when a read was due; memory in MiB; settled in s after the drain"
         );
         for run in &self.runs {

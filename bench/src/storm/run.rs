@@ -1,4 +1,5 @@
-//! One run: readers of an idle server, then the storm with readers, then whether everything is there.
+//! One run: readers of an idle server, then the storm with readers, then whether everything is
+//! there.
 
 use std::{
     fs,
@@ -44,11 +45,9 @@ const DRAINED_LINE: &str = "checking:";
 /// Which run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunOptions {
-    /// What it is about.
     pub kind: Kind,
     /// How many devices take part.
     pub devices: usize,
-    /// The seed.
     pub seed: u64,
     /// When it is given up, in seconds after the gate.
     pub deadline_s: u64,

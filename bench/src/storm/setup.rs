@@ -1,5 +1,5 @@
-//! What every run begins with: a server's database with sites, people, enrolled devices and a little
-//! history for readers, and the devices' files, full of punches that nobody has had yet.
+//! What every run begins with: a server's database with sites, people, enrolled devices and a
+//! little history for readers, and the devices' files, full of punches that nobody has had yet.
 
 use std::{
     path::{Path, PathBuf},
@@ -37,9 +37,7 @@ const COPIED_AT_ONCE: usize = 1_000;
 
 /// Where every run begins.
 pub struct World {
-    /// What readers ask for.
     pub library: Library,
-    /// How long making it took.
     pub took: Took,
     /// The database to copy. Nobody is connected to it.
     template: String,
@@ -51,13 +49,10 @@ pub struct World {
 /// What readers ask for, and with what right.
 #[derive(Debug, Clone)]
 pub struct Library {
-    /// An operator's key.
     pub operator_key: String,
     /// A device's token, and the site that it may search.
     pub device: (String, String),
-    /// Punches with a history.
     pub punches: Vec<Uuid>,
-    /// People who punched.
     pub people: Vec<Uuid>,
     /// Names of people at the device's site.
     pub names: Vec<String>,
@@ -74,9 +69,7 @@ pub struct Took {
 
 /// What a run has to itself.
 pub struct Copy {
-    /// The server's place.
     pub place: Place,
-    /// The fleet's folder.
     pub fleet: PathBuf,
     /// Folders of all devices whose punches the ledger may have in the end.
     pub folders: Vec<PathBuf>,

@@ -8,8 +8,8 @@ use serde::Serialize;
 pub struct Drain {
     /// All punches, from the second of the first acknowledgement to that of the last.
     pub whole_per_s: f64,
-    /// The same without the spread window: neither its seconds nor the punches acknowledged in them.
-    /// Without a spread, the same as the whole.
+    /// The same without the spread window: neither its seconds nor the punches acknowledged in
+    /// them. Without a spread, the same as the whole.
     pub after_spread_per_s: f64,
     /// Which share of all punches that was: if little was left, the devices' own rate set the pace.
     pub after_spread_share: f64,

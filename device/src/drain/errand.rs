@@ -1,5 +1,5 @@
-//! Errands of a device at a door: its folder is open all the time, and each answer is settled there in
-//! one transaction.
+//! Errands of a device at a door: its folder is open all the time, and each answer is settled there
+//! in one transaction.
 
 use punchtrail_protocol::{
     DeviceId, Digest, Time,
@@ -71,7 +71,8 @@ impl Courier for Device {
             }
             News::Delivered(items, outcome) => {
                 let BatchOutcome { acked_through, ledger, server_time, .. } = *outcome;
-                // Before the acknowledgements: what this answer acknowledges, the restored server has.
+                // Before the acknowledgements: what this answer acknowledges, the restored server
+                // has.
                 self.settle(&mut write, identity, acked_through, Some(ledger), server_time).await?;
                 outbox::acknowledge(&mut write, id, items, server_time).await?;
                 contact::reached(&mut write, id, &now, Some(server_time)).await?;
@@ -139,8 +140,8 @@ impl Device {
         policy
     }
 
-    /// What follows from any answer that says how far the server holds the chain: a restored server gets
-    /// again what it lost, and what it has had for long enough is forgotten.
+    /// What follows from any answer that says how far the server holds the chain: a restored server
+    /// gets again what it lost, and what it has had for long enough is forgotten.
     async fn settle(
         &self,
         write: &mut Write,
@@ -150,14 +151,18 @@ impl Device {
         server_time: Time,
     ) -> Result<(), StoreError> {
         let contact = contact::of(write, identity.id).await?;
-        // A ledger shorter than it was says the same, and also where a hole keeps acked_through low.
+        // A ledger shorter than it was says the same, and also where a hole keeps acked_through
+        // low.
         let restored = acked_through < contact.acked_through
             || ledger.is_some_and(|ledger| ledger < contact.ledger);
         if restored {
             let again = outbox::wait_again(write, identity.id, acked_through).await?;
             photos::wait_again(write, identity.id).await?;
-            tracing::warn!(device = %identity.device, acked_through, told_before = contact.acked_through,
-                again, "the server was restored: what it lost is sent again");
+            let (device, told_before) = (identity.device, contact.acked_through);
+            tracing::warn!(
+                %device, acked_through, told_before, again,
+                "the server was restored: what it lost is sent again"
+            );
         }
         contact::told(write, identity.id, acked_through, ledger).await?;
         photos::acknowledge(write, identity.id, server_time).await?;
@@ -171,7 +176,8 @@ impl Device {
         }
         let retired = identity::retire_emptied(write, identity.id).await?;
         if forgotten + retired > 0 {
-            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has passed");
+            tracing::info!(device = %identity.device, forgotten, retired, "the restore window has \
+                passed");
         }
         Ok(())
     }

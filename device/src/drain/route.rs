@@ -1,7 +1,7 @@
 //! One identity on its way to its server: what is due, doing it, and what follows from how it went.
 //!
-//! Everything about that is decided here and in [`lane`](super::lane), the same for a device at a door and
-//! for a simulated one; a [`Courier`] carries it out.
+//! Everything about that is decided here and in [`lane`](super::lane), the same for a device at a
+//! door and for a simulated one; a [`Courier`] carries it out.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::{
     store::{StoreError, contact::Failure, identity::Identity, outbox::Acknowledgement},
 };
 
-/// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it, in
-/// milliseconds.
+/// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it,
+/// in milliseconds.
 const WALK_AGAIN_MS: u64 = 10_000;
 
 /// An identity on its way to its server.
@@ -41,8 +41,8 @@ pub struct Route<C> {
 }
 
 impl<C: Courier> Route<C> {
-    /// A route that nobody has gone yet, and nobody goes before `ready_at`. `cap_ms` bounds the waits
-    /// between tries that the device chooses itself.
+    /// A route that nobody has gone yet, and nobody goes before `ready_at`. `cap_ms` bounds the
+    /// waits between tries that the device chooses itself.
     pub fn new(
         identity: Identity,
         courier: C,
@@ -73,8 +73,8 @@ impl<C: Courier> Route<C> {
         account.need == Need::default() && self.lane.in_contact() && !self.lane.reports_backlog()
     }
 
-    /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what isn't
-    /// written down is done again.
+    /// Does `errand`, and sees to it that a pause follows if it fails. Dropping this is safe: what
+    /// isn't written down is done again.
     ///
     /// # Errors
     /// How it failed. Nothing is lost by it.
@@ -86,7 +86,8 @@ impl<C: Courier> Route<C> {
         match &done {
             Ok(()) => {}
             Err(Setback::Call(error)) => self.note(errand, error, &account.policy).await?,
-            // The call may have been answered; without this, a full disk would make it a tight loop.
+            // The call may have been answered; without this, a full disk would make it a tight
+            // loop.
             Err(Setback::Store(_)) => {
                 let pause = CallError::Unreachable("the store refused".to_owned());
                 self.lane.failed(&pause, self.courier.roll(), Instant::now());
@@ -153,8 +154,10 @@ impl<C: Courier> Route<C> {
         };
         let answer = self.courier.call(Errand::Heartbeat, server.heartbeat(&heartbeat)).await?;
         if answer.acked_through > *seq {
-            tracing::warn!(device = %self.identity.device, seq, acked_through = answer.acked_through,
-                "the server knows later numbers: this folder is an old copy of itself, or has a twin");
+            let (device, acked_through) = (self.identity.device, answer.acked_through);
+            tracing::warn!(%device, seq, acked_through,
+                "the server knows later numbers: this folder is an old copy of itself, or has a \
+                 twin");
         }
         let heard = Heard {
             reported: need.any(),

@@ -1,6 +1,6 @@
-//! A server on loopback that speaks the device protocol over real HTTP with the real wire types, keeps
-//! what it gets in memory, and misbehaves when told to. It stands in for the server so that device and
-//! simulator are tested alone; the whole system is tested in `tests/`.
+//! A server on loopback that speaks the device protocol over real HTTP with the real wire types,
+//! keeps what it gets in memory, and misbehaves when told to. It stands in for the server so that
+//! device and simulator are tested alone; the whole system is tested in `tests/`.
 
 #![allow(
     clippy::unwrap_used,
@@ -252,7 +252,8 @@ fn hashed(pin: &str) -> String {
 
 fn problem(status: u16, code: &str) -> Response {
     let body = json!({
-        "type": "about:blank", "title": code, "status": status, "detail": format!("told to: {code}"),
+        "type": "about:blank", "title": code, "status": status, "detail": format!("told to: \
+            {code}"),
         "code": code, "request_id": "r",
     });
     let status = StatusCode::from_u16(status).unwrap();

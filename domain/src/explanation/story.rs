@@ -101,6 +101,7 @@ impl Flagged {
 }
 
 impl Story {
+    /// The punch's events, read in their order; none for a punch that has none.
     pub fn of(events: &[Recorded]) -> Result<Option<Self>, Undecodable> {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
         let mut punch = Punch::default();
@@ -232,6 +233,7 @@ impl Story {
         Some(Mark { place: mark.place, actor: Some(Actor::Policy) }.step(What::Chain(fact)))
     }
 
+    /// The site, and others that it speaks of.
     pub fn sites(&self) -> Vec<SiteId> {
         let anomalies = self.steps.iter().flat_map(|step| match &step.what {
             What::Decided(Decision::Referred { anomalies }) => anomalies.as_slice(),
@@ -245,6 +247,7 @@ impl Story {
         std::iter::once(self.site).chain(others).collect()
     }
 
+    /// The operators' keys that had a part in it.
     pub fn keys(&self) -> Vec<Uuid> {
         let key = |step: &Step| match step.actor {
             Some(Actor::Key(id)) => Some(id),

@@ -76,17 +76,18 @@ pub struct Judgement {
     pub others: Vec<(PunchId, Anomaly)>,
 }
 
-/// How many neighbours of a punch are looked at, of those captured before it and of those after: the
-/// nearest. A person who punches more often than that within the policy's times has been doubted for it.
+/// How many neighbours of a punch are looked at, of those captured before it and of those after:
+/// the nearest. A person who punches more often than that within the policy's times has been
+/// doubted for it.
 pub const NEIGHBOURS_MAX: usize = 100;
 
 /// Judges a punch under `policy`, beside the neighbours that stood in the ledger before it: at most
 /// [`NEIGHBOURS_MAX`] to each side, the nearest first.
 ///
 /// Of two that stand too close, the later captured is doubted (tie: the higher id), whichever came
-/// first: so the order of arrival decides nothing. The nearest that came before it gives the doubt, and
-/// one doubt of a kind is enough, so that many punches of one person make as many doubts and not as many
-/// as they have pairs.
+/// first: so the order of arrival decides nothing. The nearest that came before it gives the doubt,
+/// and one doubt of a kind is enough, so that many punches of one person make as many doubts and
+/// not as many as they have pairs.
 pub fn judge(policy: &Policy, facts: &Facts, neighbours: &[Neighbour]) -> Judgement {
     let mut judgement = Judgement { own: doubts(policy, facts), others: Vec::new() };
     let this = Neighbour {

@@ -48,7 +48,8 @@ pub(super) fn keep_what_can_be_read(entries: &mut Vec<Arc<Entry>>) -> Result<(),
 }
 
 /// A walk ends before what changes the rules, and is about nothing else after it: a policy says how
-/// far neighbours matter, and a voided punch is none. What a walk has looked up would be out of date.
+/// far neighbours matter, and a voided punch is none. What a walk has looked up would be out of
+/// date.
 pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
     let changes = |entry: &Arc<Entry>| {
         matches!(

@@ -35,9 +35,22 @@ struct Checked {
 enum Read {
     Nothing,
     Unreadable,
-    Captured { of: PunchId, capture: Option<Box<Capture>>, body: CaptureText, signature: Signature },
-    Conflict { punch: PunchId, digest: Digest },
-    Quarantined { item: Digest, device: DeviceId, seq: Option<u64> },
+    Captured {
+        of: PunchId,
+        capture: Option<Box<Capture>>,
+        // The text as signed, beside what it says.
+        body: CaptureText,
+        signature: Signature,
+    },
+    Conflict {
+        punch: PunchId,
+        digest: Digest,
+    },
+    Quarantined {
+        item: Digest,
+        device: DeviceId,
+        seq: Option<u64>,
+    },
     Device(DeviceId, DeviceEvent),
 }
 

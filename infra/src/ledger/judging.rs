@@ -23,7 +23,8 @@ pub struct Judging {
     pub punches: Vec<JudgedPunch>,
     /// Punches voided meanwhile.
     pub voided: Vec<PunchId>,
-    /// Punches walked before that it doubted because of a neighbour, and what they are doubted for now.
+    /// Punches walked before that it doubted because of a neighbour, and what they are doubted for
+    /// now.
     pub doubted: Vec<(PunchId, Doubted)>,
     /// How far it walked each device's chain.
     pub devices: Vec<DeviceMark>,

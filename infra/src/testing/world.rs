@@ -84,8 +84,8 @@ impl World {
         kiosk
     }
 
-    /// What a newer program could have written: an event of version 2, by hand and unhashed. Its number
-    /// in its stream is the next, or the one given.
+    /// What a newer program could have written: an event of version 2, by hand and unhashed. Its
+    /// number in its stream is the next, or the one given.
     pub async fn record_of_a_newer_version(
         &self,
         kind: AggregateType,
@@ -144,7 +144,8 @@ impl Kiosk {
         })
     }
 
-    /// So many more, each `step_ms` after the one before; the last was at `at_ms`, and then is again.
+    /// So many more, each `step_ms` after the one before; the last was at `at_ms`, and then is
+    /// again.
     pub fn captures(&mut self, count: usize, at_ms: &mut i64, step_ms: i64) -> Vec<Capture> {
         let next = |_| {
             *at_ms += step_ms;

@@ -26,6 +26,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Nothing is remembered yet.
     pub fn new() -> Self {
         Self { since: Instant::now(), asked: Wanted::default(), found: Surroundings::default() }
     }

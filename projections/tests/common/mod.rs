@@ -122,8 +122,8 @@ pub async fn dump_all(pool: &PgPool) -> Vec<String> {
     rows
 }
 
-/// A history of punches, rulings, people, devices and policies, the same for the same seed but for the
-/// ids. It breaks every rule that a real one may break.
+/// A history of punches, rulings, people, devices and policies, the same for the same seed but for
+/// the ids. It breaks every rule that a real one may break.
 pub struct History {
     pub world: World,
     rng: StdRng,

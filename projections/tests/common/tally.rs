@@ -1,5 +1,5 @@
-//! A small model for tests of the runner: how many events of each type there were. Its second version
-//! has another column.
+//! A small model for tests of the runner: how many events of each type there were. Its second
+//! version has another column.
 
 use std::{collections::BTreeMap, sync::Arc};
 

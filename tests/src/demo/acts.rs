@@ -1,4 +1,5 @@
-//! What happens in the demo: a week without a network, a broken device, two kills, a thin line back.
+//! What happens in the demo: a week without a network, a broken device, two kills, a thin line
+//! back.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -87,15 +88,16 @@ pub async fn work_offline(
     drop(bars);
     let (first, last) = script.days;
     screen.done(&format!(
-        "{} punches in {} s, a process each, every one synced to the device's disk before its screen \
-         confirmed it: shifts of {} to {}, and this morning's arrivals",
+        "{} punches in {} s, a process each, every one synced to the device's disk before its \
+         screen confirmed it: shifts of {} to {}, and this morning's arrivals",
         script.punches(),
         began.elapsed().as_secs(),
         first.strftime("%-d %B"),
         last.strftime("%-d %B")
     ));
     screen.done(
-        "among them a double tap, a badge that nobody has, and arrivals by a clock three hours fast",
+        "among them a double tap, a badge that nobody has, and arrivals by a clock three hours \
+         fast",
     );
     Ok(())
 }
@@ -125,7 +127,8 @@ async fn work(
     Ok(remembered)
 }
 
-/// The line is back, thin and losing answers; a device is killed in the middle, and the line goes again.
+/// The line is back, thin and losing answers; a device is killed in the middle, and the line goes
+/// again.
 ///
 /// # Errors
 /// When the device can't be caught in the middle.
@@ -157,12 +160,13 @@ pub async fn kill_a_device(
     drop(bars);
     memory.waiting_when_device_killed = waiting[0];
     screen.done(&format!(
-        "the line is back, at {} KB/s, and the answers to {ANSWERS_LOST} batches of each device get lost",
+        "the line is back, at {} KB/s, and the answers to {ANSWERS_LOST} batches of each device \
+         get lost",
         THIN_BYTES_PER_S / 1_000
     ));
     screen.done(&format!(
-        "kill -9 of “{}” in the middle: {} of its {punches} punches still wait on its disk; the line \
-         goes down again",
+        "kill -9 of “{}” in the middle: {} of its {punches} punches still wait on its disk; the \
+         line goes down again",
         stage.doors[0].agent.name(),
         waiting[0]
     ));
@@ -247,7 +251,8 @@ pub async fn drain(screen: &Screen, stage: &Stage) -> anyhow::Result<u64> {
     let head = stage.operator.settled(true, PATIENCE).await?;
     drop(busy);
     screen.done(&format!(
-        "every device is empty; judging, read models and the signed checkpoint stand at position {head}"
+        "every device is empty; judging, read models and the signed checkpoint stand at position \
+         {head}"
     ));
     Ok(head)
 }
@@ -307,8 +312,10 @@ pub async fn send_garbage(
     );
     memory.garbage = vec![sent, answer];
     screen.done(
-        "another punch under the same id is kept as evidence; a nonsense field, a wrong signature, an \
-         oversized capture and scrambled bytes go to quarantine. All are acknowledged, none is lost",
+        "another punch under the same id is kept as evidence; a nonsense field, a wrong \
+         signature, an \
+         oversized capture and scrambled bytes go to quarantine. All are acknowledged, none is \
+         lost",
     );
 
     let path = kiosk.batch_path();

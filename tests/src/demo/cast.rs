@@ -70,11 +70,8 @@ const TODAY_PER_DOOR: usize = 3;
 /// A worker.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// Badge.
     pub badge: String,
-    /// Name.
     pub name: &'static str,
-    /// PIN, for some.
     pub pin: Option<&'static str>,
     /// The door that the worker uses.
     pub door: usize,
@@ -85,9 +82,7 @@ pub struct Worker {
 pub enum Tag {
     /// Nothing special, made offline.
     Plain,
-    /// The second tap.
     DoubleTap,
-    /// A badge that nobody has.
     UnknownBadge,
     /// By the clock that is three hours fast.
     FastClock,
@@ -111,11 +106,8 @@ impl Tag {
 /// A punch that will be made.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// The badge.
     pub badge: String,
-    /// What it says.
     pub kind: PunchKind,
-    /// The PIN that is typed.
     pub pin: Option<&'static str>,
     /// When, on an earlier day; none for today, now, by the device's clock.
     pub at: Option<Zoned>,
@@ -126,7 +118,6 @@ pub struct Planned {
 /// What will happen.
 #[derive(Debug)]
 pub struct Script {
-    /// Everybody.
     pub workers: Vec<Worker>,
     /// A door's punches each, in the order they are made.
     pub doors: Vec<Vec<Planned>>,

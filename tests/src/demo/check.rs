@@ -1,8 +1,8 @@
 //! Reading back over HTTP, and holding the promises against it.
 //!
-//! What the ledger has is compared with what the devices' own files hold, not with what the demo thinks
-//! it did; so a punch that a device lost on its disk would not be excused by the demo's count, nor one
-//! that the ledger made up.
+//! What the ledger has is compared with what the devices' own files hold, not with what the demo
+//! thinks it did; so a punch that a device lost on its disk would not be excused by the demo's
+//! count, nor one that the ledger made up.
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -30,7 +30,6 @@ pub struct Promise {
 /// The promises in the order they were looked at.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// All of them.
     pub promises: Vec<Promise>,
 }
 
@@ -49,7 +48,6 @@ impl Verdict {
 /// What one device holds against what the ledger has, for the table.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The device's name.
     pub device: String,
     /// Captures in its own file.
     pub on_device: u64,
@@ -127,8 +125,8 @@ pub async fn explained(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<u
     verdict.hold(
         silent.is_empty(),
         format!(
-            "Nobody is silently rejected: {} punches are accepted, {referred} wait for a manager and \
-             count until then.",
+            "Nobody is silently rejected: {} punches are accepted, {referred} wait for a manager \
+             and count until then.",
             punches.len() - referred
         ),
         format!("rejected, or not judged: {silent:?}"),
@@ -217,8 +215,8 @@ pub async fn verified(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()
     verdict.hold(
         said.code == 0,
         format!(
-            "History can't be changed unnoticed: `ledger verify` finds {} events, {} signatures and {} \
-             checkpoints intact.",
+            "History can't be changed unnoticed: `ledger verify` finds {} events, {} signatures \
+             and {} checkpoints intact.",
             said.json["events"], said.json["signatures"], said.json["checkpoints"]["agreeing"]
         ),
         format!("`ledger verify` exits {}: {} {}", said.code, said.json, said.stderr),

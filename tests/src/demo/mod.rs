@@ -1,12 +1,13 @@
 //! The demo: a punch's whole journey, with real processes, in under three minutes.
 //!
-//! A server on its own Postgres, two sites, two dozen people, four devices behind lines that can be cut.
-//! The network goes, people work on, a device and the server are killed in the middle of delivering, and
-//! everything is read back over HTTP and held against what the devices' own files hold. What comes out
-//! is a [`check::Verdict`]; the demo fails when a promise was broken, and says which.
+//! A server on its own Postgres, two sites, two dozen people, four devices behind lines that can be
+//! cut. The network goes, people work on, a device and the server are killed in the middle of
+//! delivering, and everything is read back over HTTP and held against what the devices' own files
+//! hold. What comes out is a [`check::Verdict`]; the demo fails when a promise was broken, and says
+//! which.
 //!
-//! It must never excuse anything: what it can't bring about (a kill in the middle, say) is a failure,
-//! not a step left out.
+//! It must never excuse anything: what it can't bring about (a kill in the middle, say) is a
+//! failure, not a step left out.
 
 pub mod acts;
 pub mod cast;
@@ -40,8 +41,10 @@ pub struct Options {
 
 /// How often a server that goes on is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-const WHAT: &str = "Punchtrail records when people start and stop work, on devices whose network comes \
-    and goes, and can always say of any punch what became of it, and why. What follows runs the server, \
+const WHAT: &str = "Punchtrail records when people start and stop work, on devices whose network \
+    comes \
+    and goes, and can always say of any punch what became of it, and why. What follows runs the \
+    server, \
     its database and the devices as you would; cuts them off, kills them, and then asks.";
 
 /// Runs it.
@@ -88,8 +91,8 @@ async fn read_back(screen: &mut Screen, stage: &Stage, memory: &Memory) -> anyho
     let mut verdict = Verdict::default();
     screen.chapter(
         "What the devices hold, and what the ledger has",
-        "Read back over HTTP, and compared with the devices' own SQLite files by SHA-256 of the bytes \
-         that each device signed.",
+        "Read back over HTTP, and compared with the devices' own SQLite files by SHA-256 of the \
+         bytes that each device signed.",
     );
     let table = check::compare(stage, &mut verdict).await?;
     let rows: Vec<Vec<String>> = table.iter().map(compared).collect();
@@ -116,7 +119,8 @@ async fn perform(
     let mut memory = Memory::default();
     screen.chapter(
         "The network goes, and people work on",
-        "A punch needs no server: it is signed, chained to the one before and synced to the device's disk.",
+        "A punch needs no server: it is signed, chained to the one before and synced to the \
+         device's disk.",
     );
     acts::work_offline(screen, stage, script, &mut memory).await?;
     screen.chapter("A thin line comes back, and a device is killed", "");

@@ -1,4 +1,5 @@
-//! The processes of the demo: a server on its own Postgres, four devices behind gates, a broken kiosk.
+//! The processes of the demo: a server on its own Postgres, four devices behind gates, a broken
+//! kiosk.
 
 use std::fs;
 
@@ -21,11 +22,8 @@ const MANAGER: &str = "Petra Vogt";
 /// A device at a door, and its line to the server.
 #[derive(Debug)]
 pub struct Door {
-    /// The line.
     pub gate: Gate,
-    /// The device's processes.
     pub agent: Agent,
-    /// The device.
     pub device: DeviceId,
     /// How many punches it makes.
     pub punches: u64,
@@ -35,15 +33,12 @@ pub struct Door {
 #[derive(Debug)]
 pub struct Stage {
     // Dropped in this order: devices, lines, server; its Postgres with the last one's directory.
-    /// The doors.
     pub doors: Vec<Door>,
     /// The kiosk that sends garbage, behind the first door's line.
     pub broken: Kiosk,
     /// Whom the HTTP API answers.
     pub operator: Operator,
-    /// The operator's commands.
     pub cli: Cli,
-    /// The server.
     pub server: Server,
     /// The sites' ids, in the order of [`SITES`].
     pub sites: Vec<String>,
@@ -104,8 +99,8 @@ impl Stage {
         broken.heartbeat(0, None).await?;
         drop(busy);
         screen.done(&format!(
-            "four punchtrail-device processes, each enrolled by a pairing code, each with its site's \
-             roster ({} people) on its own disk; and a fifth device that is broken",
+            "four punchtrail-device processes, each enrolled by a pairing code, each with its \
+             site's roster ({} people) on its own disk; and a fifth device that is broken",
             people[0]
         ));
         Ok(Self { doors, broken, operator, cli, server, sites })
@@ -137,8 +132,8 @@ impl Stage {
     }
 }
 
-/// A minute's patience is too long for a demo: devices report often, start at once and drain in small
-/// batches.
+/// A minute's patience is too long for a demo: devices report often, start at once and drain in
+/// small batches.
 async fn pace(cli: &Cli, site: &str, script: &Script) -> anyhow::Result<()> {
     let backlog = script.doors.iter().map(Vec::len).max().unwrap_or_default();
     let batch_max = format!("batch_max={}", (backlog / BATCHES_PER_BACKLOG).clamp(1, 100));

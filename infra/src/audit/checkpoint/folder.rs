@@ -44,8 +44,8 @@ pub enum FolderError {
     /// A file holds something else than this program wrote.
     #[error("{path} is damaged: {what}. Nothing was signed. Put the file back from a copy")]
     Damaged { path: PathBuf, what: String },
-    /// The tree's edge doesn't lead to the newest checkpoint, which is whole: it can be made anew from the
-    /// leaves, and is.
+    /// The tree's edge doesn't lead to the newest checkpoint, which is whole: it can be made anew
+    /// from the leaves, and is.
     #[error("{path} is damaged: {what}")]
     Edge { path: PathBuf, what: String },
     /// The work was interrupted.
@@ -182,8 +182,8 @@ impl Folder {
     pub(super) fn frontier(&self) -> Result<(Frontier, Digest), FolderError> {
         let epoch = self.current()?;
         let Some(latest) = self.latest()? else { return Ok((Frontier::new(), Digest::ZERO)) };
-        // It is written before the checkpoint; a crash or a full disk in between leaves it one ahead, and
-        // its spare is the one that is covered.
+        // It is written before the checkpoint; a crash or a full disk in between leaves it one
+        // ahead, and its spare is the one that is covered.
         for name in ["frontier", "frontier.previous"] {
             let bytes = fs::read(self.epoch(epoch).join(name)).unwrap_or_default();
             if let Some((last, frontier)) = bytes.split_first_chunk::<32>()
@@ -197,9 +197,9 @@ impl Folder {
         Err(FolderError::Edge { path: self.epoch(epoch).join("frontier"), what })
     }
 
-    /// Signs a tree and keeps the checkpoint. `covered` is the tree under the newest one so far, with its
-    /// last leaf: the spare, until the new checkpoint is written, so that a write that fails spoils
-    /// nothing.
+    /// Signs a tree and keeps the checkpoint. `covered` is the tree under the newest one so far,
+    /// with its last leaf: the spare, until the new checkpoint is written, so that a write that
+    /// fails spoils nothing.
     pub(super) fn keep(
         &self,
         (frontier, last): (&Frontier, Digest),

@@ -116,8 +116,8 @@ impl Checkpoints {
         Ok((before, head))
     }
 
-    /// The edge of the tree under the newest checkpoint, made anew from the leaves if its files are spoilt:
-    /// that it is the right one is what the checkpoint says, which is signed.
+    /// The edge of the tree under the newest checkpoint, made anew from the leaves if its files are
+    /// spoilt: that it is the right one is what the checkpoint says, which is signed.
     async fn frontier(&self) -> Result<(Frontier, Digest), CheckpointError> {
         let folder = Arc::clone(&self.folder);
         let latest = match blocking(move || Ok((folder.frontier(), folder.latest()?))).await? {
