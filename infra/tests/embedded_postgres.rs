@@ -14,7 +14,7 @@ use punchtrail_infra::{
     postgres::{PoolSizes, Postgres, PostgresError, ServeLock},
     testing::data_dir,
 };
-use punchtrail_testkit::{PATIENCE, eventually};
+use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
@@ -249,7 +249,7 @@ async fn a_data_directory_with_a_long_path_works() {
 #[tokio::test]
 async fn a_closed_parent_is_named() {
     if !rustix::process::geteuid().is_root() {
-        return; // Only root runs Postgres as another user.
+        return not_run("only root runs Postgres as another user");
     }
     let closed = tempfile::tempdir().unwrap();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();

@@ -1,8 +1,9 @@
-//! Where the programs under test are.
+//! Where the programs under test are, and what this machine has of others.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use tokio::process::Command;
 
 /// The server and the operator's commands.
 pub const SERVER: &str = "punchtrail";
@@ -29,5 +30,15 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
              all programs first; by hand: cargo build --workspace --bins",
             this.display()
         ),
+    }
+}
+
+/// Why a program of the system's can't be run as `probe` would; none if it can.
+pub async fn refusal(probe: &mut Command) -> Option<String> {
+    let name = probe.as_std().get_program().display().to_string();
+    match probe.output().await {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("{name}: {error}")),
     }
 }

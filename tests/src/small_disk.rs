@@ -2,8 +2,7 @@
 //!
 //! It is mounted where nobody else sees it: the test's program runs itself again in a mount
 //! namespace of its own, for this one test, and with it goes everything that it started, since the
-//! process namespace is its own, too. Where the machine doesn't allow that, the test says so and
-//! passes.
+//! process namespace is its own, too. Where the machine doesn't allow that, the test is not run.
 
 use std::{
     fs::{self, File},
@@ -15,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use punchtrail_testkit::not_run;
 use tokio::{process::Command, time::timeout};
+
+use crate::programs::refusal;
 
 /// Tells the inner run where the filesystem is.
 const MOUNTED: &str = "PUNCHTRAIL_TEST_SMALL_DISK";
@@ -38,6 +40,9 @@ impl SmallDisk {
     ///
     /// # Errors
     /// When the inner run failed, with what it said.
+    ///
+    /// # Panics
+    /// Under `CI`, when it can't be run here.
     pub async fn of(test: &str, mib: u32) -> anyhow::Result<Option<Self>> {
         if let Some(path) = std::env::var_os(MOUNTED) {
             return Ok(Some(Self { path: path.into() }));
@@ -45,9 +50,8 @@ impl SmallDisk {
         let point = tempfile::Builder::new().prefix("punchtrail-disk-").tempdir()?;
         fs::set_permissions(point.path(), fs::Permissions::from_mode(0o711))?;
         let mut probe = inside(point.path(), mib);
-        let probed = probe.arg("true").output().await;
-        if let Some(refusal) = refusal(&probed) {
-            eprintln!("NOT RUN: {test}: this machine lets us mount nothing: {refusal}");
+        if let Some(refusal) = refusal(probe.arg("true")).await {
+            not_run(format!("this machine lets us mount nothing: {refusal}"));
             return Ok(None);
         }
         let mut run = inside(point.path(), mib);
@@ -113,13 +117,4 @@ fn inside(point: &Path, mib: u32) -> Command {
     command.args(["sh", "-c", MOUNT, "sh", &format!("{mib}m")]).arg(point);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
-}
-
-/// Why a probe can't be run; none if it can.
-fn refusal(probed: &std::io::Result<std::process::Output>) -> Option<String> {
-    match probed {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Some(format!("unshare: {error}")),
-    }
 }
