@@ -15,8 +15,18 @@ use syn::{
     visit::{self, Visit},
 };
 
-const CRATES: [&str; 9] =
-    ["protocol", "domain", "infra", "projections", "api", "device", "simulator", "tests", "bench"];
+const CRATES: [&str; 10] = [
+    "protocol",
+    "domain",
+    "infra",
+    "projections",
+    "api",
+    "device",
+    "simulator",
+    "testkit",
+    "tests",
+    "bench",
+];
 const LINE_CHARS_MAX: usize = 100;
 
 fn root() -> PathBuf {
