@@ -20,6 +20,7 @@
 mod caller;
 mod capture;
 mod clock;
+mod drain;
 mod member;
 mod meter;
 mod misbehaviour;
@@ -194,7 +195,7 @@ async fn storm(
     for mut member in members {
         let (fleet, over) = (fleet.clone(), over.clone());
         running.spawn(async move {
-            member.drain(&fleet, gate, &over).await;
+            drain::drain(&mut member, &fleet, gate, &over).await;
             member
         });
     }

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Generation,
-    models::BATCH_EVENTS_MAX,
     progress::{self, State},
     projection::{Projection, ProjectionError},
     rebuild::{self, RebuildError},
 };
 
+/// The most events in one batch.
+pub const BATCH_EVENTS_MAX: u32 = 30_000;
 /// How often one that stands still looks whether another node or a rebuild has moved it.
 const STILL_POLL: Duration = Duration::from_secs(1);
 /// How soon a row that a swap holds is looked at again.

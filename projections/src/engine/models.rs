@@ -25,14 +25,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use super::feeding::BATCH_EVENTS_MAX;
 use super::{
     feeding::{Feeding, Live},
     progress,
     projection::{Projection, ProjectionError},
 };
 
-/// The most events in one batch.
-pub const BATCH_EVENTS_MAX: u32 = 30_000;
 /// How long events are gathered after a batch before the next, in milliseconds.
 pub const LINGER_MS: u64 = 50;
 /// A batch of so many events shows that the ledger is busy.

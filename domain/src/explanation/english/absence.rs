@@ -3,7 +3,7 @@
 use punchtrail_protocol::{Time, vocabulary::Standing};
 
 use super::{Speaker, report, words};
-use crate::explanation::absence::{
+use crate::explanation::absence::facts::{
     AbsenceFacts, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
 };
 

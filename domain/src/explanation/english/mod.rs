@@ -16,7 +16,7 @@ use jiff::{
 };
 use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time};
 
-use super::{Context, Names, absence::AbsenceFacts, story::Story};
+use super::{Context, Names, absence::facts::AbsenceFacts, story::Story};
 use crate::{log::recorded::Actor, punch::Basis};
 
 /// Whoever tells: knows the names, the zone in which times are told, and the day that is spoken of.
