@@ -10,7 +10,7 @@ use punchtrail_protocol::{
     wire::{EnrollRequest, Enrolled},
 };
 use punchtrail_testkit::{Chain, eventually};
-use punchtrail_tests::{Place, Server};
+use punchtrail_tests::{Installation, Server};
 use sqlx::PgPool;
 
 use crate::load::Kiosk;
@@ -30,7 +30,7 @@ pub struct Enlisted {
 /// Makes a site with people, and enrols devices for them.
 pub async fn enlist(
     server: &Server,
-    place: &Place,
+    place: &Installation,
     devices: usize,
 ) -> anyhow::Result<Vec<Enlisted>> {
     let cli = place.cli();
@@ -62,14 +62,14 @@ pub async fn enlist(
 }
 
 /// Makes a site, and gives its id.
-pub async fn open_site(place: &Place, name: &str) -> anyhow::Result<String> {
+pub async fn open_site(place: &Installation, name: &str) -> anyhow::Result<String> {
     let zone = "Europe/Berlin";
     place.cli().text(&["site", "add", "--name", name, "--tz", zone], "site").await
 }
 
 /// Hires so many people at each site. Their names are [`name_of`] their number, counted through all
 /// sites; their badges are in the order of the numbers, too.
-pub async fn hire(place: &Place, sites: &[(&str, usize)]) -> anyhow::Result<()> {
+pub async fn hire(place: &Installation, sites: &[(&str, usize)]) -> anyhow::Result<()> {
     let roster = place.data.path().join("roster.csv");
     let mut csv = String::from("badge,name,pin,site\n");
     let posts = sites.iter().flat_map(|(site, people)| std::iter::repeat_n(site, *people));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use punchtrail_tests::{Place, Server};
+use punchtrail_tests::{Installation, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -38,7 +38,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let url = cluster.empty().await?;
-    let place = Place::with_database(&url)?;
+    let place = Installation::with_database(&url)?;
     let mut server = Server::start(&place).await?;
     let pool = sqlx::PgPool::connect(&url).await?;
     http::fill(&server, &place, &pool, options.punches).await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures::TryStreamExt;
 use punchtrail_infra::ledger::Ledger;
-use punchtrail_tests::{Place, Server};
+use punchtrail_tests::{Installation, Server};
 use sqlx::postgres::PgPoolCopyExt;
 
 use crate::{append::http, database::Cluster, report::Report};
@@ -22,7 +22,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let url = cluster.empty().await?;
-    let place = Place::with_database(&url)?;
+    let place = Installation::with_database(&url)?;
     let mut server = Server::start(&place).await?;
     let pool = sqlx::PgPool::connect(&url).await?;
     http::fill(&server, &place, &pool, options.punches).await?;

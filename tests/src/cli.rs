@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::server::Place;
+use crate::server::Installation;
 
 /// A command that replays or verifies everything, on two busy cores.
 const COMMAND_WAIT: Duration = Duration::from_secs(120);
@@ -14,7 +14,7 @@ const COMMAND_WAIT: Duration = Duration::from_secs(120);
 /// The operator's commands on some data.
 #[derive(Debug, Clone)]
 pub struct Cli {
-    place: Place,
+    place: Installation,
 }
 
 /// What a command said.
@@ -28,7 +28,7 @@ pub struct Said {
 }
 
 impl Cli {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Installation) -> Self {
         Self { place }
     }
 

@@ -84,7 +84,7 @@ impl Fleet {
     }
 
     fn process(&self, shop: &Shop, command: Command) -> anyhow::Result<Process> {
-        Process::start("a fleet", command, &shop.server.place().data.log("fleet")?)
+        Process::start("a fleet", command, &shop.server.installation().data.log("fleet")?)
     }
 
     /// Enrols them and lets each capture `punches` offline. Nothing is delivered.

@@ -47,7 +47,7 @@ pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
 pub use seed::seed;
-pub use server::{Place, Server};
+pub use server::{Installation, Server};
 pub use shop::Shop;
 pub use small_disk::SmallDisk;
 pub use storm::Storm;

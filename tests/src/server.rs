@@ -25,13 +25,13 @@ const STOP_WAIT: Duration = Duration::from_secs(60);
 /// Where a server's data is: a data directory, and a database of one's own unless it is the private
 /// one.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Installation {
     pub data: Arc<DataDir>,
     /// The database, unless it is the private one in the directory.
     pub database_url: Option<String>,
 }
 
-impl Place {
+impl Installation {
     /// A fresh directory with a private Postgres.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Place {
 pub struct Server {
     // Dropped first: a server that lives would start a stopped Postgres again.
     process: Process,
-    place: Place,
+    place: Installation,
     arguments: Vec<String>,
     url: String,
 }
@@ -105,7 +105,7 @@ impl Server {
     ///
     /// # Errors
     /// When it ends before, with the end of its log.
-    pub async fn start(place: &Place) -> anyhow::Result<Self> {
+    pub async fn start(place: &Installation) -> anyhow::Result<Self> {
         Self::start_with(place, &[]).await
     }
 
@@ -113,7 +113,7 @@ impl Server {
     ///
     /// # Errors
     /// When it ends before, with the end of its log.
-    pub async fn start_with(place: &Place, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start_with(place: &Installation, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = place.command()?;
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         let mut process = Process::start("the server", command, &place.data.log("server")?)?;
@@ -133,7 +133,7 @@ impl Server {
     }
 
     /// Where its data is.
-    pub fn place(&self) -> &Place {
+    pub fn installation(&self) -> &Installation {
         &self.place
     }
 

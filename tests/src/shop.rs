@@ -9,7 +9,7 @@ use anyhow::Context;
 use punchtrail_protocol::EmployeeId;
 use punchtrail_testkit::PATIENCE;
 
-use crate::{Agent, Cli, Kiosk, Operator, Place, Server, compare, comparison::Comparison};
+use crate::{Agent, Cli, Installation, Kiosk, Operator, Server, compare, comparison::Comparison};
 
 /// The site's time zone.
 pub const ZONE: &str = "Europe/Berlin";
@@ -44,14 +44,14 @@ impl Shop {
     /// # Errors
     /// When anything fails.
     pub async fn open() -> anyhow::Result<Self> {
-        Self::open_at(Place::embedded()?).await
+        Self::open_at(Installation::embedded()?).await
     }
 
     /// Opens it on an empty database.
     ///
     /// # Errors
     /// When anything fails.
-    pub async fn open_at(place: Place) -> anyhow::Result<Self> {
+    pub async fn open_at(place: Installation) -> anyhow::Result<Self> {
         Self::open_with(place, ROSTER, &POLICY).await
     }
 
@@ -60,7 +60,11 @@ impl Shop {
     ///
     /// # Errors
     /// When anything fails.
-    pub async fn open_with(place: Place, roster: &str, policy: &[&str]) -> anyhow::Result<Self> {
+    pub async fn open_with(
+        place: Installation,
+        roster: &str,
+        policy: &[&str],
+    ) -> anyhow::Result<Self> {
         let cli = place.cli();
         let server = Server::start(&place).await?;
         let site = cli.text(&["site", "add", "--name", "Shop", "--tz", ZONE], "site").await?;
@@ -90,7 +94,7 @@ impl Shop {
     /// # Errors
     /// When it can't enrol.
     pub async fn agent(&self, base: &str) -> anyhow::Result<Agent> {
-        let devices = self.server.place().data.path().join("devices");
+        let devices = self.server.installation().data.path().join("devices");
         fs::create_dir_all(&devices)?;
         self.agent_in(&devices, base).await
     }
@@ -116,7 +120,7 @@ impl Shop {
     /// # Errors
     /// When a file or the database can't be read.
     pub async fn compare(&self, folders: &[PathBuf]) -> anyhow::Result<Comparison> {
-        compare(folders, &self.server.place().database().await?).await
+        compare(folders, &self.server.installation().database().await?).await
     }
 
     /// The server runs again, elsewhere.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
-    Fleet, Gate, Place, Shop, compare,
+    Fleet, Gate, Installation, Shop, compare,
     comparison::Comparison,
     shop::{ZONE, crowd},
 };
@@ -55,12 +55,12 @@ impl Storm {
     /// # Errors
     /// When anything fails.
     pub async fn gather(
-        place: Place,
+        place: Installation,
         seed: u64,
         folder_of_line: impl Fn(usize) -> Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         let shop = Shop::open_with(place, &crowd(DEVICES), &POLICY).await?;
-        let database = shop.server.place().database().await?;
+        let database = shop.server.installation().database().await?;
         let folders = tempfile::Builder::new().prefix("punchtrail-storm-").tempdir()?;
         let (mut lines, mut fleets) = (Vec::new(), Vec::new());
         for line in 0..LINES {

@@ -6,7 +6,7 @@
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
-    Agent, Place, Shop, agent::Punch, compare, comparison::Comparison, shop::BADGES,
+    Agent, Installation, Shop, agent::Punch, compare, comparison::Comparison, shop::BADGES,
 };
 use sqlx::PgPool;
 
@@ -31,7 +31,7 @@ async fn punch(agent: &Agent, times: usize) {
 #[tokio::test]
 async fn what_is_missing_repeated_altered_or_foreign_is_counted() {
     let database = TestDatabase::new().await;
-    let shop = Shop::open_at(Place::with_database(database.url()).unwrap()).await.unwrap();
+    let shop = Shop::open_at(Installation::with_database(database.url()).unwrap()).await.unwrap();
     let agent = shop.agent(shop.server.url()).await.unwrap();
     let other = shop.agent(shop.server.url()).await.unwrap();
     let pool = PgPool::connect(database.url()).await.unwrap();

@@ -9,7 +9,7 @@
 use punchtrail_protocol::{capture::PunchKind, wire::BatchRequest};
 use punchtrail_testkit::{PATIENCE, eventually};
 use punchtrail_tests::{
-    Kiosk, Place, Shop, SmallDisk, Storm,
+    Installation, Kiosk, Shop, SmallDisk, Storm,
     agent::Punch,
     cluster::lives,
     gate::{Chance, Gate, Line, LostAnswers, Traffic},
@@ -30,10 +30,10 @@ const POSTGRES_DISK_MIB: u32 = 192;
 
 /// A storm on a private Postgres, in the middle.
 async fn storm() -> Storm {
-    storm_at(Place::embedded().unwrap()).await
+    storm_at(Installation::embedded().unwrap()).await
 }
 
-async fn storm_at(place: Place) -> Storm {
+async fn storm_at(place: Installation) -> Storm {
     let mut storm = Storm::gather(place, seed().unwrap(), |_| None).await.unwrap();
     storm.reach_a_random_moment().await.unwrap();
     storm
@@ -75,7 +75,7 @@ async fn the_server_is_killed() {
 async fn postgres_is_killed() {
     let mut storm = storm().await;
     storm.slow();
-    let killed = storm.shop.server.place().data.kill_9_postgres().unwrap();
+    let killed = storm.shop.server.installation().data.kill_9_postgres().unwrap();
     eventually("Postgres to be gone", PATIENCE, async || Ok((!lives(killed)).then_some(())))
         .await
         .unwrap();
@@ -181,7 +181,7 @@ async fn answers_are_lost_after_the_request_was_sent() {
 async fn the_disk_of_devices_is_full() {
     let name = "the_disk_of_devices_is_full";
     let Some(disk) = SmallDisk::of(name, DEVICES_DISK_MIB).await.unwrap() else { return };
-    let place = Place::embedded().unwrap();
+    let place = Installation::embedded().unwrap();
     let on_it = |line: usize| (line == 0).then(|| disk.path().to_owned());
     let mut storm = Storm::gather(place, seed().unwrap(), on_it).await.unwrap();
     storm.reach_a_random_moment().await.unwrap();
@@ -272,7 +272,7 @@ impl Nuisance {
 
 /// A storm on a small disk that is filled in its middle until the server is busy.
 async fn storm_without_room(disk: &SmallDisk) -> (Storm, Nuisance) {
-    let storm = storm_at(Place::embedded_in(disk.path()).unwrap()).await;
+    let storm = storm_at(Installation::embedded_in(disk.path()).unwrap()).await;
     let mut nuisance = Nuisance::at(&storm).await;
     storm.slow();
     disk.fill().unwrap();
@@ -302,7 +302,7 @@ async fn the_disk_of_postgres_is_too_full_for_its_log() {
     let name = "the_disk_of_postgres_is_too_full_for_its_log";
     let Some(disk) = SmallDisk::of(name, POSTGRES_DISK_MIB).await.unwrap() else { return };
     let (storm, mut nuisance) = storm_without_room(&disk).await;
-    let data = storm.shop.server.place().data.clone();
+    let data = storm.shop.server.installation().data.clone();
     let before = data.postmaster().unwrap();
     // A new segment of its log is where Postgres gives up and ends, and can't start either.
     let _ = sqlx::query("select pg_switch_wal()").execute(&storm.database).await;

@@ -169,7 +169,7 @@ async fn a_batch_is_acknowledged_only_after_postgres_synced_it() {
     let capture = kiosk.capture(shop.employee, PunchKind::In);
     shop.operator.settled(true, PATIENCE).await.unwrap();
 
-    let data = shop.server.place().data.clone();
+    let data = shop.server.installation().data.clone();
     let postmaster = data.postmaster().unwrap().as_raw_nonzero().get().cast_unsigned();
     let mut pids = vec![shop.server.process().id(), postmaster];
     pids.extend(children(postmaster));

@@ -103,7 +103,7 @@ async fn postgres_killed_mid_append_is_busy_for_a_while_and_loses_nothing() {
             Ok((batches().await > KIOSKS).then_some(()))
         })
         .await?;
-        let killed = shop.server.place().data.kill_9_postgres()?;
+        let killed = shop.server.installation().data.kill_9_postgres()?;
         eventually("a busy answer", PATIENCE, async || {
             Ok((tally.lock().await.busy > 0 && !lives(killed)).then_some(()))
         })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{Agent, Operator, Place, Server, Shop, agent::Punch, shop::BADGES};
+use punchtrail_tests::{Agent, Installation, Operator, Server, Shop, agent::Punch, shop::BADGES};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ async fn punch(agent: &Agent, times: usize) {
 }
 
 /// The rows of the timeline, and the judgements in the ledger.
-async fn counted(place: &Place) -> (i64, i64) {
+async fn counted(place: &Installation) -> (i64, i64) {
     let database = place.database().await.unwrap();
     let counted = sqlx::query_as(
         "select (select count(*) from read.timeline), (select count(*) from events \
@@ -47,9 +47,10 @@ async fn counted(place: &Place) -> (i64, i64) {
 #[tokio::test]
 async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() {
     let database = TestDatabase::new().await;
-    let mut shop = Shop::open_at(Place::with_database(database.url()).unwrap()).await.unwrap();
-    let other_place = Place::with_database(database.url()).unwrap();
-    let mut other = Server::start(&other_place).await.unwrap();
+    let mut shop =
+        Shop::open_at(Installation::with_database(database.url()).unwrap()).await.unwrap();
+    let other_installation = Installation::with_database(database.url()).unwrap();
+    let mut other = Server::start(&other_installation).await.unwrap();
     let second = Operator::new(&shop.cli, other.url(), "second").await.unwrap();
 
     let here = followers(&shop.operator).await;
@@ -71,7 +72,7 @@ async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() 
     let agent = shop.agent(other.url()).await.unwrap();
     punch(&agent, 6).await;
     second.settled(true, PATIENCE).await.unwrap();
-    assert_eq!(counted(shop.server.place()).await, (6, 6));
+    assert_eq!(counted(shop.server.installation()).await, (6, 6));
 
     shop.server.kill_9().unwrap();
     punch(&agent, 6).await;
@@ -82,7 +83,7 @@ async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() 
     .await
     .unwrap();
     second.settled(true, PATIENCE).await.unwrap();
-    assert_eq!(counted(&other_place).await, (12, 12), "nothing counted twice");
+    assert_eq!(counted(&other_installation).await, (12, 12), "nothing counted twice");
     assert_eq!(ready(&second).await["ready"], true);
 
     // The first comes back and finds everything taken.

@@ -29,7 +29,7 @@ async fn after_a_restore_the_devices_bring_every_punch_back() {
     let gate = Gate::open(shop.server.address().unwrap(), 1).await.unwrap();
     let mut running = shop.agent(&gate.url()).await.unwrap();
     let asked = shop.agent(&gate.url()).await.unwrap();
-    let data = shop.server.place().data.clone();
+    let data = shop.server.installation().data.clone();
 
     // Some punches are in the copy.
     for agent in [&running, &asked] {

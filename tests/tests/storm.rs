@@ -10,7 +10,7 @@ use futures::{FutureExt, future::join_all};
 use jiff::{Timestamp, tz::TimeZone};
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
-    Agent, Fleet, Kiosk, Place, Shop,
+    Agent, Fleet, Installation, Kiosk, Shop,
     agent::Punch,
     seed,
     shop::{BADGES, ZONE, crowd},
@@ -57,7 +57,7 @@ async fn read(shop: &Shop, punch: &str, kiosk: &Kiosk, stop: &AtomicBool) -> usi
 
 /// Runs the storm, `misbehave` told to nine of ten devices, and holds every promise against it.
 async fn storm(misbehave: Option<&str>) {
-    let place = Place::embedded().unwrap();
+    let place = Installation::embedded().unwrap();
     let shop = Shop::open_with(place, &crowd(DEVICES), &POLICY).await.unwrap();
     let (agent, kiosk) = doors(&shop).await;
     let punch = agent.kept().await.unwrap()[0].punch.clone();

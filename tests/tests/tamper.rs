@@ -8,7 +8,7 @@ use punchtrail_domain::log::leaf::Leaf;
 use punchtrail_infra::testing::TestDatabase;
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_testkit::PATIENCE;
-use punchtrail_tests::{Place, Shop, cli::Said};
+use punchtrail_tests::{Installation, Shop, cli::Said};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 /// A row that the superuser goes for.
@@ -29,7 +29,8 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let database = TestDatabase::new().await;
-        let mut shop = Shop::open_at(Place::with_database(database.url()).unwrap()).await.unwrap();
+        let mut shop =
+            Shop::open_at(Installation::with_database(database.url()).unwrap()).await.unwrap();
         let mut kiosk = shop.kiosk(shop.server.url()).await.unwrap();
         for kind in [PunchKind::In, PunchKind::Out, PunchKind::BreakStart] {
             let capture = kiosk.capture(shop.employee, kind);

@@ -7,7 +7,7 @@ use punchtrail_protocol::{
     signing::to_base64url,
     wire::{BatchAnswer, BatchItem, BatchRequest, ItemStatus},
 };
-use punchtrail_tests::{Place, Server};
+use punchtrail_tests::{Installation, Server};
 use sqlx::PgPool;
 
 use crate::{
@@ -45,7 +45,7 @@ pub async fn measure(cluster: &Cluster, punches: usize) -> anyhow::Result<Rates>
 }
 
 async fn deliver(url: &str, pool: &PgPool, punches: usize) -> anyhow::Result<Rates> {
-    let place = Place::with_database(url)?;
+    let place = Installation::with_database(url)?;
     let mut server = Server::start(&place).await?;
     let fleet = enlist(&server, &place, DEVICES).await?;
     let senders = bodies(&server, fleet, punches)?;
@@ -68,7 +68,7 @@ async fn deliver(url: &str, pool: &PgPool, punches: usize) -> anyhow::Result<Rat
 /// Fills a server with punches whose ids are numbers from 0 on, and waits until it has settled.
 pub async fn fill(
     server: &Server,
-    place: &Place,
+    place: &Installation,
     pool: &PgPool,
     punches: usize,
 ) -> anyhow::Result<()> {

@@ -99,13 +99,13 @@ impl Recorded {
 /// Whether the punch was captured before.
 #[derive(Debug, Clone, Default, StateQuery, Serialize, Deserialize)]
 #[state_query(Capturing)]
-struct Known {
+struct Registrations {
     #[id]
     punch: Uuid,
     captured: bool,
 }
 
-impl StateMutate for Known {
+impl StateMutate for Registrations {
     fn mutate(&mut self, _: Capturing) {
         self.captured = true;
     }
@@ -128,14 +128,14 @@ impl Record {
 
 impl Decision for Record {
     type Event = Recorded;
-    type StateQuery = Known;
+    type StateQuery = Registrations;
     type Error = PunchError;
 
-    fn state_query(&self) -> Known {
-        Known { punch: self.punch, captured: false }
+    fn state_query(&self) -> Registrations {
+        Registrations { punch: self.punch, captured: false }
     }
 
-    fn process(&self, known: &Known) -> Result<Vec<Recorded>, PunchError> {
+    fn process(&self, known: &Registrations) -> Result<Vec<Recorded>, PunchError> {
         if known.captured { Err(PunchError::Exists) } else { Ok(self.events.clone()) }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use ed25519_dalek::SigningKey;
 use punchtrail_tests::{
-    DataDir, Place, Server,
+    DataDir, Installation, Server,
     programs::{FLEET, program},
 };
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub struct World {
     /// The database to copy. Nobody is connected to it.
     template: String,
     /// The server's directory to copy: its checkpoints and their key.
-    place: Place,
+    place: Installation,
     scratch: tempfile::TempDir,
 }
 
@@ -69,7 +69,7 @@ pub struct Took {
 
 /// What a run has to itself.
 pub struct Copy {
-    pub place: Place,
+    pub place: Installation,
     pub fleet: PathBuf,
     /// Folders of all devices whose punches the ledger may have in the end.
     pub folders: Vec<PathBuf>,
@@ -88,7 +88,7 @@ impl World {
         // On the disk of the checkout: elsewhere it might be memory.
         let scratch = tempfile::Builder::new().prefix("storm-").tempdir_in(REPORTS)?;
         let template = cluster.empty().await?;
-        let place = Place::with_database(&template)?;
+        let place = Installation::with_database(&template)?;
         let mut server = Server::start(&place).await?;
         let pool = PgPool::connect(&template).await?;
 
@@ -127,7 +127,8 @@ impl World {
         devices: usize,
     ) -> anyhow::Result<Copy> {
         let url = cluster.copy_of(&self.template).await?;
-        let place = Place { data: DataDir::fresh()?.into(), database_url: Some(url.clone()) };
+        let place =
+            Installation { data: DataDir::fresh()?.into(), database_url: Some(url.clone()) };
         let mut server_files = self.place.data.path().as_os_str().to_owned();
         server_files.push("/.");
         copy_into(place.data.path(), &[server_files.into()])?;
@@ -199,7 +200,7 @@ pub fn simulator(dir: &Path, server: &str, key: &str, sites: &[String]) -> anyho
 }
 
 /// The site of the devices that deliver beforehand, and those of the fleet, with their people.
-async fn open_sites(place: &Place, devices: usize) -> anyhow::Result<(String, Vec<String>)> {
+async fn open_sites(place: &Installation, devices: usize) -> anyhow::Result<(String, Vec<String>)> {
     let early = open_site(place, "Early").await?;
     let mut sites = Vec::new();
     for n in 0..devices.div_ceil(DEVICES_PER_SITE) {
@@ -216,7 +217,7 @@ async fn open_sites(place: &Place, devices: usize) -> anyhow::Result<(String, Ve
 async fn library(
     pool: &PgPool,
     server: &Server,
-    place: &Place,
+    place: &Installation,
     key: &str,
     site: &str,
 ) -> anyhow::Result<Library> {

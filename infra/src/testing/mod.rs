@@ -65,7 +65,7 @@ struct Held {
     _lock: FileLock,
     lock_path: PathBuf,
     server: TestServer,
-    place: Place,
+    place: ClusterDir,
 }
 
 impl TestDatabase {
@@ -221,9 +221,9 @@ pub fn data_dir() -> tempfile::TempDir {
 
 /// The directory all tests share.
 #[derive(Debug, Clone)]
-struct Place(PathBuf);
+struct ClusterDir(PathBuf);
 
-impl Place {
+impl ClusterDir {
     /// `PUNCHTRAIL_TEST_DATA_DIR`, else in cargo's target directory.
     fn chosen() -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -261,8 +261,8 @@ impl Place {
     }
 }
 
-async fn open_server() -> Result<(Place, TestServer), PostgresError> {
-    let place = Place::chosen();
+async fn open_server() -> Result<(ClusterDir, TestServer), PostgresError> {
+    let place = ClusterDir::chosen();
     let (place, server) = match TestServer::open(&place.0).await {
         Err(PostgresError::NotSearchable { .. }) => {
             let place = place.fallback();
@@ -276,7 +276,7 @@ async fn open_server() -> Result<(Place, TestServer), PostgresError> {
     Ok((place, server))
 }
 
-async fn leave(server: TestServer, place: &Place) -> Result<(), PostgresError> {
+async fn leave(server: TestServer, place: &ClusterDir) -> Result<(), PostgresError> {
     if place.is_kept() { Ok(()) } else { server.close().await }
 }
 
@@ -317,7 +317,7 @@ async fn databases(
 /// Drops the databases of tests that were killed: nobody holds their locks.
 async fn drop_leftovers(
     maintenance: &mut PgConnection,
-    place: &Place,
+    place: &ClusterDir,
 ) -> Result<(), PostgresError> {
     for name in databases(maintenance, TEST_PREFIX).await? {
         let path = place.lock_of(&name);
@@ -342,7 +342,7 @@ fn template_name() -> String {
 async fn copy_template(
     maintenance: &mut PgConnection,
     server: &TestServer,
-    place: &Place,
+    place: &ClusterDir,
     name: &str,
 ) -> Result<(), PostgresError> {
     const OBJECT_IN_USE: &str = "55006";
@@ -369,7 +369,7 @@ async fn copy_template(
 async fn ensure_template(
     maintenance: &mut PgConnection,
     server: &TestServer,
-    place: &Place,
+    place: &ClusterDir,
 ) -> Result<String, PostgresError> {
     let template = template_name();
     if databases(maintenance, &template).await?.contains(&template) {

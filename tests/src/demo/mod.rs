@@ -166,7 +166,7 @@ fn conclude(screen: &Screen, verdict: &Verdict, began: Instant) -> anyhow::Resul
 
 async fn go_on(screen: &mut Screen, stage: &mut Stage) -> anyhow::Result<()> {
     screen.chapter("Look around", "The server and the four devices go on until Ctrl-C.");
-    let data = stage.server.place().data.path().display().to_string();
+    let data = stage.server.installation().data.path().display().to_string();
     let device = stage.doors[0].agent.dir().display().to_string();
     screen.verbatim(&[
         format!("URL={}; KEY={}", stage.operator.base(), stage.operator.key()),

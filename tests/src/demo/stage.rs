@@ -11,7 +11,7 @@ use super::{
     cast::{DOORS, SITES, Script},
     screen::Screen,
 };
-use crate::{Agent, Cli, Gate, Kiosk, Operator, Place, Server};
+use crate::{Agent, Cli, Gate, Installation, Kiosk, Operator, Server};
 
 /// How many batches the backlog of a door makes: enough to be killed in the middle of.
 const BATCHES_PER_BACKLOG: usize = 12;
@@ -50,7 +50,7 @@ impl Stage {
     /// # Errors
     /// When any of that fails.
     pub async fn set(screen: &Screen, script: &Script, seed: u64) -> anyhow::Result<Self> {
-        let place = Place::embedded()?;
+        let place = Installation::embedded()?;
         let data = place.data.path().to_owned();
         let cli = place.cli();
         let busy = screen.busy("creating a PostgreSQL cluster and starting the server");
