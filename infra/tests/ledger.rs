@@ -426,3 +426,25 @@ async fn a_closed_ledger_answers_what_is_in_flight_and_takes_no_more() {
     assert!(matches!(late, Err(AppendError::Stopping)));
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committer_that_panics_is_started_again_and_nothing_of_it_is_written() {
+    let world = World::new().await;
+    let (site, event) = (Uuid::new_v4(), SiteEvent::Registered { tz: "UTC".into() });
+    let append = Append {
+        streams: vec![StreamAppend::of(site, 0, &[event])],
+        side: Some(SideWrite::new(|_| Box::pin(async { panic!("made to panic") }))),
+        ..Append::default()
+    };
+    let lost = world.ledger.append(append).await;
+    assert!(matches!(lost, Err(AppendError::Unavailable(_))), "whether it was isn't known");
+    // Whoever comes meanwhile waits, and is served by the next one.
+    world.hire().await;
+    assert!(dense(&positions(&world).await));
+    assert_eq!(world.ledger.load::<Site>(&site.to_string()).await.unwrap().sequence, 0);
+    let tasks = world.ledger.supervisor().status();
+    let committer = tasks.into_iter().find(|task| task.name == "committer").unwrap();
+    assert_eq!((committer.runs, committer.restarts), (true, 1));
+    assert_eq!(committer.error.as_deref(), Some("it panicked: made to panic"));
+    world.close().await;
+}

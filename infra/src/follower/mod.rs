@@ -92,7 +92,8 @@ impl From<sqlx::Error> for Failure {
 }
 
 /// What a follower is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum FollowerState {
     Following,
     Standby,
@@ -110,16 +111,8 @@ pub enum FollowerState {
 
 impl FollowerState {
     /// The state as the API and the logs write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Following => "following",
-            Self::Standby => "standby",
-            Self::Retrying => "retrying",
-            Self::Rebuilding => "rebuilding",
-            Self::Newer => "newer",
-            Self::Refused => "refused",
-            Self::Stopped => "stopped",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the node is ready with it. What has stopped needs a person; what retries or is

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// What a request is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// A person waits for it: reads and rulings, the search at a door, enrolment.
     Interactive,
@@ -34,13 +35,7 @@ impl Class {
 
     /// Its name in metrics and logs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Heartbeat => "heartbeat",
-            Self::Delivery => "delivery",
-            Self::Sync => "sync",
-            Self::Photo => "photo",
-        }
+        self.into()
     }
 
     /// Its budget. Deliveries are enough that some are verified while others commit, and few enough

@@ -71,23 +71,21 @@ const SLICE_S: usize = 15;
 const PACE_MS: std::ops::RangeInclusive<u64> = 2_000..=4_000;
 
 /// Why a request was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 enum Why {
     /// It would have waited too long.
     Wait,
     Early,
     /// It came on a connection that overflows the limit.
+    #[strum(serialize = "seats")]
     Overflow,
 }
 
 impl Why {
     /// Its name in metrics.
     fn as_str(self) -> &'static str {
-        match self {
-            Self::Wait => "wait",
-            Self::Early => "early",
-            Self::Overflow => "seats",
-        }
+        self.into()
     }
 }
 
