@@ -28,8 +28,8 @@ pub const EXAMPLE: &str = concat!(
 pub struct Chain {
     /// The device's key.
     pub key: SigningKey,
-    /// What the next capture says unless it is changed: its place in the chain, and otherwise the
-    /// same as the one before. Its punch is none yet, each gets a new one.
+    /// What the next capture says unless it is changed: its place in the chain, and otherwise what
+    /// all say. Its punch is none yet, each gets a new one.
     pub next: Capture,
 }
 
