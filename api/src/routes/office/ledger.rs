@@ -116,8 +116,7 @@ pub async fn state(
     State(app): State<App>,
     _operator: Operator,
 ) -> Result<Answer<LedgerState>, Refusal> {
-    Ok(Answer(LedgerState {
-        position: app.ledger.head().await?,
-        followers: app.health.followers(),
-    }))
+    // The head last: who stands there by then has taken everything.
+    let followers = app.health.followers();
+    Ok(Answer(LedgerState { position: app.ledger.head().await?, followers }))
 }
