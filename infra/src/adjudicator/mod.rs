@@ -103,7 +103,7 @@ impl Adjudicator {
         let from = judged_through(self.ledger.pool()).await?;
         self.register.catch_up(&self.ledger.feed(), from).await?;
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
-        walk::keep_what_can_be_read(&mut entries)?;
+        walk::keep_what_can_be_read(&mut entries).await?;
         walk::cut_at_changed_rules(&mut entries);
         walk::keep_receipts_with_captures(&mut entries);
         let (to, events) = (entries.last().map_or(from, |entry| entry.position()), entries.len());

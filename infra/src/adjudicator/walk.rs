@@ -32,19 +32,21 @@ use crate::ledger::{
 ///
 /// # Errors
 /// When it is the next one.
-pub(super) fn keep_what_can_be_read(entries: &mut Vec<Arc<Entry>>) -> Result<(), Undecodable> {
-    let unreadable = entries
-        .iter()
-        .enumerate()
-        .find_map(|(index, entry)| entry.event().err().map(|error| (index, error)));
-    match unreadable {
-        Some((0, error)) => Err(error),
-        Some((readable, _)) => {
-            entries.truncate(readable);
-            Ok(())
+pub(super) async fn keep_what_can_be_read(
+    entries: &mut Vec<Arc<Entry>>,
+) -> Result<(), Undecodable> {
+    for index in 0..entries.len() {
+        give_way(index).await;
+        match entries[index].event() {
+            Ok(_) => {}
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => {
+                entries.truncate(index);
+                break;
+            }
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 /// A walk ends before what changes the rules, and is about nothing else after it: a policy says how
@@ -96,7 +98,7 @@ struct Walk<'a> {
     pool: &'a PgPool,
     register: &'a mut Register,
     neighbours: HashMap<EmployeeId, Captured>,
-    /// Whose punch it is, of those walked now.
+    /// Where each punch walked now stands among those found.
     walked: HashMap<PunchId, usize>,
     doubted: BTreeMap<PunchId, Doubted>,
     found: Walked,

@@ -172,8 +172,7 @@ impl Run {
                 position,
                 does,
                 error = why,
-                "a follower stands still; the \
-                ledger and the others go on"
+                "a follower stands still; the ledger and the others go on"
             );
         }
         self.tell.state(state, Some(why));
