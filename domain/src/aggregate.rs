@@ -20,6 +20,7 @@ pub enum AggregateType {
     Site,
     Employee,
     Quarantine,
+    Epoch,
 }
 
 impl AggregateType {

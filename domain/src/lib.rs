@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! aggregate ← punch ← policy ← site ← log ← explanation
-//! aggregate ← device, employee, quarantine ← log
+//! aggregate ← device, employee, quarantine, epoch ← log
 //! policy ← timecard
 //! ```
 
@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod delivery;
 pub mod device;
 pub mod employee;
+pub mod epoch;
 pub mod explanation;
 pub mod log;
 pub mod policy;

@@ -89,6 +89,8 @@ ids! {
     OrgId,
     /// One boot of a device: within it, its monotonic clock runs on.
     BootId,
+    /// A stretch of the ledger's history that nothing was taken back from.
+    EpochId,
 }
 
 impl PunchId {

@@ -24,6 +24,6 @@ pub mod vocabulary;
 pub mod wire;
 
 pub use digest::Digest;
-pub use id::{BootId, DeviceId, EmployeeId, OrgId, PunchId, SiteId};
+pub use id::{BootId, DeviceId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
 pub use position::Position;
 pub use time::Time;

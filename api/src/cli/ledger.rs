@@ -36,7 +36,7 @@ async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     let writer = &opened.pools.writer;
     let (head, recorded_at) = ledger::dated_head(writer).await?;
     // The follower of checkpoints keeps its place in its own folder.
-    let adjudicator = ledger::judged_through(writer).await?;
+    let adjudicator = ledger::judged_through(writer).await?.anchor.position;
     let models = engine::generations(&opened.pools.reader).await?;
     let org = Deployment::open(writer).await?.org;
     let checkpoint = checkpoint::newest(&opened.source, org)?;

@@ -42,7 +42,7 @@ impl Context {
             Event::Quarantine(_, event) => {
                 self.quarantined = self.quarantined.or_else(|| Quarantined::of(&event, place));
             }
-            Event::Punch(..) | Event::Employee(..) => {}
+            Event::Punch(..) | Event::Employee(..) | Event::Epoch(..) => {}
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId};
+use punchtrail_protocol::{DeviceId, Digest, EmployeeId, EpochId, Position, PunchId, SiteId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,6 +10,7 @@ use crate::{
     aggregate::{AggregateType, Stored, StoredEvent, Undecodable},
     device::DeviceEvent,
     employee::EmployeeEvent,
+    epoch::EpochEvent,
     punch::PunchEvent,
     quarantine::QuarantineEvent,
     site::SiteEvent,
@@ -42,6 +43,7 @@ pub enum Event {
     Site(SiteId, SiteEvent),
     Employee(EmployeeId, EmployeeEvent),
     Quarantine(Digest, QuarantineEvent),
+    Epoch(EpochId, EpochEvent),
 }
 
 /// Who caused an event.
@@ -58,6 +60,8 @@ pub enum Actor {
     Key(Uuid),
     /// The command line on the server's machine.
     CommandLine,
+    /// The server itself.
+    Server,
 }
 
 impl fmt::Display for Actor {
@@ -67,6 +71,7 @@ impl fmt::Display for Actor {
             Self::Policy => f.write_str("policy"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::CommandLine => f.write_str("command_line"),
+            Self::Server => f.write_str("server"),
         }
     }
 }
@@ -77,6 +82,7 @@ impl FromStr for Actor {
         match text.split_once(':') {
             None if text == "policy" => Ok(Self::Policy),
             None if text == "command_line" => Ok(Self::CommandLine),
+            None if text == "server" => Ok(Self::Server),
             Some(("device", id)) => id.parse().map(Self::Device).map_err(|_| ()),
             Some(("key", id)) => id.parse().map(Self::Key).map_err(|_| ()),
             _ => Err(()),
@@ -115,6 +121,7 @@ impl Recorded {
             AggregateType::Site => Event::Site(self.id()?, self.read()?),
             AggregateType::Employee => Event::Employee(self.id()?, self.read()?),
             AggregateType::Quarantine => Event::Quarantine(self.id()?, self.read()?),
+            AggregateType::Epoch => Event::Epoch(self.id()?, self.read()?),
         })
     }
 
@@ -167,7 +174,7 @@ mod tests {
     #[test]
     fn actors_are_written_and_read_back() {
         let device = Actor::Device(DeviceId(Uuid::from_u128(5)));
-        for actor in [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine] {
+        for actor in [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine, Actor::Server] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
     }

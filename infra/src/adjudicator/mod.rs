@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use punchtrail_domain::aggregate::Undecodable;
+use punchtrail_domain::{aggregate::Undecodable, epoch::Anchor};
 use punchtrail_protocol::Position;
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
-    ledger::{AppendError, Ledger, ReadError, judged_through},
+    ledger::{AppendError, JudgedThrough, Ledger, ReadError, judged_through},
 };
 use register::Register;
 
@@ -100,26 +100,43 @@ impl Adjudicator {
     }
 
     async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
-        let from = judged_through(self.ledger.pool()).await?;
-        self.register.catch_up(&self.ledger.feed(), from).await?;
-        let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
+        let from = self.place().await?;
+        self.register.catch_up(&self.ledger, from).await?;
+        let mut entries = self.ledger.feed().read(from.position, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries).await?;
         walk::cut_at_changed_rules(&mut entries);
         walk::keep_receipts_with_captures(&mut entries);
-        let (to, events) = (entries.last().map_or(from, |entry| entry.position()), entries.len());
-        if events == 0 {
-            return Ok(Judged { from, to, events });
+        let to = entries.last().map_or(from.position, |entry| entry.position());
+        let judged = Judged { from: from.position, to, events: entries.len() };
+        if entries.is_empty() {
+            return Ok(judged);
         }
-        let judged = match walk::walk(self.ledger.pool(), &mut self.register, &entries, from).await
-        {
-            Ok(walked) => self.append(walked).await,
-            Err(error) => Err(error),
-        };
-        if judged.is_err() {
+        let appended =
+            match walk::walk(self.ledger.pool(), &mut self.register, &entries, from).await {
+                Ok(walked) => self.append(walked).await,
+                Err(error) => Err(error),
+            };
+        if appended.is_err() {
             // What was walked in memory was not kept; know nothing rather than too much.
             self.register = Register::default();
         }
-        judged.map(|()| Judged { from, to, events })
+        appended.map(|()| judged)
+    }
+
+    /// Where it stands. If the database went back in part, and not its place with the events, it
+    /// begins anew.
+    async fn place(&mut self) -> Result<Anchor, AdjudicatorError> {
+        let JudgedThrough { anchor, stands } = judged_through(self.ledger.pool()).await?;
+        if stands {
+            return Ok(anchor);
+        }
+        tracing::error!(
+            position = %anchor.position,
+            "the adjudicator stood at an event that is gone; it walks the ledger anew"
+        );
+        self.register = Register::default();
+        self.ledger.forget_judged().await?;
+        Ok(judged_through(self.ledger.pool()).await?.anchor)
     }
 
     async fn append(&self, walked: walk::Walked) -> Result<(), AdjudicatorError> {
@@ -131,7 +148,7 @@ impl Adjudicator {
             }
         }
         for _ in 0..DECIDE_TRIES_MAX {
-            if judged_through(self.ledger.pool()).await? != walked.from {
+            if judged_through(self.ledger.pool()).await?.standing() != Some(walked.from) {
                 return Err(AppendError::Stale.into());
             }
             match self.ledger.judge(walked.judging_of_loaded(self.ledger.pool()).await?).await {
@@ -146,7 +163,7 @@ impl Adjudicator {
 
 impl Follower for Adjudicator {
     fn place(&mut self) -> BoxFuture<'_, Result<Option<Position>, Failure>> {
-        Box::pin(async { Ok(Some(judged_through(self.ledger.pool()).await?)) })
+        Box::pin(async { Ok(Some(judged_through(self.ledger.pool()).await?.anchor.position)) })
     }
 
     fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {

@@ -8,6 +8,7 @@ use punchtrail_domain::{
     AggregateType, Event,
     device::{Chain, DeviceEvent, Gap},
     employee::EmployeeEvent,
+    epoch::Anchor,
     policy::{
         Policy,
         judging::{Doubted, NEIGHBOURS_MAX, Neighbour, Person},
@@ -17,14 +18,14 @@ use punchtrail_domain::{
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
 use sqlx::{PgPool, Row};
 
-use crate::ledger::Feed;
+use crate::ledger::{self, Ledger};
 
 use super::AdjudicatorError;
 
 /// Devices, sites and employees as of a place in the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Register {
-    at: Position,
+    at: Anchor,
     revoked: HashMap<DeviceId, Time>,
     policies: HashMap<SiteId, Policy>,
     default_policy: Policy,
@@ -32,20 +33,21 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Folds what lies between here and `place`.
+    /// Folds what lies between here and `place`; all of it anew if what was folded is gone.
     pub(super) async fn catch_up(
         &mut self,
-        feed: &Feed,
-        place: Position,
+        ledger: &Ledger,
+        place: Anchor,
     ) -> Result<(), AdjudicatorError> {
         if self.at == place {
             return Ok(());
         }
-        if self.at > place {
+        if self.at.position >= place.position || !ledger::stands(ledger.pool(), self.at).await? {
             *self = Self::default();
         }
         let types = [AggregateType::Device, AggregateType::Site, AggregateType::Employee];
-        for recorded in feed.of_types(&types, self.at, place).await? {
+        let (from, to) = (self.at.position, place.position);
+        for recorded in ledger.feed().of_types(&types, from, to).await? {
             self.take(&recorded.event()?);
         }
         self.at = place;
@@ -53,7 +55,7 @@ impl Register {
     }
 
     /// Moves on to `place`; everything up to it was given to [`Self::take`].
-    pub(super) fn moved_to(&mut self, place: Position) {
+    pub(super) fn moved_to(&mut self, place: Anchor) {
         self.at = place;
     }
 

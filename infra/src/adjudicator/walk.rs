@@ -9,6 +9,7 @@ use punchtrail_domain::{
     Event,
     aggregate::Undecodable,
     device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
+    epoch::Anchor,
     policy::judging::{Doubted, Facts, NEIGHBOURS_MAX, Neighbour, Person, judge},
     punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
     quarantine::QuarantineEvent,
@@ -76,8 +77,8 @@ pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
 
 /// What a walk found.
 pub(super) struct Walked {
-    pub from: Position,
-    to: Position,
+    pub from: Anchor,
+    to: Anchor,
     /// Doubts by punch; none for a punch that is to be accepted. Fresh ones were recorded in this
     /// stretch, so that capture and receipt are probably all they have.
     doubts: BTreeMap<PunchId, (Vec<Anomaly>, Fresh)>,
@@ -109,9 +110,9 @@ pub(super) async fn walk(
     pool: &PgPool,
     register: &mut Register,
     entries: &Entries,
-    from: Position,
+    from: Anchor,
 ) -> Result<Walked, AdjudicatorError> {
-    let to = entries.last().map_or(from, |entry| entry.position());
+    let to = entries.last().map_or(from, |entry| entry.anchor());
     let (devices, people) = concerned(entries).await?;
     let neighbours = register::neighbours(pool, &people, register.neighbourhood_ms()).await?;
     let found = Walked {
@@ -197,7 +198,7 @@ impl Walk<'_> {
             | Event::Quarantine(_, QuarantineEvent::Quarantined { device, seq: Some(_), .. }) => {
                 self.held_otherwise(*device, entry.position()).await?;
             }
-            Event::Punch(..) | Event::Quarantine(..) => {}
+            Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) => {}
             Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
         }
         Ok(())

@@ -2,26 +2,49 @@
 
 use std::{sync::Arc, time::Instant};
 
-use punchtrail_domain::aggregate::Undecodable;
-use punchtrail_protocol::Position;
+use punchtrail_domain::{
+    AggregateType, Recorded, StoredEvent,
+    aggregate::Undecodable,
+    epoch::{Anchor, EpochEvent},
+    log::recorded::Actor,
+};
+use punchtrail_protocol::{EpochId, Position};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    ReadError, Request,
+    Metadata, ReadError, Request,
     entry::Recent,
+    epochs::{self, Found, Recollection},
     feed,
     known::Known,
     part::{Part, leaf},
     pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
+    witness::Witness,
 };
 use crate::postgres::copy::Copying;
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
+
+/// How often a group is tried again because the database's history had changed meanwhile.
+const HISTORY_TRIES_MAX: u32 = 3;
+
+/// Why a group was not committed.
+enum NotCommitted {
+    /// The database doesn't have the history that this node knows.
+    OtherHistory,
+    Refused(sqlx::Error),
+}
+
+impl From<sqlx::Error> for NotCommitted {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Refused(error)
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Committer {
@@ -32,20 +55,24 @@ pub(super) struct Committer {
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
     pub deliveries: Arc<Deliveries>,
+    pub witness: Arc<Witness>,
     pub stop: CancellationToken,
 }
 
 impl Request {
-    fn part(&self) -> Part<'_> {
+    /// What is to be committed; none when it is only to be looked.
+    fn part(&self) -> Option<Part<'_>> {
         match self {
-            Self::Append(append, _) => Part::Append(append),
-            Self::Delivery(delivery, _) => Part::Delivery(delivery),
-            Self::Judging(judging, _) => Part::Judging(judging),
+            Self::Append(append, _) => Some(Part::Append(append)),
+            Self::Delivery(delivery, _) => Some(Part::Delivery(delivery)),
+            Self::Judging(judging, _) => Some(Part::Judging(judging)),
+            Self::Compare(..) => None,
         }
     }
 
     fn events(&self) -> usize {
         match self {
+            Self::Compare(..) => 0,
             Self::Append(append, _) => append.streams.iter().map(|s| s.events.len()).sum(),
             Self::Delivery(delivery, _) => 2 * delivery.items.len(),
             Self::Judging(judging, _) => judging.streams.iter().map(|s| s.events.len()).sum(),
@@ -60,6 +87,9 @@ impl Request {
             }
             Self::Delivery(_, answer) => {
                 let _ = answer.send(verdict.and_then(Verdict::delivered));
+            }
+            Self::Compare(_, answer) => {
+                let _ = answer.send(verdict.map(drop));
             }
         }
     }
@@ -106,17 +136,24 @@ impl Committer {
     /// Commits a group; if the database refuses a row of it, which would be a bug, each caller
     /// alone.
     async fn commit_all(&self, group: Vec<Request>) {
+        let (group, looks): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|request| request.part().is_some());
+        for look in looks {
+            let Request::Compare(told, answer) = look else { continue };
+            let compared = self.compare(told).await;
+            let _ = answer.send(compared.map_err(|error| not_committed(error)()));
+        }
         if group.is_empty() {
             return;
         }
-        match self.commit(&group).await {
+        match self.commit_surely(&group).await {
             Ok(verdicts) => answer_each(group, verdicts),
             Err(error) if group.len() > 1 && is_of_one_caller(&error) => {
                 tracing::error!(%error, callers = group.len(), "a group was refused; each alone \
                     now");
                 for request in group {
                     let alone = [request];
-                    let outcome = self.commit(&alone).await;
+                    let outcome = self.commit_surely(&alone).await;
                     let [request] = alone;
                     match outcome {
                         Ok(verdicts) => answer_each(vec![request], verdicts),
@@ -134,16 +171,38 @@ impl Committer {
         }
     }
 
-    async fn commit(
+    /// Commits a group; again, when the database turned out to have another history.
+    async fn commit_surely(
         &self,
         group: &[Request],
     ) -> Result<Vec<Result<Verdict, AppendError>>, sqlx::Error> {
+        for _ in 0..HISTORY_TRIES_MAX {
+            match self.commit(group).await {
+                Ok(verdicts) => return Ok(verdicts),
+                Err(NotCommitted::OtherHistory) => self.compare(None).await?,
+                Err(NotCommitted::Refused(error)) => return Err(error),
+            }
+        }
+        let what = "the database's history changes from one look to the next: does its address \
+            lead to several?";
+        Err(sqlx::Error::Protocol(what.to_owned()))
+    }
+
+    async fn commit(
+        &self,
+        group: &[Request],
+    ) -> Result<Vec<Result<Verdict, AppendError>>, NotCommitted> {
         let started = Instant::now();
-        let parts: Vec<Part<'_>> = group.iter().map(Request::part).collect();
+        let parts: Vec<Part<'_>> = group.iter().filter_map(Request::part).collect();
+        let (epoch, newest) = self.witness.newest();
         let mut tx = self.pool.begin().await?;
-        let (head, recorded_us) = lock_head(&mut tx).await?;
+        let look = epochs::lock_head(&mut tx, newest.position).await?;
+        if !look.agrees(epoch, newest) {
+            return Err(NotCommitted::OtherHistory);
+        }
+        let head = look.head;
         let mut known = Known::read(&mut tx, &parts).await?;
-        let recorded_us = recorded_us.max(known.clock_us);
+        let recorded_us = look.recorded_us.max(known.clock_us);
         let mut settlement = Settlement::new(head);
         let mut verdicts = Vec::with_capacity(parts.len());
         for part in &parts {
@@ -158,7 +217,7 @@ impl Committer {
         }
         let Settled { events, side } = settlement.finish(&known);
         let new_head = head.plus(events.len() as u64);
-        let recorded = self.write(&mut tx, events, recorded_us).await?;
+        let (recorded, last) = self.write(&mut tx, events, recorded_us).await?;
         side.write(&mut tx).await?;
         if new_head > head {
             move_head(&mut tx, new_head, recorded_us).await?;
@@ -166,6 +225,9 @@ impl Committer {
         tx.commit().await?;
         let count = recorded.len();
         self.recent.push(recorded);
+        if let Some(last) = last {
+            self.witness.take(epoch, last);
+        }
         feed::forward(&self.head, new_head);
         if parts.iter().any(|part| matches!(part, Part::Delivery(_))) {
             self.deliveries.committed();
@@ -184,18 +246,53 @@ impl Committer {
         Ok(verdicts)
     }
 
+    /// Looks whether the database has the history that this node knows, and the one that it was
+    /// told of. If it went back and nobody has noticed, a new epoch begins; this node forgets what
+    /// is gone.
+    async fn compare(&self, told: Option<Recollection>) -> Result<(), sqlx::Error> {
+        let seen = self.witness.seen();
+        let mut tx = self.pool.begin().await?;
+        let Found { head, mut history, standing, begins, strays } =
+            epochs::compare(&mut tx, &seen, told).await?;
+        let mut at = head.head;
+        if let Some(event) = begins {
+            let epoch = EpochId(uuid::Uuid::now_v7());
+            at = at.plus(1);
+            let entry = Entry::from(opening(epoch, &event, at));
+            self.write(&mut tx, vec![entry], head.recorded_us.max(now_us())).await?;
+            begin_epoch(&mut tx, epoch).await?;
+            move_head(&mut tx, at, head.recorded_us.max(now_us())).await?;
+            history = epochs::history(&mut tx).await?.0;
+        }
+        let (_, newest) = epochs::history(&mut tx).await?;
+        tx.commit().await?;
+        if let Some(event) = begins {
+            went_back(&event, at, strays);
+        }
+        let known = (seen.epoch, seen.newest());
+        if begins.is_some() || !head.agrees(known.0, known.1) {
+            let epoch = history.current();
+            self.witness.learn(history, standing);
+            self.witness.take(epoch, newest);
+            self.recent.forget();
+            self.head.send_replace(at);
+        }
+        Ok(())
+    }
+
     async fn write(
         &self,
         tx: &mut Transaction<'_, Postgres>,
         mut entries: Vec<Entry>,
         recorded_us: i64,
-    ) -> Result<Vec<Entry>, sqlx::Error> {
+    ) -> Result<(Vec<Entry>, Option<Anchor>), sqlx::Error> {
         if entries.is_empty() {
-            return Ok(entries);
+            return Ok((entries, None));
         }
         let recorded_at = jiff::Timestamp::from_microsecond(recorded_us)
             .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut rows = Copying::begin(tx, COPY_EVENTS, 10).await?;
+        let mut last = None;
         for Entry { recorded: event, .. } in &mut entries {
             event.recorded_at = recorded_at;
             let leaf_hash = leaf(event, recorded_us)
@@ -213,9 +310,10 @@ impl Committer {
                 .position(event.position)
                 .timestamp_us(recorded_us)
                 .digest(&leaf_hash);
+            last = Some(Anchor { position: event.position, leaf_hash });
         }
         rows.finish().await?;
-        Ok(entries)
+        Ok((entries, last))
     }
 }
 
@@ -251,15 +349,45 @@ fn not_committed(error: sqlx::Error) -> impl Fn() -> AppendError {
     }
 }
 
-/// Nobody else appends from here to the commit.
-async fn lock_head(connection: &mut PgConnection) -> Result<(Position, i64), sqlx::Error> {
-    let (position, recorded_us): (i64, i64) = sqlx::query_as(
-        "select position, (extract(epoch from recorded_at) * 1000000)::bigint \
-         from ledger_head for update",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok((Position::from_db(position), recorded_us))
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// The first event of an epoch; its time is set when it is written.
+fn opening(epoch: EpochId, event: &EpochEvent, position: Position) -> Recorded {
+    Recorded {
+        position,
+        recorded_at: jiff::Timestamp::UNIX_EPOCH,
+        aggregate_type: AggregateType::Epoch,
+        aggregate_id: epoch.to_string(),
+        sequence: 1,
+        event_type: event.name().to_owned(),
+        event_version: event.version().to_owned(),
+        payload: serde_json::to_string(event).unwrap_or_default(),
+        metadata: Metadata::new(Actor::Server).to_text(),
+    }
+}
+
+/// Says it, where people look.
+fn went_back(event: &EpochEvent, position: Position, strays: i64) {
+    let EpochEvent::Opened { after, seen, noticed_by, .. } = event;
+    let noticed_by: &str = (*noticed_by).into();
+    tracing::error!(
+        %after, %seen, %position, noticed_by, strays,
+        "THE DATABASE WENT BACK: events after that position are gone that had been committed. A \
+         new epoch of the ledger began; devices send again what they still keep, read models and \
+         judgements follow the ledger as it is now. Checkpoints are refused until somebody has \
+         looked: punchtrail ledger verify"
+    );
+    metrics::counter!("punchtrail_ledger_went_back_total").increment(1);
+}
+
+async fn begin_epoch(connection: &mut PgConnection, epoch: EpochId) -> Result<(), sqlx::Error> {
+    sqlx::query("update ledger_head set epoch = $1")
+        .bind(epoch.uuid())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 async fn move_head(

@@ -12,8 +12,12 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use punchtrail_domain::{Event, Recorded, aggregate::Undecodable, punch::PunchEvent};
+use punchtrail_domain::{
+    Event, Recorded, aggregate::Undecodable, epoch::Anchor, punch::PunchEvent,
+};
 use punchtrail_protocol::{Position, capture::Capture};
+
+use super::part;
 
 /// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read
 /// models gather and apply while a burst goes on.
@@ -65,6 +69,14 @@ impl Entry {
         self.recorded.position
     }
 
+    /// The event's place and leaf hash.
+    pub fn anchor(&self) -> Anchor {
+        let recorded_us = self.recorded.recorded_at.as_microsecond();
+        // It is in the ledger, so it isn't too long.
+        let leaf_hash = part::leaf(&self.recorded, recorded_us).hash().unwrap_or_default();
+        Anchor { position: self.position(), leaf_hash }
+    }
+
     fn weight_bytes(&self) -> usize {
         // The decoded forms hold about as much again.
         2 * (self.recorded.payload.len() + self.recorded.metadata.len()) + 512
@@ -99,6 +111,11 @@ impl Recent {
             let Some(oldest) = run.entries.pop_front() else { break };
             run.bytes -= oldest.weight_bytes();
         }
+    }
+
+    /// Forgets everything: the database has another history.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Run::default();
     }
 
     /// At most `limit` events after `after`; none unless the very next one is here.

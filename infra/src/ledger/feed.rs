@@ -6,18 +6,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_domain::{AggregateType, Recorded};
-use punchtrail_protocol::Position;
+use punchtrail_domain::{AggregateType, Recorded, epoch::Anchor};
+use punchtrail_protocol::{EpochId, Position};
 use sqlx::PgPool;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Entry, ReadError, entry::Recent, pressure::Deliveries, read};
+use super::{
+    Entry, ReadError, Request, entry::Recent, pressure::Deliveries, read, witness::Witness,
+};
 
 /// Steps of a walk between two pauses for others ([`give_way`]).
 const STEP: usize = 500;
 /// How often the head is read for appends of other nodes, in milliseconds.
 pub const POLL_MS: u64 = 200;
+/// How often what this node remembers is written down, when it has changed.
+const WRITE_DOWN: Duration = Duration::from_secs(1);
 /// The most events one read from the database gives. From memory it may be more: they are shared.
 pub const READ_EVENTS_MAX: u32 = 2_500;
 
@@ -131,26 +138,76 @@ impl Feed {
     }
 }
 
-/// Reads the head now and then, for what other nodes append and what their readers wait for.
-pub(super) async fn poll_head(
-    pool: PgPool,
-    head: watch::Sender<Position>,
-    wanted: Arc<watch::Sender<Position>>,
-    stop: CancellationToken,
-) {
-    let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        match read::head_and_wanted(&pool).await {
-            Ok((there, wished)) => {
-                forward(&head, there);
-                forward(&wanted, wished);
+/// Looks at the head now and then: for what other nodes append, for what their readers wait for,
+/// and whether the database still has what this node saw.
+#[derive(Clone)]
+pub(super) struct Poller {
+    pub pool: PgPool,
+    pub head: watch::Sender<Position>,
+    pub wanted: Arc<watch::Sender<Position>>,
+    pub witness: Arc<Witness>,
+    pub requests: mpsc::WeakSender<Request>,
+    pub stop: CancellationToken,
+}
+
+impl Poller {
+    pub(super) async fn run(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut written = (Instant::now(), self.witness.newest());
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return self.write_down(&mut written).await,
+                _ = tick.tick() => {}
             }
-            Err(error) => tracing::debug!(%error, "the head can't be read now"),
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "the head can't be read now");
+            }
+            if written.0.elapsed() >= WRITE_DOWN {
+                self.write_down(&mut written).await;
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), sqlx::Error> {
+        let (epoch, newest) = self.witness.newest();
+        let (look, head, wanted) = read::look(&self.pool, newest.position).await?;
+        forward(&self.wanted, wanted);
+        if look.agrees(epoch, newest) {
+            self.witness.take(epoch, head);
+            forward(&self.head, head.position);
+        } else if self.witness.newest().0 == epoch {
+            self.have_compared().await;
+        }
+        Ok(())
+    }
+
+    /// Only the committer judges that, under the head's lock: what was read here may come from a
+    /// standby.
+    async fn have_compared(&self) {
+        let Some(requests) = self.requests.upgrade() else { return };
+        let (answer, answered) = oneshot::channel();
+        if requests.try_send(Request::Compare(None, answer)).is_ok()
+            && let Ok(Err(error)) = answered.await
+        {
+            tracing::warn!(%error, "the database has another history than this node knows, and \
+                can't be written to now");
+        }
+    }
+
+    async fn write_down(&self, written: &mut (Instant, (EpochId, Anchor))) {
+        let (now, newest) = (Instant::now(), self.witness.newest());
+        if std::mem::replace(written, (now, newest)).1 == newest {
+            return;
+        }
+        let witness = Arc::clone(&self.witness);
+        match tokio::task::spawn_blocking(move || witness.write_down()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what this node remembers of the ledger can't be written \
+                    down");
+            }
+            Err(error) => tracing::warn!(%error, "writing down was interrupted"),
         }
     }
 }
@@ -163,7 +220,7 @@ pub async fn give_way(step: usize) {
     }
 }
 
-/// Moves what this node has seen forward, never back.
+/// Moves what this node has seen forward, never back: only a look under the head's lock does.
 pub(super) fn forward(publish: &watch::Sender<Position>, to: Position) {
     publish.send_if_modified(|seen| {
         let moves = to > *seen;

@@ -1,8 +1,11 @@
 //! What is asked about the ledger without reading its events: where it ends and since when, how far
 //! it is judged, which hash stands at a position.
 
+use punchtrail_domain::epoch::Anchor;
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool, Row};
+
+use super::{epochs, judging::ADJUDICATOR};
 
 /// The head, and when the event there was recorded; no time before the first event.
 ///
@@ -24,16 +27,43 @@ pub async fn dated_head(pool: &PgPool) -> Result<(Position, Option<jiff::Timesta
     Ok((Position::from_db(position), recorded_at))
 }
 
+/// Where the adjudicator stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JudgedThrough {
+    /// As it is kept, with the hash that was noted or, where none was, that stands there.
+    pub anchor: Anchor,
+    /// Whether the ledger has that event.
+    pub stands: bool,
+}
+
+impl JudgedThrough {
+    /// Where it stands, if the ledger has that event.
+    pub fn standing(self) -> Option<Anchor> {
+        self.stands.then_some(self.anchor)
+    }
+}
+
 /// How far the adjudicator has come.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn judged_through(pool: &PgPool) -> Result<Position, sqlx::Error> {
-    let position: i64 =
-        sqlx::query_scalar("select position from followers where name = 'adjudicator'")
-            .fetch_one(pool)
-            .await?;
-    Ok(Position::from_db(position))
+pub async fn judged_through(executor: impl PgExecutor<'_>) -> Result<JudgedThrough, sqlx::Error> {
+    let row = sqlx::query(
+        "select position, leaf_hash, (select leaf_hash from events event \
+         where event.position = follower.position) as stored from followers follower \
+         where name = $1",
+    )
+    .bind(ADJUDICATOR)
+    .fetch_one(executor)
+    .await?;
+    let position = Position::from_db(row.try_get("position")?);
+    if position == Position::START {
+        return Ok(JudgedThrough { anchor: Anchor::START, stands: true });
+    }
+    let stored = epochs::digest(&row, "stored")?;
+    let noted = epochs::digest(&row, "leaf_hash")?.or(stored);
+    let anchor = Anchor { position, leaf_hash: noted.unwrap_or_default() };
+    Ok(JudgedThrough { anchor, stands: stored.is_some() && stored == noted })
 }
 
 /// The leaf hash of the event at a position; none where no event stands.

@@ -1,10 +1,8 @@
 //! What the adjudicator hands to the committer: judgements, what it must remember, and its own
 //! place.
 
-use punchtrail_domain::{device::Chain, policy::judging::Doubted};
-use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
-};
+use punchtrail_domain::{device::Chain, epoch::Anchor, policy::judging::Doubted};
+use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time, capture::PunchKind};
 
 use super::StreamAppend;
 
@@ -15,9 +13,9 @@ pub(super) const ADJUDICATOR: &str = "adjudicator";
 #[derive(Debug, Default)]
 pub struct Judging {
     /// Where the adjudicator stood; another place in the table makes this stale.
-    pub from: Position,
-    /// Where it stands afterwards.
-    pub to: Position,
+    pub from: Anchor,
+    /// Where it stands afterwards; an event that the ledger doesn't have makes this stale.
+    pub to: Anchor,
     pub streams: Vec<StreamAppend>,
     /// The punches it walked, to be found as neighbours later.
     pub punches: Vec<JudgedPunch>,

@@ -3,14 +3,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use punchtrail_domain::{
-    AggregateType, StoredEvent, aggregate::Stored, punch::PunchEvent, quarantine::QuarantineEvent,
+    AggregateType, StoredEvent, aggregate::Stored, epoch::Anchor, punch::PunchEvent,
+    quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     delivery::{Delivery, ItemKind},
-    judging::ADJUDICATOR,
+    epochs, inspect,
     part::Part,
 };
 
@@ -32,8 +33,10 @@ pub(super) struct Known {
     pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
     /// How far the devices' numbers are held.
     pub devices: HashMap<DeviceId, HeldNumbers>,
-    /// Where the adjudicator stands.
-    pub adjudicator: Position,
+    /// Where the adjudicator stands; none where the event that it stands at is gone.
+    pub adjudicator: Option<Anchor>,
+    /// Those ends of walks that the ledger has.
+    pub walked: Vec<Anchor>,
 }
 
 #[derive(Debug, Default)]
@@ -74,13 +77,12 @@ impl Known {
             known.read_beyond(connection, &deliveries).await?;
         }
         known.read_sequences(connection, parts).await?;
-        if parts.iter().any(|part| matches!(part, Part::Judging(_))) {
-            let position: i64 =
-                sqlx::query_scalar("select position from followers where name = $1")
-                    .bind(ADJUDICATOR)
-                    .fetch_one(&mut *connection)
-                    .await?;
-            known.adjudicator = Position::from_db(position);
+        for part in parts {
+            let Part::Judging(judging) = part else { continue };
+            known.adjudicator = inspect::judged_through(&mut *connection).await?.standing();
+            if epochs::stands(&mut *connection, judging.to).await? {
+                known.walked.push(judging.to);
+            }
         }
         Ok(known)
     }

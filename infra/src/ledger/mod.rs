@@ -23,6 +23,7 @@
 mod committer;
 mod delivery;
 mod entry;
+mod epochs;
 mod event_store;
 mod execute;
 mod feed;
@@ -36,10 +37,16 @@ mod read;
 mod rows;
 mod settle;
 mod side;
+mod witness;
 
-use std::{any::Any, borrow::Cow, sync::Arc};
+use std::{any::Any, borrow::Cow, path::Path, sync::Arc};
 
-use punchtrail_domain::{AggregateType, StoredEvent, aggregate::Undecodable, punch::PunchEvent};
+use punchtrail_domain::{
+    AggregateType, StoredEvent,
+    aggregate::Undecodable,
+    epoch::{History, Whereabouts},
+    punch::PunchEvent,
+};
 use punchtrail_protocol::Position;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -52,14 +59,16 @@ use crate::{
 
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
+pub use epochs::{Recollection, stands};
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed};
 pub use feed::{Feed, give_way};
-pub use inspect::{dated_head, judged_through, leaf_hash};
+pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
 use pressure::Deliveries;
 pub use pressure::Returning;
+use witness::Witness;
 pub use read::{Loaded, ReadError, load, streams};
 pub use side::SideWrite;
 
@@ -166,6 +175,12 @@ enum Request {
     Append(Append, oneshot::Sender<Result<Appended, AppendError>>),
     Delivery(Delivery, oneshot::Sender<Result<DeliveryOutcome, AppendError>>),
     Judging(Judging, oneshot::Sender<Result<Appended, AppendError>>),
+    /// Look whether the database still has what this node knows, and what somebody was told.
+    Compare(Option<Recollection>, oneshot::Sender<Result<(), AppendError>>),
+}
+
+fn out_of_reach(error: sqlx::Error) -> AppendError {
+    AppendError::Unavailable(Arc::new(error))
 }
 
 /// The head's position, read from the database.
@@ -188,6 +203,7 @@ pub struct Ledger {
     recent: Arc<entry::Recent>,
     deliveries: Arc<Deliveries>,
     wanted: Arc<watch::Sender<Position>>,
+    witness: Arc<Witness>,
     committer: Arc<Mutex<Option<Supervised>>>,
     stop: CancellationToken,
 }
@@ -198,44 +214,59 @@ impl Ledger {
     /// # Errors
     /// When the database is out of reach.
     pub async fn open(writer: PgPool) -> Result<Self, sqlx::Error> {
-        Self::open_on(writer.clone(), writer, Supervisor::default()).await
+        Self::open_on(writer.clone(), writer, Supervisor::default(), None).await
     }
 
-    /// The same, with connections for the committer that nobody else uses, and among the tasks that
-    /// `supervisor` watches over.
+    /// The same, with connections for the committer that nobody else uses, among the tasks that
+    /// `supervisor` watches over, and with what the node of that data directory remembered from
+    /// before.
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn open_for(pools: &Pools, supervisor: Supervisor) -> Result<Self, sqlx::Error> {
-        Self::open_on(pools.writer.clone(), pools.committer.clone(), supervisor).await
+    pub async fn open_for(
+        pools: &Pools,
+        supervisor: Supervisor,
+        data_dir: &Path,
+    ) -> Result<Self, sqlx::Error> {
+        let (writer, committing) = (pools.writer.clone(), pools.committer.clone());
+        Self::open_on(writer, committing, supervisor, Some(data_dir)).await
     }
 
     async fn open_on(
         writer: PgPool,
         committing: PgPool,
         supervisor: Supervisor,
+        data_dir: Option<&Path>,
     ) -> Result<Self, sqlx::Error> {
-        let head = read::head(&writer).await?;
+        let (history, newest) = epochs::history(&mut *writer.acquire().await?).await?;
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
-        let (publish, head) = watch::channel(head);
+        let (publish, head) = watch::channel(newest.position);
         let stop = CancellationToken::new();
         let recent = Arc::new(entry::Recent::default());
         let deliveries = Arc::new(Deliveries::new());
         let wanted = Arc::new(watch::Sender::new(Position::START));
+        let witness = Arc::new(Witness::open(history, newest, data_dir));
         let committer = committer::Committer {
             waiting: Arc::new(Mutex::new(waiting)),
             pool: committing,
             head: publish.clone(),
             recent: Arc::clone(&recent),
             deliveries: Arc::clone(&deliveries),
+            witness: Arc::clone(&witness),
             stop: stop.clone(),
         };
         let committing =
             supervisor.spawn("committer", stop.clone(), move || committer.clone().run());
-        let (pool, until, wished) = (writer.clone(), stop.clone(), Arc::clone(&wanted));
-        supervisor.spawn("head_poller", stop.clone(), move || {
-            feed::poll_head(pool.clone(), publish.clone(), Arc::clone(&wished), until.clone())
-        });
+        let poller = feed::Poller {
+            pool: writer.clone(),
+            head: publish,
+            wanted: Arc::clone(&wanted),
+            witness: Arc::clone(&witness),
+            requests: requests.downgrade(),
+            stop: stop.clone(),
+        };
+        supervisor.spawn("head_poller", stop.clone(), move || poller.clone().run());
+        metrics::counter!("punchtrail_ledger_went_back_total").absolute(0);
         Ok(Self {
             _running: Arc::new(stop.clone().drop_guard()),
             supervisor,
@@ -245,9 +276,25 @@ impl Ledger {
             recent,
             deliveries,
             wanted,
+            witness,
             committer: Arc::new(Mutex::new(Some(committing))),
             stop,
         })
+    }
+
+    /// Lets the adjudicator forget what it knew, if the event that it stands at is gone: it walks
+    /// the ledger anew, and finds again what it found.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn forget_judged(&self) -> Result<(), sqlx::Error> {
+        let mut tx = self.writer.begin().await?;
+        // No judgement is committed meanwhile.
+        epochs::lock_head(&mut tx, Position::START).await?;
+        if !judged_through(&mut *tx).await?.stands {
+            sqlx::query("select forget_judged()").execute(&mut *tx).await?;
+        }
+        tx.commit().await
     }
 
     /// What watches over the tasks of this node.
@@ -290,6 +337,35 @@ impl Ledger {
     /// [`AppendError::Stale`] when another node moved the adjudicator, or a stream has grown.
     pub async fn judge(&self, judging: Judging) -> Result<Appended, AppendError> {
         self.ask(|answer| Request::Judging(judging, answer)).await
+    }
+
+    /// The epochs of the ledger, as this node knows them.
+    pub fn history(&self) -> Arc<History> {
+        self.witness.history()
+    }
+
+    /// The newest event that this node has seen committed, and its epoch: what a device is told
+    /// under seal.
+    pub fn newest(&self) -> Recollection {
+        let (epoch, anchor) = self.witness.newest();
+        Recollection { epoch, anchor }
+    }
+
+    /// Whether the ledger still has what somebody was told of it. If it hasn't, and nobody has
+    /// noticed before, a new epoch begins. Who is told must not be able to make it up.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn compare(&self, told: Recollection) -> Result<(), AppendError> {
+        let Recollection { epoch, anchor } = told;
+        let remembered = self.witness.remembers(epoch, anchor);
+        if remembered || stands(&self.writer, anchor).await.map_err(out_of_reach)? {
+            return Ok(());
+        }
+        match self.history().whereabouts(epoch, anchor, None) {
+            Whereabouts::Unnoticed => self.ask(|answer| Request::Compare(Some(told), answer)).await,
+            Whereabouts::Stands | Whereabouts::Gone { .. } => Ok(()),
+        }
     }
 
     async fn ask<T>(

@@ -6,9 +6,12 @@ use cqrs_es::Aggregate;
 use punchtrail_domain::{
     AggregateType, Recorded, StoredEvent,
     aggregate::{Undecodable, UnknownAggregateType},
+    epoch::Anchor,
 };
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
+
+use super::epochs::{self, Look};
 
 const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as \
     recorded_us, \
@@ -108,16 +111,25 @@ pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx
     Ok(Position::from_db(position))
 }
 
-/// The position of the head, and up to where readers of any node wait for followers.
-pub(super) async fn head_and_wanted(
+/// The head as other nodes left it: what stands at it and where this node remembers an event, and
+/// up to where readers of any node wait for followers.
+pub(super) async fn look(
     executor: impl PgExecutor<'_>,
-) -> Result<(Position, Position), sqlx::Error> {
-    let (head, wanted): (i64, i64) = sqlx::query_as(
-        "select position, coalesce((select max(wanted) from follower_leases), 0) from ledger_head",
+    at: Position,
+) -> Result<(Look, Anchor, Position), sqlx::Error> {
+    let row = sqlx::query(
+        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as \
+         recorded_us, epoch, (select leaf_hash from events where position = $1) as stored, \
+         (select leaf_hash from events event where event.position = head.position) as newest, \
+         coalesce((select max(wanted) from follower_leases), 0) as wanted from ledger_head head",
     )
+    .bind(at.to_db())
     .fetch_one(executor)
     .await?;
-    Ok((Position::from_db(head), Position::from_db(wanted)))
+    let look = Look::of(&row)?;
+    let newest = epochs::digest(&row, "newest")?.unwrap_or_default();
+    let head = Anchor { position: look.head, leaf_hash: newest };
+    Ok((look, head, Position::from_db(row.try_get("wanted")?)))
 }
 
 /// Lets other nodes know that a reader waits for followers to come up to there.
@@ -176,6 +188,25 @@ pub async fn streams(
         .map_err(ReadError::from)
 }
 
+/// The events of all streams of one type, in the ledger's order: for types of which there are few.
+pub(super) async fn of_kind(
+    executor: impl PgExecutor<'_>,
+    kind: AggregateType,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    let statement =
+        format!("select {COLUMNS} from events where aggregate_type = $1 order by position");
+    sqlx::query(&statement)
+        .bind(kind.as_str())
+        .try_map(|row| recorded(&row))
+        .fetch_all(executor)
+        .await
+}
+
+/// An event that can't be read, as the database's client carries it.
+pub(super) fn undecodable(error: Undecodable) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}
+
 /// The events of all streams of these types, after one position and up to another, in order.
 pub(crate) async fn of_types(
     executor: impl PgExecutor<'_>,
@@ -200,16 +231,15 @@ pub(crate) async fn of_types(
 
 fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
     let position = Position::from_db(row.try_get("position")?);
-    let decode = |error: Undecodable| sqlx::Error::Decode(Box::new(error));
     let aggregate_type: &str = row.try_get("aggregate_type")?;
     let recorded_us: i64 = row.try_get("recorded_us")?;
     Ok(Recorded {
         position,
         recorded_at: jiff::Timestamp::from_microsecond(recorded_us)
-            .map_err(|error| decode(Undecodable::new(position, error)))?,
-        aggregate_type: aggregate_type
-            .parse()
-            .map_err(|error: UnknownAggregateType| decode(Undecodable::new(position, error)))?,
+            .map_err(|error| undecodable(Undecodable::new(position, error)))?,
+        aggregate_type: aggregate_type.parse().map_err(|error: UnknownAggregateType| {
+            undecodable(Undecodable::new(position, error))
+        })?,
         aggregate_id: row.try_get("aggregate_id")?,
         sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
         event_type: row.try_get("event_type")?,

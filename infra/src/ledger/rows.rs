@@ -223,9 +223,10 @@ async fn write_judging(
         .execute(&mut *connection)
         .await?;
     }
-    sqlx::query("update followers set position = $2 where name = $1")
+    sqlx::query("update followers set position = $2, leaf_hash = $3 where name = $1")
         .bind(ADJUDICATOR)
-        .bind(judging.to.to_db())
+        .bind(judging.to.position.to_db())
+        .bind(judging.to.leaf_hash.0.as_slice())
         .execute(connection)
         .await?;
     Ok(())

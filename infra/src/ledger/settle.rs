@@ -51,7 +51,9 @@ impl<'a> Settlement<'a> {
         let (streams, metadata) = match part {
             Part::Delivery(_) => return Ok(()),
             Part::Append(append) => (&append.streams, append.metadata.to_text()),
-            Part::Judging(judging) if judging.from != known.adjudicator => {
+            Part::Judging(Judging { from, to, .. })
+                if Some(*from) != known.adjudicator || !known.walked.contains(to) =>
+            {
                 return Err(AppendError::Stale);
             }
             Part::Judging(judging) => (&judging.streams, policy().to_text()),
@@ -92,7 +94,7 @@ impl<'a> Settlement<'a> {
 
     fn judging(&mut self, judging: &'a Judging, known: &mut Known) -> Verdict {
         let appended = self.streams(&judging.streams, &policy().to_text(), known);
-        known.adjudicator = judging.to;
+        known.adjudicator = Some(judging.to);
         self.side.judgings.push(judging);
         Verdict::Appended(appended)
     }

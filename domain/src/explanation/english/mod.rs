@@ -78,6 +78,7 @@ impl<'a> Speaker<'a> {
                 None => format!("An operator (key {id})"),
             },
             Some(Actor::CommandLine) => "The operator of the server".to_owned(),
+            Some(Actor::Server) => "The server".to_owned(),
             Some(Actor::Policy) => "The site's rules".to_owned(),
             Some(Actor::Device(device)) => self.device(*device),
             None => "Somebody".to_owned(),
