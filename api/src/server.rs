@@ -137,7 +137,8 @@ impl Server {
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
-        let ledger = Ledger::open_for(&options.pools, supervisor.clone(), &options.data_dir).await?;
+        let ledger =
+            Ledger::open_for(&options.pools, supervisor.clone(), &options.data_dir).await?;
         let (followers, projections) =
             match follow(&ledger, &options.pools, node, checkpoints).await {
                 Ok(following) => following,

@@ -44,10 +44,7 @@ struct Opened {
 
 impl History {
     /// The history of a ledger whose head is in epoch `current`, by its epochs' events in order.
-    pub fn new(
-        current: EpochId,
-        events: impl IntoIterator<Item = (EpochId, EpochEvent)>,
-    ) -> Self {
+    pub fn new(current: EpochId, events: impl IntoIterator<Item = (EpochId, EpochEvent)>) -> Self {
         let opened: Vec<_> = events
             .into_iter()
             .map(|(id, EpochEvent::Opened { after, ends, lost, .. })| {
@@ -139,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_several_steps_back_took_is_what_the_deepest_took() {
-        let history = History::new(id(3), [(id(2), opened(70, 1, None)), (id(3), opened(40, 2, None))]);
+        let history =
+            History::new(id(3), [(id(2), opened(70, 1, None)), (id(3), opened(40, 2, None))]);
         let gone = |epoch, position| history.whereabouts(epoch, anchor(position), None);
         assert_eq!(gone(id(1), 90), Whereabouts::Gone { after: Position(40) });
         assert_eq!(gone(id(2), 75), Whereabouts::Gone { after: Position(40) });

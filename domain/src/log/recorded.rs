@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn actors_are_written_and_read_back() {
         let device = Actor::Device(DeviceId(Uuid::from_u128(5)));
-        for actor in [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine, Actor::Server] {
+        for actor in
+            [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine, Actor::Server]
+        {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
     }

@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use punchtrail_domain::{
-    AggregateType, Recorded, StoredEvent,
-    aggregate::Undecodable,
-    epoch::{Anchor, EpochEvent},
+    AggregateType, Recorded, StoredEvent, aggregate::Undecodable, epoch::EpochEvent,
     log::recorded::Actor,
 };
 use punchtrail_protocol::{EpochId, Position};
@@ -217,17 +215,17 @@ impl Committer {
         }
         let Settled { events, side } = settlement.finish(&known);
         let new_head = head.plus(events.len() as u64);
-        let (recorded, last) = self.write(&mut tx, events, recorded_us).await?;
+        let recorded = self.write(&mut tx, events, recorded_us).await?;
         side.write(&mut tx).await?;
         if new_head > head {
             move_head(&mut tx, new_head, recorded_us).await?;
         }
         tx.commit().await?;
         let count = recorded.len();
-        self.recent.push(recorded);
-        if let Some(last) = last {
-            self.witness.take(epoch, last);
+        if let Some(last) = recorded.last() {
+            self.witness.take(epoch, last.anchor());
         }
+        self.recent.push(recorded);
         feed::forward(&self.head, new_head);
         if parts.iter().any(|part| matches!(part, Part::Delivery(_))) {
             self.deliveries.committed();
@@ -258,7 +256,7 @@ impl Committer {
         if let Some(event) = begins {
             let epoch = EpochId(uuid::Uuid::now_v7());
             at = at.plus(1);
-            let entry = Entry::from(opening(epoch, &event, at));
+            let entry = Entry::made_from(opening(epoch, &event, at), None);
             self.write(&mut tx, vec![entry], head.recorded_us.max(now_us())).await?;
             begin_epoch(&mut tx, epoch).await?;
             move_head(&mut tx, at, head.recorded_us.max(now_us())).await?;
@@ -285,17 +283,16 @@ impl Committer {
         tx: &mut Transaction<'_, Postgres>,
         mut entries: Vec<Entry>,
         recorded_us: i64,
-    ) -> Result<(Vec<Entry>, Option<Anchor>), sqlx::Error> {
+    ) -> Result<Vec<Entry>, sqlx::Error> {
         if entries.is_empty() {
-            return Ok((entries, None));
+            return Ok(entries);
         }
         let recorded_at = jiff::Timestamp::from_microsecond(recorded_us)
             .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut rows = Copying::begin(tx, COPY_EVENTS, 10).await?;
-        let mut last = None;
-        for Entry { recorded: event, .. } in &mut entries {
+        for Entry { recorded: event, leaf_hash, .. } in &mut entries {
             event.recorded_at = recorded_at;
-            let leaf_hash = leaf(event, recorded_us)
+            *leaf_hash = leaf(event, recorded_us)
                 .hash()
                 .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
             rows.row()
@@ -309,11 +306,10 @@ impl Committer {
                 .text(&event.metadata)
                 .position(event.position)
                 .timestamp_us(recorded_us)
-                .digest(&leaf_hash);
-            last = Some(Anchor { position: event.position, leaf_hash });
+                .digest(leaf_hash);
         }
         rows.finish().await?;
-        Ok((entries, last))
+        Ok(entries)
     }
 }
 

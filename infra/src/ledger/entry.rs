@@ -15,9 +15,7 @@ use std::{
 use punchtrail_domain::{
     Event, Recorded, aggregate::Undecodable, epoch::Anchor, punch::PunchEvent,
 };
-use punchtrail_protocol::{Position, capture::Capture};
-
-use super::part;
+use punchtrail_protocol::{Digest, Position, capture::Capture};
 
 /// What the newest events may hold in memory, in bytes: some 12,000 punches, which is what read
 /// models gather and apply while a burst goes on.
@@ -28,19 +26,21 @@ pub const RECENT_BYTES_MAX: usize = 48 << 20;
 pub struct Entry {
     /// The event as the ledger keeps it.
     pub recorded: Recorded,
+    /// The hash that stands with it.
+    pub(super) leaf_hash: Digest,
     event: OnceLock<Result<Event, Undecodable>>,
 }
 
-impl From<Recorded> for Entry {
-    fn from(recorded: Recorded) -> Self {
-        Self { recorded, event: OnceLock::new() }
-    }
-}
-
 impl Entry {
-    /// An event of this node, with what it was made from, if that is known.
+    /// An event that was read, with the hash that stands with it.
+    pub(super) fn read(recorded: Recorded, leaf_hash: Digest) -> Self {
+        Self { recorded, leaf_hash, event: OnceLock::new() }
+    }
+
+    /// An event that is being written, with what it was made from, if that is known. Its hash is
+    /// set with its time.
     pub(super) fn made_from(recorded: Recorded, event: Option<Event>) -> Self {
-        let entry = Self::from(recorded);
+        let entry = Self::read(recorded, Digest::ZERO);
         if let Some(event) = event {
             // Nobody else has seen it yet, so nothing stands there.
             let _ = entry.event.set(Ok(event));
@@ -69,12 +69,9 @@ impl Entry {
         self.recorded.position
     }
 
-    /// The event's place and leaf hash.
+    /// The event's place, and the hash that stands with it.
     pub fn anchor(&self) -> Anchor {
-        let recorded_us = self.recorded.recorded_at.as_microsecond();
-        // It is in the ledger, so it isn't too long.
-        let leaf_hash = part::leaf(&self.recorded, recorded_us).hash().unwrap_or_default();
-        Anchor { position: self.position(), leaf_hash }
+        Anchor { position: self.position(), leaf_hash: self.leaf_hash }
     }
 
     fn weight_bytes(&self) -> usize {
@@ -136,7 +133,7 @@ mod tests {
     use punchtrail_domain::AggregateType;
 
     fn entry(position: u64) -> Entry {
-        Entry::from(Recorded {
+        let recorded = Recorded {
             position: Position(position),
             recorded_at: jiff::Timestamp::UNIX_EPOCH,
             aggregate_type: AggregateType::Site,
@@ -146,7 +143,8 @@ mod tests {
             event_version: "1".into(),
             payload: "x".repeat(1 << 20),
             metadata: String::new(),
-        })
+        };
+        Entry::read(recorded, Digest::ZERO)
     }
 
     fn positions(recent: &Recent, after: u64) -> Vec<u64> {

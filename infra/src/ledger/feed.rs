@@ -74,11 +74,10 @@ impl Feed {
 
     async fn dense(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
         let events = read::after(&self.pool, after, limit).await?;
-        match events.iter().zip(after.0 + 1..).find(|(event, place)| event.position.0 != *place) {
-            Some((event, place)) => {
-                Err(ReadError::Hole { missing: Position(place), before: event.position })
-            }
-            None => Ok(events.into_iter().map(|event| Arc::new(Entry::from(event))).collect()),
+        let place_of = |event: &Entry| event.position();
+        match events.iter().map(place_of).zip(after.0 + 1..).find(|(at, place)| at.0 != *place) {
+            Some((before, place)) => Err(ReadError::Hole { missing: Position(place), before }),
+            None => Ok(events.into_iter().map(Arc::new).collect()),
         }
     }
 

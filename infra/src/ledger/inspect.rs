@@ -2,7 +2,7 @@
 //! it is judged, which hash stands at a position.
 
 use punchtrail_domain::epoch::Anchor;
-use punchtrail_protocol::Position;
+use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgExecutor, PgPool, Row};
 
 use super::{epochs, judging::ADJUDICATOR};
@@ -48,22 +48,35 @@ impl JudgedThrough {
 /// # Errors
 /// When the database is out of reach.
 pub async fn judged_through(executor: impl PgExecutor<'_>) -> Result<JudgedThrough, sqlx::Error> {
+    Ok(judged(executor, Position::START).await?.0)
+}
+
+/// The same, and the hash that stands at a position.
+pub(super) async fn judged(
+    executor: impl PgExecutor<'_>,
+    at: Position,
+) -> Result<(JudgedThrough, Option<Digest>), sqlx::Error> {
     let row = sqlx::query(
         "select position, leaf_hash, (select leaf_hash from events event \
-         where event.position = follower.position) as stored from followers follower \
+         where event.position = follower.position) as stored, \
+         (select leaf_hash from events where position = $2) as there from followers follower \
          where name = $1",
     )
     .bind(ADJUDICATOR)
+    .bind(at.to_db())
     .fetch_one(executor)
     .await?;
+    let there = epochs::digest(&row, "there")?;
     let position = Position::from_db(row.try_get("position")?);
-    if position == Position::START {
-        return Ok(JudgedThrough { anchor: Anchor::START, stands: true });
-    }
     let stored = epochs::digest(&row, "stored")?;
     let noted = epochs::digest(&row, "leaf_hash")?.or(stored);
-    let anchor = Anchor { position, leaf_hash: noted.unwrap_or_default() };
-    Ok(JudgedThrough { anchor, stands: stored.is_some() && stored == noted })
+    Ok(match position {
+        Position::START => (JudgedThrough { anchor: Anchor::START, stands: true }, there),
+        _ => {
+            let anchor = Anchor { position, leaf_hash: noted.unwrap_or_default() };
+            (JudgedThrough { anchor, stands: stored.is_some() && stored == noted }, there)
+        }
+    })
 }
 
 /// The leaf hash of the event at a position; none where no event stands.

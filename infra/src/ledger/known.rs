@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     delivery::{Delivery, ItemKind},
-    epochs, inspect,
+    inspect,
     part::Part,
 };
 
@@ -79,10 +79,10 @@ impl Known {
         known.read_sequences(connection, parts).await?;
         for part in parts {
             let Part::Judging(judging) = part else { continue };
-            known.adjudicator = inspect::judged_through(&mut *connection).await?.standing();
-            if epochs::stands(&mut *connection, judging.to).await? {
-                known.walked.push(judging.to);
-            }
+            let to = judging.to;
+            let (place, there) = inspect::judged(&mut *connection, to.position).await?;
+            known.adjudicator = place.standing();
+            known.walked.extend((there == Some(to.leaf_hash)).then_some(to));
         }
         Ok(known)
     }

@@ -68,9 +68,9 @@ pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
 use pressure::Deliveries;
 pub use pressure::Returning;
-use witness::Witness;
 pub use read::{Loaded, ReadError, load, streams};
 pub use side::SideWrite;
+use witness::Witness;
 
 /// The most callers settled in one transaction.
 pub const GROUP_REQUESTS_MAX: usize = 64;

@@ -11,7 +11,10 @@ use punchtrail_domain::{
 use punchtrail_protocol::Position;
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 
-use super::epochs::{self, Look};
+use super::{
+    Entry,
+    epochs::{self, Look},
+};
 
 const COLUMNS: &str = "position, (extract(epoch from recorded_at) * 1000000)::bigint as \
     recorded_us, \
@@ -118,10 +121,11 @@ pub(super) async fn look(
     at: Position,
 ) -> Result<(Look, Anchor, Position), sqlx::Error> {
     let row = sqlx::query(
-        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as \
-         recorded_us, epoch, (select leaf_hash from events where position = $1) as stored, \
-         (select leaf_hash from events event where event.position = head.position) as newest, \
-         coalesce((select max(wanted) from follower_leases), 0) as wanted from ledger_head head",
+        "select coalesce((select max(wanted) from follower_leases), 0) as wanted, \
+         position as head, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \
+         epoch, (select leaf_hash from events where position = $1) as stored, \
+         (select leaf_hash from events event where event.position = head.position) as newest \
+         from ledger_head head",
     )
     .bind(at.to_db())
     .fetch_one(executor)
@@ -145,18 +149,22 @@ pub(super) async fn want(
 }
 
 /// At most `limit` events after `after`, in order.
-pub(crate) async fn after(
+pub(super) async fn after(
     executor: impl PgExecutor<'_>,
     after: Position,
     limit: u32,
-) -> Result<Vec<Recorded>, ReadError> {
+) -> Result<Vec<Entry>, ReadError> {
     let statement = format!(
-        "select {COLUMNS} from events where position > $1 and position <= $2 order by position"
+        "select {COLUMNS}, leaf_hash from events where position > $1 and position <= $2 \
+         order by position"
     );
     sqlx::query(&statement)
         .bind(after.to_db())
         .bind(after.plus(u64::from(limit)).to_db())
-        .try_map(|row| recorded(&row))
+        .try_map(|row: PgRow| {
+            let leaf_hash = epochs::digest(&row, "leaf_hash")?.unwrap_or_default();
+            Ok(Entry::read(recorded(&row)?, leaf_hash))
+        })
         .fetch_all(executor)
         .await
         .map_err(ReadError::from)

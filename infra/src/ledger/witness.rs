@@ -18,8 +18,9 @@ use std::{
 use punchtrail_domain::epoch::{Anchor, History};
 use punchtrail_protocol::{EpochId, Position};
 
-/// How many anchors are remembered. When there are more, every second one of the older half goes,
-/// so that those that stay reach ever further back, and lie the closer the newer they are.
+/// How many anchors are remembered. When there are more, the one goes that lies closest to its
+/// neighbours for its age, so that those that stay reach back to the first, and where histories
+/// part is known the better the shorter ago it was: to some hundredths of what was lost.
 const ANCHORS_MAX: usize = 1_024;
 /// The file in the data directory.
 const FILE: &str = "anchors";
@@ -93,11 +94,14 @@ impl Witness {
         }
         seen.anchors.push_back(anchor);
         if seen.anchors.len() > ANCHORS_MAX {
-            let mut place = 0;
-            seen.anchors.retain(|_| {
-                place += 1;
-                place > ANCHORS_MAX / 2 || place % 2 == 0
-            });
+            let at = |index: usize| seen.anchors[index].position.0;
+            // In millionths, to stay with integers.
+            let room = |index: &usize| {
+                let age = anchor.position.0 - at(index - 1);
+                (at(index + 1) - at(index - 1)).saturating_mul(1_000_000) / age
+            };
+            let closest = (1..seen.anchors.len() - 1).min_by_key(room);
+            seen.anchors.remove(closest.unwrap_or_default());
         }
     }
 
@@ -169,10 +173,13 @@ mod tests {
         let seen = witness.seen();
         assert!(seen.anchors.len() <= ANCHORS_MAX);
         assert_eq!(seen.newest(), anchor(100_000));
-        let newest: Vec<_> = seen.anchors.iter().rev().take(100).map(|a| a.position.0).collect();
-        assert_eq!(newest, (99_901..=100_000).rev().collect::<Vec<_>>());
         assert!(seen.anchors.iter().is_sorted_by_key(|anchor| anchor.position));
-        assert!(seen.anchors[0].position.0 < 50_000);
+        assert_eq!(seen.anchors[0], anchor(5), "the oldest stays");
+        let (older, newer) = (seen.anchors.iter(), seen.anchors.iter().skip(1));
+        for (older, newer) in older.zip(newer) {
+            let (age, gap) = (100_000 - older.position.0, newer.position.0 - older.position.0);
+            assert!(gap <= 1 + age / 25, "{gap} between two of age {age}");
+        }
     }
 
     #[test]

@@ -60,6 +60,10 @@ enum Batch {
     Stopped(Option<String>),
     /// The tables are of this other version.
     OtherVersion(i32),
+    /// The tables stand at an event that is gone.
+    Gone,
+    /// What was read is gone: the database went back since.
+    Taken,
 }
 
 impl Follower for Feeding {
@@ -89,6 +93,17 @@ impl Follower for Feeding {
                 }
                 Ok(Batch::OtherVersion(version)) if version < self.model.version() => {
                     self.renew(tell).await
+                }
+                Ok(Batch::Gone) => {
+                    tracing::error!(
+                        projection = self.model.name(),
+                        position = %self.place,
+                        "a read model stood at an event that is gone; it is filled anew"
+                    );
+                    self.renew(tell).await
+                }
+                Ok(Batch::Taken) => {
+                    Err(Failure::passing("what was read of the ledger is gone; it is read anew"))
                 }
                 Ok(Batch::OtherVersion(_)) => {
                     tell.state(FollowerState::Newer, None);
@@ -121,20 +136,25 @@ impl Feeding {
         if live.version != model.version() {
             return Ok(Batch::OtherVersion(live.version));
         }
+        if !live.stands {
+            return Ok(Batch::Gone);
+        }
         if live.state == State::Stopped {
             return Ok(Batch::Stopped(live.error));
         }
         if moved {
             events = self.feed.read(self.place, self.limit).await?;
         }
-        let Some(to) = events.last().map(|entry| entry.recorded.position) else {
+        let Some(to) = events.last().map(|entry| entry.anchor()) else {
             return Ok(Batch::AtHead);
         };
         model.apply(&mut tx, &live.generation, &events).await?;
-        progress::advance(&mut tx, model.name(), live.generation, to).await?;
+        if !progress::advance(&mut tx, model.name(), live.generation, to).await? {
+            return Ok(Batch::Taken);
+        }
         tx.commit().await?;
-        self.place = to;
-        Ok(Batch::Applied { to, events: events.len() })
+        self.place = to.position;
+        Ok(Batch::Applied { to: to.position, events: events.len() })
     }
 
     fn see(&mut self, live: &progress::Progress) {
@@ -159,11 +179,11 @@ impl Feeding {
         Err(Failure::Stopped { at: Some(at), why })
     }
 
-    /// Fills this program's version of the model beside the live one, and swaps.
+    /// Fills the model, in this program's version, beside the live one, and swaps.
     async fn renew(&mut self, tell: &Tell) -> Result<Step, Failure> {
         let (projection, version) = (self.model.name(), self.model.version());
         tell.state(FollowerState::Rebuilding, None);
-        tracing::info!(projection, version, "rebuilding a changed read model");
+        tracing::info!(projection, version, "rebuilding a read model");
         let mut ignore = |_, _| {};
         let rebuilt = rebuild::rebuild_model(
             &self.pool,
@@ -180,7 +200,7 @@ impl Feeding {
                 Ok(Step::Waits(STILL_POLL))
             }
             Err(error) => {
-                tracing::error!(projection, %error, "a changed read model could not be rebuilt");
+                tracing::error!(projection, %error, "a read model could not be rebuilt");
                 tell.state(FollowerState::Stopped, Some(error.to_string()));
                 Ok(Step::Waits(REBUILD_RETRY))
             }

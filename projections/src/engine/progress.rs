@@ -4,6 +4,7 @@
 //! effect once, whichever node applies it. Exactly one row of a model is live. A position is never
 //! moved here without the events that lead to it.
 
+use punchtrail_domain::epoch::Anchor;
 use punchtrail_protocol::Position;
 use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -22,8 +23,9 @@ create table if not exists read.projections (
     name           text not null,
     generation     integer not null check (generation > 0),
     version        integer not null,
-    -- How far this generation has taken the ledger.
+    -- How far this generation has taken the ledger, and the hash of the event there.
     position       bigint not null default 0 check (position >= 0),
+    leaf_hash      bytea,
     live           boolean not null,
     -- following; stopped at an event it can't take; building beside the live one; retired by a \
     swap.
@@ -38,6 +40,8 @@ create table if not exists read.projections (
 ) with (fillfactor = 50);
 -- Serves every batch and every reader that waits: the live generation; and keeps it the only one.
 create unique index if not exists projections_live on read.projections (name) where live;
+-- Tables from before noted no hash.
+alter table read.projections add column if not exists leaf_hash bytea;
 ";
 
 /// The state of a generation, as its row says.
@@ -66,12 +70,17 @@ pub(crate) struct Progress {
     pub generation: Generation,
     pub version: i32,
     pub position: Position,
+    /// Whether the ledger has the event that it stands at: not when the database went back in
+    /// part, and the model not with the events.
+    pub stands: bool,
     pub state: State,
     pub error: Option<String>,
     pub tables: Vec<String>,
 }
 
-const COLUMNS: &str = "generation, version, position, state, error, tables";
+const COLUMNS: &str = "generation, version, position, state, error, tables, position = 0 or exists \
+    (select from events event where event.position = projections.position \
+    and event.leaf_hash = coalesce(projections.leaf_hash, event.leaf_hash)) as stands";
 
 fn progress(row: &PgRow) -> Result<Progress, sqlx::Error> {
     let generation: i32 = row.try_get("generation")?;
@@ -80,6 +89,7 @@ fn progress(row: &PgRow) -> Result<Progress, sqlx::Error> {
         generation: Generation::new(generation.cast_unsigned()),
         version: row.try_get("version")?,
         position: Position::from_db(row.try_get("position")?),
+        stands: row.try_get("stands")?,
         state: State::from_db(state),
         error: row.try_get("error")?,
         tables: row.try_get("tables")?,
@@ -98,10 +108,12 @@ pub(crate) async fn run(
 pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut attempt = 1;
     loop {
-        let exists: bool =
-            sqlx::query_scalar("select to_regclass('read.projections_live') is not null")
-                .fetch_one(pool)
-                .await?;
+        let exists: bool = sqlx::query_scalar(
+            "select exists (select from information_schema.columns where table_schema = 'read' \
+             and table_name = 'projections' and column_name = 'leaf_hash')",
+        )
+        .fetch_one(pool)
+        .await?;
         if exists {
             return Ok(());
         }
@@ -196,21 +208,43 @@ pub(crate) async fn live(pool: &PgPool, name: &str) -> Result<Option<Progress>, 
     sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(pool).await
 }
 
-/// Moves a generation on, in the transaction of the events that lead there.
+/// Moves a generation on, in the transaction of the events that lead there. Whether the ledger has
+/// the last of them: if it hasn't, the database went back since they were read, and the transaction
+/// is not to be committed.
 pub(crate) async fn advance(
     tx: &mut PgConnection,
     name: &str,
     generation: Generation,
-    position: Position,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update read.projections set position = $3, \
+    to: Anchor,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "update read.projections set position = $3, leaf_hash = $4, \
          lease_until = case when live then null else clock_timestamp() + make_interval(secs => \
-         $4) end where name = $1 and generation = $2",
+         $5) end where name = $1 and generation = $2 and ($3 = 0 or exists \
+         (select from events where position = $3 and leaf_hash = $4))",
     )
     .bind(name)
     .bind(generation.number().cast_signed())
-    .bind(position.to_db())
+    .bind(to.position.to_db())
+    .bind(to.leaf_hash.0.as_slice())
+    .bind(LEASE_S)
+    .execute(tx)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Shows a sign of life of a rebuild that stands where it stood.
+pub(crate) async fn keep_claim(
+    tx: &mut PgConnection,
+    name: &str,
+    generation: Generation,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update read.projections set lease_until = clock_timestamp() + make_interval(secs => $3) \
+         where name = $1 and generation = $2",
+    )
+    .bind(name)
+    .bind(generation.number().cast_signed())
     .bind(LEASE_S)
     .execute(tx)
     .await

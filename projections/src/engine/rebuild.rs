@@ -11,6 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use punchtrail_domain::epoch::Anchor;
 use punchtrail_infra::ledger::{Entry, Feed, ReadError};
 use punchtrail_protocol::Position;
 use sqlx::{PgConnection, PgPool};
@@ -56,6 +57,11 @@ pub enum RebuildError {
          know; use the newer program"
     )]
     Newer { name: &'static str, live: i32, own: i32 },
+    /// The database went back while the model was filled.
+    #[error(
+        "the database went back while `{name}` was rebuilt; the live model is untouched, try again"
+    )]
+    Taken { name: &'static str },
     /// Asked to stop. What was filled so far is dropped.
     #[error("the rebuild was stopped; the live model is untouched")]
     Cancelled,
@@ -212,14 +218,16 @@ impl Building<'_> {
         progress: Told<'_>,
     ) -> Result<Position, RebuildError> {
         let mut events = self.read_surely(position).await?;
-        while let Some(last) = events.last().map(|entry| entry.recorded.position) {
+        while let Some(last) = events.last().map(|entry| entry.anchor()) {
             if self.cancel.is_cancelled() {
                 return Err(RebuildError::Cancelled);
             }
-            let (applied, next) =
-                tokio::join!(self.batch_surely(&events, position, last), self.read_surely(last));
+            let (applied, next) = tokio::join!(
+                self.batch_surely(&events, position, last),
+                self.read_surely(last.position)
+            );
             applied?;
-            (position, events) = (last, next?);
+            (position, events) = (last.position, next?);
             progress(position.0, self.feed.seen().0.max(position.0));
         }
         Ok(position)
@@ -244,7 +252,7 @@ impl Building<'_> {
         &self,
         events: &[Arc<Entry>],
         after: Position,
-        last: Position,
+        last: Anchor,
     ) -> Result<(), RebuildError> {
         let mut patience = Patience::new(self.model.name());
         loop {
@@ -260,28 +268,37 @@ impl Building<'_> {
         &self,
         events: &[Arc<Entry>],
         after: Position,
-        last: Position,
+        last: Anchor,
     ) -> Result<(), RebuildError> {
         let mut tx = self.pool.begin().await?;
         let at = self.lock(&mut tx).await?;
-        if at == last {
+        if at == last.position {
             return Ok(());
         }
         if at != after {
             return Err(RebuildError::Lost { name: self.model.name() });
         }
         self.model.apply(&mut tx, &self.generation, events).await?;
-        progress::advance(&mut tx, self.model.name(), self.generation, last).await?;
+        self.advance(&mut tx, last).await?;
         tx.commit().await?;
         Ok(())
     }
 
+    async fn advance(&self, tx: &mut PgConnection, to: Anchor) -> Result<(), RebuildError> {
+        let name = self.model.name();
+        match progress::advance(tx, name, self.generation, to).await? {
+            true => Ok(()),
+            false => Err(RebuildError::Taken { name }),
+        }
+    }
+
     async fn lock(&self, tx: &mut PgConnection) -> Result<Position, RebuildError> {
         let name = self.model.name();
-        progress::lock_building(tx, name, self.generation, self.builder)
-            .await?
-            .map(|row| row.position)
-            .ok_or(RebuildError::Lost { name })
+        let row = progress::lock_building(tx, name, self.generation, self.builder).await?;
+        match row.ok_or(RebuildError::Lost { name })? {
+            row if row.stands => Ok(row.position),
+            _ => Err(RebuildError::Taken { name }),
+        }
     }
 
     /// Creates the readers' indexes, and gathers the planner's statistics. The row stays locked
@@ -295,8 +312,7 @@ impl Building<'_> {
             let analyze = format!("analyze {}", self.generation.table(base));
             progress::run(&mut tx, &analyze).await?;
         }
-        let at = self.lock(&mut tx).await?;
-        progress::advance(&mut tx, self.model.name(), self.generation, at).await?;
+        progress::keep_claim(&mut tx, self.model.name(), self.generation).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -332,14 +348,16 @@ impl Building<'_> {
         }
         let live = progress::await_live(tx, name).await?;
         let mut reached = at;
-        if live.position > at {
+        // What stands at an event that is gone needn't be caught up with.
+        if live.stands && live.position > at {
             let events = self.read(at).await?;
+            let Some(last) = events.last().map(|entry| entry.anchor()) else { return Ok(None) };
             self.model.apply(tx, &self.generation, &events).await?;
-            reached = events.last().map_or(at, |entry| entry.recorded.position);
+            reached = last.position;
             if reached < live.position {
                 return Ok(None);
             }
-            progress::advance(tx, name, self.generation, reached).await?;
+            self.advance(tx, last).await?;
         }
         progress::swap(tx, self.model, self.generation).await?;
         Ok(Some(reached))
