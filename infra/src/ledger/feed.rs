@@ -153,7 +153,7 @@ impl Poller {
     pub(super) async fn run(self) {
         let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut written = (Instant::now(), self.witness.newest());
+        let mut written = (Instant::now(), None);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return self.write_down(&mut written).await,
@@ -194,8 +194,8 @@ impl Poller {
         }
     }
 
-    async fn write_down(&self, written: &mut (Instant, (EpochId, Anchor))) {
-        let (now, newest) = (Instant::now(), self.witness.newest());
+    async fn write_down(&self, written: &mut (Instant, Option<(EpochId, Anchor)>)) {
+        let (now, newest) = (Instant::now(), Some(self.witness.newest()));
         if std::mem::replace(written, (now, newest)).1 == newest {
             return;
         }

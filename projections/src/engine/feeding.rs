@@ -195,6 +195,8 @@ impl Feeding {
         );
         match rebuilt.await {
             Ok(_) | Err(RebuildError::Cancelled) => Ok(Step::Again),
+            // As when a batch is gone that was read.
+            Err(error @ RebuildError::Taken { .. }) => Err(Failure::passing(error)),
             // Another node rebuilds it.
             Err(RebuildError::Running { .. } | RebuildError::Lost { .. }) => {
                 Ok(Step::Waits(STILL_POLL))
