@@ -2,12 +2,13 @@
 //! over what was started, and nothing by name: whatever is started among the followers or the tasks
 //! is here.
 
+use punchtrail_domain::epoch::History;
 use punchtrail_infra::{
     follower::{FollowerState, FollowerStatus, Followers},
     ledger::Ledger,
     supervision::{Supervisor, TaskStatus},
 };
-use punchtrail_protocol::Position;
+use punchtrail_protocol::{EpochId, Position};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -57,12 +58,34 @@ impl From<TaskStatus> for Task {
     }
 }
 
+/// That the database went back: events that had been committed are gone.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct WentBack {
+    /// How often that was noticed since the ledger began.
+    pub times: usize,
+    /// Up to where the history before the last time stands; 0 where that wasn't known.
+    pub after: Position,
+}
+
+impl WentBack {
+    /// What the ledger's history says; none if it never went back.
+    pub fn of(history: &History) -> Option<Self> {
+        let times = history.epochs().count() - 1;
+        let (_, after) = history.epochs().next_back()?;
+        (times > 0).then_some(Self { times, after })
+    }
+}
+
 /// Whether this node is ready to serve.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
     /// The ledger's head; none when the database is out of reach.
     pub ledger: Option<Position>,
+    /// The ledger's epoch: another one each time that the database went back.
+    pub epoch: EpochId,
+    /// Whether the database ever went back. It doesn't make the node unready; somebody has to know.
+    pub went_back: Option<WentBack>,
     /// The version of the schema, as migrated.
     pub schema: Option<i64>,
     /// What follows the ledger. One that has stopped makes the node unready; one that refuses (the
@@ -88,12 +111,15 @@ impl Health {
     pub async fn readiness(&self, ledger: &Ledger, schema: Option<i64>) -> Readiness {
         let head = ledger.head().await.ok();
         let (followers, tasks) = (self.followers.status(), self.supervisor.status());
+        let history = ledger.history();
         Readiness {
             ready: head.is_some()
                 && schema.is_some()
                 && followers.iter().all(|follower| follower.state.is_ready())
                 && tasks.iter().all(|task| task.runs),
             ledger: head,
+            epoch: history.current(),
+            went_back: WentBack::of(&history),
             schema,
             followers: followers.into_iter().map(Follower::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),

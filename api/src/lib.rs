@@ -10,6 +10,7 @@
 //! metrics ← problem ← door ← ask, auth ← routes ← router ← server
 //! problem ← openapi ← router
 //! health ← routes
+//! seal ← ask, routes
 //! ```
 
 pub mod ask;
@@ -21,5 +22,6 @@ pub mod openapi;
 pub mod problem;
 pub mod router;
 pub mod routes;
+pub mod seal;
 pub mod server;
 pub mod state;

@@ -22,7 +22,7 @@ use crate::{
     folder::{AgentLock, Folder, FolderError},
     store::{
         Store, StoreError,
-        contact::Contact,
+        contact::{self, Contact},
         identity::{self, Identity},
         photos,
     },
@@ -213,11 +213,15 @@ impl Device {
             name: name.to_owned(),
             token: Zeroizing::new(enrolled.token),
             key,
+            certificate: enrolled.certificate,
             seq: 0,
             head: Digest::ZERO,
         };
         let mut write = self.store.write().await?;
         identity.id = identity::add(&mut write, &identity, self.now().time).await?;
+        if let Some(history) = &enrolled.history {
+            contact::told_history(&mut write, identity.id, history).await?;
+        }
         write.commit().await.map_err(StoreError::from)?;
         tracing::info!(device = %identity.device, site = %identity.site, "enrolled");
         Ok(identity)

@@ -65,6 +65,7 @@ async fn enrolled(dir: &std::path::Path) -> (Device, Identity) {
         key: SigningKey::from_bytes(&[7; 32]),
         seq: 0,
         head: Digest::ZERO,
+        certificate: None,
     };
     let mut write = device.store().write().await.unwrap();
     identity.id = identity::add(&mut write, &identity, Time::from_millis(0)).await.unwrap();
@@ -231,7 +232,7 @@ async fn an_answer_settles_each_capture_by_its_own_status() {
     ];
     let mut write = device.store().write().await.unwrap();
     let at = Time::from_millis(1_790_000_000_000);
-    outbox::acknowledge(&mut write, identity.id, &answers, at).await.unwrap();
+    outbox::acknowledge(&mut write, identity.id, &answers, at, 9).await.unwrap();
     write.commit().await.unwrap();
     let rows: Vec<(i64, Option<String>, Option<String>)> =
         sqlx::query_as("SELECT seq, status, code FROM capture ORDER BY seq")

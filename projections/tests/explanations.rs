@@ -128,6 +128,7 @@ impl Told {
             boot: BootId::NIL,
             uptime_ms: 1_000,
             app: "test/1".to_owned(),
+            anchor: None,
         };
         reports::record(&self.world.pools.writer, device, at, &heartbeat).await.unwrap();
     }

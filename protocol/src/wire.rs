@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, DeviceId, EmployeeId, OrgId, Position, PunchId, SiteId, Time,
+    BootId, DeviceId, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
     vocabulary::{QuarantineCode, Reason, Standing},
 };
@@ -27,6 +27,13 @@ pub const BATCH_BYTES_MAX: usize = 3 << 20;
 pub const PHOTO_BYTES_MAX: usize = 5 << 20;
 /// The largest body of any other request, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// How many epochs of the ledger a device is told of, the newest.
+pub const EPOCHS_TOLD_MAX: usize = 32;
+/// The longest anchor, in characters.
+pub const ANCHOR_CHARS_MAX: usize = 256;
+/// The longest certificate, in characters.
+pub const CERTIFICATE_CHARS_MAX: usize = 4_096;
 
 /// One day in seconds.
 const DAY_S: u32 = 86_400;
@@ -67,6 +74,69 @@ pub struct Enrolled {
     /// The bearer token, `ptd_…`.
     pub token: String,
     pub server_time: Time,
+    /// What the server sealed of this enrolment: with it a device is known again by a server that
+    /// went back to before it.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    #[serde(default)]
+    pub history: Option<LedgerHistory>,
+}
+
+/// `POST /v1/devices/return`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReturnRequest {
+    /// The certificate, as the enrolment gave it.
+    pub certificate: String,
+    /// Signature by the device's key over the certificate's characters.
+    pub proof: String,
+}
+
+/// Answer to a device that returned: its token is good again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Returned {
+    pub device: DeviceId,
+    pub server_time: Time,
+}
+
+/// Which history the ledger has: by it a device notices that the server's database went back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LedgerHistory {
+    /// The ledger's epochs, the present one last; at most 32, the newest.
+    pub epochs: Vec<EpochBegun>,
+    /// What the server remembers the ledger by, under its seal; to be given with the next
+    /// heartbeat.
+    pub anchor: String,
+}
+
+/// An epoch of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EpochBegun {
+    pub epoch: EpochId,
+    /// Up to this position it has the history of the epochs before it.
+    pub after: Position,
+}
+
+impl LedgerHistory {
+    /// The present epoch.
+    pub fn current(&self) -> Option<EpochId> {
+        self.epochs.last().map(|begun| begun.epoch)
+    }
+
+    /// Up to where the history of `epoch` is part of the ledger still; none when all of it is.
+    pub fn parted_after(&self, epoch: EpochId) -> Option<Position> {
+        if self.current().is_none_or(|current| current == epoch) {
+            return None;
+        }
+        let at = self.epochs.iter().position(|begun| begun.epoch == epoch);
+        // Of an epoch that isn't listed nothing is known to stand.
+        let after = at.and_then(|at| self.epochs[at + 1..].iter().map(|begun| begun.after).min());
+        Some(after.unwrap_or(Position::START))
+    }
 }
 
 /// `POST /v1/sites/{site}/punches/batch`
@@ -102,6 +172,8 @@ pub struct BatchAnswer {
     pub server_time: Time,
     /// How long to wait before the next batch, in milliseconds.
     pub next_batch_after_ms: u64,
+    #[serde(default)]
+    pub history: Option<LedgerHistory>,
 }
 
 /// What became of one item.
@@ -150,6 +222,9 @@ pub struct Heartbeat {
     pub boot: BootId,
     pub uptime_ms: u64,
     pub app: String,
+    /// The anchor that the server gave last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
 }
 
 /// Answer to a heartbeat.
@@ -165,6 +240,8 @@ pub struct HeartbeatAnswer {
     /// No batch within so many milliseconds: the device's place among those that came back.
     #[serde(default)]
     pub next_batch_after_ms: u64,
+    #[serde(default)]
+    pub history: Option<LedgerHistory>,
 }
 
 /// The part of the policy that a device is told.
@@ -331,6 +408,20 @@ pub struct FieldError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_told_in_an_earlier_epoch_stands_up_to_where_the_histories_part() {
+        let begun = |n, after| EpochBegun {
+            epoch: EpochId(uuid::Uuid::from_u128(n)),
+            after: Position(after),
+        };
+        let epochs = vec![begun(1, 0), begun(2, 70), begun(3, 200), begun(4, 90)];
+        let history = LedgerHistory { epochs, anchor: String::new() };
+        let parted = |n| history.parted_after(EpochId(uuid::Uuid::from_u128(n))).map(|at| at.0);
+        assert_eq!([1, 2, 3, 4].map(parted), [Some(70), Some(90), Some(90), None]);
+        assert_eq!(parted(9), Some(0), "of an unknown one nothing is known to stand");
+        assert_eq!(LedgerHistory::default().parted_after(EpochId::NIL), None);
+    }
 
     #[test]
     fn a_pairing_code_is_read_as_people_type_it() {

@@ -67,7 +67,8 @@ impl<'a> Caller<'a> {
         let Member { waiting, oldest, ref identity, .. } = *self.member;
         let policy = self.member.followed(&self.fleet.plan);
         let (need, seq) = (Need { waiting, photos: 0 }, identity.seq);
-        Account { need, oldest, seq, policy, roster: self.member.roster.clone(), current: true }
+        let (roster, anchor) = (self.member.roster.clone(), self.member.anchor.clone());
+        Account { need, oldest, seq, policy, roster, anchor, current: true }
     }
 
     /// Notes how its last errand went.
@@ -169,15 +170,21 @@ impl Courier for Caller<'_> {
         let before = self.member.waiting;
         match news {
             News::Failed { failure, reached, .. } => self.last_failure = Some((failure, reached)),
-            News::Heard(_, ref answer) if answer.acked_through == self.member.acked_through => {
+            News::Heard(_, ref answer)
+                if answer.acked_through == self.member.acked_through
+                    && !self.member.hears_of_another_history(&answer.history) =>
+            {
+                self.member.hear(&answer.history);
                 self.unwritten = Some(news);
             }
-            News::Heard(_, HeartbeatAnswer { acked_through, .. }) => {
+            News::Heard(_, HeartbeatAnswer { acked_through, ref history, .. }) => {
+                self.member.hear(history);
                 self.unwritten = None;
                 self.enter(news, false).await?;
                 self.member.acked_through = acked_through;
             }
-            News::Delivered(_, BatchOutcome { acked_through, .. }) => {
+            News::Delivered(_, BatchOutcome { acked_through, ref history, .. }) => {
+                self.member.hear(history);
                 self.unwritten = None;
                 self.enter(news, !self.member.behaviour.no_throttle).await?;
                 self.member.acked_through = acked_through;

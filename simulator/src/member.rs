@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use punchtrail_device::store::identity::Identity;
-use punchtrail_protocol::{EmployeeId, Time, wire::DevicePolicy};
+use punchtrail_protocol::{
+    EmployeeId, EpochId, Time,
+    wire::{DevicePolicy, LedgerHistory},
+};
 use rand::rngs::StdRng;
 
 use crate::{misbehaviour::Behaviour, plan::Plan};
@@ -24,6 +27,10 @@ pub struct Member {
     pub roster: Option<String>,
     /// The number up to which the server said that it holds every number.
     pub acked_through: u64,
+    /// The ledger's epoch when last told.
+    pub epoch: Option<EpochId>,
+    /// What the server said last of its ledger under its seal.
+    pub anchor: Option<String>,
     /// When everything was acknowledged, since the gate opened.
     pub drained: Option<Duration>,
     /// When the server, too, had heard that nothing waits.
@@ -43,5 +50,19 @@ impl Member {
             policy.punches_per_minute = 100_000;
         }
         policy
+    }
+
+    /// Whether the ledger has another history than it was told of before: then the folder has to
+    /// know at once.
+    pub fn hears_of_another_history(&self, history: &Option<LedgerHistory>) -> bool {
+        let told = history.as_ref().and_then(LedgerHistory::current);
+        self.epoch.zip(told).is_some_and(|(known, told)| known != told)
+    }
+
+    /// Remembers what it was told of the ledger's history.
+    pub fn hear(&mut self, history: &Option<LedgerHistory>) {
+        let Some(history) = history else { return };
+        self.epoch = history.current().or(self.epoch);
+        self.anchor = Some(history.anchor.clone());
     }
 }

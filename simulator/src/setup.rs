@@ -167,6 +167,8 @@ async fn known(
         policy: contact.policy.unwrap_or_default(),
         roster: stale.or(contact.roster),
         acked_through: contact.acked_through,
+        epoch: contact.epoch,
+        anchor: contact.anchor,
         identity,
         drained: None,
         finished: false,

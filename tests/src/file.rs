@@ -57,6 +57,21 @@ pub async fn kept(dir: &Path) -> anyhow::Result<Vec<Kept>> {
     rows.iter().map(read).collect()
 }
 
+/// The signature of the capture of that number rots on the device's disk.
+///
+/// # Errors
+/// When its file can't be written.
+pub async fn rot(dir: &Path, seq: i64) -> anyhow::Result<()> {
+    let options =
+        SqliteConnectOptions::new().filename(dir.join("device.db")).busy_timeout(BUSY_WAIT);
+    let mut file = SqliteConnection::connect_with(&options).await?;
+    sqlx::query("UPDATE capture SET signature = zeroblob(64) WHERE seq = ?")
+        .bind(seq)
+        .execute(&mut file)
+        .await?;
+    Ok(file.close().await?)
+}
+
 async fn open(dir: &Path) -> anyhow::Result<SqliteConnection> {
     let path = dir.join("device.db");
     let options = SqliteConnectOptions::new()

@@ -128,6 +128,7 @@ impl Kiosk {
             boot: self.chain.next.boot,
             uptime_ms: 2,
             app: APP.to_owned(),
+            anchor: None,
         };
         match self.post("/v1/devices/self/heartbeat", serde_json::to_vec(&heartbeat)?).await? {
             (StatusCode::OK, answer) => Ok(serde_json::from_value(answer)?),

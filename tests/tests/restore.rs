@@ -5,7 +5,7 @@
 
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, shop::BADGES};
+use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, file, shop::BADGES};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -91,4 +91,53 @@ async fn after_a_restore_the_devices_bring_every_punch_back() {
     shop.operator.settled(true, PATIENCE).await.unwrap();
     assert_eq!(checkpoints(&shop).await["state"], "following");
     running.stop().await.unwrap();
+}
+
+/// A device whose chain has a hole, so that what the server says it holds without one never falls,
+/// and one that was enrolled after the copy was made: both bring everything back by themselves.
+#[tokio::test]
+async fn neither_a_hole_nor_an_enrolment_since_the_copy_costs_a_punch() {
+    let mut shop = Shop::open().await.unwrap();
+    let gate = Gate::open(shop.server.address().unwrap(), 1).await.unwrap();
+    let holed = shop.agent(&gate.url()).await.unwrap();
+    let data = shop.server.installation().data.clone();
+    punch(&holed, 4).await;
+    file::rot(holed.dir(), 2).await.unwrap();
+    assert_eq!(holed.sync().await.unwrap()["complete"], true);
+    assert_eq!(holed.status().await.unwrap()["acked_through"], 1, "number 2 is in quarantine");
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert!(shop.server.terminate().await.unwrap().success());
+    let copy = data.path().join("copy");
+    data.copy_cluster_to(&copy).unwrap();
+    shop.restart().await.unwrap();
+    gate.lead_to(shop.server.address().unwrap());
+
+    let mut since = shop.agent(&gate.url()).await.unwrap();
+    for agent in [&holed, &since] {
+        punch(agent, 5).await;
+        assert_eq!(agent.sync().await.unwrap()["complete"], true);
+    }
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+
+    assert!(shop.server.terminate().await.unwrap().success());
+    data.put_cluster_back(&copy).unwrap();
+    shop.restart().await.unwrap();
+    // Others have made the ledger longer again than it was, before these come back.
+    let other = shop.agent(&shop.server.url()).await.unwrap();
+    punch(&other, 30).await;
+    assert_eq!(other.sync().await.unwrap()["complete"], true);
+    gate.lead_to(shop.server.address().unwrap());
+    since.start().await.unwrap();
+    holed.sync().await.unwrap();
+    eventually("every punch to be there again", PATIENCE, async || {
+        let (holed, since) = (holed.kept().await?, since.kept().await?);
+        let ledger = shop.operator.events().await?;
+        let captured = ledger.iter().filter(|event| event["event_type"] == "Captured").count();
+        Ok((captured == 30 + holed.len() - 1 + since.len()).then_some(()))
+    })
+    .await
+    .unwrap();
+    since.stop().await.unwrap();
+    let ready = shop.operator.ask(Method::GET, "/readyz", None).await.unwrap().1;
+    assert_eq!(ready["went_back"]["times"], 1, "{ready}");
 }

@@ -6,14 +6,13 @@
 //! changed, the cursor is refused.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
 use punchtrail_infra::access::deployment::Deployment;
-use sha2::Sha256;
 
-use crate::problem::{Code, Refusal};
+use crate::{
+    problem::{Code, Refusal},
+    seal::{self, TAG_BYTES},
+};
 
-/// Half of HMAC-SHA256: a forger has one try in 2^128.
-const TAG_BYTES: usize = 16;
 /// No cursor of ours is longer.
 const CURSOR_CHARS_MAX: usize = 256;
 
@@ -69,17 +68,8 @@ impl Unproven {
 }
 
 fn tag(deployment: &Deployment, scope: &[&[u8]], place: &[u8]) -> [u8; TAG_BYTES] {
-    // A key of any length is a key for HMAC (RFC 2104); ours has 32 bytes.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&deployment.cursor_key) else {
-        return [0; TAG_BYTES];
-    };
-    for part in [b"punchtrail.cursor.v1".as_slice()].iter().chain(scope).chain([&place]) {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
-    }
-    let mut tag = [0; TAG_BYTES];
-    tag.copy_from_slice(&mac.finalize().into_bytes()[..TAG_BYTES]);
-    tag
+    let parts = [b"punchtrail.cursor.v1".as_slice()].into_iter();
+    seal::tag(deployment, parts.chain(scope.iter().copied()).chain([place]))
 }
 
 /// The refusal of a cursor.

@@ -11,7 +11,8 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use punchtrail_protocol::{
     Digest, PunchId, SiteId, Time,
     wire::{
-        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus, ManifestPage,
+        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
+        LedgerHistory, ManifestPage, ReturnRequest, Returned,
     },
 };
 use reqwest::{
@@ -126,6 +127,8 @@ pub struct BatchOutcome {
     pub server_time: Time,
     /// How long to wait before the next batch, in milliseconds.
     pub next_batch_after_ms: u64,
+    #[serde(default)]
+    pub history: Option<LedgerHistory>,
 }
 
 /// What became of one item.
@@ -231,6 +234,14 @@ impl Server {
     /// As the call went.
     pub async fn enroll(&self, request: &EnrollRequest) -> Result<Enrolled, CallError> {
         self.post("/v1/devices/enroll", request).await
+    }
+
+    /// Becomes known again to a server that went back to before the enrolment.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn come_back(&self, request: &ReturnRequest) -> Result<Returned, CallError> {
+        self.post("/v1/devices/return", request).await
     }
 
     /// Tells what waits here, and learns what the server holds.

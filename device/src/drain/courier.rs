@@ -41,6 +41,8 @@ pub struct Account {
     pub policy: DevicePolicy,
     /// Version of the manifest that is held.
     pub roster: Option<String>,
+    /// What the server said last of its ledger under its seal.
+    pub anchor: Option<String>,
     /// Whether people punch as this identity: only then is its manifest walked.
     pub current: bool,
 }

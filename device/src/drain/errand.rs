@@ -3,7 +3,7 @@
 
 use punchtrail_protocol::{
     DeviceId, Digest, Time,
-    wire::{DevicePolicy, HeartbeatAnswer, ItemStatus},
+    wire::{DevicePolicy, HeartbeatAnswer, ItemStatus, LedgerHistory},
 };
 
 use super::{
@@ -19,7 +19,8 @@ use crate::{
         StoreError, Write,
         contact::{self, Contact},
         identity::{self, Identity},
-        outbox, photos, roster,
+        outbox::{self, Doubtful},
+        photos, roster,
     },
 };
 
@@ -48,6 +49,7 @@ impl Courier for Device {
             seq,
             policy: self.policy(&contact),
             roster: contact.roster,
+            anchor: contact.anchor,
             current: identities.last().is_some_and(|last| last.id == id),
         }))
     }
@@ -61,8 +63,9 @@ impl Courier for Device {
         let (id, now) = (identity.id, self.now());
         let mut write = self.store.write().await?;
         match &news {
-            News::Heard(at, HeartbeatAnswer { server_time, acked_through, .. }) => {
-                self.settle(&mut write, identity, *acked_through, None, *server_time).await?;
+            News::Heard(at, HeartbeatAnswer { server_time, acked_through, history, .. }) => {
+                let told = Told { acked_through: *acked_through, ledger: None, history };
+                self.settle(&mut write, identity, told, *server_time).await?;
                 contact::reached(&mut write, id, at, Some(*server_time)).await?;
             }
             News::Walked(Manifest { rows, policy, roster }) => {
@@ -70,11 +73,12 @@ impl Courier for Device {
                 contact::reached(&mut write, id, &now, None).await?;
             }
             News::Delivered(items, outcome) => {
-                let BatchOutcome { acked_through, ledger, server_time, .. } = *outcome;
+                let BatchOutcome { acked_through, ledger, server_time, ref history, .. } = *outcome;
+                let told = Told { acked_through, ledger: Some(ledger), history };
                 // Before the acknowledgements: what this answer acknowledges, the restored server
                 // has.
-                self.settle(&mut write, identity, acked_through, Some(ledger), server_time).await?;
-                outbox::acknowledge(&mut write, id, items, server_time).await?;
+                self.settle(&mut write, identity, told, server_time).await?;
+                outbox::acknowledge(&mut write, id, items, server_time, ledger).await?;
                 contact::reached(&mut write, id, &now, Some(server_time)).await?;
             }
             News::RefusedAlone(seq) => outbox::refused_alone(&mut write, id, *seq).await?,
@@ -131,6 +135,14 @@ impl Courier for Device {
     }
 }
 
+/// What an answer says of the ledger.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    acked_through: u64,
+    ledger: Option<u64>,
+    history: &'a Option<LedgerHistory>,
+}
+
 impl Device {
     /// The policy as this device follows it.
     pub(super) fn policy(&self, contact: &Contact) -> DevicePolicy {
@@ -146,25 +158,33 @@ impl Device {
         &self,
         write: &mut Write,
         identity: &Identity,
-        acked_through: u64,
-        ledger: Option<u64>,
+        Told { acked_through, ledger, history }: Told<'_>,
         server_time: Time,
     ) -> Result<(), StoreError> {
         let contact = contact::of(write, identity.id).await?;
+        let known = history.as_ref().zip(contact.epoch);
+        let parted = known.and_then(|(history, epoch)| history.parted_after(epoch));
         // A ledger shorter than it was says the same, and also where a hole keeps acked_through
-        // low.
+        // low; from a server that doesn't tell its history.
         let restored = acked_through < contact.acked_through
             || ledger.is_some_and(|ledger| ledger < contact.ledger);
-        if restored {
-            let again = outbox::wait_again(write, identity.id, acked_through).await?;
+        let doubtful = match parted {
+            Some(after) => Some(Doubtful::Ledger(after.0)),
+            None => restored.then_some(Doubtful::Number(acked_through)),
+        };
+        if let Some(doubtful) = doubtful {
+            let again = outbox::wait_again(write, identity.id, doubtful).await?;
             photos::wait_again(write, identity.id).await?;
             let (device, told_before) = (identity.device, contact.acked_through);
             tracing::warn!(
-                %device, acked_through, told_before, again,
-                "the server was restored: what it lost is sent again"
+                %device, acked_through, told_before, ?doubtful, again,
+                "the server's database went back: what it lost is sent again"
             );
         }
         contact::told(write, identity.id, acked_through, ledger).await?;
+        if let Some(history) = history {
+            contact::told_history(write, identity.id, history).await?;
+        }
         photos::acknowledge(write, identity.id, server_time).await?;
         let window_s = contact
             .policy

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use punchtrail_protocol::{
     PunchId, Time,
-    wire::{DevicePolicy, Heartbeat},
+    signing::{RETURN_TYPE, sign},
+    wire::{DevicePolicy, Heartbeat, ReturnRequest},
 };
 use tokio::time::Instant;
 
@@ -140,7 +141,7 @@ impl<C: Courier> Route<C> {
     }
 
     async fn beat(&mut self, server: &Server, account: &Account) -> Result<(), Setback> {
-        let Account { need, oldest, seq, policy, roster, current } = account;
+        let Account { need, oldest, seq, policy, roster, anchor, current } = account;
         let now = self.courier.now();
         let heartbeat = Heartbeat {
             outbox: need.waiting,
@@ -151,8 +152,15 @@ impl<C: Courier> Route<C> {
             boot: now.boot,
             uptime_ms: now.uptime_ms,
             app: APP.to_owned(),
+            anchor: anchor.clone(),
         };
-        let answer = self.courier.call(Errand::Heartbeat, server.heartbeat(&heartbeat)).await?;
+        let answer = self.courier.call(Errand::Heartbeat, server.heartbeat(&heartbeat)).await;
+        if let Err(error) = &answer
+            && error.refused_with() == Some(401)
+        {
+            self.come_back(server).await?;
+        }
+        let answer = answer?;
         if answer.acked_through > *seq {
             let (device, acked_through) = (self.identity.device, answer.acked_through);
             tracing::warn!(%device, seq, acked_through,
@@ -168,6 +176,29 @@ impl<C: Courier> Route<C> {
         let roll = self.courier.roll();
         self.lane.heartbeat_answered(heard, policy, roll, Instant::now());
         Ok(())
+    }
+
+    /// The server doesn't know this device. If its database went back to before the enrolment, what
+    /// it sealed then makes it known again; the next heartbeat finds out.
+    async fn come_back(&mut self, server: &Server) -> Result<(), CallError> {
+        let Identity { certificate: Some(certificate), key, device, .. } = &self.identity else {
+            return Ok(());
+        };
+        let proof = sign(key, RETURN_TYPE, certificate.as_bytes()).to_string();
+        let request = ReturnRequest { certificate: certificate.clone(), proof };
+        let device = *device;
+        match self.courier.call(Errand::Heartbeat, server.come_back(&request)).await {
+            Ok(_) => {
+                tracing::warn!(%device, "the server didn't know this device, and does again");
+                Ok(())
+            }
+            // It says no more than that the device isn't known.
+            Err(error) if error.refused_with().is_some() => {
+                tracing::warn!(%device, %error, "the server doesn't know this device");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn deliver(

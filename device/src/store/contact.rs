@@ -1,6 +1,9 @@
 //! What the server last told an identity, and how the last try to reach it went.
 
-use punchtrail_protocol::{BootId, Time, wire::DevicePolicy};
+use punchtrail_protocol::{
+    BootId, EpochId, Time,
+    wire::{DevicePolicy, LedgerHistory},
+};
 use sqlx::Row;
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
@@ -23,6 +26,10 @@ pub struct Contact {
     pub acked_through: u64,
     /// The ledger's head when last told.
     pub ledger: u64,
+    /// The ledger's epoch when last told.
+    pub epoch: Option<EpochId>,
+    /// What the server said last of its ledger under its seal.
+    pub anchor: Option<String>,
     /// The server's clock at its last answer.
     pub server_time: Option<Time>,
     /// The device's clock less the server's then, in milliseconds.
@@ -75,6 +82,11 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
     Ok(Contact {
         acked_through: from_stored(row.try_get("acked_through")?),
         ledger: from_stored(row.try_get("ledger")?),
+        epoch: row
+            .try_get::<Option<String>, _>("epoch")?
+            .map(|text| text.parse().map_err(StoreError::unreadable))
+            .transpose()?,
+        anchor: row.try_get("anchor")?,
         server_time: number("server_time_ms")?.map(Time::from_millis),
         clock_ahead_ms: number("clock_ahead_ms")?,
         reached: row.try_get("reached")?,
@@ -149,6 +161,24 @@ pub async fn failed(
     .bind(identity)
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Notes which history the server says that its ledger has.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn told_history(
+    db: Db<'_>,
+    identity: IdentityId,
+    history: &LedgerHistory,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE contact SET epoch = coalesce(?, epoch), anchor = ? WHERE identity = ?")
+        .bind(history.current().map(|epoch| epoch.to_string()))
+        .bind(&history.anchor)
+        .bind(identity)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub struct Identity {
     pub token: Zeroizing<String>,
     /// Signs captures. Never leaves this folder.
     pub key: SigningKey,
+    /// What the server sealed of the enrolment.
+    pub certificate: Option<String>,
     /// The last capture's number; 0 if there is none.
     pub seq: u64,
     /// The last capture's digest; zeros if there is none.
@@ -63,6 +65,7 @@ fn read(row: &SqliteRow) -> Result<Identity, StoreError> {
         name: row.try_get("name")?,
         token: Zeroizing::new(row.try_get("token")?),
         key: SigningKey::from_bytes(key),
+        certificate: row.try_get("certificate")?,
         seq: from_stored(row.try_get("seq")?),
         head: Digest(head.try_into().map_err(|_| StoreError::unreadable("the chain's head"))?),
     })
@@ -107,8 +110,9 @@ pub async fn all(db: Db<'_>) -> Result<Vec<Identity>, StoreError> {
 /// When the store refuses.
 pub async fn add(db: Db<'_>, identity: &Identity, at: Time) -> Result<IdentityId, StoreError> {
     let id = sqlx::query_scalar(
-        "INSERT INTO identity (device, org, site, server, name, token, signing_key, enrolled_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO identity (device, org, site, server, name, token, signing_key, certificate,
+             enrolled_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(identity.device.to_string())
     .bind(identity.org.to_string())
@@ -117,6 +121,7 @@ pub async fn add(db: Db<'_>, identity: &Identity, at: Time) -> Result<IdentityId
     .bind(&identity.name)
     .bind(identity.token.as_str())
     .bind(identity.key.to_bytes().to_vec())
+    .bind(identity.certificate.as_deref())
     .bind(at.millis())
     .fetch_one(&mut *db)
     .await?;

@@ -129,7 +129,7 @@ pub async fn next(
         .collect()
 }
 
-/// The server answered for these at `server_time`. Neighbours that fared alike are written down in
+/// The server answered for these at `server_time`, when its ledger's head was `ledger`. Neighbours that fared alike are written down in
 /// one statement.
 ///
 /// # Errors
@@ -139,6 +139,7 @@ pub async fn acknowledge(
     identity: IdentityId,
     items: &[Acknowledgement],
     server_time: Time,
+    ledger: u64,
 ) -> Result<(), StoreError> {
     let alike = |one: &Acknowledgement, next: &Acknowledgement| {
         next.seq == one.seq + 1 && (next.status, &next.code) == (one.status, &one.code)
@@ -152,10 +153,11 @@ pub async fn acknowledge(
             ItemStatus::Quarantined => "quarantined",
         };
         sqlx::query(
-            "UPDATE capture SET acked_ms = ?, status = ?, code = ?
+            "UPDATE capture SET acked_ms = ?, acked_ledger = ?, status = ?, code = ?
              WHERE identity = ? AND seq BETWEEN ? AND ?",
         )
         .bind(server_time.millis())
+        .bind(to_stored(ledger))
         .bind(status)
         .bind(first.code.as_deref())
         .bind(identity)
@@ -167,22 +169,35 @@ pub async fn acknowledge(
     Ok(())
 }
 
-/// The server was restored to a state that holds nothing above `acked_through` for sure: all of
-/// that waits again. Gives how many.
+/// From where on the server can't be relied on to hold what it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubtful {
+    /// Above this number of the device's.
+    Number(u64),
+    /// Acknowledged when the ledger's head was beyond this position.
+    Ledger(u64),
+}
+
+/// The server's database went back: what it can't be relied on to hold waits again. Gives how many.
 ///
 /// # Errors
 /// When the store refuses.
 pub async fn wait_again(
     db: Db<'_>,
     identity: IdentityId,
-    acked_through: u64,
+    doubtful: Doubtful,
 ) -> Result<u64, StoreError> {
-    let again = sqlx::query(
-        "UPDATE capture SET acked_ms = NULL, status = NULL, code = NULL, refused = 0
-         WHERE identity = ? AND seq > ? AND acked_ms IS NOT NULL",
-    )
+    let (beyond, from) = match doubtful {
+        Doubtful::Number(through) => ("seq > ?", through),
+        Doubtful::Ledger(after) => ("coalesce(acked_ledger > ?, TRUE)", after),
+    };
+    let again = sqlx::query(&format!(
+        "UPDATE capture SET acked_ms = NULL, acked_ledger = NULL, status = NULL, code = NULL,
+             refused = 0
+         WHERE identity = ? AND {beyond} AND acked_ms IS NOT NULL"
+    ))
     .bind(identity)
-    .bind(to_stored(acked_through))
+    .bind(to_stored(from))
     .execute(db)
     .await?;
     Ok(again.rows_affected())

@@ -119,14 +119,14 @@ fn public_key(bytes: &[u8]) -> Result<PublicKey, sqlx::Error> {
 pub async fn insert_device(
     connection: &mut PgConnection,
     device: DeviceId,
-    token: &Secret,
+    token_digest: Digest,
     key: &PublicKey,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into device_credentials (device, token_hash, public_key) values ($1, $2, $3)",
     )
     .bind(device.uuid())
-    .bind(token.digest().0.as_slice())
+    .bind(token_digest.0.as_slice())
     .bind(key.to_bytes().as_slice())
     .execute(connection)
     .await

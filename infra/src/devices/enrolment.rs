@@ -10,6 +10,7 @@ use punchtrail_protocol::{
     signing::PublicKey,
     wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -78,6 +79,83 @@ pub struct EnrolledDevice {
     pub token: Secret,
     /// Position of the last of its events.
     pub position: Position,
+    name: String,
+    key: PublicKey,
+    app: String,
+}
+
+impl EnrolledDevice {
+    /// What is certified of this enrolment.
+    pub fn certified(&self) -> Certified {
+        Certified {
+            device: self.device,
+            site: self.site,
+            name: self.name.clone(),
+            key: self.key,
+            app: self.app.clone(),
+            token_digest: self.token.digest(),
+        }
+    }
+}
+
+/// All that an enrolment made, for a server that went back to before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certified {
+    pub device: DeviceId,
+    pub site: SiteId,
+    pub name: String,
+    pub key: PublicKey,
+    pub app: String,
+    pub token_digest: Digest,
+}
+
+/// What became of a device that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comeback {
+    /// It wasn't known, and is again as it was enrolled.
+    Taken,
+    /// It is known, and nothing was changed.
+    Known,
+    Revoked,
+}
+
+/// Takes back a device that the ledger doesn't know, as it was enrolled. Whoever calls has seen to
+/// it that this deployment certified that, and that the device holds the key.
+///
+/// # Errors
+/// See [`EnrolmentError`].
+pub async fn come_back(
+    ledger: &Ledger,
+    org: OrgId,
+    certified: Certified,
+) -> Result<Comeback, EnrolmentError> {
+    let Certified { device, site, key, ref app, .. } = certified;
+    let known = ledger.load::<Device>(&device.to_string()).await.map_err(ExecuteError::Load)?;
+    if known.sequence > 0 {
+        let revoked = known.aggregate.revoked_at().is_some();
+        return Ok(if revoked { Comeback::Revoked } else { Comeback::Known });
+    }
+    let metadata = Metadata::new(punchtrail_domain::log::recorded::Actor::Device(device));
+    let command = DeviceCommand::Enroll { org, site, key, app: app.clone() };
+    let side = || {
+        let certified = certified.clone();
+        Some(SideWrite::new(move |connection| {
+            let certified = certified.clone();
+            Box::pin(async move {
+                let Certified { device, site, token_digest, .. } = certified;
+                credentials::insert_device(connection, device, token_digest, &certified.key)
+                    .await?;
+                assign_site(connection, device, site).await?;
+                directory::put_device(connection, device, &certified.name).await
+            })
+        }))
+    };
+    match ledger.execute_with::<Device>(&device.to_string(), command, &metadata, side).await {
+        Ok(_) => Ok(Comeback::Taken),
+        // It came twice at once.
+        Err(ExecuteError::Refused(DeviceError::Exists)) => Ok(Comeback::Known),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Why a device was not enrolled. Nothing was written.
@@ -117,7 +195,8 @@ pub async fn enroll(
                 let (token, enrolment) = (token.clone(), enrolment.clone());
                 Box::pin(async move {
                     use_up(connection, code).await?;
-                    credentials::insert_device(connection, device, &token, &enrolment.key).await?;
+                    let token = token.digest();
+                    credentials::insert_device(connection, device, token, &enrolment.key).await?;
                     assign_site(connection, device, site).await?;
                     directory::put_device(connection, device, &enrolment.name).await
                 })
@@ -125,7 +204,10 @@ pub async fn enroll(
         })
         .await;
     match executed {
-        Ok(executed) => Ok(EnrolledDevice { device, site, token, position: executed.position }),
+        Ok(executed) => {
+            let (position, Enrolment { name, key, app, .. }) = (executed.position, enrolment);
+            Ok(EnrolledDevice { device, site, token, position, name, key, app })
+        }
         Err(ExecuteError::Append(AppendError::Side(sqlx::Error::RowNotFound))) => {
             Err(EnrolmentError::CodeInvalid)
         }

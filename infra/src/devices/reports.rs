@@ -140,6 +140,7 @@ mod tests {
             boot: BootId(Uuid::from_u128(boot)),
             uptime_ms,
             app: "test/1".to_owned(),
+            anchor: None,
         }
     }
 

@@ -20,6 +20,8 @@ use batch::Claim;
 pub const CAPTURE_TYPE: &str = "application/vnd.punchtrail.capture.v1+json";
 /// DSSE type of an enrolment's proof of possession.
 pub const ENROLMENT_TYPE: &str = "application/vnd.punchtrail.enrolment.v1";
+/// The type of a returning device's proof.
+pub const RETURN_TYPE: &str = "application/vnd.punchtrail.return.v1";
 
 /// DSSE v1's pre-authentication encoding of `body` under `kind`; lengths in decimal, of bytes.
 pub fn pre_authentication_encoding(kind: &str, body: &[u8]) -> Vec<u8> {

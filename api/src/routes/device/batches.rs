@@ -22,6 +22,7 @@ use punchtrail_protocol::{
 };
 use strum::VariantArray as _;
 
+use super::history;
 use crate::{
     ask::extract::{InPath, read_json, read_json_body},
     auth::DeliveringDevice,
@@ -55,7 +56,8 @@ pub async fn deliver(
     let items = batch.punches.len();
     let answer = take(&app, device.access(), &request_id, batch.punches).await?;
     let next_batch_after_ms = app.door.admission.pace(caller, items);
-    Ok(Answer(BatchAnswer { next_batch_after_ms, ..answer }))
+    let history = Some(history::told(&app));
+    Ok(Answer(BatchAnswer { next_batch_after_ms, history, ..answer }))
 }
 
 fn within_limits(batch: &BatchRequest) -> Result<(), Refusal> {
@@ -140,6 +142,7 @@ fn answer(
         ledger: outcome.head,
         server_time: jiff::Timestamp::now().into(),
         next_batch_after_ms: 0,
+        history: None,
     }
 }
 

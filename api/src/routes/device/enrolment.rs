@@ -1,18 +1,25 @@
 //! Enrolment of devices.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use punchtrail_infra::devices::enrolment::{self, Enrolment, EnrolmentError};
+use punchtrail_infra::devices::enrolment::{
+    self, Certified, Comeback, EnrolledDevice, Enrolment, EnrolmentError,
+};
 use punchtrail_protocol::{
     capture::APP_CHARS_MAX,
-    signing::{ENROLMENT_TYPE, KeyError, PublicKey, Signature, from_base64url},
-    wire::{EnrollRequest, Enrolled, pairing_code},
+    signing::{ENROLMENT_TYPE, KeyError, PublicKey, RETURN_TYPE, Signature, from_base64url},
+    wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, Enrolled, ReturnRequest, Returned, pairing_code},
 };
 
+use super::history;
 use crate::{
     ask::{extract::Json, limits::DEVICE_NAME_CHARS_MAX},
     problem::{Code, Refusal},
+    seal,
     state::App,
 };
+
+/// What a certificate is sealed for.
+const CERTIFICATE: &str = "punchtrail.certificate.v1";
 
 /// Enrols a device by a pairing code and the proof that it holds its key. The token is shown this
 /// once.
@@ -38,8 +45,73 @@ pub async fn enroll(
         site: device.site,
         token: device.token.reveal().to_owned(),
         server_time: jiff::Timestamp::now().into(),
+        certificate: Some(certificate(&app, &device)?),
+        history: Some(history::told(&app)),
     };
     Ok((StatusCode::CREATED, Answer(answer)))
+}
+
+fn certificate(app: &App, device: &EnrolledDevice) -> Result<String, Refusal> {
+    let content = serde_json::to_vec(&device.certified()).map_err(|_| Refusal::internal())?;
+    Ok(seal::seal(&app.deployment, CERTIFICATE, &content))
+}
+
+/// Takes a device back that this server enrolled and, since its database went back to before that,
+/// doesn't know. Its token is good again. One that is known is left as it is.
+#[utoipa::path(
+    post, path = "/v1/devices/return", tag = "devices",
+    request_body = ReturnRequest, responses((status = 200, body = Returned)),
+)]
+pub async fn come_back(
+    State(app): State<App>,
+    Json(asked): Json<ReturnRequest>,
+) -> Result<Answer<Returned>, Refusal> {
+    let certified = proven(&app, &asked)?;
+    let device = certified.device;
+    match enrolment::come_back(&app.ledger, app.deployment.org, certified).await? {
+        Comeback::Taken => tracing::warn!(
+            %device,
+            "a device came back that was enrolled before the database went back, and isn't known: \
+             it is taken again as it was enrolled"
+        ),
+        Comeback::Known => {}
+        Comeback::Revoked => {
+            return Err(Refusal::new(
+                Code::DeviceRevoked,
+                "This device was revoked. What it holds it may still deliver by its token.",
+            ));
+        }
+    }
+    Ok(Answer(Returned { device, server_time: jiff::Timestamp::now().into() }))
+}
+
+/// What is certified, by the server that sealed it and the device whose key signs it.
+fn proven(app: &App, asked: &ReturnRequest) -> Result<Certified, Refusal> {
+    let unknown = || {
+        Refusal::new(
+            Code::Forbidden,
+            "This is no certificate of this server. Enrol the device anew with a pairing code; \
+             what it holds stays in its folder and is delivered by its old identity when that is \
+             known again.",
+        )
+    };
+    if asked.certificate.len() > CERTIFICATE_CHARS_MAX {
+        return Err(unknown());
+    }
+    let content = seal::open(&app.deployment, CERTIFICATE, &asked.certificate);
+    let certified: Certified =
+        content.and_then(|content| serde_json::from_slice(&content).ok()).ok_or_else(unknown)?;
+    let proof = from_base64url(&asked.proof).map(Signature).ok_or_else(|| {
+        Refusal::field("/proof", "invalid_value", "`proof` is 64 bytes in base64url.")
+    })?;
+    certified.key.verify(RETURN_TYPE, asked.certificate.as_bytes(), &proof).map_err(|_| {
+        Refusal::field(
+            "/proof",
+            "bad_signature",
+            "`proof` does not sign this certificate by the enrolled key.",
+        )
+    })?;
+    Ok(certified)
 }
 
 fn within_quota(app: &App) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use punchtrail_protocol::{
     wire::{Heartbeat, HeartbeatAnswer},
 };
 
+use super::history;
 use crate::{
     ask::extract::Json, auth::DeliveringDevice, door::admission::Caller, problem::Refusal,
     state::App,
@@ -30,6 +31,7 @@ pub async fn take(
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Answer<HeartbeatAnswer>, Refusal> {
     checked(&heartbeat)?;
+    history::compare(&app, heartbeat.anchor.as_deref()).await?;
     let site = device.present_site()?;
     let server_time = Time::from(jiff::Timestamp::now());
     let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
@@ -45,6 +47,7 @@ pub async fn take(
         roster,
         commands,
         next_batch_after_ms,
+        history: Some(history::told(&app)),
     }))
 }
 

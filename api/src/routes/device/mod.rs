@@ -4,6 +4,7 @@ pub mod batches;
 pub mod enrolment;
 pub mod feed;
 pub mod heartbeats;
+mod history;
 pub mod manifest;
 pub mod photos;
 
@@ -22,7 +23,10 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         // A person at the door waits for these.
         (
             Class::Interactive,
-            routes().routes(routes!(enrolment::enroll)).routes(routes!(manifest::search)),
+            routes()
+                .routes(routes!(enrolment::enroll))
+                .routes(routes!(enrolment::come_back))
+                .routes(routes!(manifest::search)),
         ),
     ]
 }

@@ -2,7 +2,7 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::{AggregateType, Recorded};
-use punchtrail_protocol::{Position, Time};
+use punchtrail_protocol::{EpochId, Position, Time};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,7 +12,7 @@ use crate::{
         limits::{PAGE_DEFAULT, PAGE_MAX},
     },
     auth::Operator,
-    health::Follower,
+    health::{Follower, WentBack},
     problem::Refusal,
     state::App,
 };
@@ -103,6 +103,10 @@ pub async fn events(
 pub struct LedgerState {
     /// Position of the last event; 0 when there is none.
     pub position: Position,
+    /// The ledger's epoch: another one each time that the database went back.
+    pub epoch: EpochId,
+    /// Whether the database ever went back.
+    pub went_back: Option<WentBack>,
     /// Who follows it, and how far: the adjudicator, the signed checkpoints, each read model.
     pub followers: Vec<Follower>,
 }
@@ -118,5 +122,7 @@ pub async fn state(
 ) -> Result<Answer<LedgerState>, Refusal> {
     // The head last: who stands there by then has taken everything.
     let followers = app.health.followers();
-    Ok(Answer(LedgerState { position: app.ledger.head().await?, followers }))
+    let (position, history) = (app.ledger.head().await?, app.ledger.history());
+    let (epoch, went_back) = (history.current(), WentBack::of(&history));
+    Ok(Answer(LedgerState { position, epoch, went_back, followers }))
 }

@@ -1,0 +1,74 @@
+//! What a device is told of the ledger's history, and what comes back of it: by it a server whose
+//! database went back is noticed, whoever of its nodes remembers.
+
+use punchtrail_domain::epoch::Anchor;
+use punchtrail_infra::ledger::Recollection;
+use punchtrail_protocol::{
+    Digest, EpochId, Position,
+    wire::{ANCHOR_CHARS_MAX, EPOCHS_TOLD_MAX, EpochBegun, LedgerHistory},
+};
+use uuid::Uuid;
+
+use crate::{problem::Refusal, seal, state::App};
+
+const PURPOSE: &str = "punchtrail.anchor.v1";
+/// An epoch, a position and a leaf hash.
+const CONTENT_BYTES: usize = 16 + 8 + 32;
+
+/// The history as it is now.
+pub(super) fn told(app: &App) -> LedgerHistory {
+    let begun = |(epoch, after)| EpochBegun { epoch, after };
+    let mut epochs: Vec<_> =
+        app.ledger.history().epochs().rev().take(EPOCHS_TOLD_MAX).map(begun).collect();
+    epochs.reverse();
+    let content = written(app.ledger.newest());
+    LedgerHistory { epochs, anchor: seal::seal(&app.deployment, PURPOSE, &content) }
+}
+
+/// Looks whether the ledger still has what this device was told of it. An anchor that wasn't given
+/// out here says nothing; the device is given another one.
+///
+/// # Errors
+/// Busy when the ledger can't be looked at now.
+pub(super) async fn compare(app: &App, anchor: Option<&str>) -> Result<(), Refusal> {
+    let Some(anchor) = anchor else { return Ok(()) };
+    if anchor.len() > ANCHOR_CHARS_MAX {
+        return Err(Refusal::field("/anchor", "invalid_value", "`anchor` is as it was given."));
+    }
+    match seal::open(&app.deployment, PURPOSE, anchor).and_then(|content| read(&content)) {
+        Some(told) => Ok(app.ledger.compare(told).await?),
+        None => Ok(()),
+    }
+}
+
+fn written(Recollection { epoch, anchor }: Recollection) -> [u8; CONTENT_BYTES] {
+    let mut content = [0; CONTENT_BYTES];
+    content[..16].copy_from_slice(epoch.uuid().as_bytes());
+    content[16..24].copy_from_slice(&anchor.position.0.to_be_bytes());
+    content[24..].copy_from_slice(&anchor.leaf_hash.0);
+    content
+}
+
+fn read(content: &[u8]) -> Option<Recollection> {
+    let (epoch, rest) = content.split_first_chunk::<16>()?;
+    let (position, rest) = rest.split_first_chunk::<8>()?;
+    let leaf_hash = Digest(rest.try_into().ok()?);
+    let position = Position(u64::from_be_bytes(*position));
+    let epoch = EpochId(Uuid::from_bytes(*epoch));
+    Some(Recollection { epoch, anchor: Anchor { position, leaf_hash } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_back() {
+        let told = Recollection {
+            epoch: EpochId(Uuid::from_u128(7)),
+            anchor: Anchor { position: Position(1 << 40), leaf_hash: Digest::of(b"leaf") },
+        };
+        assert_eq!(read(&written(told)), Some(told));
+        assert_eq!(read(&written(told)[1..]), None);
+    }
+}
