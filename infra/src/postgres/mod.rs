@@ -36,6 +36,7 @@ mod durability;
 mod embedded;
 mod error;
 mod locks;
+mod patience;
 mod pools;
 mod postmaster;
 pub mod roles;
@@ -43,6 +44,7 @@ mod trouble;
 
 pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
+pub use patience::{Lent, Pool, Transaction, within};
 pub use pools::{PoolSizes, Pools};
 pub use trouble::{DatabaseError, Trouble};
 
@@ -169,12 +171,15 @@ async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
 }
 
 async fn check(owner: &PgConnectOptions) -> Result<(), PostgresError> {
-    let mut connection = owner
-        .connect()
-        .await
-        .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
-    durability::check(&mut connection).await?;
-    connection.close().await.map_err(PostgresError::sql("close a connection"))
+    pools::opened(async {
+        let mut connection = owner
+            .connect()
+            .await
+            .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
+        durability::check(&mut connection).await?;
+        connection.close().await.map_err(PostgresError::sql("close a connection"))
+    })
+    .await
 }
 
 /// Where `options` lead, without user or password.
