@@ -208,3 +208,23 @@ impl Lease {
         self.leases.release(self.leases.node.id, Some(&self.name)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::PgPool;
+
+    #[tokio::test]
+    async fn one_that_was_left_while_it_was_asked_for_is_not_had_and_is_given_back() {
+        let nowhere = PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();
+        let leases = Leases::new(Pool::new(nowhere, Duration::from_secs(1)), Node::anywhere());
+        let names = ["kept".to_owned(), "left".to_owned()];
+        let [kept, left] = names.clone().map(|name| leases.want(name));
+        let asked = Instant::now();
+        if let Some(wish) = leases.wishes().get_mut("left") {
+            wish.not_before = asked + Duration::from_secs(60);
+        }
+        assert_eq!(leases.had(&names, &names, asked), ["left"]);
+        assert!(kept.is_held() && !left.is_held());
+    }
+}
