@@ -12,7 +12,7 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment,
+    access::deployment::{self, Deployment},
     adjudicator,
     audit::checkpoint,
     follower::{Followers, Node},
@@ -133,12 +133,13 @@ impl Server {
         };
         metrics::handle();
         let deployment = Deployment::open(&options.pools.writer).await?;
+        let schema = deployment::schema_version(&options.pools.owner).await?;
         let photos = open_photos(&options.data_dir).await?;
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
         let ledger =
-            Ledger::open_for(&options.pools, supervisor.clone(), &options.data_dir).await?;
+            Ledger::open_for(&options.pools, supervisor.clone(), Some(&options.data_dir)).await?;
         let (followers, projections) =
             match follow(&ledger, &options.pools, node, checkpoints).await {
                 Ok(following) => following,
@@ -149,7 +150,7 @@ impl Server {
             };
         let (stop, until) = (followers.stopping(), followers.stopping());
         let upkeep = supervisor.spawn("metrics_upkeep", stop, move || keep_up(until.clone()));
-        let health = Health::new(followers.clone(), supervisor);
+        let health = Health::new(ledger.clone(), schema, followers.clone());
         let door = Door {
             timeouts: options.timeouts,
             admission: match options.budget {

@@ -118,6 +118,7 @@ async fn it_is_alive_ready_and_measured() {
     let ready = house.get("/readyz", None).await;
     assert_eq!(ready.status, StatusCode::OK, "{}", ready.text);
     assert_eq!(ready.body["ready"], true);
+    assert_eq!(ready.body["commits"]["able"], true, "{}", ready.text);
     let followers = ready.body["followers"].as_array().unwrap();
     let named = |name: &str| followers.iter().find(|follower| follower["name"] == name).unwrap();
     for name in ["adjudicator", "checkpoints", "timeline"] {
@@ -315,7 +316,7 @@ async fn a_model_that_is_behind_is_said_to_be() {
     let behind = house.read_after(&path, position).await;
     assert_eq!(behind.refusal(), "503 read_behind");
     assert!(behind.headers.contains_key("retry-after"));
-    held.rollback().await.unwrap();
+    held.commit().await.unwrap();
     assert_eq!(house.read_after(&path, position).await.body["policy"]["batch_max"], 7);
     house.close().await;
 }

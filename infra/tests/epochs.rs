@@ -171,7 +171,7 @@ async fn a_node_that_is_started_again_remembers() {
     let mut kiosk = world.device().await;
     world.ledger.close().await;
     let dir = tempfile::tempdir().unwrap();
-    let open = || Ledger::open_for(&world.pools, Supervisor::default(), dir.path());
+    let open = || Ledger::open_for(&world.pools, Supervisor::default(), Some(dir.path()));
     let node = open().await.unwrap();
     let mut at_ms = NOON_MS - 80_000_000;
     let captures = kiosk.captures(20, &mut at_ms, 100_000);

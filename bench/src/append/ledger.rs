@@ -94,8 +94,9 @@ pub async fn copy(from: &Database, to: &Database, punches: usize) -> anyhow::Res
         .map(|chunk| chunk.iter().flat_map(|row| row.iter().copied()).collect())
         .collect();
     let statement = format!("copy events ({COLUMNS}) from stdin (format binary)");
+    let mut owner = to.pools.owner.acquire().await?;
     let started = Instant::now();
-    let mut copy = to.pools.owner.copy_in_raw(&statement).await?;
+    let mut copy = owner.copy_in_raw(&statement).await?;
     for chunk in bytes {
         copy.send(chunk).await?;
     }

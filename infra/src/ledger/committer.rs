@@ -1,29 +1,47 @@
 //! The one committer of this node: settles all callers that wait in one transaction.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use punchtrail_domain::{
     AggregateType, Recorded, StoredEvent, aggregate::Undecodable, epoch::EpochEvent,
     log::recorded::Actor,
 };
 use punchtrail_protocol::{EpochId, Position};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    Metadata, ReadError, Request,
+    Append, AppendError, Appended, Commits, DeliveryOutcome, Entry, GROUP_EVENTS_MAX,
+    GROUP_REQUESTS_MAX, Metadata, ReadError, Request,
+    commits::PROVE_MS,
     entry::Recent,
-    epochs::{self, Found, Recollection},
-    feed,
+    epochs::{self, Found, Look, Recollection},
+    feed, holders,
     known::Known,
     part::{Part, leaf},
     pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
     witness::Witness,
 };
-use crate::postgres::copy::Copying;
+use crate::postgres::{Pool, Transaction, copy::Copying, within};
+
+/// How long getting a connection and the head may take: more than the session's own limit for the
+/// lock, which says better what is the matter.
+const HEAD_MAX: Duration = Duration::from_secs(6);
+/// How long the statements of a group may take, with the head locked.
+const GROUP_MAX: Duration = Duration::from_secs(10);
+/// How long a commit may take. One that wasn't answered then is in doubt; its callers are told so
+/// while they still listen.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
+/// How long the rows beside the ledger may take to be put back: a little more than the database
+/// is given for it.
+const SET_BACK_MAX: Duration = Duration::from_secs(60 * epochs::SET_BACK_MINUTES_MAX + 5);
+/// A head that others hold (SQLSTATE).
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
@@ -49,7 +67,11 @@ pub(super) struct Committer {
     /// Who waits for an answer. Kept by no run of the committer: one that dies leaves it to the
     /// next.
     pub waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
-    pub pool: PgPool,
+    pub pool: Pool,
+    /// Of the login, to see who holds the head. With it, the committer of a node that serves:
+    /// it proves now and then that it can commit.
+    pub owner: Option<Pool>,
+    pub commits: Commits,
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
     pub deliveries: Arc<Deliveries>,
@@ -112,6 +134,7 @@ impl Committer {
     pub(super) async fn run(self) {
         let mut waiting = self.waiting.lock().await;
         let mut group = Vec::new();
+        let mut proven = false;
         loop {
             tokio::select! {
                 biased;
@@ -120,6 +143,11 @@ impl Committer {
                     None => return,
                 },
                 () = self.stop.cancelled() => waiting.close(),
+                () = self.idle(proven) => {
+                    self.prove().await;
+                    proven = true;
+                    continue;
+                }
             }
             let mut events: usize = group.iter().map(Request::events).sum();
             while group.len() < GROUP_REQUESTS_MAX && events < GROUP_EVENTS_MAX {
@@ -128,6 +156,35 @@ impl Committer {
                 group.push(request);
             }
             self.commit_all(std::mem::take(&mut group)).await;
+        }
+    }
+
+    /// Until it has been idle for so long that nobody knows whether it could still commit.
+    async fn idle(&self, proven: bool) {
+        match (&self.owner, proven) {
+            (None, _) => std::future::pending().await,
+            (Some(_), false) => {}
+            (Some(_), true) => tokio::time::sleep(Duration::from_millis(PROVE_MS)).await,
+        }
+    }
+
+    /// Does what every append does, without one: has the head, writes, and commits.
+    async fn prove(&self) {
+        let prove = async {
+            let mut lent = self.pool.acquire().await?;
+            let write = sqlx::query("update ledger_head set position = position");
+            write.execute(&mut *lent).await.map(drop)
+        };
+        match within(COMMIT_MAX, prove).await {
+            Ok(()) => self.commits.made(),
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    async fn failed(&self, error: &sqlx::Error) {
+        self.commits.failed(error);
+        if let (Some(owner), true) = (&self.owner, is_held_elsewhere(error)) {
+            holders::look(owner).await;
         }
     }
 
@@ -161,6 +218,7 @@ impl Committer {
             }
             Err(error) => {
                 tracing::warn!(%error, callers = group.len(), "an append was not committed");
+                self.failed(&error).await;
                 let refusal = not_committed(error);
                 for request in group {
                     request.answer(Err(refusal()));
@@ -193,34 +251,21 @@ impl Committer {
         let started = Instant::now();
         let parts: Vec<Part<'_>> = group.iter().filter_map(Request::part).collect();
         let (epoch, newest) = self.witness.newest();
-        let mut tx = self.pool.begin().await?;
-        let look = epochs::lock_head(&mut tx, newest.position).await?;
+        let (mut tx, look) = within(HEAD_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            let look = epochs::lock_head(&mut tx, newest.position).await?;
+            Ok::<_, sqlx::Error>((tx, look))
+        })
+        .await?;
         if !look.agrees(epoch, newest) {
             return Err(NotCommitted::OtherHistory);
         }
-        let head = look.head;
-        let mut known = Known::read(&mut tx, &parts).await?;
-        let recorded_us = look.recorded_us.max(known.clock_us);
-        let mut settlement = Settlement::new(head);
-        let mut verdicts = Vec::with_capacity(parts.len());
-        for part in &parts {
-            let refused = match settlement.check(part, &known) {
-                Ok(()) => write_side(&mut tx, part).await?,
-                Err(error) => Some(error),
-            };
-            verdicts.push(match refused {
-                Some(error) => Err(error),
-                None => Ok(settlement.settle(part, &mut known)),
-            });
-        }
-        let Settled { events, side } = settlement.finish(&known);
-        let new_head = head.plus(events.len() as u64);
-        let recorded = self.write(&mut tx, events, recorded_us).await?;
-        side.write(&mut tx).await?;
+        let written = within(GROUP_MAX, self.settle(&mut tx, &parts, look)).await?;
+        let (head, Written { mut verdicts, recorded, new_head }) = (look.head, written);
+        within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
         if new_head > head {
-            move_head(&mut tx, new_head, recorded_us).await?;
+            self.commits.made();
         }
-        tx.commit().await?;
         let count = recorded.len();
         if let Some(last) = recorded.last() {
             self.witness.take(epoch, last.anchor());
@@ -249,38 +294,86 @@ impl Committer {
     /// is gone.
     async fn compare(&self, told: Option<Recollection>) -> Result<(), sqlx::Error> {
         let seen = self.witness.seen();
-        let mut tx = self.pool.begin().await?;
-        let Found { head, mut history, standing, begins, strays } =
-            epochs::compare(&mut tx, &seen, told).await?;
-        let mut at = head.head;
+        let compared = within(SET_BACK_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            let mut found = epochs::compare(&mut tx, &seen, told).await?;
+            if let Some(event) = found.begins {
+                self.begin_epoch(&mut tx, &mut found, &event).await?;
+            }
+            Ok::<_, sqlx::Error>((tx, found))
+        });
+        let (tx, found) = compared.await?;
+        within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
+        let Found { before, history, newest, standing, begins, strays } = found;
         if let Some(event) = begins {
-            let epoch = EpochId(uuid::Uuid::now_v7());
-            at = at.plus(1);
-            let entry = Entry::made_from(opening(epoch, &event, at), None);
-            self.write(&mut tx, vec![entry], head.recorded_us.max(now_us())).await?;
-            begin_epoch(&mut tx, epoch).await?;
-            move_head(&mut tx, at, head.recorded_us.max(now_us())).await?;
-            history = epochs::history(&mut tx).await?.0;
+            went_back(&event, newest.position, strays);
         }
-        let (_, newest) = epochs::history(&mut tx).await?;
-        tx.commit().await?;
-        if let Some(event) = begins {
-            went_back(&event, at, strays);
-        }
-        let known = (seen.epoch, seen.newest());
-        if begins.is_some() || !head.agrees(known.0, known.1) {
+        if begins.is_some() || !before.agrees(seen.epoch, seen.newest()) {
             let epoch = history.current();
             self.witness.learn(history, standing);
             self.witness.take(epoch, newest);
             self.recent.forget();
-            self.head.send_replace(at);
+            self.head.send_replace(newest.position);
         }
         Ok(())
     }
 
+    /// Writes an epoch's first event.
+    async fn begin_epoch(
+        &self,
+        tx: &mut Transaction,
+        found: &mut Found,
+        event: &EpochEvent,
+    ) -> Result<(), sqlx::Error> {
+        let epoch = EpochId(uuid::Uuid::now_v7());
+        let at = found.newest.position.plus(1);
+        let recorded_us = found.before.recorded_us.max(jiff::Timestamp::now().as_microsecond());
+        let entry = Entry::made_from(opening(epoch, event, at), None);
+        self.write(tx, vec![entry], recorded_us).await?;
+        sqlx::query("update ledger_head set epoch = $1")
+            .bind(epoch.uuid())
+            .execute(&mut **tx)
+            .await?;
+        move_head(tx, at, recorded_us).await?;
+        (found.history, found.newest) = epochs::history(tx).await?;
+        Ok(())
+    }
+
+    /// Settles all parts and writes what they come to, all but the commit.
+    async fn settle(
+        &self,
+        tx: &mut Transaction,
+        parts: &[Part<'_>],
+        look: Look,
+    ) -> Result<Written, sqlx::Error> {
+        let head = look.head;
+        let mut known = Known::read(tx, parts).await?;
+        let recorded_us = look.recorded_us.max(known.clock_us);
+        let mut settlement = Settlement::new(head);
+        let mut verdicts = Vec::with_capacity(parts.len());
+        for part in parts {
+            let refused = match settlement.check(part, &known) {
+                Ok(()) => write_side(tx, part).await?,
+                Err(error) => Some(error),
+            };
+            verdicts.push(match refused {
+                Some(error) => Err(error),
+                None => Ok(settlement.settle(part, &mut known)),
+            });
+        }
+        let Settled { events, side } = settlement.finish(&known);
+        let new_head = head.plus(events.len() as u64);
+        let recorded = self.write(tx, events, recorded_us).await?;
+        side.write(tx).await?;
+        if new_head > head {
+            move_head(tx, new_head, recorded_us).await?;
+        }
+        Ok(Written { verdicts, recorded, new_head })
+    }
+
     async fn write(
         &self,
-        tx: &mut Transaction<'_, Postgres>,
+        tx: &mut Transaction,
         mut entries: Vec<Entry>,
         recorded_us: i64,
     ) -> Result<Vec<Entry>, sqlx::Error> {
@@ -313,6 +406,32 @@ impl Committer {
     }
 }
 
+/// A group that is written and not committed yet.
+struct Written {
+    verdicts: Vec<Result<Verdict, AppendError>>,
+    recorded: Vec<Entry>,
+    new_head: Position,
+}
+
+/// What a commit that wasn't answered may wait for: no error of Postgres says it.
+fn not_answered(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            sqlx::Error::Io(std::io::Error::new(
+                error.kind(),
+                format!("a commit: {error}. Does Postgres wait for a synchronous standby?"),
+            ))
+        }
+        other => other,
+    }
+}
+
+/// Whether another session had the head for too long.
+fn is_held_elsewhere(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
 /// Whether it is about what one caller wrote or rests on, and not about the connection: the
 /// database refused a row (SQLSTATE classes 22 and 23), or an event can't be read. The others may
 /// well pass.
@@ -336,17 +455,15 @@ fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>)
 fn not_committed(error: sqlx::Error) -> impl Fn() -> AppendError {
     let error = match ReadError::from(error) {
         ReadError::Undecodable(error) => Err(error),
-        ReadError::Hole { missing, .. } => Err(Undecodable::new(missing, "it is missing")),
+        ReadError::Hole { missing, .. } | ReadError::CutOff { missing, .. } => {
+            Err(Undecodable::new(missing, "it is missing"))
+        }
         ReadError::Database(error) => Ok(Arc::new(error)),
     };
     move || match &error {
         Ok(error) => AppendError::Unavailable(Arc::clone(error)),
         Err(error) => AppendError::Unreadable(error.clone()),
     }
-}
-
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
 }
 
 /// The first event of an epoch; its time is set when it is written.
@@ -378,14 +495,6 @@ fn went_back(event: &EpochEvent, position: Position, strays: i64) {
     metrics::counter!("punchtrail_ledger_went_back_total").increment(1);
 }
 
-async fn begin_epoch(connection: &mut PgConnection, epoch: EpochId) -> Result<(), sqlx::Error> {
-    sqlx::query("update ledger_head set epoch = $1")
-        .bind(epoch.uuid())
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
 async fn move_head(
     connection: &mut PgConnection,
     to: Position,
@@ -404,11 +513,11 @@ async fn move_head(
 
 /// Runs a caller's own write behind a savepoint: a refused row turns that caller away alone.
 async fn write_side(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     part: &Part<'_>,
 ) -> Result<Option<AppendError>, sqlx::Error> {
     let Part::Append(Append { side: Some(side), .. }) = part else { return Ok(None) };
-    let mut savepoint = sqlx::Acquire::begin(&mut *tx).await?;
+    let mut savepoint = sqlx::Connection::begin(&mut **tx).await?;
     match side.run(&mut savepoint).await {
         Ok(()) => {
             savepoint.commit().await?;

@@ -15,7 +15,7 @@ use super::{read, witness::Seen};
 
 /// The longest time that the rows beside the ledger may take to be put back, in minutes: a
 /// hundred million rows of chains are read once.
-const SET_BACK_MINUTES_MAX: u32 = 15;
+pub(super) const SET_BACK_MINUTES_MAX: u64 = 15;
 
 /// The head, and what stands where somebody remembers an event.
 #[derive(Debug, Clone, Copy)]
@@ -143,8 +143,11 @@ pub struct Recollection {
 
 /// What a look under the head's lock came to.
 pub(super) struct Found {
-    pub head: Look,
+    /// What stood there when it was looked.
+    pub before: Look,
     pub history: History,
+    /// The event at the head.
+    pub newest: Anchor,
     /// What this node remembers and still stands.
     pub standing: VecDeque<Anchor>,
     /// The epoch that has to begin, if the database went back and nobody has noticed yet.
@@ -164,14 +167,23 @@ pub(super) async fn compare(
     seen: &Seen,
     told: Option<Recollection>,
 ) -> Result<Found, sqlx::Error> {
-    let newest = seen.newest();
-    let head = lock_head(connection, newest.position).await?;
-    let (history, _) = history(connection).await?;
+    let known = seen.newest();
+    let before = lock_head(connection, known.position).await?;
+    let (history, newest) = history(connection).await?;
+    if newest.position > Position::START && newest.leaf_hash == Digest::ZERO {
+        let what = format!(
+            "the ledger's head is {newest}, and no event stands there: rows were removed from its \
+             end, and its head was not put back with them. Nothing is appended behind that hole; \
+             look with `punchtrail ledger verify`",
+            newest = newest.position
+        );
+        return Err(sqlx::Error::Protocol(what));
+    }
     let standing = standing(connection, &seen.anchors).await?;
     let agreed = standing.back().map_or(Position::START, |anchor| anchor.position);
-    let own = match history.whereabouts(seen.epoch, newest, head.stored) {
+    let own = match history.whereabouts(seen.epoch, known, before.stored) {
         // What was said to stand must.
-        Whereabouts::Gone { after } if standing.len() < before(seen, after) => {
+        Whereabouts::Gone { after } if standing.len() < up_to(seen, after) => {
             Whereabouts::Unnoticed
         }
         other => other,
@@ -183,7 +195,7 @@ pub(super) async fn compare(
             after: agreed,
             ends,
             lost: unknown(seen.epoch),
-            seen: newest.position,
+            seen: known.position,
             noticed_by: NoticedBy::Node,
         })
     } else if let Some(told) = told {
@@ -206,13 +218,13 @@ pub(super) async fn compare(
             set_back(connection, after).await?
         }
         // Rows of events that are there needn't be looked at one by one.
-        Some(EpochEvent::Opened { .. }) => set_back(connection, head.head).await?,
+        Some(EpochEvent::Opened { .. }) => set_back(connection, before.head).await?,
     };
-    Ok(Found { head, history, standing, begins, strays })
+    Ok(Found { before, history, newest, standing, begins, strays })
 }
 
 /// How many of the anchors lie up to there.
-fn before(seen: &Seen, after: Position) -> usize {
+fn up_to(seen: &Seen, after: Position) -> usize {
     seen.anchors.iter().filter(|anchor| anchor.position <= after).count()
 }
 

@@ -8,12 +8,13 @@ use std::{sync::Arc, time::Duration};
 
 use punchtrail_domain::{AggregateType, Recorded, epoch::Anchor};
 use punchtrail_protocol::{EpochId, Position};
-use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::postgres::{Pool, within};
 
 use super::{
     Entry, ReadError, Request, entry::Recent, pressure::Deliveries, read, witness::Witness,
@@ -25,13 +26,15 @@ const STEP: usize = 500;
 pub const POLL_MS: u64 = 200;
 /// How often what this node remembers is written down, when it has changed.
 const WRITE_DOWN: Duration = Duration::from_secs(1);
+/// How long a read of the head may take, in milliseconds: it is the next one that counts then.
+const POLL_MS_MAX: u64 = 2_000;
 /// The most events one read from the database gives. From memory it may be more: they are shared.
 pub const READ_EVENTS_MAX: u32 = 2_500;
 
 /// The events after a position, as they come. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
-    pool: PgPool,
+    pool: Pool,
     head: watch::Receiver<Position>,
     recent: Arc<Recent>,
     pub(super) deliveries: Arc<Deliveries>,
@@ -40,7 +43,7 @@ pub struct Feed {
 
 impl Feed {
     pub(super) fn new(
-        pool: PgPool,
+        pool: Pool,
         head: watch::Receiver<Position>,
         recent: Arc<Recent>,
         deliveries: Arc<Deliveries>,
@@ -68,8 +71,20 @@ impl Feed {
                 }
                 _ => Err(error),
             },
+            Ok(none) if none.is_empty() && self.seen() > after => self.beyond(after, limit).await,
             read => read,
         }
+    }
+
+    /// Nothing stands after `after`, though the head was seen beyond it. Read in this order, the
+    /// events can't be older than the head.
+    async fn beyond(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let head = read::head(&self.pool).await?;
+        let events = self.dense(after, limit).await?;
+        if events.is_empty() && head > after {
+            return Err(ReadError::CutOff { missing: after.plus(1), head });
+        }
+        Ok(events)
     }
 
     async fn dense(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
@@ -141,7 +156,7 @@ impl Feed {
 /// and whether the database still has what this node saw.
 #[derive(Clone)]
 pub(super) struct Poller {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub head: watch::Sender<Position>,
     pub wanted: Arc<watch::Sender<Position>>,
     pub witness: Arc<Witness>,
@@ -153,14 +168,20 @@ impl Poller {
     pub(super) async fn run(self) {
         let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut written = (Instant::now(), None);
+        let (mut written, mut fails) = ((Instant::now(), None), false);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return self.write_down(&mut written).await,
                 _ = tick.tick() => {}
             }
-            if let Err(error) = self.look().await {
-                tracing::debug!(%error, "the head can't be read now");
+            match self.look().await {
+                Ok(()) => fails = false,
+                // Once, until it is read again.
+                Err(error) if !fails => {
+                    tracing::warn!(%error, "the head can't be read now");
+                    fails = true;
+                }
+                Err(_) => {}
             }
             if written.0.elapsed() >= WRITE_DOWN {
                 self.write_down(&mut written).await;
@@ -170,7 +191,8 @@ impl Poller {
 
     async fn look(&self) -> Result<(), sqlx::Error> {
         let (epoch, newest) = self.witness.newest();
-        let (look, head, wanted) = read::look(&self.pool, newest.position).await?;
+        let looking = read::look(&self.pool, newest.position);
+        let (look, head, wanted) = within(Duration::from_millis(POLL_MS_MAX), looking).await?;
         forward(&self.wanted, wanted);
         if look.agrees(epoch, newest) {
             self.witness.take(epoch, head);

@@ -3,15 +3,16 @@
 
 use punchtrail_domain::epoch::Anchor;
 use punchtrail_protocol::{Digest, Position};
-use sqlx::{PgExecutor, PgPool, Row};
+use sqlx::{PgExecutor, Row};
 
 use super::{epochs, judging::ADJUDICATOR};
+use crate::postgres::Pool;
 
 /// The head, and when the event there was recorded; no time before the first event.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn dated_head(pool: &PgPool) -> Result<(Position, Option<jiff::Timestamp>), sqlx::Error> {
+pub async fn dated_head(pool: &Pool) -> Result<(Position, Option<jiff::Timestamp>), sqlx::Error> {
     let (position, recorded_us): (i64, i64) = sqlx::query_as(
         "select position, (extract(epoch from recorded_at) * 1000000)::bigint from ledger_head",
     )
@@ -83,7 +84,7 @@ pub(super) async fn judged(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn leaf_hash(pool: &PgPool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
+pub async fn leaf_hash(pool: &Pool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
     sqlx::query_scalar("select leaf_hash from events where position = $1")
         .bind(position.to_db())
         .fetch_optional(pool)

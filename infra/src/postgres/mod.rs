@@ -36,6 +36,7 @@ mod durability;
 mod embedded;
 mod error;
 mod locks;
+mod patience;
 mod pools;
 mod postmaster;
 pub mod roles;
@@ -43,6 +44,7 @@ mod trouble;
 
 pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
+pub use patience::{Lent, Pool, Transaction, within};
 pub use pools::{PoolSizes, Pools};
 pub use trouble::{DatabaseError, Trouble};
 
@@ -126,6 +128,24 @@ impl Postgres {
         self.embedded.as_ref()?.bin_dir().ok()
     }
 
+    /// Whether a schema was ever made there.
+    ///
+    /// # Errors
+    /// When the database can't be asked.
+    pub async fn is_migrated(&self) -> Result<bool, PostgresError> {
+        let doing = "look for the schema";
+        pools::opened(async {
+            let mut connection = self.owner.connect().await.map_err(PostgresError::sql(doing))?;
+            let made = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(PostgresError::sql(doing))?;
+            connection.close().await.map_err(PostgresError::sql("close a connection"))?;
+            Ok(made)
+        })
+        .await
+    }
+
     /// Creates or updates roles and schema; any number of processes may call it at once.
     ///
     /// # Errors
@@ -169,12 +189,15 @@ async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
 }
 
 async fn check(owner: &PgConnectOptions) -> Result<(), PostgresError> {
-    let mut connection = owner
-        .connect()
-        .await
-        .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
-    durability::check(&mut connection).await?;
-    connection.close().await.map_err(PostgresError::sql("close a connection"))
+    pools::opened(async {
+        let mut connection = owner
+            .connect()
+            .await
+            .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
+        durability::check(&mut connection).await?;
+        connection.close().await.map_err(PostgresError::sql("close a connection"))
+    })
+    .await
 }
 
 /// Where `options` lead, without user or password.

@@ -7,11 +7,16 @@
 use std::time::Duration;
 
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, PgPool,
+    ConnectOptions, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{durability, error::PostgresError, roles};
+use super::{
+    durability,
+    error::PostgresError,
+    patience::{self, Pool},
+    roles,
+};
 
 /// How long a caller waits for a connection. Longer only hides an overload.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +26,13 @@ const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 /// One unused for longer is tried before it is lent: the server may have been restarted. A busy
 /// one isn't, which saves a round trip a statement.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How long that may take: a silent one is dropped, and another opened.
+const TRIAL_MAX: Duration = Duration::from_secs(1);
+/// How long a single connection may take to open, to be tried and to be left: less than a
+/// supervisor waits for a start.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// How long the pools may take to close together.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Connections for appending: one appends, the other is there at once when it broke.
 const COMMITTERS: u32 = 2;
@@ -55,25 +67,23 @@ impl PoolSizes {
 #[derive(Debug, Clone)]
 pub struct Pools {
     /// Works as [`roles::WRITER`]: inserts into the ledger and can't change it.
-    pub writer: PgPool,
+    pub writer: Pool,
     /// The same, for the committer alone: no look-up makes an append wait for a connection.
-    pub committer: PgPool,
+    pub committer: Pool,
     /// Works as [`roles::READER`]: owns the read models, only selects from the ledger.
-    pub reader: PgPool,
+    pub reader: Pool,
     /// The same, for what fills the read models: no reader waits behind it for a connection.
-    pub follower: PgPool,
+    pub follower: Pool,
     /// Works as the connecting user, which owns the schema.
-    pub owner: PgPool,
+    pub owner: Pool,
 }
 
 impl Pools {
-    /// Closes all, waiting until what is lent has come back.
+    /// Closes all, waiting until what is lent has come back, or its time is up.
     pub async fn close(&self) {
-        self.writer.close().await;
-        self.committer.close().await;
-        self.reader.close().await;
-        self.follower.close().await;
-        self.owner.close().await;
+        let Self { writer, committer, reader, follower, owner } = self;
+        let all = [writer, committer, reader, follower, owner].map(|pool| pool.close(CLOSE_MAX));
+        futures::future::join_all(all).await;
     }
 }
 
@@ -87,21 +97,58 @@ struct Session {
     role: &'static str,
     statement_timeout: &'static str,
     lock_timeout: &'static str,
+    /// How long it may do nothing within a transaction: what it holds, others wait for.
+    idle_timeout: &'static str,
+    /// How long a statement may be silent: longer than the server's own limits let it.
+    answer_max: Duration,
 }
 
+/// How the server notices that a client is gone, or can't be reached: the client itself sets
+/// nothing on its sockets. In units of their own; one that the server doesn't know isn't set, and
+/// on a Unix socket they do nothing.
+const GONE: &[(&str, &str)] = &[
+    // Probed after 5 s without a word, each 2 s, gone after 3: 11 s in all.
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    // What was sent isn't received for so long.
+    ("tcp_user_timeout", "10s"),
+    // Looked at while a statement runs.
+    ("client_connection_check_interval", "2s"),
+];
+
+/// What holds the head: everybody waits for it, so the server waits for nobody there.
+const COMMITTER: Session = Session {
+    application: "punchtrail-committer",
+    statement_timeout: "10s",
+    lock_timeout: "3s",
+    idle_timeout: "5s",
+    ..WRITER
+};
 const WRITER: Session = Session {
     scans: "off",
     application: "punchtrail-writer",
     role: roles::WRITER,
     statement_timeout: "30s",
-    lock_timeout: "10s",
+    lock_timeout: "5s",
+    idle_timeout: "10s",
+    // Look-ups, mostly while a device waits. What takes longer asks for it.
+    answer_max: Duration::from_secs(10),
 };
 const READER: Session = Session {
     scans: "on",
     application: "punchtrail-reader",
     role: roles::READER,
-    statement_timeout: "60s",
+    statement_timeout: "30s",
     lock_timeout: "10s",
+    idle_timeout: "15s",
+    answer_max: Duration::from_secs(32),
+};
+const FOLLOWER: Session = Session {
+    application: "punchtrail-follower",
+    statement_timeout: "60s",
+    answer_max: Duration::from_secs(62),
+    ..READER
 };
 /// A migration may build an index for as long as it takes.
 const OWNER: Session = Session {
@@ -110,19 +157,25 @@ const OWNER: Session = Session {
     role: "none",
     statement_timeout: "0",
     lock_timeout: "5min",
+    idle_timeout: "60s",
+    answer_max: Duration::from_secs(10),
 };
 
 impl Session {
     async fn begin(self, connection: &mut PgConnection) -> Result<(), PostgresError> {
-        let Self { scans, role, statement_timeout, lock_timeout, .. } = self;
+        let Self { scans, role, statement_timeout, lock_timeout, idle_timeout, .. } = self;
         let settings = durability::SELECT_LIST;
+        let gone: Vec<String> =
+            GONE.iter().map(|(name, value)| format!("('{name}', '{value}')")).collect();
+        let gone = gone.join(", ");
         // Without parameters it is one message and one answer.
         let statement = format!(
             "select {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
              set_config('lock_timeout', '{lock_timeout}', false), \
-             set_config('idle_in_transaction_session_timeout', '60s', false), \
+             set_config('idle_in_transaction_session_timeout', '{idle_timeout}', false), \
              set_config('timezone', 'UTC', false), set_config('enable_seqscan', '{scans}', false), \
-             set_config('role', '{role}', false)"
+             set_config('role', '{role}', false), (select count(set_config(name, value, false)) \
+             from (values {gone}) as gone (name, value) join pg_settings using (name))"
         );
         let row = connection
             .fetch_one(statement.as_str())
@@ -131,8 +184,8 @@ impl Session {
         durability::verify(&row)
     }
 
-    fn pool(self, options: &PgConnectOptions, size: u32) -> PgPool {
-        PgPoolOptions::new()
+    fn pool(self, options: &PgConnectOptions, size: u32) -> Pool {
+        let connections = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
@@ -140,8 +193,10 @@ impl Session {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    let trusted = meta.idle_for < TRUSTED_IDLE;
-                    Ok(trusted || connection.ping().await.is_ok())
+                    if meta.idle_for >= TRUSTED_IDLE {
+                        patience::within(TRIAL_MAX, connection.ping()).await?;
+                    }
+                    Ok(true)
                 })
             })
             .after_connect(move |connection, _| {
@@ -151,7 +206,8 @@ impl Session {
                         .map_err(|error| sqlx::Error::Configuration(Box::new(error)))
                 })
             })
-            .connect_lazy_with(options.clone().application_name(self.application))
+            .connect_lazy_with(options.clone().application_name(self.application));
+        Pool::new(connections, self.answer_max)
     }
 }
 
@@ -164,17 +220,20 @@ pub(super) async fn open(
     options: &PgConnectOptions,
     sizes: PoolSizes,
 ) -> Result<Pools, PostgresError> {
-    let mut trial =
-        options.connect().await.map_err(PostgresError::sql("connect to the database"))?;
-    for session in [OWNER, WRITER, READER] {
-        session.begin(&mut trial).await?;
-    }
-    trial.close().await.map_err(PostgresError::sql("close a connection"))?;
+    let trial = async {
+        let mut trial =
+            options.connect().await.map_err(PostgresError::sql("connect to the database"))?;
+        for session in [OWNER, WRITER, READER] {
+            session.begin(&mut trial).await?;
+        }
+        trial.close().await.map_err(PostgresError::sql("close a connection"))
+    };
+    opened(trial).await?;
     Ok(Pools {
         writer: WRITER.pool(options, sizes.writer),
-        committer: WRITER.pool(options, COMMITTERS),
+        committer: COMMITTER.pool(options, COMMITTERS),
         reader: READER.pool(options, sizes.reader),
-        follower: READER.pool(options, sizes.follower),
+        follower: FOLLOWER.pool(options, sizes.follower),
         owner: OWNER.pool(options, sizes.owner),
     })
 }
@@ -186,12 +245,25 @@ pub(super) async fn open(
 pub(super) async fn owner_connection(
     options: &PgConnectOptions,
 ) -> Result<PgConnection, PostgresError> {
-    let mut connection = options
-        .clone()
-        .application_name("punchtrail-migrate")
-        .connect()
+    opened(async {
+        let mut connection = options
+            .clone()
+            .application_name("punchtrail-migrate")
+            .connect()
+            .await
+            .map_err(PostgresError::sql("connect to the database"))?;
+        OWNER.begin(&mut connection).await?;
+        Ok(connection)
+    })
+    .await
+}
+
+/// What a single connection is opened for, as long as that may take.
+pub(super) async fn opened<T>(
+    work: impl Future<Output = Result<T, PostgresError>>,
+) -> Result<T, PostgresError> {
+    let work = async { Ok(work.await) };
+    patience::within(OPEN_MAX, work)
         .await
-        .map_err(PostgresError::sql("connect to the database"))?;
-    OWNER.begin(&mut connection).await?;
-    Ok(connection)
+        .unwrap_or_else(|silent| Err(PostgresError::sql("connect to the database")(silent)))
 }

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+pub mod line;
 pub mod saved;
 pub mod world;
 
