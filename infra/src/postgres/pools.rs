@@ -4,14 +4,18 @@
 //! trip, before anybody sees it. They are session settings: put a pooler that shares sessions
 //! between clients (PgBouncer in transaction mode) between us and Postgres, and they are lost.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, PgPool,
+    ConnectOptions, Connection, Executor, PgConnection, PgPool, Row,
+    pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{durability, error::PostgresError, roles};
+use super::{durability, error::PostgresError, hosts::takes_writes, roles};
 
 /// How long a caller waits for a connection. Longer only hides an overload.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +25,9 @@ const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 /// One unused for longer is tried before it is lent: the server may have been restarted. A busy
 /// one isn't, which saves a round trip a statement.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// How long a connection's first answer after a rest may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Connections for appending: one appends, the other is there at once when it broke.
 const COMMITTERS: u32 = 2;
@@ -64,9 +71,62 @@ pub struct Pools {
     pub follower: PgPool,
     /// Works as the connecting user, which owns the schema.
     pub owner: PgPool,
+    old: Old,
+}
+
+/// Which connections are of no use any more.
+#[derive(Debug, Clone, Default)]
+struct Old(Arc<Mutex<Option<Instant>>>);
+
+impl Old {
+    /// All that are open now.
+    fn add_all(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn has(&self, connection: &PoolConnectionMetadata) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() <= connection.age)
+    }
 }
 
 impl Pools {
+    fn all(&self) -> [(&PgPool, Session); 5] {
+        [
+            (&self.writer, WRITER),
+            (&self.committer, WRITER),
+            (&self.reader, READER),
+            (&self.follower, READER),
+            (&self.owner, OWNER),
+        ]
+    }
+
+    /// New connections lead to another host from now on; those that there are aren't lent again.
+    pub(super) fn lead_to(&self, options: &PgConnectOptions) {
+        for (pool, session) in self.all() {
+            pool.set_connect_options(options.clone().application_name(session.application));
+        }
+        self.old.add_all();
+    }
+
+    /// Whether a connection that waits to be lent, of those that write, turned read-only under
+    /// way. Then none of those that there are is lent again: they lead to the same host.
+    pub(super) async fn drop_read_only(&self) -> bool {
+        for pool in [&self.committer, &self.writer] {
+            let Some(mut connection) = pool.try_acquire() else { continue };
+            let writes = tokio::time::timeout(ANSWER_WAIT, takes_writes(&mut connection)).await;
+            // Nothing is known of one that is broken but that itself.
+            if !matches!(writes, Ok(Ok(true))) {
+                connection.close_on_drop();
+            }
+            if let Ok(Ok(false)) = writes {
+                self.old.add_all();
+                return true;
+            }
+        }
+        false
+    }
+
     /// Closes all, waiting until what is lent has come back.
     pub async fn close(&self) {
         self.writer.close().await;
@@ -118,7 +178,7 @@ impl Session {
         let settings = durability::SELECT_LIST;
         // Without parameters it is one message and one answer.
         let statement = format!(
-            "select {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
+            "select current_setting('transaction_read_only') = 'on' as read_only, {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
              set_config('lock_timeout', '{lock_timeout}', false), \
              set_config('idle_in_transaction_session_timeout', '60s', false), \
              set_config('timezone', 'UTC', false), set_config('enable_seqscan', '{scans}', false), \
@@ -128,21 +188,33 @@ impl Session {
             .fetch_one(statement.as_str())
             .await
             .map_err(PostgresError::sql("prepare a database session"))?;
+        if row.try_get("read_only").map_err(PostgresError::sql("prepare a database session"))? {
+            return Err(PostgresError::Standby);
+        }
         durability::verify(&row)
     }
 
-    fn pool(self, options: &PgConnectOptions, size: u32) -> PgPool {
+    fn pool(self, options: &PgConnectOptions, size: u32, old: &Old) -> PgPool {
+        let (lent, returned) = (old.clone(), old.clone());
         PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
             .idle_timeout(IDLE_MAX)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let old = lent.has(&meta);
                 Box::pin(async move {
-                    let trusted = meta.idle_for < TRUSTED_IDLE;
-                    Ok(trusted || connection.ping().await.is_ok())
+                    if old || meta.idle_for < TRUSTED_IDLE {
+                        return Ok(!old);
+                    }
+                    let writes = tokio::time::timeout(ANSWER_WAIT, takes_writes(connection)).await;
+                    writes.unwrap_or(Ok(false))
                 })
+            })
+            .after_release(move |_, meta| {
+                let old = returned.has(&meta);
+                Box::pin(async move { Ok(!old) })
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
@@ -170,12 +242,14 @@ pub(super) async fn open(
         session.begin(&mut trial).await?;
     }
     trial.close().await.map_err(PostgresError::sql("close a connection"))?;
+    let old = Old::default();
     Ok(Pools {
-        writer: WRITER.pool(options, sizes.writer),
-        committer: WRITER.pool(options, COMMITTERS),
-        reader: READER.pool(options, sizes.reader),
-        follower: READER.pool(options, sizes.follower),
-        owner: OWNER.pool(options, sizes.owner),
+        writer: WRITER.pool(options, sizes.writer, &old),
+        committer: WRITER.pool(options, COMMITTERS, &old),
+        reader: READER.pool(options, sizes.reader, &old),
+        follower: READER.pool(options, sizes.follower, &old),
+        owner: OWNER.pool(options, sizes.owner, &old),
+        old,
     })
 }
 

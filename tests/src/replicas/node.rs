@@ -1,0 +1,423 @@
+//! One node: a Postgres with its data directory, and the gate by which others reach it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use punchtrail_infra::postgres::{Account, Binaries};
+use punchtrail_testkit::{PATIENCE, eventually};
+use rand::RngExt;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{
+    ConnectOptions, Connection, Executor,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use tokio::time::timeout;
+
+use crate::{DataDir, Gate, cluster::lives, process::Process};
+
+/// The superuser that `initdb` makes; nobody needs a password on loopback.
+pub(super) const USER: &str = "punchtrail";
+/// Below the ports that systems give to outgoing connections (ip(7), `ip_local_port_range`): a port
+/// is still free when its node comes back.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Ports that were free when they were chosen and were taken before they were used, at most.
+const ATTEMPTS_MAX: u32 = 5;
+/// A program of Postgres on two busy cores.
+const PROGRAM_WAIT: Duration = Duration::from_secs(60);
+/// An answer of a node that runs.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// For a node to end when its test ends.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// The same for every node, so that each is ready to be the primary. A short memory of who is gone;
+/// no slots, which a promoted standby wouldn't have.
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+synchronous_standby_names = 'ANY 1 (n1,n2,n3)'
+wal_keep_size = 256MB
+max_wal_size = 192MB
+min_wal_size = 192MB
+max_connections = 200
+shared_buffers = 64MB
+# In the data directory, with which it goes.
+dynamic_shared_memory_type = mmap
+wal_retrieve_retry_interval = 200ms
+wal_sender_timeout = 5s
+wal_receiver_timeout = 5s
+timezone = 'UTC'
+log_timezone = 'UTC'
+";
+
+/// Postgres's programs, and who runs them.
+#[derive(Debug)]
+pub(super) struct Programs {
+    account: Account,
+    binaries: Binaries,
+}
+
+impl Programs {
+    /// # Errors
+    /// When Postgres isn't installed.
+    pub fn find(folder: &DataDir) -> anyhow::Result<Arc<Self>> {
+        let account = Account::for_cluster(&folder.path().join("n1"))?;
+        Ok(Arc::new(Self { account, binaries: Binaries::newest()? }))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.program(program));
+        command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin").current_dir("/");
+        self.account.run(&mut command);
+        command
+    }
+
+    async fn run(&self, mut command: Command) -> anyhow::Result<()> {
+        let shown = command.get_program().display().to_string();
+        command.stdin(std::process::Stdio::null());
+        let mut command = tokio::process::Command::from(command);
+        let output = timeout(PROGRAM_WAIT, command.kill_on_drop(true).output())
+            .await
+            .with_context(|| format!("{shown} takes too long"))??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{shown} ends with {}: {}", output.status, said.trim());
+        Ok(())
+    }
+}
+
+/// A port that nobody listens on now.
+pub(super) fn free_port() -> anyhow::Result<u16> {
+    let mut dice = rand::rng();
+    (0..1_000)
+        .map(|_| dice.random_range(PORTS))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .context("no free port is to be found")
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    name: String,
+    dir: PathBuf,
+    /// What is of this node alone, beside its data: data are copied from node to node.
+    own: PathBuf,
+    log: PathBuf,
+    port: u16,
+    gate: Gate,
+    gate_port: u16,
+    programs: Arc<Programs>,
+    server: Option<Process>,
+    starts: u32,
+}
+
+impl Node {
+    /// A node that has no data yet.
+    ///
+    /// # Errors
+    /// When it has no place.
+    pub async fn new(
+        number: usize,
+        folder: &DataDir,
+        programs: &Arc<Programs>,
+    ) -> anyhow::Result<Self> {
+        let name = format!("n{number}");
+        let dir = folder.path().join(&name);
+        fs::create_dir(&dir)?;
+        programs.account.own(&dir)?;
+        let port = free_port()?;
+        let gate = Gate::open(address(port), number as u64).await?;
+        let gate_port = gate.address().port();
+        let (own, log) = (dir.with_extension("conf"), folder.log(&name)?);
+        let programs = Arc::clone(programs);
+        Ok(Self { name, dir, own, log, port, gate, gate_port, programs, server: None, starts: 0 })
+    }
+
+    /// Its name as a standby.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port by which others reach it.
+    pub fn port(&self) -> u16 {
+        self.gate_port
+    }
+
+    /// The line on which they do.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// How to connect to it past its gate.
+    pub fn direct(&self) -> PgConnectOptions {
+        options(self.port)
+    }
+
+    /// Creates an empty cluster and starts it as the primary.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn create(&mut self, gates: &[u16]) -> anyhow::Result<()> {
+        let mut initdb = self.programs.command("initdb");
+        initdb.arg("-D").arg(&self.dir).args(["-U", USER, "--auth=trust", "-E", "UTF8"]);
+        initdb.args(["--locale=C", "--data-checksums", "--no-sync", "--no-instructions"]);
+        self.programs.run(initdb).await?;
+        let file = self.dir.join("postgresql.conf");
+        let usual = fs::read_to_string(&file)?;
+        fs::write(&file, format!("{usual}{SETTINGS}include '{}'\n", self.own.display()))?;
+        self.configure(gates)?;
+        self.serve().await
+    }
+
+    /// Becomes a standby with a copy of `primary`.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn copy_of(&mut self, primary: &Node, gates: &[u16]) -> anyhow::Result<()> {
+        let mut copy = self.programs.command("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &primary.port.to_string(), "-U", USER, "-D"]);
+        copy.arg(&self.dir).args(["-X", "stream", "-c", "fast", "--no-sync"]);
+        self.programs.run(copy).await?;
+        self.configure(gates)?;
+        self.become_standby()?;
+        self.serve().await
+    }
+
+    /// Writes what is of this node alone. It looks for its primary on all gates: whichever node
+    /// writes is followed.
+    fn configure(&self, gates: &[u16]) -> anyhow::Result<()> {
+        let hosts = vec!["127.0.0.1"; gates.len()].join(",");
+        let ports = gates.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+        let (name, port) = (&self.name, self.port);
+        let own = format!(
+            "port = {port}\ncluster_name = '{name}'\nprimary_conninfo = 'host={hosts} \
+             port={ports} user={USER} dbname=replication application_name={name} \
+             target_session_attrs=read-write connect_timeout=2'\n"
+        );
+        Ok(fs::write(&self.own, own)?)
+    }
+
+    /// Its data came from another node: it reads its own settings, and follows.
+    fn become_standby(&self) -> anyhow::Result<()> {
+        let file = self.dir.join("postgresql.conf");
+        let text = fs::read_to_string(&file)?;
+        let kept = text.lines().filter(|line| !line.starts_with("include '"));
+        let mut text = kept.fold(String::new(), |text, line| text + line + "\n");
+        text.push_str(&format!("include '{}'\n", self.own.display()));
+        fs::write(&file, text)?;
+        let mark = self.dir.join("standby.signal");
+        fs::write(&mark, "")?;
+        Ok(self.programs.account.own(&mark)?)
+    }
+
+    /// Starts it on the data that it has, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn serve(&mut self) -> anyhow::Result<()> {
+        let mut attempt = 1;
+        loop {
+            let mut command = self.programs.command("postgres");
+            command.arg("-D").arg(&self.dir);
+            self.starts += 1;
+            let log = self.log.with_extension(format!("{}.log", self.starts));
+            let mut server = Process::start(&self.name, command, &log)?;
+            let direct = self.direct();
+            let up = eventually(format!("{} to answer", self.name), PATIENCE, async || {
+                if !server.runs()? {
+                    return Ok(Some(false));
+                }
+                let answer = timeout(ANSWER_WAIT, direct.connect()).await;
+                Ok(matches!(answer, Ok(Ok(_))).then_some(true))
+            });
+            if up.await.with_context(|| server.log_tail())? {
+                self.server = Some(server);
+                return Ok(());
+            }
+            let said = server.log_tail();
+            if attempt == ATTEMPTS_MAX || !said.contains("could not bind") {
+                bail!("{} does not start: {said}", self.name);
+            }
+            attempt += 1;
+            self.move_to(free_port()?)?;
+        }
+    }
+
+    /// Somebody else has its port: it takes another, and its gate leads there.
+    fn move_to(&mut self, port: u16) -> anyhow::Result<()> {
+        let own = fs::read_to_string(&self.own)?;
+        let (was, is) = (format!("port = {}\n", self.port), format!("port = {port}\n"));
+        fs::write(&self.own, own.replace(&was, &is))?;
+        self.port = port;
+        self.gate.lead_to(address(port));
+        Ok(())
+    }
+
+    fn postmaster(&self) -> anyhow::Result<Pid> {
+        let server = self.server.as_ref().with_context(|| format!("{} doesn't run", self.name))?;
+        i32::try_from(server.id()).ok().and_then(Pid::from_raw).context("a process id")
+    }
+
+    /// Signals the postmaster and then its children, so that it makes no more of them.
+    fn signal_all(&self, signal: Signal) -> anyhow::Result<()> {
+        let postmaster = self.postmaster()?;
+        kill_process(postmaster, signal)?;
+        for child in children(postmaster) {
+            // It may have ended meanwhile.
+            let _ = kill_process(child, signal);
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it doesn't run.
+    pub fn kill_9(&mut self) -> anyhow::Result<()> {
+        let postmaster = self.postmaster()?;
+        // Nothing of it does anything more while the rest is killed.
+        self.signal_all(Signal::STOP)?;
+        for child in children(postmaster) {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        self.server.take().context("it runs")?.kill_9()
+    }
+
+    /// # Errors
+    /// When it doesn't run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal_all(Signal::STOP)
+    }
+
+    /// # Errors
+    /// When it doesn't run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal_all(Signal::CONT)
+    }
+
+    /// How much of the primary's log it has, in bytes since the beginning.
+    ///
+    /// # Errors
+    /// When it doesn't say.
+    pub async fn received(&self) -> anyhow::Result<i64> {
+        let received = "select greatest(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0'), \
+             pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'))::bigint";
+        self.number(received).await
+    }
+
+    /// Makes it the primary, and waits until it is.
+    ///
+    /// # Errors
+    /// When it doesn't become it.
+    pub async fn promote(&self) -> anyhow::Result<()> {
+        let promoted = self.number("select pg_promote(true, 30)::int").await?;
+        ensure!(promoted == 1, "{} is not promoted", self.name);
+        Ok(())
+    }
+
+    /// Makes its data, whatever became of them, a beginning to follow `primary` from, and starts
+    /// it.
+    ///
+    /// # Errors
+    /// When that isn't possible.
+    pub async fn rewind_to(&mut self, primary: &PgConnectOptions) -> anyhow::Result<()> {
+        if self.server.is_some() {
+            self.kill_9()?;
+        }
+        // Until the new primary's first checkpoint is done, its files name the old timeline.
+        let mut connection = primary.connect().await?;
+        connection.execute("checkpoint").await?;
+        connection.close().await?;
+        let mut rewind = self.programs.command("pg_rewind");
+        rewind.arg("-D").arg(&self.dir).arg("--no-sync").arg(format!(
+            "--source-server=host=127.0.0.1 port={} user={USER} dbname=postgres",
+            primary.get_port()
+        ));
+        self.programs.run(rewind).await?;
+        self.become_standby()?;
+        self.serve().await
+    }
+
+    /// Asks for one number.
+    ///
+    /// # Errors
+    /// When it doesn't answer in time.
+    pub async fn number(&self, sql: &str) -> anyhow::Result<i64> {
+        let asked = async {
+            let mut connection = self.direct().connect().await?;
+            let sql = format!("select ({sql})::bigint");
+            let number = sqlx::query_scalar(&sql).fetch_one(&mut connection).await?;
+            connection.close().await?;
+            anyhow::Ok(number)
+        };
+        let answer = timeout(PROGRAM_WAIT, asked).await;
+        answer.with_context(|| format!("{} does not answer", self.name))?
+    }
+
+    /// Runs a statement without waiting for any standby.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn run_alone(&self, sql: &str) -> anyhow::Result<()> {
+        let options = self.direct().options([("synchronous_commit", "local")]);
+        let mut connection = options.connect().await?;
+        connection.execute(sql).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Sets something for as long as this node lives; none for what its file says.
+    ///
+    /// # Errors
+    /// When it isn't taken.
+    pub async fn set(&self, setting: &str, value: Option<&str>) -> anyhow::Result<()> {
+        match value {
+            Some(value) => self.run_alone(&format!("alter system set {setting} = '{value}'")).await?,
+            None => self.run_alone(&format!("alter system reset {setting}")).await?,
+        }
+        self.run_alone("select pg_reload_conf()").await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Ok(postmaster) = self.postmaster() else { return };
+        let _ = self.signal_all(Signal::CONT);
+        // Immediate shutdown: it tidies up what isn't in its folder, and its data go with that.
+        let _ = kill_process(postmaster, Signal::QUIT);
+        let began = Instant::now();
+        while lives(postmaster) && began.elapsed() < STOP_WAIT {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if lives(postmaster) {
+            let _ = self.kill_9();
+        }
+    }
+}
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn options(port: u16) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .ssl_mode(PgSslMode::Disable)
+        .username(USER)
+        .database("postgres")
+}
+
+/// The processes that `parent` has started and that live (proc_pid_stat(5): "pid (name) state
+/// parent …").
+fn children(parent: Pid) -> Vec<Pid> {
+    let of_parent = |entry: fs::DirEntry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let its = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (Pid::from_raw(its) == Some(parent)).then_some(pid)
+    };
+    fs::read_dir(Path::new("/proc")).into_iter().flatten().flatten().filter_map(of_parent).collect()
+}
