@@ -15,7 +15,7 @@ use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use sqlx::Connection;
 
 use crate::{DataDir, gate::Line};
-use node::{Node, Programs, USER};
+use node::{Node, Programs, Replication, USER};
 use proxy::Proxy;
 
 /// What the programs under test keep their things in.
@@ -30,6 +30,7 @@ pub struct Replicas {
     proxy: Proxy,
     nodes: Vec<Node>,
     primary: usize,
+    asynchronous: bool,
     _folder: DataDir,
 }
 
@@ -55,12 +56,12 @@ impl Replicas {
         }
         let gates: Vec<u16> = nodes.iter().map(Node::port).collect();
         let (first, others) = nodes.split_first_mut().context("a node")?;
-        first.create(&gates).await?;
+        first.create().await?;
         // The others come after the database: its creation can't wait for them.
         first.run_alone(&format!("create database {DATABASE}")).await?;
-        try_join_all(others.iter_mut().map(|node| node.copy_of(first, &gates))).await?;
+        try_join_all(others.iter_mut().map(|node| node.copy_of(first))).await?;
         let proxy = Proxy::start(&haproxy, &gates, &folder).await?;
-        let replicas = Self { proxy, nodes, primary: 0, _folder: folder };
+        let replicas = Self { proxy, nodes, primary: 0, asynchronous: false, _folder: folder };
         replicas.commits_wait_for_standbys(NODES - 1).await?;
         Ok(Some(replicas))
     }
@@ -140,7 +141,15 @@ impl Replicas {
             .context("no standby is there to be promoted")?;
         self.nodes[best].promote().await?;
         self.primary = best;
+        self.let_standbys_follow()?;
         Ok(best)
+    }
+
+    /// How standbys find the primary. They are told after each failover, as Patroni does: left to
+    /// try all nodes, one that waits for the answer of a frozen one would wait for ever.
+    fn replication(&self) -> Replication {
+        let follows = Some(self.nodes[self.primary].port());
+        Replication { follows, asynchronous: self.asynchronous }
     }
 
     /// Makes a node a standby of the primary again, whatever it was and did; what it has and the
@@ -152,7 +161,7 @@ impl Replicas {
         ensure!(node != self.primary, "the primary follows nobody");
         let primary = self.nodes[self.primary].direct();
         self.nodes[node].rewind_to(&primary).await?;
-        self.follows(node).await
+        self.start_again(node).await
     }
 
     /// Starts a standby that was killed.
@@ -160,6 +169,7 @@ impl Replicas {
     /// # Errors
     /// When it doesn't follow.
     pub async fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
+        self.nodes[node].configure(&self.replication())?;
         self.nodes[node].serve().await?;
         self.follows(node).await
     }
@@ -168,25 +178,26 @@ impl Replicas {
     /// acknowledged is lost with the primary.
     ///
     /// # Errors
-    /// When a node doesn't take the setting.
-    pub async fn leave_standbys_behind(&self) -> anyhow::Result<()> {
-        self.nodes[self.primary].set("synchronous_standby_names", Some("")).await?;
-        for node in self.standbys() {
-            self.nodes[node].set("primary_conninfo", Some("")).await?;
+    /// When the nodes don't take the settings.
+    pub async fn leave_standbys_behind(&mut self) -> anyhow::Result<()> {
+        self.asynchronous = true;
+        for node in &self.nodes {
+            node.configure(&Replication { follows: None, asynchronous: true })?;
         }
         eventually("nobody to follow the primary", PATIENCE, async || {
-            Ok((self.following().await? == 0).then_some(()))
+            let following = "select count(*) from pg_stat_replication";
+            Ok((self.nodes[self.primary].number(following).await? == 0).then_some(()))
         })
         .await
     }
 
-    /// Standbys follow whoever is the primary again.
+    /// Standbys follow whoever is the primary now.
     ///
     /// # Errors
-    /// When a node doesn't take the setting.
-    pub async fn let_standbys_follow(&self) -> anyhow::Result<()> {
+    /// When the nodes don't take the settings.
+    pub fn let_standbys_follow(&self) -> anyhow::Result<()> {
         for node in self.standbys() {
-            self.nodes[node].set("primary_conninfo", None).await?;
+            self.nodes[node].configure(&self.replication())?;
         }
         Ok(())
     }
@@ -202,10 +213,6 @@ impl Replicas {
             Ok((there? == 1).then_some(()))
         })
         .await
-    }
-
-    async fn following(&self) -> anyhow::Result<i64> {
-        self.nodes[self.primary].number("select count(*) from pg_stat_replication").await
     }
 
     /// Waits until so many standbys count for the primary's commits.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -41,7 +42,6 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
-synchronous_standby_names = 'ANY 1 (n1,n2,n3)'
 wal_keep_size = 256MB
 max_wal_size = 192MB
 min_wal_size = 192MB
@@ -55,6 +55,19 @@ wal_receiver_timeout = 5s
 timezone = 'UTC'
 log_timezone = 'UTC'
 ";
+
+/// A commit waits for whichever other node is the first to have it. A name of one's own does no
+/// harm, so it is the same on all.
+const SYNCHRONOUS_STANDBYS: &str = "ANY 1 (n1,n2,n3)";
+
+/// What a node has to do with the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Replication {
+    /// The port of the node that it follows.
+    pub follows: Option<u16>,
+    /// Whether its commits wait for nobody.
+    pub asynchronous: bool,
+}
 
 /// Postgres's programs, and who runs them.
 #[derive(Debug)]
@@ -128,7 +141,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let name = format!("n{number}");
         let dir = folder.path().join(&name);
-        fs::create_dir(&dir)?;
+        fs::DirBuilder::new().mode(0o700).create(&dir)?;
         programs.account.own(&dir)?;
         let port = free_port()?;
         let gate = Gate::open(address(port), number as u64).await?;
@@ -162,7 +175,7 @@ impl Node {
     ///
     /// # Errors
     /// When it doesn't come up.
-    pub async fn create(&mut self, gates: &[u16]) -> anyhow::Result<()> {
+    pub async fn create(&mut self) -> anyhow::Result<()> {
         let mut initdb = self.programs.command("initdb");
         initdb.arg("-D").arg(&self.dir).args(["-U", USER, "--auth=trust", "-E", "UTF8"]);
         initdb.args(["--locale=C", "--data-checksums", "--no-sync", "--no-instructions"]);
@@ -170,7 +183,7 @@ impl Node {
         let file = self.dir.join("postgresql.conf");
         let usual = fs::read_to_string(&file)?;
         fs::write(&file, format!("{usual}{SETTINGS}include '{}'\n", self.own.display()))?;
-        self.configure(gates)?;
+        self.configure(&Replication::default())?;
         self.serve().await
     }
 
@@ -178,28 +191,36 @@ impl Node {
     ///
     /// # Errors
     /// When it doesn't come up.
-    pub async fn copy_of(&mut self, primary: &Node, gates: &[u16]) -> anyhow::Result<()> {
+    pub async fn copy_of(&mut self, primary: &Node) -> anyhow::Result<()> {
         let mut copy = self.programs.command("pg_basebackup");
-        copy.args(["-h", "127.0.0.1", "-p", &primary.port.to_string(), "-U", USER, "-D"]);
+        copy.args(["-h", "127.0.0.1", "-p", &primary.port().to_string(), "-U", USER, "-D"]);
         copy.arg(&self.dir).args(["-X", "stream", "-c", "fast", "--no-sync"]);
         self.programs.run(copy).await?;
-        self.configure(gates)?;
         self.become_standby()?;
+        self.configure(&Replication { follows: Some(primary.port()), ..Replication::default() })?;
         self.serve().await
     }
 
-    /// Writes what is of this node alone. It looks for its primary on all gates: whichever node
-    /// writes is followed.
-    fn configure(&self, gates: &[u16]) -> anyhow::Result<()> {
-        let hosts = vec!["127.0.0.1"; gates.len()].join(",");
-        let ports = gates.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    /// Writes what is of this node alone; one that runs takes it at once.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn configure(&self, replication: &Replication) -> anyhow::Result<()> {
         let (name, port) = (&self.name, self.port);
+        let follows = replication.follows.map(|port| {
+            format!("host=127.0.0.1 port={port} user={USER} application_name={name}")
+        });
+        let names = if replication.asynchronous { "" } else { SYNCHRONOUS_STANDBYS };
         let own = format!(
-            "port = {port}\ncluster_name = '{name}'\nprimary_conninfo = 'host={hosts} \
-             port={ports} user={USER} dbname=replication application_name={name} \
-             target_session_attrs=read-write connect_timeout=2'\n"
+            "port = {port}\ncluster_name = '{name}'\nsynchronous_standby_names = '{names}'\n\
+             primary_conninfo = '{}'\n",
+            follows.unwrap_or_default()
         );
-        Ok(fs::write(&self.own, own)?)
+        fs::write(&self.own, own)?;
+        match self.postmaster() {
+            Ok(postmaster) => Ok(kill_process(postmaster, Signal::HUP)?),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Its data came from another node: it reads its own settings, and follows.
@@ -318,8 +339,7 @@ impl Node {
         Ok(())
     }
 
-    /// Makes its data, whatever became of them, a beginning to follow `primary` from, and starts
-    /// it.
+    /// Makes its data, whatever became of them, a beginning to follow `primary` from.
     ///
     /// # Errors
     /// When that isn't possible.
@@ -337,8 +357,7 @@ impl Node {
             primary.get_port()
         ));
         self.programs.run(rewind).await?;
-        self.become_standby()?;
-        self.serve().await
+        self.become_standby()
     }
 
     /// Asks for one number.
@@ -366,18 +385,6 @@ impl Node {
         let mut connection = options.connect().await?;
         connection.execute(sql).await?;
         Ok(connection.close().await?)
-    }
-
-    /// Sets something for as long as this node lives; none for what its file says.
-    ///
-    /// # Errors
-    /// When it isn't taken.
-    pub async fn set(&self, setting: &str, value: Option<&str>) -> anyhow::Result<()> {
-        match value {
-            Some(value) => self.run_alone(&format!("alter system set {setting} = '{value}'")).await?,
-            None => self.run_alone(&format!("alter system reset {setting}")).await?,
-        }
-        self.run_alone("select pg_reload_conf()").await
     }
 }
 
