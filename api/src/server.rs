@@ -12,7 +12,7 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment,
+    access::deployment::{self, Deployment},
     adjudicator,
     audit::checkpoint,
     follower::{Followers, Node},
@@ -133,6 +133,7 @@ impl Server {
         };
         metrics::handle();
         let deployment = Deployment::open(&options.pools.writer).await?;
+        let schema = deployment::schema_version(&options.pools.owner).await?;
         let photos = open_photos(&options.data_dir).await?;
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
@@ -148,7 +149,7 @@ impl Server {
             };
         let (stop, until) = (followers.stopping(), followers.stopping());
         let upkeep = supervisor.spawn("metrics_upkeep", stop, move || keep_up(until.clone()));
-        let health = Health::new(followers.clone(), supervisor);
+        let health = Health::new(ledger.clone(), schema, followers.clone());
         let door = Door {
             timeouts: options.timeouts,
             admission: match options.budget {

@@ -315,7 +315,7 @@ async fn a_model_that_is_behind_is_said_to_be() {
     let behind = house.read_after(&path, position).await;
     assert_eq!(behind.refusal(), "503 read_behind");
     assert!(behind.headers.contains_key("retry-after"));
-    held.rollback().await.unwrap();
+    held.commit().await.unwrap();
     assert_eq!(house.read_after(&path, position).await.body["policy"]["batch_max"], 7);
     house.close().await;
 }

@@ -9,12 +9,13 @@ use punchtrail_domain::{
     site::{Site, SiteCommand, SiteError, SiteEvent},
 };
 use punchtrail_protocol::{Position, SiteId};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::{
     ledger::{self, AppendError, ExecuteError, Ledger, Metadata, ReadError, SideWrite},
     people::directory,
+    postgres::Pool,
 };
 
 /// A site as it is listed.
@@ -94,7 +95,7 @@ pub async fn named(
 ///
 /// # Errors
 /// When the database is out of reach, or a site's events can't be read by this program.
-pub async fn list(pool: &PgPool) -> Result<Vec<ListedSite>, ReadError> {
+pub async fn list(pool: &Pool) -> Result<Vec<ListedSite>, ReadError> {
     let sites: Vec<(Uuid, String)> =
         sqlx::query_as("select site, name from site_directory order by name, site")
             .fetch_all(pool)

@@ -280,6 +280,29 @@ async fn databases_that_could_forget_are_refused() {
 }
 
 #[tokio::test]
+async fn where_standbys_are_named_commits_have_to_wait_for_them() {
+    let data = data_dir();
+    let postgres = Postgres::open(None, data.path()).await.unwrap();
+    let url = postgres.embedded_url().unwrap();
+    let bin_dir = postgres.bin_dir().unwrap();
+    postgres.close().await.unwrap();
+
+    let own = OwnServer::start(&bin_dir, data.path(), "synchronous_standby_names=a", &url).await;
+    for (level, refused) in [("local", true), ("off", true), ("remote_write", false), ("on", false)]
+    {
+        let url = format!("{url}&options[synchronous_commit]={level}");
+        let opened = Postgres::open(Some(&url), data.path()).await;
+        assert_eq!(opened.is_err(), refused, "{level}");
+        let Err(error) = opened else { continue };
+        let said = error.to_string();
+        assert!(said.contains(&format!("synchronous_commit = {level}")), "{said}");
+        assert!(said.contains("alter system set synchronous_commit = on"), "{said}");
+        assert_eq!(said.contains("failover"), level == "local", "{said}");
+    }
+    own.stop().await;
+}
+
+#[tokio::test]
 async fn a_setting_turned_off_later_stops_new_connections() {
     let data = data_dir();
     let postgres = Postgres::open(None, data.path()).await.unwrap();

@@ -14,6 +14,7 @@ use punchtrail_infra::{
         Failure, Follower, FollowerState, FollowerStatus, Followers, Node, Pace, Scope, Step, Tell,
     },
     ledger::{Feed, Ledger},
+    postgres::Pool,
     testing::world::World,
 };
 use punchtrail_protocol::Position;
@@ -110,6 +111,7 @@ async fn following_in(
     let (postgres, counter) = (world.database.url().to_owned(), counter.clone());
     let started = runtime.spawn(async move {
         let pool = sqlx::PgPool::connect(&postgres).await.unwrap();
+        let pool = Pool::new(pool, PATIENCE);
         let ledger = Ledger::open(pool).await.unwrap();
         let followers = Followers::new(&ledger, place, &CancellationToken::new());
         counter.on(&ledger).start(&followers);

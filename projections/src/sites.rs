@@ -7,10 +7,10 @@ use jiff::tz::TimeZone;
 use punchtrail_domain::{
     AggregateType, Event, policy::Policy, site::SiteEvent, timecard::TimecardPolicy,
 };
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{Position, SiteId};
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::engine::{Generation, Projection, ProjectionError, page::Page};
@@ -157,7 +157,7 @@ const SELECT: &str = "select s.site, d.name, s.tz, s.policy from read.sites s \
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, site: SiteId) -> Result<Option<SiteView>, sqlx::Error> {
+pub async fn one(pool: &Pool, site: SiteId) -> Result<Option<SiteView>, sqlx::Error> {
     let statement = format!("{SELECT} and s.site = $1");
     sqlx::query_as(&statement).bind(site.uuid()).fetch_optional(pool).await
 }
@@ -167,7 +167,7 @@ pub async fn one(pool: &PgPool, site: SiteId) -> Result<Option<SiteView>, sqlx::
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     after: Option<SiteId>,
     limit: u32,
 ) -> Result<Page<SiteView>, sqlx::Error> {
@@ -192,7 +192,7 @@ impl PairingPolicies {
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn of(pool: &PgPool, sites: &[SiteId]) -> Result<Self, sqlx::Error> {
+    pub async fn of(pool: &Pool, sites: &[SiteId]) -> Result<Self, sqlx::Error> {
         let ids: Vec<Uuid> = sites.iter().map(|site| site.uuid()).collect();
         let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
             "select site, tz, policy from read.sites where site = any($1) and tz is not null",

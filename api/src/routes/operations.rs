@@ -6,7 +6,6 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use punchtrail_infra::access::deployment;
 
 use crate::{auth::Operator, health::Readiness, metrics, problem::Refusal, state::App};
 
@@ -19,15 +18,15 @@ pub async fn livez() -> &'static str {
     "alive\n"
 }
 
-/// Whether this node can serve: the database, the schema, the adjudicator, the read models. Says,
-/// too, when checkpoints are refused.
+/// Whether this node can serve: it made a commit within the last seconds, and the adjudicator and
+/// the read models follow. Answered at once, whatever the database does. Says, too, when
+/// checkpoints are refused.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub async fn readyz(State(app): State<App>) -> (StatusCode, Answer<Readiness>) {
-    let schema = deployment::schema_version(&app.pools.owner).await.ok().flatten();
-    let readiness = app.health.readiness(&app.ledger, schema).await;
+    let readiness = app.health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Answer(readiness))
 }
@@ -50,7 +49,7 @@ pub async fn open_metrics(State(app): State<App>) -> Response {
 fn rendered(app: &App) -> Response {
     match metrics::handle() {
         Some(handle) => {
-            app.health.measure(app.ledger.seen());
+            app.health.measure();
             app.door.admission.publish();
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
             (kind, handle.render()).into_response()

@@ -10,7 +10,9 @@ use punchtrail_protocol::{
     DeviceId, Digest, SiteId, Time,
     signing::{PublicKey, to_base64url},
 };
-use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
+
+use crate::postgres::Pool;
 use uuid::Uuid;
 
 /// How a device's token starts.
@@ -81,7 +83,7 @@ fn plausible(token: &str, prefix: &str) -> bool {
 /// # Errors
 /// When the database is out of reach.
 pub async fn device_of_token(
-    writer: &PgPool,
+    writer: &Pool,
     token: &str,
 ) -> Result<Option<DeviceAccess>, sqlx::Error> {
     if !plausible(token, DEVICE_TOKEN_PREFIX) {
@@ -155,7 +157,7 @@ pub async fn revoke_device(
 /// # Errors
 /// When the database is out of reach.
 pub async fn create_operator_key(
-    writer: &PgPool,
+    writer: &Pool,
     name: &str,
 ) -> Result<(OperatorKey, Secret), sqlx::Error> {
     let (id, secret) = (Uuid::now_v7(), Secret::new(OPERATOR_KEY_PREFIX));
@@ -172,10 +174,7 @@ pub async fn create_operator_key(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn operator_of_key(
-    writer: &PgPool,
-    key: &str,
-) -> Result<Option<OperatorKey>, sqlx::Error> {
+pub async fn operator_of_key(writer: &Pool, key: &str) -> Result<Option<OperatorKey>, sqlx::Error> {
     if !plausible(key, OPERATOR_KEY_PREFIX) {
         return Ok(None);
     }
@@ -204,7 +203,7 @@ pub struct ListedKey {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn operator_keys(writer: &PgPool) -> Result<Vec<ListedKey>, sqlx::Error> {
+pub async fn operator_keys(writer: &Pool) -> Result<Vec<ListedKey>, sqlx::Error> {
     sqlx::query("select id, name, created_at, revoked_at from operator_keys order by id")
         .try_map(|row: PgRow| {
             let time = |at: Timestamp| Time::from(at.to_jiff());
@@ -242,7 +241,7 @@ pub async fn operator_key_names(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn revoke_operator_key(writer: &PgPool, id: Uuid) -> Result<Option<Time>, sqlx::Error> {
+pub async fn revoke_operator_key(writer: &Pool, id: Uuid) -> Result<Option<Time>, sqlx::Error> {
     let revoked_at: Option<Timestamp> = sqlx::query_scalar(
         "update operator_keys set revoked_at = coalesce(revoked_at, now()) where id = $1 \
          returning revoked_at",

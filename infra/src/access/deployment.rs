@@ -5,7 +5,9 @@
 use std::fmt;
 
 use punchtrail_protocol::OrgId;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
+
+use crate::postgres::Pool;
 use uuid::Uuid;
 
 /// The key's length, that of an HMAC-SHA256 block's digest.
@@ -33,7 +35,7 @@ impl Deployment {
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn open(writer: &PgPool) -> Result<Self, sqlx::Error> {
+    pub async fn open(writer: &Pool) -> Result<Self, sqlx::Error> {
         if let Some(found) = read(writer).await? {
             return Ok(found);
         }
@@ -49,7 +51,7 @@ impl Deployment {
     }
 }
 
-async fn read(writer: &PgPool) -> Result<Option<Deployment>, sqlx::Error> {
+async fn read(writer: &Pool) -> Result<Option<Deployment>, sqlx::Error> {
     sqlx::query("select org, cursor_key from deployment")
         .try_map(|row: PgRow| {
             let key: Vec<u8> = row.try_get("cursor_key")?;
@@ -66,7 +68,7 @@ async fn read(writer: &PgPool) -> Result<Option<Deployment>, sqlx::Error> {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn schema_version(owner: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+pub async fn schema_version(owner: &Pool) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
         .fetch_one(owner)
         .await

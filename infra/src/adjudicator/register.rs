@@ -15,9 +15,9 @@ use punchtrail_domain::{
     site::SiteEvent,
 };
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 
-use crate::ledger::Feed;
+use crate::{ledger::Feed, postgres::Pool};
 
 use super::AdjudicatorError;
 
@@ -105,7 +105,7 @@ pub(super) type Captured = BTreeMap<(Time, PunchId), Neighbour>;
 /// The punches walked before that stand beside these, within so long: of each side the nearest
 /// [`NEIGHBOURS_MAX`].
 pub(super) async fn neighbours(
-    pool: &PgPool,
+    pool: &Pool,
     wanted: &[(EmployeeId, Time, PunchId)],
     around_ms: i64,
 ) -> Result<HashMap<EmployeeId, Captured>, AdjudicatorError> {
@@ -169,7 +169,7 @@ pub(super) async fn neighbours(
 
 /// How far these devices' chains were walked.
 pub(super) async fn chains(
-    pool: &PgPool,
+    pool: &Pool,
     devices: &[DeviceId],
 ) -> Result<HashMap<DeviceId, Chain>, sqlx::Error> {
     let ids: Vec<_> = devices.iter().map(|device| device.uuid()).collect();
@@ -204,7 +204,7 @@ pub(super) struct Held {
 
 /// The captures of a device that came before a position, under numbers from one to another.
 pub(super) async fn held(
-    pool: &PgPool,
+    pool: &Pool,
     device: DeviceId,
     (from, to): (u64, u64),
     before: Position,
@@ -224,7 +224,7 @@ pub(super) async fn held(
 
 /// The capture whose event stands at that position.
 pub(super) async fn held_at(
-    pool: &PgPool,
+    pool: &Pool,
     device: DeviceId,
     position: Position,
 ) -> Result<Option<Held>, sqlx::Error> {

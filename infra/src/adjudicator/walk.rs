@@ -18,14 +18,14 @@ use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
     capture::{Capture, PunchKind},
 };
-use sqlx::PgPool;
 
 use super::{
     AdjudicatorError, Entries,
     register::{self, Captured, Held, Register},
 };
-use crate::ledger::{
-    DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load,
+use crate::{
+    ledger::{DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load},
+    postgres::Pool,
 };
 
 /// A walk ends before an event that can't be read: what stands before it is judged all the same.
@@ -95,7 +95,7 @@ enum Fresh {
 }
 
 struct Walk<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     register: &'a mut Register,
     neighbours: HashMap<EmployeeId, Captured>,
     /// Where each punch walked now stands among those found.
@@ -106,7 +106,7 @@ struct Walk<'a> {
 
 /// Walks the entries that follow `from`.
 pub(super) async fn walk(
-    pool: &PgPool,
+    pool: &Pool,
     register: &mut Register,
     entries: &Entries,
     from: Position,
@@ -390,7 +390,7 @@ impl Walked {
     }
 
     /// What to append given what the streams hold by now.
-    pub(super) async fn judging_of_loaded(&self, pool: &PgPool) -> Result<Judging, ReadError> {
+    pub(super) async fn judging_of_loaded(&self, pool: &Pool) -> Result<Judging, ReadError> {
         let mut streams = Vec::with_capacity(self.doubts.len());
         for (id, punch) in load::<Punch>(pool, &texts(self.doubts.keys())).await? {
             let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));

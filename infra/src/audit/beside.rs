@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_domain::quarantine::item_digest;
 use punchtrail_protocol::{DeviceId, Digest, PunchId, capture::Capture, signing::Signature};
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     report::{Finding, FindingCode, Findings},
     signatures::Signed,
 };
+use crate::postgres::Pool;
 
 /// A conflicting capture that an event names.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Named {
     /// signatures go to `signed`. Gives the number of rows of chains that belong to these events.
     pub(super) async fn check(
         mut self,
-        pool: &PgPool,
+        pool: &Pool,
         findings: &mut Findings,
         signed: &mut Vec<Signed>,
     ) -> Result<u64, sqlx::Error> {
@@ -87,7 +88,7 @@ impl Named {
 
     async fn check_conflicts(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool,
         findings: &mut Findings,
         signed: &mut Vec<Signed>,
     ) -> Result<(), sqlx::Error> {
@@ -141,7 +142,7 @@ impl Named {
 
     async fn check_items(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool,
         findings: &mut Findings,
     ) -> Result<(), sqlx::Error> {
         if self.items.is_empty() {
@@ -186,11 +187,7 @@ impl Named {
         Ok(())
     }
 
-    async fn check_links(
-        &self,
-        pool: &PgPool,
-        findings: &mut Findings,
-    ) -> Result<u64, sqlx::Error> {
+    async fn check_links(&self, pool: &Pool, findings: &mut Findings) -> Result<u64, sqlx::Error> {
         if self.links.is_empty() {
             return Ok(0);
         }
@@ -231,7 +228,7 @@ impl Named {
 
 /// Rows of chains up to the head that belong to no event: their number, when it isn't `belonging`.
 pub(super) async fn stray_links(
-    pool: &PgPool,
+    pool: &Pool,
     head: u64,
     belonging: u64,
     findings: &mut Findings,
@@ -252,7 +249,7 @@ pub(super) async fn stray_links(
 
 /// Devices whose requests are checked against another key than the one they enrolled with.
 pub(super) async fn altered_keys(
-    pool: &PgPool,
+    pool: &Pool,
     enrolled: &super::signatures::Keys,
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {

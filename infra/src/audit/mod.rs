@@ -23,7 +23,7 @@ mod rows;
 mod signatures;
 mod walk;
 
-use sqlx::PgPool;
+use crate::postgres::Pool;
 
 pub use claims::Claims;
 pub use report::{
@@ -60,7 +60,7 @@ pub enum AuditStep {
 /// # Errors
 /// When it can't be carried through; whatever is wrong with the ledger is in the report.
 pub async fn audit(
-    pool: &PgPool,
+    pool: &Pool,
     claims: Claims,
     progress: &(dyn Fn(AuditStep) + Sync),
 ) -> Result<Report, AuditError> {
@@ -106,7 +106,7 @@ fn check_extent(extent: Extent, findings: &mut Findings) {
 
 /// The next page is fetched while one is checked.
 async fn read_all(
-    pool: &PgPool,
+    pool: &Pool,
     extent: Extent,
     walk: &mut Walk,
     progress: &(dyn Fn(AuditStep) + Sync),
@@ -126,7 +126,7 @@ async fn read_all(
 }
 
 async fn check_sequences(
-    pool: &PgPool,
+    pool: &Pool,
     head: u64,
     findings: &mut Findings,
 ) -> Result<(), AuditError> {

@@ -1,12 +1,19 @@
 //! The ledger's rows as they stand, unread: whatever a superuser put there must be reported, not
 //! refused.
 
+use std::time::Duration;
+
 use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
 use punchtrail_protocol::{Digest, Position};
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
+
+use crate::postgres::{Pool, within};
 
 /// Positions a page covers. A page of the longest events takes some 130 MB, of usual ones 2 MB.
 pub(super) const PAGE_POSITIONS: u64 = 2_000;
+
+/// How long a statement over the whole ledger may take: a night.
+const COUNT_MAX: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// An event's row.
 #[derive(Debug)]
@@ -72,23 +79,26 @@ pub(super) struct Extent {
 }
 
 /// One statement, so that an append in between can't make the two disagree.
-pub(super) async fn extent(pool: &PgPool) -> Result<Extent, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await?;
-    let row = sqlx::query(
-        "select h.position as head, coalesce((select max(position) from events), 0) as last, \
-         (select count(*) from events where position <= h.position) as count from ledger_head h",
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-    Ok(Extent { head: number("head")?, last: number("last")?, rows_up_to_head: number("count")? })
+pub(super) async fn extent(pool: &Pool) -> Result<Extent, sqlx::Error> {
+    within(COUNT_MAX, async {
+        let mut tx = pool.begin().await?;
+        sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await?;
+        let row = sqlx::query(
+            "select h.position as head, coalesce((select max(position) from events), 0) as last, \
+             (select count(*) from events where position <= h.position) as count from ledger_head h",
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+        Ok(Extent { head: number("head")?, last: number("last")?, rows_up_to_head: number("count")? })
+    })
+    .await
 }
 
 /// The events of one page, in order: those after `after`, at most [`PAGE_POSITIONS`] positions and
 /// not beyond `head`. By range and not by number, so that rows which share a position are all seen.
-pub(super) async fn page(pool: &PgPool, after: u64, head: u64) -> Result<Vec<Row>, sqlx::Error> {
+pub(super) async fn page(pool: &Pool, after: u64, head: u64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query(
         "select position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \
          aggregate_type, aggregate_id, sequence, event_type, event_version, \
@@ -127,36 +137,39 @@ pub(super) struct BrokenSequence {
 /// Events whose number isn't one more than that of their aggregate's event before, or that stand in
 /// front of it; at most `limit`, lowest position first. Sorted in Postgres, which has disk for it.
 pub(super) async fn broken_sequences(
-    pool: &PgPool,
+    pool: &Pool,
     head: u64,
     limit: usize,
 ) -> Result<Vec<BrokenSequence>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
-        .execute(&mut *tx)
-        .await?;
-    let rows = sqlx::query(
-        "select position, sequence, previous, previous_position from (\
-         select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
-         lag(position, 1, 0::bigint) over stream as previous_position from events \
-         where position <= $1 \
-         window stream as (partition by aggregate_type, aggregate_id order by sequence)) as event \
-         where sequence <> previous + 1 or position <= previous_position \
-         order by position limit $2",
-    )
-    .bind(head.cast_signed())
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .try_map(|row: PgRow| {
-        let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-        Ok(BrokenSequence {
-            position: number("position")?,
-            sequence: number("sequence")?,
-            previous: number("previous")?,
-            previous_position: number("previous_position")?,
+    within(COUNT_MAX, async {
+        let mut tx = pool.begin().await?;
+        sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
+            .execute(&mut *tx)
+            .await?;
+        let rows = sqlx::query(
+            "select position, sequence, previous, previous_position from (\
+             select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
+             lag(position, 1, 0::bigint) over stream as previous_position from events \
+             where position <= $1 \
+             window stream as (partition by aggregate_type, aggregate_id order by sequence)) as event \
+             where sequence <> previous + 1 or position <= previous_position \
+             order by position limit $2",
+        )
+        .bind(head.cast_signed())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .try_map(|row: PgRow| {
+            let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+            Ok(BrokenSequence {
+                position: number("position")?,
+                sequence: number("sequence")?,
+                previous: number("previous")?,
+                previous_position: number("previous_position")?,
+            })
         })
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(rows)
     })
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(rows)
+    .await
 }

@@ -14,7 +14,6 @@ use punchtrail_protocol::{
     capture::{Capture, CaptureText},
     signing::Signature,
 };
-use sqlx::PgPool;
 
 use super::{
     AuditError,
@@ -24,6 +23,7 @@ use super::{
     rows::Row,
     signatures::{self, Keys, Signed, WAITING_SIGNATURES_MAX},
 };
+use crate::postgres::Pool;
 
 /// A row, hashed and read off the threads that serve.
 struct Checked {
@@ -95,7 +95,7 @@ impl Walk {
     }
 
     /// Takes the next page in.
-    pub(super) async fn page(&mut self, pool: &PgPool, rows: Vec<Row>) -> Result<(), AuditError> {
+    pub(super) async fn page(&mut self, pool: &Pool, rows: Vec<Row>) -> Result<(), AuditError> {
         let rows = Arc::new(rows);
         let checked = check(&rows).await?;
         let mut named = Named::default();

@@ -8,17 +8,16 @@ use punchtrail_domain::{
     punch::Clock,
 };
 use punchtrail_protocol::{BootId, DeviceId, Time};
-use sqlx::PgPool;
 
 use super::reports::{self, BootReport};
-use crate::ledger::DeliveryItem;
+use crate::{ledger::DeliveryItem, postgres::Pool};
 
 /// Makes what was read of a device's delivery ready for the ledger, in order.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn prepare(
-    writer: &PgPool,
+    writer: &Pool,
     device: DeviceId,
     received_at: Time,
     items: Vec<ReadItem>,

@@ -10,13 +10,14 @@ use punchtrail_protocol::{
     signing::PublicKey,
     wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     access::credentials::{self, Secret},
     ledger::{AppendError, ExecuteError, Ledger, Metadata, SideWrite},
     people::directory,
+    postgres::Pool,
 };
 
 /// A pairing code, to be shown to the person at the device.
@@ -39,7 +40,7 @@ impl PairingCode {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn make_code(writer: &PgPool, site: SiteId) -> Result<PairingCode, sqlx::Error> {
+pub async fn make_code(writer: &Pool, site: SiteId) -> Result<PairingCode, sqlx::Error> {
     let letter = |_| char::from(PAIRING_ALPHABET[rand::random_range(0..PAIRING_ALPHABET.len())]);
     let letters: String = (0..PAIRING_CODE_CHARS).map(letter).collect();
     let expires_at: Timestamp = sqlx::query_scalar(
@@ -133,7 +134,7 @@ pub async fn enroll(
     }
 }
 
-async fn open_code(writer: &PgPool, code: Digest) -> Result<Option<SiteId>, sqlx::Error> {
+async fn open_code(writer: &Pool, code: Digest) -> Result<Option<SiteId>, sqlx::Error> {
     let site: Option<Uuid> = sqlx::query_scalar(
         "select site from pairing_codes \
          where code_hash = $1 and used_at is null and expires_at > now()",

@@ -10,11 +10,12 @@ pub mod reports;
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 
 use crate::{
     access::credentials,
     ledger::{ExecuteError, Ledger, Metadata, SideWrite},
+    postgres::Pool,
 };
 
 /// A device as it is listed.
@@ -39,7 +40,7 @@ pub struct ListedDevice {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn list(writer: &PgPool) -> Result<Vec<ListedDevice>, sqlx::Error> {
+pub async fn list(writer: &Pool) -> Result<Vec<ListedDevice>, sqlx::Error> {
     sqlx::query(
         "select c.device, d.name, s.site, c.revoked_at, r.reported_at, r.outbox, \
          coalesce(p.acked_through, 0) as acked_through, coalesce(p.highest, 0) as highest \

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use jiff_sqlx::{Timestamp, ToSqlx};
 use punchtrail_domain::{explanation::Backlog, punch::Clock};
 use punchtrail_protocol::{BootId, DeviceId, Time, wire::Heartbeat};
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
+
+use crate::postgres::Pool;
 use uuid::Uuid;
 
 /// The latest heartbeat of one boot of a device.
@@ -33,7 +35,7 @@ impl BootReport {
 /// # Errors
 /// When the database is out of reach.
 pub async fn record(
-    writer: &PgPool,
+    writer: &Pool,
     device: DeviceId,
     received_at: Time,
     heartbeat: &Heartbeat,
@@ -74,7 +76,7 @@ pub async fn record(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn backlog(pool: &PgPool, device: DeviceId) -> Result<Option<Backlog>, sqlx::Error> {
+pub async fn backlog(pool: &Pool, device: DeviceId) -> Result<Option<Backlog>, sqlx::Error> {
     sqlx::query(
         "select reported_at, outbox, oldest, seq, coalesce(acked_through, 0) as held_through \
          from device_reports left join device_progress using (device) where device = $1",
@@ -100,7 +102,7 @@ pub async fn backlog(pool: &PgPool, device: DeviceId) -> Result<Option<Backlog>,
 /// # Errors
 /// When the database is out of reach.
 pub async fn boots(
-    writer: &PgPool,
+    writer: &Pool,
     device: DeviceId,
     boots: &[Uuid],
 ) -> Result<HashMap<BootId, BootReport>, sqlx::Error> {

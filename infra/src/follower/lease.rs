@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Node;
+use crate::postgres::Pool;
 
 /// How long a lease lasts after it was renewed, in milliseconds.
 pub const LEASE_MS: u64 = 6_000;
@@ -62,7 +62,7 @@ struct Wish {
 /// The leases of this node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Leases {
-    pool: PgPool,
+    pool: Pool,
     node: Node,
     wishes: Arc<Mutex<BTreeMap<String, Wish>>>,
     wished: Arc<Notify>,
@@ -78,7 +78,7 @@ pub(super) struct Lease {
 
 impl Leases {
     /// `pool` is the writing role's.
-    pub(super) fn new(pool: PgPool, node: Node) -> Self {
+    pub(super) fn new(pool: Pool, node: Node) -> Self {
         Self { pool, node, wishes: Arc::default(), wished: Arc::default() }
     }
 

@@ -1,24 +1,39 @@
 //! The one committer of this node: settles all callers that wait in one transaction.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use punchtrail_domain::aggregate::Undecodable;
 use punchtrail_protocol::Position;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    ReadError, Request,
+    Append, AppendError, Appended, Commits, DeliveryOutcome, Entry, GROUP_EVENTS_MAX,
+    GROUP_REQUESTS_MAX, ReadError, Request,
+    commits::PROVE_MS,
     entry::Recent,
-    feed,
+    feed, holders,
     known::Known,
     part::{Part, leaf},
     pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
 };
-use crate::postgres::copy::Copying;
+use crate::postgres::{Pool, Transaction, copy::Copying, within};
+
+/// How long getting a connection and the head may take: more than the session's own limit for the
+/// lock, which says better what is the matter.
+const HEAD_MAX: Duration = Duration::from_secs(6);
+/// How long the statements of a group may take, with the head locked.
+const GROUP_MAX: Duration = Duration::from_secs(10);
+/// How long a commit may take. One that wasn't answered then is in doubt; its callers are told so
+/// while they still listen.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
+/// A head that others hold (SQLSTATE).
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
@@ -28,7 +43,11 @@ pub(super) struct Committer {
     /// Who waits for an answer. Kept by no run of the committer: one that dies leaves it to the
     /// next.
     pub waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
-    pub pool: PgPool,
+    pub pool: Pool,
+    /// Of the login, to see who holds the head. With it, the committer of a node that serves:
+    /// it proves now and then that it can commit.
+    pub owner: Option<Pool>,
+    pub commits: Commits,
     pub head: watch::Sender<Position>,
     pub recent: Arc<Recent>,
     pub deliveries: Arc<Deliveries>,
@@ -84,6 +103,7 @@ impl Committer {
     pub(super) async fn run(self) {
         let mut waiting = self.waiting.lock().await;
         let mut group = Vec::new();
+        let mut proven = false;
         loop {
             tokio::select! {
                 biased;
@@ -92,6 +112,11 @@ impl Committer {
                     None => return,
                 },
                 () = self.stop.cancelled() => waiting.close(),
+                () = self.idle(proven) => {
+                    self.prove().await;
+                    proven = true;
+                    continue;
+                }
             }
             let mut events: usize = group.iter().map(Request::events).sum();
             while group.len() < GROUP_REQUESTS_MAX && events < GROUP_EVENTS_MAX {
@@ -100,6 +125,35 @@ impl Committer {
                 group.push(request);
             }
             self.commit_all(std::mem::take(&mut group)).await;
+        }
+    }
+
+    /// Until it has been idle for so long that nobody knows whether it could still commit.
+    async fn idle(&self, proven: bool) {
+        match (&self.owner, proven) {
+            (None, _) => std::future::pending().await,
+            (Some(_), false) => {}
+            (Some(_), true) => tokio::time::sleep(Duration::from_millis(PROVE_MS)).await,
+        }
+    }
+
+    /// Does what every append does, without one: has the head, writes, and commits.
+    async fn prove(&self) {
+        let prove = async {
+            let mut lent = self.pool.acquire().await?;
+            let write = sqlx::query("update ledger_head set position = position");
+            write.execute(&mut *lent).await.map(drop)
+        };
+        match within(COMMIT_MAX, prove).await {
+            Ok(()) => self.commits.made(),
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    async fn failed(&self, error: &sqlx::Error) {
+        self.commits.failed(error);
+        if let (Some(owner), true) = (&self.owner, is_held_elsewhere(error)) {
+            holders::look(owner).await;
         }
     }
 
@@ -126,6 +180,7 @@ impl Committer {
             }
             Err(error) => {
                 tracing::warn!(%error, callers = group.len(), "an append was not committed");
+                self.failed(&error).await;
                 let refusal = not_committed(error);
                 for request in group {
                     request.answer(Err(refusal()));
@@ -140,30 +195,18 @@ impl Committer {
     ) -> Result<Vec<Result<Verdict, AppendError>>, sqlx::Error> {
         let started = Instant::now();
         let parts: Vec<Part<'_>> = group.iter().map(Request::part).collect();
-        let mut tx = self.pool.begin().await?;
-        let (head, recorded_us) = lock_head(&mut tx).await?;
-        let mut known = Known::read(&mut tx, &parts).await?;
-        let recorded_us = recorded_us.max(known.clock_us);
-        let mut settlement = Settlement::new(head);
-        let mut verdicts = Vec::with_capacity(parts.len());
-        for part in &parts {
-            let refused = match settlement.check(part, &known) {
-                Ok(()) => write_side(&mut tx, part).await?,
-                Err(error) => Some(error),
-            };
-            verdicts.push(match refused {
-                Some(error) => Err(error),
-                None => Ok(settlement.settle(part, &mut known)),
-            });
-        }
-        let Settled { events, side } = settlement.finish(&known);
-        let new_head = head.plus(events.len() as u64);
-        let recorded = self.write(&mut tx, events, recorded_us).await?;
-        side.write(&mut tx).await?;
+        let (mut tx, head, recorded_us) = within(HEAD_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            let (head, recorded_us) = lock_head(&mut tx).await?;
+            Ok::<_, sqlx::Error>((tx, head, recorded_us))
+        })
+        .await?;
+        let written = within(GROUP_MAX, self.settle(&mut tx, &parts, head, recorded_us)).await?;
+        let Written { mut verdicts, recorded, new_head } = written;
+        within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
         if new_head > head {
-            move_head(&mut tx, new_head, recorded_us).await?;
+            self.commits.made();
         }
-        tx.commit().await?;
         let count = recorded.len();
         self.recent.push(recorded);
         feed::forward(&self.head, new_head);
@@ -184,9 +227,41 @@ impl Committer {
         Ok(verdicts)
     }
 
+    /// Settles all parts and writes what they come to, all but the commit.
+    async fn settle(
+        &self,
+        tx: &mut Transaction,
+        parts: &[Part<'_>],
+        head: Position,
+        recorded_us: i64,
+    ) -> Result<Written, sqlx::Error> {
+        let mut known = Known::read(tx, parts).await?;
+        let recorded_us = recorded_us.max(known.clock_us);
+        let mut settlement = Settlement::new(head);
+        let mut verdicts = Vec::with_capacity(parts.len());
+        for part in parts {
+            let refused = match settlement.check(part, &known) {
+                Ok(()) => write_side(tx, part).await?,
+                Err(error) => Some(error),
+            };
+            verdicts.push(match refused {
+                Some(error) => Err(error),
+                None => Ok(settlement.settle(part, &mut known)),
+            });
+        }
+        let Settled { events, side } = settlement.finish(&known);
+        let new_head = head.plus(events.len() as u64);
+        let recorded = self.write(tx, events, recorded_us).await?;
+        side.write(tx).await?;
+        if new_head > head {
+            move_head(tx, new_head, recorded_us).await?;
+        }
+        Ok(Written { verdicts, recorded, new_head })
+    }
+
     async fn write(
         &self,
-        tx: &mut Transaction<'_, Postgres>,
+        tx: &mut Transaction,
         mut entries: Vec<Entry>,
         recorded_us: i64,
     ) -> Result<Vec<Entry>, sqlx::Error> {
@@ -217,6 +292,32 @@ impl Committer {
         rows.finish().await?;
         Ok(entries)
     }
+}
+
+/// A group that is written and not committed yet.
+struct Written {
+    verdicts: Vec<Result<Verdict, AppendError>>,
+    recorded: Vec<Entry>,
+    new_head: Position,
+}
+
+/// What a commit that wasn't answered may wait for: no error of Postgres says it.
+fn not_answered(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            sqlx::Error::Io(std::io::Error::new(
+                error.kind(),
+                format!("a commit: {error}. Does Postgres wait for a synchronous standby?"),
+            ))
+        }
+        other => other,
+    }
+}
+
+/// Whether another session had the head for too long.
+fn is_held_elsewhere(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
 }
 
 /// Whether it is about what one caller wrote or rests on, and not about the connection: the
@@ -280,11 +381,11 @@ async fn move_head(
 
 /// Runs a caller's own write behind a savepoint: a refused row turns that caller away alone.
 async fn write_side(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     part: &Part<'_>,
 ) -> Result<Option<AppendError>, sqlx::Error> {
     let Part::Append(Append { side: Some(side), .. }) = part else { return Ok(None) };
-    let mut savepoint = sqlx::Acquire::begin(&mut *tx).await?;
+    let mut savepoint = sqlx::Connection::begin(&mut **tx).await?;
     match side.run(&mut savepoint).await {
         Ok(()) => {
             savepoint.commit().await?;

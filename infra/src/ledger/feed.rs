@@ -6,9 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::postgres::{Pool, within};
 use punchtrail_domain::{AggregateType, Recorded};
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -18,13 +18,15 @@ use super::{Entry, ReadError, entry::Recent, pressure::Deliveries, read};
 const STEP: usize = 500;
 /// How often the head is read for appends of other nodes, in milliseconds.
 pub const POLL_MS: u64 = 200;
+/// How long a read of the head may take, in milliseconds: it is the next one that counts then.
+const POLL_MS_MAX: u64 = 2_000;
 /// The most events one read from the database gives. From memory it may be more: they are shared.
 pub const READ_EVENTS_MAX: u32 = 2_500;
 
 /// The events after a position, as they come. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
-    pool: PgPool,
+    pool: Pool,
     head: watch::Receiver<Position>,
     recent: Arc<Recent>,
     pub(super) deliveries: Arc<Deliveries>,
@@ -33,7 +35,7 @@ pub struct Feed {
 
 impl Feed {
     pub(super) fn new(
-        pool: PgPool,
+        pool: Pool,
         head: watch::Receiver<Position>,
         recent: Arc<Recent>,
         deliveries: Arc<Deliveries>,
@@ -133,7 +135,7 @@ impl Feed {
 
 /// Reads the head now and then, for what other nodes append and what their readers wait for.
 pub(super) async fn poll_head(
-    pool: PgPool,
+    pool: Pool,
     head: watch::Sender<Position>,
     wanted: Arc<watch::Sender<Position>>,
     stop: CancellationToken,
@@ -145,7 +147,7 @@ pub(super) async fn poll_head(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        match read::head_and_wanted(&pool).await {
+        match within(Duration::from_millis(POLL_MS_MAX), read::head_and_wanted(&pool)).await {
             Ok((there, wished)) => {
                 forward(&head, there);
                 forward(&wanted, wished);

@@ -1,14 +1,14 @@
 //! What is asked about the ledger without reading its events: where it ends and since when, how far
 //! it is judged, which hash stands at a position.
 
+use crate::postgres::Pool;
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
 
 /// The head, and when the event there was recorded; no time before the first event.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn dated_head(pool: &PgPool) -> Result<(Position, Option<jiff::Timestamp>), sqlx::Error> {
+pub async fn dated_head(pool: &Pool) -> Result<(Position, Option<jiff::Timestamp>), sqlx::Error> {
     let (position, recorded_us): (i64, i64) = sqlx::query_as(
         "select position, (extract(epoch from recorded_at) * 1000000)::bigint from ledger_head",
     )
@@ -28,7 +28,7 @@ pub async fn dated_head(pool: &PgPool) -> Result<(Position, Option<jiff::Timesta
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn judged_through(pool: &PgPool) -> Result<Position, sqlx::Error> {
+pub async fn judged_through(pool: &Pool) -> Result<Position, sqlx::Error> {
     let position: i64 =
         sqlx::query_scalar("select position from followers where name = 'adjudicator'")
             .fetch_one(pool)
@@ -40,7 +40,7 @@ pub async fn judged_through(pool: &PgPool) -> Result<Position, sqlx::Error> {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn leaf_hash(pool: &PgPool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
+pub async fn leaf_hash(pool: &Pool, position: Position) -> Result<Option<Vec<u8>>, sqlx::Error> {
     sqlx::query_scalar("select leaf_hash from events where position = $1")
         .bind(position.to_db())
         .fetch_optional(pool)

@@ -20,12 +20,14 @@
 //! The ledger must never number an event before the lock, never answer before the commit, and never
 //! write an event by another way.
 
+mod commits;
 mod committer;
 mod delivery;
 mod entry;
 mod event_store;
 mod execute;
 mod feed;
+mod holders;
 mod inspect;
 mod judging;
 mod known;
@@ -37,19 +39,24 @@ mod rows;
 mod settle;
 mod side;
 
-use std::{any::Any, borrow::Cow, sync::Arc};
+use std::{any::Any, borrow::Cow, io, sync::Arc, time::Duration};
 
 use punchtrail_domain::{AggregateType, StoredEvent, aggregate::Undecodable, punch::PunchEvent};
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    postgres::Pool,
     postgres::Pools,
     supervision::{Supervised, Supervisor},
 };
 
+use commits::Commits;
+pub use commits::{COMMITTED_MS_MAX, CommitStatus};
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
 pub use event_store::LedgerStore;
@@ -69,6 +76,12 @@ pub const GROUP_REQUESTS_MAX: usize = 64;
 pub const GROUP_EVENTS_MAX: usize = 6_000;
 /// How many callers may wait for the committer; one more is refused as busy.
 pub const WAITING_REQUESTS_MAX: usize = 512;
+/// How long a caller waits for the committer, in milliseconds: less than its own client waits for
+/// it. What it asked may still be done then.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+/// How long the database may prepare an answer to who reads the ledger, in seconds: a fold of a
+/// large one begins with a sort. A little more than the session's own limit.
+const READ_S_MAX: u64 = 32;
 
 /// Why an append was not made. Nothing of it was written, but for [`AppendError::Unavailable`],
 /// where the answer to the commit may have been lost.
@@ -172,7 +185,7 @@ enum Request {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn head(pool: &PgPool) -> Result<Position, sqlx::Error> {
+pub async fn head(pool: &Pool) -> Result<Position, sqlx::Error> {
     read::head(pool).await
 }
 
@@ -182,11 +195,12 @@ pub struct Ledger {
     /// First, so that it is dropped first: the committer and the poller end with the last clone.
     _running: Arc<DropGuard>,
     supervisor: Supervisor,
-    writer: PgPool,
+    writer: Pool,
     requests: mpsc::Sender<Request>,
     head: watch::Receiver<Position>,
     recent: Arc<entry::Recent>,
     deliveries: Arc<Deliveries>,
+    commits: Commits,
     wanted: Arc<watch::Sender<Position>>,
     committer: Arc<Mutex<Option<Supervised>>>,
     stop: CancellationToken,
@@ -197,22 +211,27 @@ impl Ledger {
     ///
     /// # Errors
     /// When the database is out of reach.
-    pub async fn open(writer: PgPool) -> Result<Self, sqlx::Error> {
-        Self::open_on(writer.clone(), writer, Supervisor::default()).await
+    pub async fn open(writer: Pool) -> Result<Self, sqlx::Error> {
+        Self::open_on(writer.clone(), writer, None, Supervisor::default()).await
     }
 
-    /// The same, with connections for the committer that nobody else uses, and among the tasks that
-    /// `supervisor` watches over.
+    /// The same for a node that serves: with connections for the committer that nobody else uses,
+    /// among the tasks that `supervisor` watches over, and always knowing whether it can commit
+    /// ([`Ledger::commits`]).
     ///
     /// # Errors
     /// When the database is out of reach.
     pub async fn open_for(pools: &Pools, supervisor: Supervisor) -> Result<Self, sqlx::Error> {
-        Self::open_on(pools.writer.clone(), pools.committer.clone(), supervisor).await
+        let Pools { writer, committer, owner, .. } = pools.clone();
+        let ledger = Self::open_on(writer, committer, Some(owner), supervisor).await?;
+        ledger.commits.first(Duration::from_millis(COMMITTED_MS_MAX)).await;
+        Ok(ledger)
     }
 
     async fn open_on(
-        writer: PgPool,
-        committing: PgPool,
+        writer: Pool,
+        committing: Pool,
+        owner: Option<Pool>,
         supervisor: Supervisor,
     ) -> Result<Self, sqlx::Error> {
         let head = read::head(&writer).await?;
@@ -221,10 +240,13 @@ impl Ledger {
         let stop = CancellationToken::new();
         let recent = Arc::new(entry::Recent::default());
         let deliveries = Arc::new(Deliveries::new());
+        let commits = Commits::default();
         let wanted = Arc::new(watch::Sender::new(Position::START));
         let committer = committer::Committer {
             waiting: Arc::new(Mutex::new(waiting)),
             pool: committing,
+            owner,
+            commits: commits.clone(),
             head: publish.clone(),
             recent: Arc::clone(&recent),
             deliveries: Arc::clone(&deliveries),
@@ -244,6 +266,7 @@ impl Ledger {
             head,
             recent,
             deliveries,
+            commits,
             wanted,
             committer: Arc::new(Mutex::new(Some(committing))),
             stop,
@@ -309,13 +332,19 @@ impl Ledger {
             true => AppendError::Stopping,
             false => AppendError::Unavailable(Arc::new(sqlx::Error::WorkerCrashed)),
         };
-        answered.await.unwrap_or_else(|_| Err(lost()))
+        match timeout(Duration::from_millis(ANSWER_MS_MAX), answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
+            Err(_) => Err(AppendError::Unavailable(Arc::new(sqlx::Error::Io(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the committer did not come to it within {ANSWER_MS_MAX} ms"),
+            ))))),
+        }
     }
 
     /// The events after a position, as they come.
     pub fn feed(&self) -> Feed {
         Feed::new(
-            self.writer.clone(),
+            self.writer.answering_within(Duration::from_secs(READ_S_MAX)),
             self.head.clone(),
             Arc::clone(&self.recent),
             Arc::clone(&self.deliveries),
@@ -328,6 +357,12 @@ impl Ledger {
         *self.head.borrow()
     }
 
+    /// Whether this node can commit, as far as it knows: it tries when it has nothing to do, but
+    /// only if it was opened by [`Ledger::open_for`]. Waits for nothing.
+    pub fn commits(&self) -> CommitStatus {
+        self.commits.status()
+    }
+
     /// The head, read from the database.
     ///
     /// # Errors
@@ -337,7 +372,7 @@ impl Ledger {
     }
 
     /// The pool of the writing role, for rows beside the ledger that no event goes with.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.writer
     }
 }

@@ -139,6 +139,7 @@ mod tests {
     async fn deliveries_press_while_devices_that_were_turned_away_are_to_come_back() {
         let deliveries = Arc::new(Deliveries::new());
         let pool = PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();
+        let pool = Pool::new(pool, Duration::from_secs(1));
         let (_publish, head) = watch::channel(Position::START);
         let feed =
             Feed::new(pool.clone(), head, Arc::default(), Arc::clone(&deliveries), Arc::default());

@@ -17,6 +17,7 @@ use super::{
     cluster::{Cluster, PORT, SUPERUSER, Setting},
     error::PostgresError,
     locks::{FileLock, transition},
+    pools,
     postmaster::{self, Answer, RECOVERY_WAIT},
 };
 
@@ -147,7 +148,8 @@ async fn join_or_start(cluster: &Cluster) -> Result<FileLock, PostgresError> {
 /// Creates Punchtrail's database unless it is there.
 async fn create_database(maintenance: &PgConnectOptions) -> Result<(), PostgresError> {
     let doing = "create the database";
-    let mut connection = maintenance.connect().await.map_err(PostgresError::sql(doing))?;
+    let connect = async { maintenance.connect().await.map_err(PostgresError::sql(doing)) };
+    let mut connection = pools::opened(connect).await?;
     let exists: bool =
         sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
             .bind(DATABASE)

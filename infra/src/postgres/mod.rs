@@ -38,6 +38,7 @@ mod embedded;
 mod error;
 mod hosts;
 mod locks;
+mod patience;
 mod pools;
 mod postmaster;
 pub mod roles;
@@ -49,6 +50,7 @@ pub use account::Account;
 pub use binaries::Binaries;
 pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
+pub use patience::{Lent, Pool, Transaction, within};
 pub use pools::{PoolSizes, Pools};
 pub use trouble::{DatabaseError, Trouble};
 
@@ -203,10 +205,13 @@ async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
 }
 
 async fn check(owner: &PgConnectOptions) -> Result<(), PostgresError> {
-    let mut connection =
-        owner.connect().await.map_err(PostgresError::sql("connect to the database"))?;
-    durability::check(&mut connection).await?;
-    connection.close().await.map_err(PostgresError::sql("close a connection"))
+    pools::opened(async {
+        let mut connection =
+            owner.connect().await.map_err(PostgresError::sql("connect to the database"))?;
+        durability::check(&mut connection).await?;
+        connection.close().await.map_err(PostgresError::sql("close a connection"))
+    })
+    .await
 }
 
 /// Where `options` lead, without user or password.

@@ -2,9 +2,10 @@
 
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::Gap;
+use punchtrail_infra::postgres::Pool;
 use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
 use serde::Serialize;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -146,7 +147,7 @@ const JOINS: &str = "left join device_directory entry on entry.device = device.d
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, device: DeviceId) -> Result<Option<DeviceView>, sqlx::Error> {
+pub async fn one(pool: &Pool, device: DeviceId) -> Result<Option<DeviceView>, sqlx::Error> {
     let columns = columns();
     let statement =
         format!("select {columns} from read.devices device {JOINS} where device.device = $1");
@@ -159,7 +160,7 @@ pub async fn one(pool: &PgPool, device: DeviceId) -> Result<Option<DeviceView>, 
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     site: Option<SiteId>,
     after: Option<DeviceId>,
     limit: u32,

@@ -7,9 +7,9 @@ use futures::future::BoxFuture;
 use punchtrail_infra::{
     follower::{Failure, Follower, FollowerState, Step, Tell},
     ledger::Feed,
+    postgres::{Pool, within},
 };
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,10 @@ use super::{
 
 /// The most events in one batch.
 pub const BATCH_EVENTS_MAX: u32 = 30_000;
+/// A batch that failed in passing isn't made smaller than this: it was mostly not its size.
+const RETRY_EVENTS_MIN: u32 = 1_000;
+/// How long one may take. It is smaller when it is tried again.
+const BATCH_MAX: Duration = Duration::from_secs(30);
 /// How often one that stands still looks whether another node or a rebuild has moved it.
 const STILL_POLL: Duration = Duration::from_secs(1);
 /// How soon a row that a swap holds is looked at again.
@@ -35,7 +39,7 @@ pub(super) type Live = (u32, i32);
 /// Feeds one model.
 pub(super) struct Feeding {
     pub(super) model: Arc<dyn Projection>,
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) feed: Feed,
     pub(super) cancel: CancellationToken,
     pub(super) slots: Arc<Semaphore>,
@@ -95,7 +99,12 @@ impl Follower for Feeding {
                     Ok(Step::Waits(STILL_POLL))
                 }
                 Err(error) if error.is_poison() => self.narrow(&error).await,
-                Err(error) => Err(Failure::passing(error)),
+                Err(error) => {
+                    if self.limit > RETRY_EVENTS_MIN {
+                        self.limit = (self.limit / 2).max(RETRY_EVENTS_MIN);
+                    }
+                    Err(Failure::passing(error))
+                }
             }
         })
     }
@@ -111,30 +120,33 @@ impl Feeding {
         // Read before the row is locked, which mostly proves right, so that the lock is held
         // shortly.
         let mut events = self.feed.read(self.place, self.limit).await?;
-        let model = Arc::clone(&self.model);
-        let mut tx = self.pool.begin().await?;
-        let Some(live) = progress::lock_live(&mut tx, model.name()).await? else {
-            return Ok(Batch::Held);
-        };
-        let moved = live.position != self.place;
-        self.see(&live);
-        if live.version != model.version() {
-            return Ok(Batch::OtherVersion(live.version));
-        }
-        if live.state == State::Stopped {
-            return Ok(Batch::Stopped(live.error));
-        }
-        if moved {
-            events = self.feed.read(self.place, self.limit).await?;
-        }
-        let Some(to) = events.last().map(|entry| entry.recorded.position) else {
-            return Ok(Batch::AtHead);
-        };
-        model.apply(&mut tx, &live.generation, &events).await?;
-        progress::advance(&mut tx, model.name(), live.generation, to).await?;
-        tx.commit().await?;
-        self.place = to;
-        Ok(Batch::Applied { to, events: events.len() })
+        within(BATCH_MAX, async {
+            let model = Arc::clone(&self.model);
+            let mut tx = self.pool.begin().await?;
+            let Some(live) = progress::lock_live(&mut tx, model.name()).await? else {
+                return Ok(Batch::Held);
+            };
+            let moved = live.position != self.place;
+            self.see(&live);
+            if live.version != model.version() {
+                return Ok(Batch::OtherVersion(live.version));
+            }
+            if live.state == State::Stopped {
+                return Ok(Batch::Stopped(live.error));
+            }
+            if moved {
+                events = self.feed.read(self.place, self.limit).await?;
+            }
+            let Some(to) = events.last().map(|entry| entry.recorded.position) else {
+                return Ok(Batch::AtHead);
+            };
+            model.apply(&mut tx, &live.generation, &events).await?;
+            progress::advance(&mut tx, model.name(), live.generation, to).await?;
+            tx.commit().await?;
+            self.place = to;
+            Ok(Batch::Applied { to, events: events.len() })
+        })
+        .await
     }
 
     fn see(&mut self, live: &progress::Progress) {

@@ -1,8 +1,9 @@
 //! Read models and rebuilds of them, as an operator sees them listed.
 
+use punchtrail_infra::postgres::Pool;
 use punchtrail_protocol::Position;
 use serde::Serialize;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 
 /// A read model, or a rebuild of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +26,7 @@ pub struct ListedGeneration {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn generations(reader: &PgPool) -> Result<Vec<ListedGeneration>, sqlx::Error> {
+pub async fn generations(reader: &Pool) -> Result<Vec<ListedGeneration>, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("select to_regclass('read.projections') is not null")
         .fetch_one(reader)
         .await?;

@@ -14,12 +14,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_infra::follower::{
-    FollowerState, FollowerStatus, Followers, Gathering, Pace, Scope,
+use punchtrail_infra::{
+    follower::{FollowerState, FollowerStatus, Followers, Gathering, Pace, Scope},
+    ledger::Feed,
+    postgres::Pool,
 };
-use punchtrail_infra::ledger::Feed;
 use punchtrail_protocol::Position;
-use sqlx::PgPool;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -71,7 +71,7 @@ struct Model {
 /// The read models of this node.
 #[derive(Debug)]
 pub struct Projections {
-    pool: PgPool,
+    pool: Pool,
     feed: Feed,
     models: Vec<Model>,
 }
@@ -84,7 +84,7 @@ impl Projections {
     /// When the database is out of reach, or refuses the tables.
     pub async fn start(
         models: Vec<Arc<dyn Projection>>,
-        pool: PgPool,
+        pool: Pool,
         feed: Feed,
         followers: &Followers,
     ) -> Result<Self, ProjectionError> {

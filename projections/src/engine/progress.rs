@@ -4,8 +4,11 @@
 //! effect once, whichever node applies it. Exactly one row of a model is live. A position is never
 //! moved here without the events that lead to it.
 
+use std::time::Duration;
+
+use punchtrail_infra::postgres::{Pool, within};
 use punchtrail_protocol::Position;
-use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{Executor, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::engine::projection::{Generation, Projection};
@@ -13,6 +16,8 @@ use crate::engine::projection::{Generation, Projection};
 /// How long a rebuild's claim on its generation outlives its last batch, in seconds.
 pub(crate) const LEASE_S: f64 = 15.0;
 /// Two processes creating the table at one instant make one of them fail; it then finds it there.
+/// How long it may take to make or drop a generation's tables.
+const CHANGE_MAX: Duration = Duration::from_secs(60);
 const CREATE_ATTEMPTS_MAX: u32 = 5;
 /// Kept short, or the row would hold a page of text.
 const ERROR_CHARS_MAX: usize = 1_000;
@@ -95,7 +100,7 @@ pub(crate) async fn run(
 }
 
 /// Creates the table of progress; any number of processes may call it at once.
-pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn ensure_table(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut attempt = 1;
     loop {
         let exists: bool =
@@ -105,9 +110,13 @@ pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
         if exists {
             return Ok(());
         }
-        let mut tx = pool.begin().await?;
-        match run(&mut tx, TABLE).await {
-            Ok(()) => return tx.commit().await,
+        let made = within(CHANGE_MAX, async {
+            let mut tx = pool.begin().await?;
+            run(&mut tx, TABLE).await?;
+            tx.commit().await
+        });
+        match made.await {
+            Ok(()) => return Ok(()),
             Err(_) if attempt < CREATE_ATTEMPTS_MAX => attempt += 1,
             Err(error) => return Err(error),
         }
@@ -117,30 +126,33 @@ pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
 /// Creates the model's first generation unless it has one; any number of processes may call it at
 /// once.
 pub(crate) async fn ensure_first(
-    pool: &PgPool,
+    pool: &Pool,
     projection: &dyn Projection,
 ) -> Result<(), sqlx::Error> {
     let first = Generation::FIRST;
-    let mut tx = pool.begin().await?;
-    // Whoever inserts the row creates the tables; anybody else waits here for that commit.
-    let inserted = sqlx::query(
-        "insert into read.projections (name, generation, version, live, state, tables) \
-         select $1, $2, $3, true, 'following', $4 \
-         where not exists (select from read.projections where name = $1 and live) \
-         on conflict do nothing",
-    )
-    .bind(projection.name())
-    .bind(first.number().cast_signed())
-    .bind(projection.version())
-    .bind(table_names(projection, first))
-    .execute(&mut *tx)
-    .await?;
-    if inserted.rows_affected() == 1 {
-        create_tables(&mut tx, projection, first).await?;
-        run(&mut tx, &projection.index_sql(&first)).await?;
-        show(&mut tx, projection, first).await?;
-    }
-    tx.commit().await
+    within(CHANGE_MAX, async {
+        let mut tx = pool.begin().await?;
+        // Whoever inserts the row creates the tables; anybody else waits here for that commit.
+        let inserted = sqlx::query(
+            "insert into read.projections (name, generation, version, live, state, tables) \
+             select $1, $2, $3, true, 'following', $4 \
+             where not exists (select from read.projections where name = $1 and live) \
+             on conflict do nothing",
+        )
+        .bind(projection.name())
+        .bind(first.number().cast_signed())
+        .bind(projection.version())
+        .bind(table_names(projection, first))
+        .execute(&mut *tx)
+        .await?;
+        if inserted.rows_affected() == 1 {
+            create_tables(&mut tx, projection, first).await?;
+            run(&mut tx, &projection.index_sql(&first)).await?;
+            show(&mut tx, projection, first).await?;
+        }
+        tx.commit().await
+    })
+    .await
 }
 
 fn table_names(projection: &dyn Projection, generation: Generation) -> Vec<String> {
@@ -191,7 +203,7 @@ pub(crate) async fn lock_live(
 }
 
 /// The model's live row, as committed.
-pub(crate) async fn live(pool: &PgPool, name: &str) -> Result<Option<Progress>, sqlx::Error> {
+pub(crate) async fn live(pool: &Pool, name: &str) -> Result<Option<Progress>, sqlx::Error> {
     let statement = format!("select {COLUMNS} from read.projections where name = $1 and live");
     sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(pool).await
 }
@@ -219,7 +231,7 @@ pub(crate) async fn advance(
 
 /// Records that the live generation can't take the event at `at`; not when it has moved meanwhile.
 pub(crate) async fn stop(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     generation: Generation,
     at: Position,
@@ -240,7 +252,7 @@ pub(crate) async fn stop(
 }
 
 /// Lets a stopped model try again: this program may know the event that stopped it.
-pub(crate) async fn restart(pool: &PgPool, name: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn restart(pool: &Pool, name: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update read.projections set state = 'following', error = null, error_position = null \
          where name = $1 and live and state = 'stopped'",
@@ -266,56 +278,59 @@ pub(crate) enum Claim {
 /// Claims the model's next generation and creates its tables. What an interrupted rebuild left,
 /// once its lease has run out, is dropped first.
 pub(crate) async fn claim_next(
-    pool: &PgPool,
+    pool: &Pool,
     projection: &dyn Projection,
     builder: Uuid,
 ) -> Result<Claim, sqlx::Error> {
     let name = projection.name();
-    let mut tx = pool.begin().await?;
-    let left: Vec<PgRow> = sqlx::query(
-        "select generation, position, tables, lease_until > clock_timestamp() as leased \
-         from read.projections where name = $1 and state = 'building' for update skip locked",
-    )
-    .bind(name)
-    .fetch_all(&mut *tx)
-    .await?;
-    for row in &left {
-        if row.try_get::<Option<bool>, _>("leased")? == Some(true) {
-            return Ok(Claim::Busy { position: Some(Position::from_db(row.try_get("position")?)) });
+    within(CHANGE_MAX, async {
+        let mut tx = pool.begin().await?;
+        let left: Vec<PgRow> = sqlx::query(
+            "select generation, position, tables, lease_until > clock_timestamp() as leased \
+             from read.projections where name = $1 and state = 'building' for update skip locked",
+        )
+        .bind(name)
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in &left {
+            if row.try_get::<Option<bool>, _>("leased")? == Some(true) {
+                return Ok(Claim::Busy { position: Some(Position::from_db(row.try_get("position")?)) });
+            }
+            drop_generation(&mut tx, name, row.try_get("generation")?, row.try_get("tables")?).await?;
         }
-        drop_generation(&mut tx, name, row.try_get("generation")?, row.try_get("tables")?).await?;
-    }
-    // A row locked by the one who fills it was skipped above and is still there.
-    let (last, building): (i32, bool) = sqlx::query_as(
-        "select max(generation), bool_or(state = 'building') from read.projections where name = $1",
-    )
-    .bind(name)
-    .fetch_one(&mut *tx)
-    .await?;
-    if building {
-        return Ok(Claim::Busy { position: None });
-    }
-    let next = Generation::new(last.cast_unsigned() + 1);
-    let inserted = sqlx::query(
-        "insert into read.projections \
-             (name, generation, version, live, state, tables, builder, lease_until) \
-         values ($1, $2, $3, false, 'building', $4, $5, \
-                 clock_timestamp() + make_interval(secs => $6)) on conflict do nothing",
-    )
-    .bind(name)
-    .bind(next.number().cast_signed())
-    .bind(projection.version())
-    .bind(table_names(projection, next))
-    .bind(builder)
-    .bind(LEASE_S)
-    .execute(&mut *tx)
-    .await?;
-    if inserted.rows_affected() == 0 {
-        return Ok(Claim::Busy { position: None });
-    }
-    create_tables(&mut tx, projection, next).await?;
-    tx.commit().await?;
-    Ok(Claim::Ours(next))
+        // A row locked by the one who fills it was skipped above and is still there.
+        let (last, building): (i32, bool) = sqlx::query_as(
+            "select max(generation), bool_or(state = 'building') from read.projections where name = $1",
+        )
+        .bind(name)
+        .fetch_one(&mut *tx)
+        .await?;
+        if building {
+            return Ok(Claim::Busy { position: None });
+        }
+        let next = Generation::new(last.cast_unsigned() + 1);
+        let inserted = sqlx::query(
+            "insert into read.projections \
+                 (name, generation, version, live, state, tables, builder, lease_until) \
+             values ($1, $2, $3, false, 'building', $4, $5, \
+                     clock_timestamp() + make_interval(secs => $6)) on conflict do nothing",
+        )
+        .bind(name)
+        .bind(next.number().cast_signed())
+        .bind(projection.version())
+        .bind(table_names(projection, next))
+        .bind(builder)
+        .bind(LEASE_S)
+        .execute(&mut *tx)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Ok(Claim::Busy { position: None });
+        }
+        create_tables(&mut tx, projection, next).await?;
+        tx.commit().await?;
+        Ok(Claim::Ours(next))
+    })
+    .await
 }
 
 /// Locks the row of a generation that `builder` fills; none when it lost it to another.
@@ -369,33 +384,39 @@ pub(crate) async fn swap(
 }
 
 /// Drops what swaps have retired.
-pub(crate) async fn drop_retired(pool: &PgPool, name: &str) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    let retired: Vec<(i32, Vec<String>)> = sqlx::query_as(
-        "select generation, tables from read.projections where name = $1 and state = 'retired' \
-         for update skip locked",
-    )
-    .bind(name)
-    .fetch_all(&mut *tx)
-    .await?;
-    for (generation, tables) in retired {
-        drop_generation(&mut tx, name, generation, tables).await?;
-    }
-    tx.commit().await
+pub(crate) async fn drop_retired(pool: &Pool, name: &str) -> Result<(), sqlx::Error> {
+    within(CHANGE_MAX, async {
+        let mut tx = pool.begin().await?;
+        let retired: Vec<(i32, Vec<String>)> = sqlx::query_as(
+            "select generation, tables from read.projections where name = $1 and state = 'retired' \
+             for update skip locked",
+        )
+        .bind(name)
+        .fetch_all(&mut *tx)
+        .await?;
+        for (generation, tables) in retired {
+            drop_generation(&mut tx, name, generation, tables).await?;
+        }
+        tx.commit().await
+    })
+    .await
 }
 
 /// Drops a generation that `builder` gave up.
 pub(crate) async fn abandon(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     generation: Generation,
     builder: Uuid,
 ) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    if let Some(left) = lock_building(&mut tx, name, generation, builder).await? {
-        drop_generation(&mut tx, name, generation.number().cast_signed(), left.tables).await?;
-    }
-    tx.commit().await
+    within(CHANGE_MAX, async {
+        let mut tx = pool.begin().await?;
+        if let Some(left) = lock_building(&mut tx, name, generation, builder).await? {
+            drop_generation(&mut tx, name, generation.number().cast_signed(), left.tables).await?;
+        }
+        tx.commit().await
+    })
+    .await
 }
 
 async fn drop_generation(

@@ -11,9 +11,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use punchtrail_infra::ledger::{Entry, Feed, ReadError};
+use punchtrail_infra::{
+    ledger::{Entry, Feed, ReadError},
+    postgres::{Pool, within},
+};
 use punchtrail_protocol::Position;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,6 +32,11 @@ pub const BATCH_EVENTS_MAX: u32 = 10_000;
 /// How long the views may be waited for: a reader that comes while we wait, waits, too.
 const SWAP_LOCK_TIMEOUT: &str = "2s";
 const SWAP_ATTEMPTS_MAX: u32 = 30;
+/// How long a batch may take: a few statements, each of which the session gives a minute.
+const BATCH_MAX: Duration = Duration::from_secs(120);
+/// How long the indexes may take, which grow with the ledger: a night.
+const INDEX_MAX: Duration = Duration::from_secs(8 * 60 * 60);
+const SWAP_MAX: Duration = Duration::from_secs(60);
 /// How long a rebuild waits for the claim of one that may have died, beyond the lease.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const CLAIM_POLL: Duration = Duration::from_millis(500);
@@ -97,7 +105,7 @@ pub struct Rebuilt {
 /// See [`RebuildError`]; the live model is untouched then.
 pub async fn rebuild(
     models: &[Arc<dyn Projection>],
-    pool: &PgPool,
+    pool: &Pool,
     feed: &Feed,
     name: &str,
     mut progress: impl FnMut(u64, u64) + Send,
@@ -115,7 +123,7 @@ pub async fn rebuild(
 /// # Errors
 /// See [`RebuildError`]; the live model is untouched then.
 pub async fn rebuild_model(
-    pool: &PgPool,
+    pool: &Pool,
     feed: &Feed,
     model: &dyn Projection,
     cancel: &CancellationToken,
@@ -153,7 +161,7 @@ pub async fn rebuild_model(
 /// Claims the next generation. A claim that doesn't move may be a dead one's: its lease is waited
 /// for.
 async fn claim(
-    pool: &PgPool,
+    pool: &Pool,
     model: &dyn Projection,
     builder: Uuid,
     cancel: &CancellationToken,
@@ -181,7 +189,7 @@ async fn claim(
 
 /// A generation on its way to become the live one.
 struct Building<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     feed: &'a Feed,
     model: &'a dyn Projection,
     cancel: &'a CancellationToken,
@@ -262,18 +270,21 @@ impl Building<'_> {
         after: Position,
         last: Position,
     ) -> Result<(), RebuildError> {
-        let mut tx = self.pool.begin().await?;
-        let at = self.lock(&mut tx).await?;
-        if at == last {
-            return Ok(());
-        }
-        if at != after {
-            return Err(RebuildError::Lost { name: self.model.name() });
-        }
-        self.model.apply(&mut tx, &self.generation, events).await?;
-        progress::advance(&mut tx, self.model.name(), self.generation, last).await?;
-        tx.commit().await?;
-        Ok(())
+        within(BATCH_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            let at = self.lock(&mut tx).await?;
+            if at == last {
+                return Ok(());
+            }
+            if at != after {
+                return Err(RebuildError::Lost { name: self.model.name() });
+            }
+            self.model.apply(&mut tx, &self.generation, events).await?;
+            progress::advance(&mut tx, self.model.name(), self.generation, last).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     async fn lock(&self, tx: &mut PgConnection) -> Result<Position, RebuildError> {
@@ -287,37 +298,43 @@ impl Building<'_> {
     /// Creates the readers' indexes, and gathers the planner's statistics. The row stays locked
     /// meanwhile, which keeps the claim however long it takes.
     async fn index(&self) -> Result<(), RebuildError> {
-        let mut tx = self.pool.begin().await?;
-        self.lock(&mut tx).await?;
-        progress::run(&mut tx, "set local statement_timeout = 0").await?;
-        progress::run(&mut tx, &self.model.index_sql(&self.generation)).await?;
-        for base in self.model.tables() {
-            let analyze = format!("analyze {}", self.generation.table(base));
-            progress::run(&mut tx, &analyze).await?;
-        }
-        let at = self.lock(&mut tx).await?;
-        progress::advance(&mut tx, self.model.name(), self.generation, at).await?;
-        tx.commit().await?;
-        Ok(())
+        within(INDEX_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            self.lock(&mut tx).await?;
+            progress::run(&mut tx, "set local statement_timeout = 0").await?;
+            progress::run(&mut tx, &self.model.index_sql(&self.generation)).await?;
+            for base in self.model.tables() {
+                let analyze = format!("analyze {}", self.generation.table(base));
+                progress::run(&mut tx, &analyze).await?;
+            }
+            let at = self.lock(&mut tx).await?;
+            progress::advance(&mut tx, self.model.name(), self.generation, at).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Swaps, if the live model is no more than a batch ahead and no reader is in the way for long.
     async fn swap(&self, position: Position) -> Result<Option<Position>, RebuildError> {
-        let mut tx = self.pool.begin().await?;
-        let timeout = format!("set local lock_timeout = '{SWAP_LOCK_TIMEOUT}'");
-        progress::run(&mut tx, &timeout).await?;
-        match self.try_swap(&mut tx, position).await {
-            Ok(Some(swapped)) => {
-                tx.commit().await?;
-                Ok(Some(swapped))
+        within(SWAP_MAX, async {
+            let mut tx = self.pool.begin().await?;
+            let timeout = format!("set local lock_timeout = '{SWAP_LOCK_TIMEOUT}'");
+            progress::run(&mut tx, &timeout).await?;
+            match self.try_swap(&mut tx, position).await {
+                Ok(Some(swapped)) => {
+                    tx.commit().await?;
+                    Ok(Some(swapped))
+                }
+                Ok(None) => Ok(None),
+                Err(RebuildError::Projection(error)) if !error.is_poison() => {
+                    tracing::info!(projection = self.model.name(), %error, "not swapped yet");
+                    Ok(None)
+                }
+                Err(error) => Err(error),
             }
-            Ok(None) => Ok(None),
-            Err(RebuildError::Projection(error)) if !error.is_poison() => {
-                tracing::info!(projection = self.model.name(), %error, "not swapped yet");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        })
+        .await
     }
 
     async fn try_swap(

@@ -15,9 +15,12 @@ use punchtrail_domain::{
     site::SiteEvent,
     timecard::{TimecardPolicy, day_bounds},
 };
-use punchtrail_infra::ledger::{self, ReadError};
+use punchtrail_infra::{
+    ledger::{self, ReadError},
+    postgres::Pool,
+};
 use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
-use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -60,7 +63,7 @@ impl From<Undecodable> for AbsenceError {
 /// # Errors
 /// See [`AbsenceError`].
 pub async fn explain_absence(
-    pool: &PgPool,
+    pool: &Pool,
     employee: EmployeeId,
     day: Date,
 ) -> Result<Option<Absence>, AbsenceError> {
@@ -118,7 +121,7 @@ fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable
 }
 
 /// How a site's days are cut; in UTC from midnight when there is no site.
-async fn pairing(pool: &PgPool, site: Option<SiteId>) -> Result<TimecardPolicy, AbsenceError> {
+async fn pairing(pool: &Pool, site: Option<SiteId>) -> Result<TimecardPolicy, AbsenceError> {
     let Some(site) = site else { return Ok(TimecardPolicy::new(TimeZone::UTC)) };
     let (mut zone, mut policy) = (TimeZone::UTC, Policy::default());
     for recorded in ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await? {
@@ -135,7 +138,7 @@ async fn pairing(pool: &PgPool, site: Option<SiteId>) -> Result<TimecardPolicy, 
 }
 
 async fn punches(
-    pool: &PgPool,
+    pool: &Pool,
     employee: EmployeeId,
     (from, to): (Time, Time),
 ) -> Result<Vec<(SiteId, DayPunch)>, sqlx::Error> {
@@ -149,7 +152,7 @@ async fn punches(
     Ok(page.rows.into_iter().map(day_punch).collect())
 }
 
-async fn name(pool: &PgPool, employee: EmployeeId) -> Result<Option<String>, sqlx::Error> {
+async fn name(pool: &Pool, employee: EmployeeId) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("select name from employee_directory where employee = $1")
         .bind(employee.uuid())
         .fetch_optional(pool)
@@ -157,7 +160,7 @@ async fn name(pool: &PgPool, employee: EmployeeId) -> Result<Option<String>, sql
 }
 
 async fn devices(
-    pool: &PgPool,
+    pool: &Pool,
     sites: &[SiteId],
     names: &mut Names,
 ) -> Result<Vec<DeviceFacts>, sqlx::Error> {
@@ -219,7 +222,7 @@ fn report(row: &PgRow) -> Result<Option<Backlog>, sqlx::Error> {
 }
 
 /// Up to where the models stand that an answer was read from.
-async fn position(pool: &PgPool) -> Result<Position, sqlx::Error> {
+async fn position(pool: &Pool) -> Result<Position, sqlx::Error> {
     let position: Option<i64> = sqlx::query_scalar(
         "select min(position) from read.projections where live and name = any($1)",
     )

@@ -12,10 +12,10 @@ use punchtrail_domain::{
     },
     site::SiteEvent,
 };
-use punchtrail_infra::ledger::ReadError;
+use punchtrail_infra::{ledger::ReadError, postgres::Pool};
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, SiteId, Time};
 use serde::de::DeserializeOwned;
-use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 /// Everything that some punches' explanations need beside their events.
@@ -107,7 +107,7 @@ impl Wanted {
 
 impl Surroundings {
     /// Reads what is wanted, in one statement; in none when nothing is.
-    pub async fn read_from(pool: &PgPool, wanted: &Wanted) -> Result<Self, ReadError> {
+    pub async fn read_from(pool: &Pool, wanted: &Wanted) -> Result<Self, ReadError> {
         if wanted.is_empty() {
             return Ok(Self::default());
         }

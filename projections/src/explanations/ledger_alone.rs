@@ -12,16 +12,16 @@ use punchtrail_infra::{
     devices::reports,
     ledger::{self, ReadError},
     people::directory,
+    postgres::Pool,
 };
 use punchtrail_protocol::PunchId;
-use sqlx::PgPool;
 
 /// Explains a punch; none if the ledger has no punch of that id.
 ///
 /// # Errors
 /// When the database is out of reach, or an event can't be read by this program.
 pub async fn explain_from_ledger(
-    pool: &PgPool,
+    pool: &Pool,
     punch: PunchId,
 ) -> Result<Option<Explanation>, ReadError> {
     let events = ledger::streams(pool, AggregateType::Punch, &[punch.to_string()]).await?;
@@ -31,7 +31,7 @@ pub async fn explain_from_ledger(
     Ok(Some(account.told(&context, &names)))
 }
 
-async fn context(pool: &PgPool, account: &Account) -> Result<Context, ReadError> {
+async fn context(pool: &Pool, account: &Account) -> Result<Context, ReadError> {
     let backlog = reports::backlog(pool, account.device()).await?;
     let mut context = Context { report: backlog, ..Context::default() };
     let device = [account.device().to_string()];
@@ -50,7 +50,7 @@ async fn context(pool: &PgPool, account: &Account) -> Result<Context, ReadError>
     Ok(context)
 }
 
-async fn names(pool: &PgPool, account: &Account) -> Result<Names, sqlx::Error> {
+async fn names(pool: &Pool, account: &Account) -> Result<Names, sqlx::Error> {
     let employees = directory::employee_names(pool, account.employee().as_slice()).await?;
     let devices = directory::device_names(pool, &[account.device()]).await?;
     let sites = directory::site_names(pool, &account.sites()).await?;

@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use punchtrail_domain::explanation::Account;
-use punchtrail_infra::ledger::ReadError;
-use sqlx::PgPool;
+use punchtrail_infra::{ledger::ReadError, postgres::Pool};
 
 use super::context::{Surroundings, Wanted};
 
@@ -34,7 +33,7 @@ impl Memory {
     /// What surrounds these punches; one statement for what isn't remembered, none if all is.
     pub async fn around(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool,
         accounts: &[&Account],
     ) -> Result<Surroundings, ReadError> {
         let now = Instant::now();

@@ -7,9 +7,11 @@ use punchtrail_domain::{
     aggregate::Undecodable,
     explanation::{Account, Explanation},
 };
-use punchtrail_infra::ledger::{self, ReadError};
+use punchtrail_infra::{
+    ledger::{self, ReadError},
+    postgres::Pool,
+};
 use punchtrail_protocol::PunchId;
-use sqlx::PgPool;
 
 use super::context::{Surroundings, Wanted};
 
@@ -40,7 +42,7 @@ impl From<Undecodable> for ExplainError {
 ///
 /// # Errors
 /// See [`ExplainError`].
-pub async fn explain(pool: &PgPool, punch: PunchId) -> Result<Option<Explanation>, ExplainError> {
+pub async fn explain(pool: &Pool, punch: PunchId) -> Result<Option<Explanation>, ExplainError> {
     let explained = explain_many(pool, &[punch]).await?;
     explained.into_iter().next().unwrap_or(Ok(None))
 }
@@ -51,7 +53,7 @@ pub async fn explain(pool: &PgPool, punch: PunchId) -> Result<Option<Explanation
 /// # Errors
 /// When the database is out of reach. What can't be read fails only its own punch.
 pub async fn explain_many(
-    pool: &PgPool,
+    pool: &Pool,
     punches: &[PunchId],
 ) -> Result<Vec<Result<Option<Explanation>, ExplainError>>, ExplainError> {
     let found = accounts(pool, punches).await?;
@@ -63,7 +65,7 @@ pub async fn explain_many(
 pub(super) type Found = Result<Option<Account>, Undecodable>;
 
 /// The punches' own events, read.
-pub(super) async fn accounts(pool: &PgPool, punches: &[PunchId]) -> Result<Vec<Found>, ReadError> {
+pub(super) async fn accounts(pool: &Pool, punches: &[PunchId]) -> Result<Vec<Found>, ReadError> {
     let ids: Vec<String> = punches.iter().map(PunchId::to_string).collect();
     let events = ledger::streams(pool, AggregateType::Punch, &ids).await?;
     let streams: Vec<&[Recorded]> =
@@ -76,7 +78,7 @@ pub(super) async fn accounts(pool: &PgPool, punches: &[PunchId]) -> Result<Vec<F
 }
 
 /// What surrounds them.
-async fn surroundings(pool: &PgPool, found: &[Found]) -> Result<Surroundings, ReadError> {
+async fn surroundings(pool: &Pool, found: &[Found]) -> Result<Surroundings, ReadError> {
     Surroundings::read_from(pool, &Wanted::of(&readable(found))).await
 }
 

@@ -9,9 +9,8 @@
 use std::sync::Arc;
 
 use punchtrail_domain::explanation::Explanation;
-use punchtrail_infra::{ledger::ReadError, supervision::Supervisor};
+use punchtrail_infra::{ledger::ReadError, postgres::Pool, supervision::Supervisor};
 use punchtrail_protocol::PunchId;
-use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -44,7 +43,7 @@ pub struct Explanations {
 
 impl Explanations {
     /// Starts it. `pool` is the reading role's; must be called within a tokio runtime.
-    pub fn start(pool: PgPool, supervisor: &Supervisor) -> Self {
+    pub fn start(pool: Pool, supervisor: &Supervisor) -> Self {
         let (asking, asked) = mpsc::channel(EXPLAIN_WAITING_MAX);
         let (stop, asked) = (CancellationToken::new(), Arc::new(Mutex::new(asked)));
         supervisor
@@ -64,7 +63,7 @@ impl Explanations {
     }
 }
 
-async fn serve(pool: PgPool, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+async fn serve(pool: Pool, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
     let mut asked = asked.lock().await;
     let mut memory = Memory::new();
     let mut batch = Vec::with_capacity(EXPLAIN_BATCH_MAX);
@@ -74,7 +73,7 @@ async fn serve(pool: PgPool, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
 }
 
 /// A caller who has gone meanwhile is no matter.
-async fn answer(pool: &PgPool, memory: &mut Memory, batch: Vec<Asked>) {
+async fn answer(pool: &Pool, memory: &mut Memory, batch: Vec<Asked>) {
     let punches: Vec<PunchId> = batch.iter().map(|asked| asked.punch).collect();
     match read_all(pool, memory, &punches).await {
         Ok((found, surroundings)) => {
@@ -93,7 +92,7 @@ async fn answer(pool: &PgPool, memory: &mut Memory, batch: Vec<Asked>) {
 }
 
 async fn read_all(
-    pool: &PgPool,
+    pool: &Pool,
     memory: &mut Memory,
     punches: &[PunchId],
 ) -> Result<(Vec<Found>, Surroundings), ReadError> {

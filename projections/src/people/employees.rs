@@ -1,8 +1,9 @@
 //! Employees as the API lists them: read from the `roster` model, joined with the directory.
 
+use punchtrail_infra::postgres::Pool;
 use punchtrail_protocol::{EmployeeId, SiteId, Time};
 use serde::Serialize;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{engine::columns::time_or_none, engine::page::Page};
@@ -58,7 +59,7 @@ const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.ext
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, employee: EmployeeId) -> Result<Option<EmployeeView>, sqlx::Error> {
+pub async fn one(pool: &Pool, employee: EmployeeId) -> Result<Option<EmployeeView>, sqlx::Error> {
     let statement = format!("{SELECT} where person.employee = $1");
     sqlx::query_as(&statement).bind(employee.uuid()).fetch_optional(pool).await
 }
@@ -68,7 +69,7 @@ pub async fn one(pool: &PgPool, employee: EmployeeId) -> Result<Option<EmployeeV
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     site: Option<SiteId>,
     after: Option<EmployeeId>,
     limit: u32,

@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -19,13 +20,16 @@ use punchtrail_domain::{
     employee::{DirectoryField, EmployeeEvent},
     policy::Policy,
 };
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{
+    ledger::Entry,
+    postgres::{Pool, within},
+};
 use punchtrail_protocol::{
     EmployeeId, Position, SiteId, Time,
     capture::PunchKind,
     wire::{FoundEmployee, ManifestRow, PinHash},
 };
-use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -335,6 +339,9 @@ const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pi
          order by punch.effective_at desc, punch.punch desc limit 1) last on true \
      where place.site = $1 and (place.departed_at is null or place.departed_at > now())";
 
+/// How long a page may take: a device waits for it.
+const MANIFEST_MAX: Duration = Duration::from_secs(10);
+
 /// A page of a site's manifest, and the version of the roster that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestPage {
@@ -349,23 +356,28 @@ pub struct ManifestPage {
 /// # Errors
 /// When the database is out of reach.
 pub async fn manifest(
-    pool: &PgPool,
+    pool: &Pool,
     site: SiteId,
     after: Option<EmployeeId>,
     limit: u32,
 ) -> Result<ManifestPage, sqlx::Error> {
-    let mut snapshot = pool.begin_with("begin isolation level repeatable read, read only").await?;
-    let version = version(&mut *snapshot, site).await?;
-    let statement = format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
-    let rows = sqlx::query(&statement)
-        .bind(site.uuid())
-        .bind(after.unwrap_or(EmployeeId::NIL).uuid())
-        .bind(Page::<ManifestRow>::to_ask(limit))
-        .try_map(|row| manifest_row(&row))
-        .fetch_all(&mut *snapshot)
-        .await?;
-    snapshot.commit().await?;
-    Ok(ManifestPage { version, people: Page::cut(rows, limit) })
+    within(MANIFEST_MAX, async {
+        let mut snapshot =
+            pool.begin_with("begin isolation level repeatable read, read only").await?;
+        let version = version(&mut *snapshot, site).await?;
+        let statement =
+            format!("{MANIFEST} and place.employee > $2 order by place.employee limit $3");
+        let rows = sqlx::query(&statement)
+            .bind(site.uuid())
+            .bind(after.unwrap_or(EmployeeId::NIL).uuid())
+            .bind(Page::<ManifestRow>::to_ask(limit))
+            .try_map(|row| manifest_row(&row))
+            .fetch_all(&mut *snapshot)
+            .await?;
+        snapshot.commit().await?;
+        Ok(ManifestPage { version, people: Page::cut(rows, limit) })
+    })
+    .await
 }
 
 /// The version of a site's roster: another one whenever a row of its manifest has changed in
@@ -403,7 +415,7 @@ const VERSION: &str = "coalesce((select position from read.roster_sites where si
 /// # Errors
 /// When the database is out of reach.
 pub async fn search(
-    pool: &PgPool,
+    pool: &Pool,
     site: SiteId,
     typed: &str,
 ) -> Result<Vec<FoundEmployee>, sqlx::Error> {

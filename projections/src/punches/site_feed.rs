@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{Position, SiteId, Time};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::{
     engine::{Generation, Projection, ProjectionError, page::Page},
@@ -90,7 +90,7 @@ impl Projection for SiteFeed {
 /// # Errors
 /// When the database is out of reach.
 pub async fn after(
-    pool: &PgPool,
+    pool: &Pool,
     site: SiteId,
     after: Position,
     limit: u32,
@@ -113,7 +113,7 @@ pub async fn after(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn look_back(pool: &PgPool, since: Time) -> Result<Position, sqlx::Error> {
+pub async fn look_back(pool: &Pool, since: Time) -> Result<Position, sqlx::Error> {
     // Before `low` everything is older; `high` is recorded in time, or just beyond the head.
     let found: i64 = sqlx::query_scalar(
         "with recursive halving (low, high) as ( \

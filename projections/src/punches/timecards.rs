@@ -13,10 +13,10 @@ use futures::future::BoxFuture;
 use jiff::civil::Date;
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::timecard::{CountedAs, Timecard, TimecardPunch, punches_needed, timecards};
-use punchtrail_infra::{ledger::Entry, postgres::copy::Rows};
+use punchtrail_infra::{ledger::Entry, postgres::Pool, postgres::copy::Rows};
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -214,7 +214,7 @@ pub struct PersonTimecards {
 /// # Errors
 /// See [`TimecardsError`].
 pub async fn of_employee(
-    pool: &PgPool,
+    pool: &Pool,
     employee: EmployeeId,
     first: Date,
     last: Date,
@@ -233,7 +233,7 @@ pub async fn of_employee(
 /// # Errors
 /// See [`TimecardsError`].
 pub async fn of_site(
-    pool: &PgPool,
+    pool: &Pool,
     site: SiteId,
     first: Date,
     last: Date,
@@ -279,7 +279,7 @@ fn touches(card: &Timecard, site: SiteId) -> bool {
 
 /// The cards of these people, who are given in order.
 async fn make(
-    pool: &PgPool,
+    pool: &Pool,
     people: &[EmployeeId],
     first: Date,
     last: Date,
@@ -312,7 +312,7 @@ async fn make(
 }
 
 async fn read(
-    pool: &PgPool,
+    pool: &Pool,
     people: &[Uuid],
     from: Time,
     to: Time,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
-use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
@@ -157,7 +157,7 @@ impl Key {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, punch: PunchId) -> Result<Option<PunchView>, sqlx::Error> {
+pub async fn one(pool: &Pool, punch: PunchId) -> Result<Option<PunchView>, sqlx::Error> {
     let statement = format!("select {COLUMNS} from read.timeline where punch = $1");
     sqlx::query_as(&statement).bind(punch.uuid()).fetch_optional(pool).await
 }
@@ -168,7 +168,7 @@ pub async fn one(pool: &PgPool, punch: PunchId) -> Result<Option<PunchView>, sql
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     filter: &Filter,
     order: Order,
     after: Option<Key>,

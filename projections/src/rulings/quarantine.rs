@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{AggregateType, Event, quarantine::QuarantineEvent};
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use crate::{
     engine::columns::{parsed, time},
@@ -249,7 +249,7 @@ impl FromRow<'_, PgRow> for QuarantineItem {
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(pool: &PgPool, item: Digest) -> Result<Option<QuarantineItem>, sqlx::Error> {
+pub async fn one(pool: &Pool, item: Digest) -> Result<Option<QuarantineItem>, sqlx::Error> {
     sqlx::query_as("select * from read.quarantine where item = $1")
         .bind(item.0.to_vec())
         .fetch_optional(pool)
@@ -261,7 +261,7 @@ pub async fn one(pool: &PgPool, item: Digest) -> Result<Option<QuarantineItem>, 
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     state: Option<ItemState>,
     order: Order,
     after: Option<Position>,

@@ -207,9 +207,9 @@ impl Node {
     /// When it can't be written.
     pub fn configure(&self, replication: &Replication) -> anyhow::Result<()> {
         let (name, port) = (&self.name, self.port);
-        let follows = replication.follows.map(|port| {
-            format!("host=127.0.0.1 port={port} user={USER} application_name={name}")
-        });
+        let follows = replication
+            .follows
+            .map(|port| format!("host=127.0.0.1 port={port} user={USER} application_name={name}"));
         let names = if replication.asynchronous { "" } else { SYNCHRONOUS_STANDBYS };
         let own = format!(
             "port = {port}\ncluster_name = '{name}'\nsynchronous_standby_names = '{names}'\n\

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use punchtrail_domain::log::{merkle::Frontier, signed_note::Checkpoint};
 use punchtrail_protocol::{Digest, OrgId, Position};
-use sqlx::PgPool;
 
 pub use folder::{Epoch, Folder, FolderError, Kept};
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
     ledger::Ledger,
+    postgres::Pool,
 };
 
 /// The follower's name.
@@ -72,13 +72,13 @@ pub enum CheckpointError {
 
 /// Signs what the ledger holds.
 pub struct Checkpoints {
-    pool: PgPool,
+    pool: Pool,
     folder: Arc<Folder>,
 }
 
 impl Checkpoints {
     /// Checkpoints of the ledger in `pool`, kept in `folder`.
-    pub fn new(pool: PgPool, folder: Arc<Folder>) -> Self {
+    pub fn new(pool: Pool, folder: Arc<Folder>) -> Self {
         Self { pool, folder }
     }
 

@@ -3,16 +3,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use punchtrail_protocol::{EmployeeId, SiteId};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{ledger::SideWrite, people::directory::EmployeeEntry};
+use crate::{ledger::SideWrite, people::directory::EmployeeEntry, postgres::Pool};
 
 use super::RosterRow;
 
 /// The entries that rows could mean: those with a badge or an external id of theirs.
 pub(super) async fn entries(
-    pool: &PgPool,
+    pool: &Pool,
     rows: &[RosterRow],
 ) -> Result<Vec<EmployeeEntry>, sqlx::Error> {
     let badges: Vec<&str> = rows.iter().filter_map(|row| row.badge.as_deref()).collect();
@@ -43,7 +43,7 @@ pub(super) async fn entries(
 }
 
 /// Every site by its name.
-pub(super) async fn sites(pool: &PgPool) -> Result<HashMap<String, SiteId>, sqlx::Error> {
+pub(super) async fn sites(pool: &Pool) -> Result<HashMap<String, SiteId>, sqlx::Error> {
     let rows: Vec<(String, Uuid)> =
         sqlx::query_as("select name, site from site_directory").fetch_all(pool).await?;
     Ok(rows.into_iter().map(|(name, site)| (name, SiteId(site))).collect())
