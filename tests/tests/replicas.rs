@@ -1,84 +1,221 @@
-//! A storm over a highly available Postgres whose primary is killed, cut off or frozen in its
-//! middle: nothing acknowledged is lost, nothing is there twice, and writes go on by themselves.
-//! docs/faults.md has these in its table, docs/operations.md says how to run such a database.
+//! A storm over a highly available Postgres, with two servers on it: its primary is killed, cut off
+//! or frozen, or has no standby left. Nothing acknowledged is lost, nothing is there twice, and
+//! writes go on by themselves. docs/faults.md has these in its table, docs/operations.md says how
+//! to run such a database.
 //!
 //! A failed test prints its seed; `PUNCHTRAIL_SEED=…` decides the same again.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
+use punchtrail_protocol::wire::BatchRequest;
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{Installation, Replicas, Server, Storm, seed};
+use punchtrail_tests::{
+    Installation, Kiosk, Operator, Replicas, Server, Storm, seed,
+    storm::{DEVICES, PUNCHES},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
 
 /// A storm on two servers over one database, in the middle.
 struct Scene {
     // Dropped in this order.
     storm: Storm,
-    _second: Server,
+    second: Server,
     replicas: Replicas,
 }
 
-impl Scene {
-    /// On a highly available Postgres behind HAProxy; none where that can't run.
-    async fn open() -> Option<Self> {
-        let replicas = Replicas::start().await.unwrap()?;
-        let url = replicas.url();
-        Some(Self::open_at(replicas, &url).await)
-    }
+/// Which way servers reach the database.
+enum By {
+    HaProxy,
+    /// A URL with every host.
+    Hosts,
+}
 
-    async fn open_at(replicas: Replicas, url: &str) -> Self {
-        let t = std::time::Instant::now();
-        let place = Installation::with_database(url).unwrap();
+impl Scene {
+    /// None where it can't run.
+    async fn open(by: By) -> Option<Self> {
+        let replicas = Replicas::start().await.unwrap()?;
+        let url = match by {
+            By::HaProxy => replicas.url(),
+            By::Hosts => replicas.url_of_all(),
+        };
+        let place = Installation::with_database(&url).unwrap();
         let mut storm = Storm::gather(place, seed().unwrap(), |_| None).await.unwrap();
-        let second = Server::start(&Installation::with_database(url).unwrap()).await.unwrap();
+        // What the test itself reads goes on by itself, too.
+        storm.database =
+            Installation::with_database(&replicas.url()).unwrap().database().await.unwrap();
+        let second = Server::start(&Installation::with_database(&url).unwrap()).await.unwrap();
         for line in storm.lines.iter().skip(1).step_by(2) {
             line.lead_to(second.address().unwrap());
         }
         storm.reach_a_random_moment().await.unwrap();
         storm.slow();
-        eprintln!("moment reached {:?}", t.elapsed());
-        Self { storm, _second: second, replicas }
+        Some(Self { storm, second, replicas })
     }
 
-    /// Another node is promoted, and both servers go on writing there.
-    async fn fails_over(&mut self) {
-        let before = self.storm.captured().await;
-        let promoted = std::time::Instant::now();
-        self.replicas.fail_over().await.unwrap();
-        eprintln!("promoted in {:?}, {before:?}", promoted.elapsed());
-        let now = eventually("the ledger to be read", PATIENCE, async || {
+    /// How much is captured, once that can be read.
+    async fn captured(&self) -> u64 {
+        let captured = eventually("the ledger to be read", PATIENCE, async || {
             Ok(self.storm.captured().await.ok())
         });
-        let now = now.await.unwrap();
-        eprintln!("read after {:?}", promoted.elapsed());
-        eventually("captures on the new primary", PATIENCE, async || {
-            Ok(self.storm.captured().await.is_ok_and(|captured| captured > now + 10).then_some(()))
+        captured.await.unwrap()
+    }
+
+    /// Punches go on being captured.
+    async fn goes_on(&self) {
+        let enough = (self.captured().await + 10).min((DEVICES * PUNCHES) as u64);
+        eventually(format!("{enough} captures"), PATIENCE, async || {
+            Ok(self.storm.captured().await.is_ok_and(|captured| captured >= enough).then_some(()))
         })
         .await
         .unwrap();
-        eprintln!("10 more after {:?}", promoted.elapsed());
     }
 
+    /// Another node is promoted, and punches are captured there.
+    async fn fails_over(&mut self) {
+        self.replicas.fail_over().await.unwrap();
+        self.goes_on().await;
+    }
+
+    /// Either server, asked by an operator.
+    fn operators(&self) -> [Operator; 2] {
+        let first = self.storm.shop.operator.clone();
+        let mut second = first.clone();
+        second.move_to(self.second.url());
+        [first, second]
+    }
+
+    /// Waits until both servers say that they are ready, or not.
+    async fn are_ready(&self, ready: bool) {
+        for server in self.operators() {
+            eventually(format!("/readyz to say {ready}"), PATIENCE, async || {
+                let (status, said) = server.ask(Method::GET, "/readyz", None).await?;
+                let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                Ok((status == code && said["ready"] == ready).then_some(()))
+            })
+            .await
+            .unwrap();
+        }
+    }
+
+    /// Holds what holds in the middle, then lets everything arrive and holds what holds in the end.
     async fn ends_well(&mut self) {
-        let t = std::time::Instant::now();
         self.storm.shows_what_waits().await.unwrap();
-        eprintln!("shown {:?}", t.elapsed());
         self.storm.ends_well().await.unwrap();
-        eprintln!("ended {:?}", t.elapsed());
+        self.are_ready(true).await;
     }
 }
 
 #[tokio::test]
 async fn the_primary_is_killed() {
-    let Some(mut scene) = Scene::open().await else { return };
-    scene.replicas.kill_9(scene.replicas.primary()).unwrap();
+    let Some(mut scene) = Scene::open(By::HaProxy).await else { return };
+    let killed = scene.replicas.primary();
+    scene.replicas.kill_9(killed).unwrap();
     scene.fails_over().await;
+    scene.replicas.rejoin(killed).await.unwrap();
     scene.ends_well().await;
 }
 
 #[tokio::test]
 async fn the_primary_is_cut_off() {
-    let Some(mut scene) = Scene::open().await else { return };
-    scene.replicas.cut_off(scene.replicas.primary());
+    let Some(mut scene) = Scene::open(By::HaProxy).await else { return };
+    let cut_off = scene.replicas.primary();
+    scene.replicas.cut_off(cut_off);
+    scene.fails_over().await;
+    // Its sessions wait for standbys that are gone. It is taken back before anybody hears it.
+    scene.replicas.rejoin(cut_off).await.unwrap();
+    scene.replicas.connect_again(cut_off);
+    scene.ends_well().await;
+}
+
+#[tokio::test]
+async fn the_primary_is_frozen_and_comes_back_when_another_is_promoted() {
+    let Some(mut scene) = Scene::open(By::HaProxy).await else { return };
+    let frozen = scene.replicas.primary();
+    scene.replicas.freeze(frozen).unwrap();
+    scene.fails_over().await;
+    // For a while both take writes, and HAProxy knows no better; no standby follows the old one.
+    scene.replicas.thaw(frozen).unwrap();
+    scene.storm.holds_and_shows().await.unwrap();
+    scene.replicas.rejoin(frozen).await.unwrap();
+    scene.goes_on().await;
+    scene.ends_well().await;
+}
+
+#[tokio::test]
+async fn without_a_proxy_servers_find_the_primary_and_stay_there() {
+    let Some(mut scene) = Scene::open(By::Hosts).await else { return };
+    let frozen = scene.replicas.primary();
+    scene.replicas.freeze(frozen).unwrap();
+    scene.fails_over().await;
+    // It says that it takes writes, and nobody believes it.
+    scene.replicas.thaw(frozen).unwrap();
+    scene.goes_on().await;
+    scene.replicas.rejoin(frozen).await.unwrap();
+    let killed = scene.replicas.primary();
+    scene.replicas.kill_9(killed).unwrap();
     scene.fails_over().await;
     scene.ends_well().await;
+}
+
+/// Sends one thing until the server has it; gives what it answered.
+async fn send(kiosk: &Kiosk, bytes: &[u8]) -> (StatusCode, Value) {
+    let items = vec![kiosk.missigned(bytes)];
+    let body = serde_json::to_vec(&BatchRequest { punches: items }).unwrap();
+    kiosk.post(&kiosk.batch_path(), body).await.unwrap()
+}
+
+#[tokio::test]
+async fn no_standby_is_left() {
+    let Some(mut scene) = Scene::open(By::HaProxy).await else { return };
+    let kiosk = scene.storm.shop.kiosk(scene.storm.shop.server.url()).await.unwrap();
+    kiosk.heartbeat(0, None).await.unwrap();
+    let standbys = scene.replicas.standbys();
+    for &standby in &standbys {
+        scene.replicas.kill_9(standby).unwrap();
+    }
+    // The primary has it, and nobody else: it isn't acknowledged, however often it is sent.
+    let (status, problem) = send(&kiosk, b"alone").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"busy".into()));
+    scene.are_ready(false).await;
+    let log = std::fs::read_to_string(scene.storm.shop.server.process().log()).unwrap();
+    assert!(log.contains("can't commit"), "it is said in the log");
+    // A primary that starts again shows what only it has. It isn't acknowledged then either.
+    let primary = scene.replicas.primary();
+    scene.replicas.kill_9(primary).unwrap();
+    scene.replicas.start_alone(primary).await.unwrap();
+    let (status, problem) = send(&kiosk, b"alone").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"busy".into()));
+
+    scene.replicas.start_again(standbys[0]).await.unwrap();
+    scene.are_ready(true).await;
+    let taken = eventually("it to be taken", PATIENCE, async || {
+        let (status, answer) = send(&kiosk, b"alone").await;
+        Ok((status == StatusCode::OK).then_some(answer))
+    });
+    assert_eq!(taken.await.unwrap()["results"][0]["status"], "quarantined");
+    scene.ends_well().await;
+}
+
+#[tokio::test]
+async fn a_server_waits_for_the_primary_when_it_starts() {
+    let Some(mut replicas) = Replicas::start().await.unwrap() else { return };
+    replicas.kill_9(replicas.primary()).unwrap();
+    let [proxy, hosts] = [replicas.url(), replicas.url_of_all()]
+        .map(|url| Installation::with_database(&url).unwrap());
+    let promote = async {
+        eventually("a start that waits", PATIENCE, async || {
+            let logs = std::fs::read_dir(hosts.data.path().join("logs"));
+            let logs = logs.into_iter().flatten().flatten();
+            let mut said = logs.map(|log| std::fs::read_to_string(log.path()).unwrap_or_default());
+            Ok(said.any(|said| said.contains("waiting for the database")).then_some(()))
+        })
+        .await
+        .unwrap();
+        replicas.fail_over().await.unwrap();
+    };
+    let (by_proxy, by_hosts, ()) =
+        tokio::join!(Server::start(&proxy), Server::start(&hosts), promote);
+    assert!(by_proxy.unwrap().terminate().await.unwrap().success());
+    assert!(by_hosts.unwrap().terminate().await.unwrap().success());
 }

@@ -174,6 +174,15 @@ impl Replicas {
         self.follows(node).await
     }
 
+    /// Starts a primary that was killed, as the primary that it was.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn start_alone(&mut self, node: usize) -> anyhow::Result<()> {
+        ensure!(node == self.primary, "only the primary starts alone");
+        self.nodes[node].serve().await
+    }
+
     /// From now on commits wait for nobody, and the standbys get nothing any more: what is
     /// acknowledged is lost with the primary.
     ///
