@@ -49,7 +49,7 @@ pub use fleet::Fleet;
 pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
-pub use replicas::Replicas;
+pub use replicas::{Patroni, Replicas};
 pub use seed::seed;
 pub use server::{Installation, Server};
 pub use shop::Shop;

@@ -9,15 +9,15 @@
 
 use punchtrail_protocol::wire::BatchRequest;
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{
-    Installation, Kiosk, Operator, Replicas, Server, Storm, seed,
-    storm::{DEVICES, PUNCHES},
-};
+use punchtrail_tests::{Installation, Kiosk, Operator, Patroni, Replicas, Server, Storm, seed};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+/// What each device brings. Few, for the storm is only what goes on meanwhile.
+const PUNCHES: usize = 20;
+
 /// A storm on two servers over one database, in the middle.
-struct Scene {
+struct Scene<Replicas> {
     // Dropped in this order.
     storm: Storm,
     second: Server,
@@ -31,26 +31,39 @@ enum By {
     Hosts,
 }
 
-impl Scene {
+impl Scene<Replicas> {
     /// None where it can't run.
     async fn open(by: By) -> Option<Self> {
         let replicas = Replicas::start().await.unwrap()?;
+        let (proxy, all) = (replicas.url(), replicas.url_of_all());
         let url = match by {
-            By::HaProxy => replicas.url(),
-            By::Hosts => replicas.url_of_all(),
+            By::HaProxy => &proxy,
+            By::Hosts => &all,
         };
-        let place = Installation::with_database(&url).unwrap();
-        let mut storm = Storm::gather(place, seed().unwrap(), |_| None).await.unwrap();
-        // What the test itself reads goes on by itself, too.
-        storm.database =
-            Installation::with_database(&replicas.url()).unwrap().database().await.unwrap();
-        let second = Server::start(&Installation::with_database(&url).unwrap()).await.unwrap();
+        Some(Self::on(replicas, url, &proxy, PUNCHES).await)
+    }
+
+    /// Another node is promoted, and punches are captured there.
+    async fn fails_over(&mut self) {
+        self.replicas.fail_over().await.unwrap();
+        self.goes_on().await;
+    }
+}
+
+impl<Replicas> Scene<Replicas> {
+    /// Servers on `url`. What the test itself reads, it reads by `proxy`, which goes on by itself.
+    async fn on(replicas: Replicas, url: &str, proxy: &str, punches: usize) -> Self {
+        let place = |url| Installation::with_database(url).unwrap();
+        let gathered = Storm::gather_with(place(url), seed().unwrap(), punches, |_| None);
+        let mut storm = gathered.await.unwrap();
+        storm.database = place(proxy).database().await.unwrap();
+        let second = Server::start(&place(url)).await.unwrap();
         for line in storm.lines.iter().skip(1).step_by(2) {
             line.lead_to(second.address().unwrap());
         }
         storm.reach_a_random_moment().await.unwrap();
         storm.slow();
-        Some(Self { storm, second, replicas })
+        Self { storm, second, replicas }
     }
 
     /// How much is captured, once that can be read.
@@ -63,18 +76,12 @@ impl Scene {
 
     /// Punches go on being captured.
     async fn goes_on(&self) {
-        let enough = (self.captured().await + 10).min((DEVICES * PUNCHES) as u64);
+        let enough = (self.captured().await + 10).min(self.storm.all());
         eventually(format!("{enough} captures"), PATIENCE, async || {
             Ok(self.storm.captured().await.is_ok_and(|captured| captured >= enough).then_some(()))
         })
         .await
         .unwrap();
-    }
-
-    /// Another node is promoted, and punches are captured there.
-    async fn fails_over(&mut self) {
-        self.replicas.fail_over().await.unwrap();
-        self.goes_on().await;
     }
 
     /// Either server, asked by an operator.
@@ -218,4 +225,27 @@ async fn a_server_waits_for_the_primary_when_it_starts() {
         tokio::join!(Server::start(&proxy), Server::start(&hosts), promote);
     assert!(by_proxy.unwrap().terminate().await.unwrap().success());
     assert!(by_hosts.unwrap().terminate().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn patroni_fails_over_and_takes_a_frozen_leader_back() {
+    let Some(patroni) = Patroni::start().await.unwrap() else { return };
+    let url = patroni.url();
+    let mut scene = Scene::on(patroni, &url, &url, PUNCHES).await;
+    let killed = scene.replicas.leader().await.unwrap();
+    scene.replicas.kill_9_postgres(killed).unwrap();
+    scene.replicas.another_leads(killed).await.unwrap();
+    scene.goes_on().await;
+    scene.replicas.is_healthy().await.unwrap();
+    // What lost acknowledged commits with Patroni 3.0.2 and etcd.
+    let frozen = scene.replicas.leader().await.unwrap();
+    scene.replicas.freeze(frozen).unwrap();
+    scene.replicas.another_leads(frozen).await.unwrap();
+    scene.goes_on().await;
+    scene.replicas.thaw(frozen).unwrap();
+    scene.replicas.is_healthy().await.unwrap();
+    assert_ne!(scene.replicas.leader().await.unwrap(), frozen, "it was taken back");
+    scene.storm.holds_and_shows().await.unwrap();
+    scene.storm.ends_well().await.unwrap();
+    scene.are_ready(true).await;
 }

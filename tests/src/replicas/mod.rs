@@ -7,7 +7,10 @@
 //! loopback; dropping a [`Replicas`] ends it all.
 
 mod node;
+mod patroni;
 mod proxy;
+
+pub use patroni::Patroni;
 
 use anyhow::{Context, ensure};
 use futures::future::{join_all, try_join_all};
@@ -54,7 +57,7 @@ impl Replicas {
         for number in 1..=NODES {
             nodes.push(Node::new(number, &folder, &programs).await?);
         }
-        let gates: Vec<u16> = nodes.iter().map(Node::port).collect();
+        let gates: Vec<u16> = nodes.iter().map(Node::reached_at).collect();
         let (first, others) = nodes.split_first_mut().context("a node")?;
         first.create().await?;
         // The others come after the database: its creation can't wait for them.
@@ -68,12 +71,12 @@ impl Replicas {
 
     /// The database's URL, through HAProxy.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/{DATABASE}?sslmode=disable", self.proxy.port())
+        self.proxy.url()
     }
 
     /// The database's URL without HAProxy: one with all nodes.
     pub fn url_of_all(&self) -> String {
-        let host = |node: &Node| format!("127.0.0.1:{}", node.port());
+        let host = |node: &Node| format!("127.0.0.1:{}", node.reached_at());
         let hosts = self.nodes.iter().map(host).collect::<Vec<_>>().join(",");
         format!(
             "postgres://{USER}@{hosts}/{DATABASE}?sslmode=disable&target_session_attrs=read-write"
@@ -148,7 +151,7 @@ impl Replicas {
     /// How standbys find the primary. They are told after each failover, as Patroni does: left to
     /// try all nodes, one that waits for the answer of a frozen one would wait for ever.
     fn replication(&self) -> Replication {
-        let follows = Some(self.nodes[self.primary].port());
+        let follows = Some(self.nodes[self.primary].reached_at());
         Replication { follows, asynchronous: self.asynchronous }
     }
 

@@ -1,6 +1,7 @@
 //! One node: a Postgres with its data directory, and the gate by which others reach it.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt,
@@ -33,9 +34,11 @@ const ATTEMPTS_MAX: u32 = 5;
 /// A program of Postgres on two busy cores.
 const PROGRAM_WAIT: Duration = Duration::from_secs(60);
 /// An answer of a node that runs.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// For a node to end when its test ends.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// For a node's processes to be gone.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How often they are looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The same for every node, so that each is ready to be the primary. A short memory of who is gone;
 /// no slots, which a promoted standby wouldn't have.
@@ -84,8 +87,26 @@ impl Programs {
         Ok(Arc::new(Self { account, binaries: Binaries::newest()? }))
     }
 
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.binaries.dir
+    }
+
+    /// Gives their user a file or folder.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn own(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(self.account.own(path)?)
+    }
+
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.binaries.program(program));
+        self.any(self.binaries.program(program))
+    }
+
+    /// Any program, run as they are.
+    pub fn any(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin").current_dir("/");
         self.account.run(&mut command);
         command
@@ -142,7 +163,7 @@ impl Node {
         let name = format!("n{number}");
         let dir = folder.path().join(&name);
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        programs.account.own(&dir)?;
+        programs.own(&dir)?;
         let port = free_port()?;
         let gate = Gate::open(address(port), number as u64).await?;
         let gate_port = gate.address().port();
@@ -157,7 +178,7 @@ impl Node {
     }
 
     /// The port by which others reach it.
-    pub fn port(&self) -> u16 {
+    pub fn reached_at(&self) -> u16 {
         self.gate_port
     }
 
@@ -168,7 +189,7 @@ impl Node {
 
     /// How to connect to it past its gate.
     pub fn direct(&self) -> PgConnectOptions {
-        options(self.port)
+        direct(self.port)
     }
 
     /// Creates an empty cluster and starts it as the primary.
@@ -193,11 +214,14 @@ impl Node {
     /// When it doesn't come up.
     pub async fn copy_of(&mut self, primary: &Node) -> anyhow::Result<()> {
         let mut copy = self.programs.command("pg_basebackup");
-        copy.args(["-h", "127.0.0.1", "-p", &primary.port().to_string(), "-U", USER, "-D"]);
+        copy.args(["-h", "127.0.0.1", "-p", &primary.reached_at().to_string(), "-U", USER, "-D"]);
         copy.arg(&self.dir).args(["-X", "stream", "-c", "fast", "--no-sync"]);
         self.programs.run(copy).await?;
         self.become_standby()?;
-        self.configure(&Replication { follows: Some(primary.port()), ..Replication::default() })?;
+        self.configure(&Replication {
+            follows: Some(primary.reached_at()),
+            ..Replication::default()
+        })?;
         self.serve().await
     }
 
@@ -233,7 +257,7 @@ impl Node {
         fs::write(&file, text)?;
         let mark = self.dir.join("standby.signal");
         fs::write(&mark, "")?;
-        Ok(self.programs.account.own(&mark)?)
+        self.programs.own(&mark)
     }
 
     /// Starts it on the data that it has, and waits until it answers.
@@ -301,10 +325,14 @@ impl Node {
         let postmaster = self.postmaster()?;
         // Nothing of it does anything more while the rest is killed.
         self.signal_all(Signal::STOP)?;
-        for child in children(postmaster) {
+        let children = children(postmaster);
+        for &child in &children {
             let _ = kill_process(child, Signal::KILL);
         }
-        self.server.take().context("it runs")?.kill_9()
+        self.server.take().context("it runs")?.kill_9()?;
+        // The next start finds the memory that they share unused.
+        wait_until_gone(&children);
+        Ok(())
     }
 
     /// # Errors
@@ -348,9 +376,7 @@ impl Node {
             self.kill_9()?;
         }
         // Until the new primary's first checkpoint is done, its files name the old timeline.
-        let mut connection = primary.connect().await?;
-        connection.execute("checkpoint").await?;
-        connection.close().await?;
+        run_on(primary, "checkpoint").await?;
         let mut rewind = self.programs.command("pg_rewind");
         rewind.arg("-D").arg(&self.dir).arg("--no-sync").arg(format!(
             "--source-server=host=127.0.0.1 port={} user={USER} dbname=postgres",
@@ -381,26 +407,35 @@ impl Node {
     /// # Errors
     /// When it fails.
     pub async fn run_alone(&self, sql: &str) -> anyhow::Result<()> {
-        let options = self.direct().options([("synchronous_commit", "local")]);
-        let mut connection = options.connect().await?;
-        connection.execute(sql).await?;
-        Ok(connection.close().await?)
+        run_on(&self.direct().options([("synchronous_commit", "local")]), sql).await
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let Ok(postmaster) = self.postmaster() else { return };
-        let _ = self.signal_all(Signal::CONT);
-        // Immediate shutdown: it tidies up what isn't in its folder, and its data go with that.
-        let _ = kill_process(postmaster, Signal::QUIT);
-        let began = Instant::now();
-        while lives(postmaster) && began.elapsed() < STOP_WAIT {
-            std::thread::sleep(Duration::from_millis(10));
+        if let Ok(postmaster) = self.postmaster() {
+            end(postmaster);
         }
-        if lives(postmaster) {
-            let _ = self.kill_9();
-        }
+    }
+}
+
+/// Ends a Postgres, frozen or not, by an immediate shutdown: it tidies up what isn't in its folder,
+/// and its data go with that.
+pub(super) fn end(postmaster: Pid) {
+    for pid in children(postmaster).into_iter().chain([postmaster]) {
+        let _ = kill_process(pid, Signal::CONT);
+    }
+    let _ = kill_process(postmaster, Signal::QUIT);
+    wait_until_gone(&[postmaster]);
+    if lives(postmaster) {
+        let _ = kill_process(postmaster, Signal::KILL);
+    }
+}
+
+fn wait_until_gone(processes: &[Pid]) {
+    let began = Instant::now();
+    while processes.iter().any(|pid| lives(*pid)) && began.elapsed() < STOP_WAIT {
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -408,7 +443,18 @@ fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn options(port: u16) -> PgConnectOptions {
+/// Runs a statement on a connection of its own.
+///
+/// # Errors
+/// When it fails.
+pub(super) async fn run_on(options: &PgConnectOptions, sql: &str) -> anyhow::Result<()> {
+    let mut connection = options.connect().await?;
+    connection.execute(sql).await?;
+    Ok(connection.close().await?)
+}
+
+/// How to connect to whoever listens on a port.
+pub(super) fn direct(port: u16) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port)
@@ -419,7 +465,7 @@ fn options(port: u16) -> PgConnectOptions {
 
 /// The processes that `parent` has started and that live (proc_pid_stat(5): "pid (name) state
 /// parent …").
-fn children(parent: Pid) -> Vec<Pid> {
+pub(super) fn children(parent: Pid) -> Vec<Pid> {
     let of_parent = |entry: fs::DirEntry| {
         let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;

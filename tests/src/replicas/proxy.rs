@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use punchtrail_testkit::{PATIENCE, eventually};
-use sqlx::{
-    ConnectOptions, Connection,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::{ConnectOptions, Connection};
 
-use super::node::{USER, free_port};
+use super::{
+    DATABASE,
+    node::{USER, direct, free_port},
+};
 use crate::{DataDir, process::Process};
 
 /// Where it is besides on PATH, which an ordinary user's hasn't.
@@ -91,9 +91,9 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// The database's URL by way of it.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{DATABASE}?sslmode=disable", self.port)
     }
 }
 
@@ -104,13 +104,7 @@ fn settings(port: u16, gates: &[u16]) -> String {
 }
 
 async fn answers(port: u16) -> bool {
-    let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(port)
-        .ssl_mode(PgSslMode::Disable)
-        .username(USER)
-        .database("postgres");
-    match options.connect().await {
+    match direct(port).connect().await {
         Ok(connection) => connection.close().await.is_ok(),
         Err(_) => false,
     }
