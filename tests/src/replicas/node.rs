@@ -31,6 +31,8 @@ pub(super) const USER: &str = "punchtrail";
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// Ports that were free when they were chosen and were taken before they were used, at most.
 const ATTEMPTS_MAX: u32 = 5;
+/// Marks the processes of a run of tests.
+const RUN: &str = "PUNCHTRAIL_TEST_RUN";
 /// A program of Postgres on two busy cores.
 const PROGRAM_WAIT: Duration = Duration::from_secs(60);
 /// An answer of a node that runs.
@@ -108,6 +110,8 @@ impl Programs {
     pub fn any(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin").current_dir("/");
+        // By which `./dev test` ends what outlives its test.
+        command.envs(std::env::var_os(RUN).map(|run| (RUN, run)));
         self.account.run(&mut command);
         command
     }
