@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     async fn maintain(&self, statement: &str) -> anyhow::Result<()> {
-        let mut owner = PgConnection::connect_with(self.postgres.owner_options()).await?;
+        let mut owner = PgConnection::connect_with(&self.postgres.owner_options()).await?;
         sqlx::query(statement).execute(&mut owner).await?;
         Ok(owner.close().await?)
     }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use punchtrail_infra::{
-    postgres::{PoolSizes, Postgres, PostgresError, ServeLock},
+    postgres::{Pool, PoolSizes, Postgres, PostgresError, ServeLock},
     testing::data_dir,
 };
 use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
 /// Set for the copy of this test binary that plays another process of ours.
 const CHILD_DIR: &str = "PUNCHTRAIL_TEST_CHILD_DIR";
@@ -129,7 +129,7 @@ async fn comes_back_by_itself_when_the_server_is_killed() {
     postgres.close().await.unwrap();
 }
 
-async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
+async fn count(pool: &Pool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select count(*) from kept").fetch_one(pool).await
 }
 
@@ -277,6 +277,29 @@ async fn databases_that_could_forget_are_refused() {
         assert!(refused.contains(&format!("{setting} = off")), "{refused}");
         own.stop().await;
     }
+}
+
+#[tokio::test]
+async fn where_standbys_are_named_commits_have_to_wait_for_them() {
+    let data = data_dir();
+    let postgres = Postgres::open(None, data.path()).await.unwrap();
+    let url = postgres.embedded_url().unwrap();
+    let bin_dir = postgres.bin_dir().unwrap();
+    postgres.close().await.unwrap();
+
+    let own = OwnServer::start(&bin_dir, data.path(), "synchronous_standby_names=a", &url).await;
+    for (level, refused) in [("local", true), ("off", true), ("remote_write", false), ("on", false)]
+    {
+        let url = format!("{url}&options[synchronous_commit]={level}");
+        let opened = Postgres::open(Some(&url), data.path()).await;
+        assert_eq!(opened.is_err(), refused, "{level}");
+        let Err(error) = opened else { continue };
+        let said = error.to_string();
+        assert!(said.contains(&format!("synchronous_commit = {level}")), "{said}");
+        assert!(said.contains("alter system set synchronous_commit = on"), "{said}");
+        assert_eq!(said.contains("failover"), level == "local", "{said}");
+    }
+    own.stop().await;
 }
 
 #[tokio::test]

@@ -156,6 +156,11 @@ impl Gate {
         Ok(Self { address, shared, accepting })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What devices take for the server, like `http://127.0.0.1:40123`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -10,6 +10,8 @@
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
 //! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with
 //!   faults.
+//! - [`replicas`]: a highly available Postgres of three nodes, any of which may be killed, cut off or
+//!   frozen.
 //! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be
 //!   repeated.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
@@ -32,6 +34,7 @@ pub mod kiosk;
 pub mod operator;
 pub mod process;
 pub mod programs;
+pub mod replicas;
 pub mod seed;
 pub mod server;
 pub mod shop;
@@ -46,6 +49,7 @@ pub use fleet::Fleet;
 pub use gate::Gate;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
+pub use replicas::{Patroni, Replicas};
 pub use seed::seed;
 pub use server::{Installation, Server};
 pub use shop::Shop;

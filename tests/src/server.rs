@@ -78,7 +78,7 @@ impl Installation {
     /// When it can't be reached.
     pub async fn database(&self) -> anyhow::Result<PgPool> {
         let postgres = Postgres::open(self.database_url.as_deref(), self.data.path()).await?;
-        let owner = postgres.owner_options().clone();
+        let owner = postgres.owner_options();
         // The server has a share of its own in a private Postgres, and looks after it.
         postgres.close().await?;
         Ok(PgPool::connect_lazy_with(owner))

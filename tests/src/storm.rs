@@ -24,8 +24,8 @@ const LINES: usize = 10;
 const DEVICES_PER_LINE: usize = 4;
 /// All of them.
 pub const DEVICES: usize = LINES * DEVICES_PER_LINE;
-/// What each has captured.
-pub const PUNCHES: usize = 40;
+/// What each has captured, usually.
+const PUNCHES: usize = 40;
 /// Small batches, so that there is a middle to be hit.
 const POLICY: [&str; 4] =
     ["punches_per_minute=60000", "reconnect_spread_s=1", "heartbeat_s=5", "batch_max=5"];
@@ -45,6 +45,8 @@ pub struct Storm {
     pub shop: Shop,
     pub database: PgPool,
     pub dice: StdRng,
+    /// What each device has captured.
+    pub punches: usize,
     _folders: tempfile::TempDir,
 }
 
@@ -59,6 +61,19 @@ impl Storm {
         seed: u64,
         folder_of_line: impl Fn(usize) -> Option<PathBuf>,
     ) -> anyhow::Result<Self> {
+        Self::gather_with(place, seed, PUNCHES, folder_of_line).await
+    }
+
+    /// The same of devices with so many `punches` each.
+    ///
+    /// # Errors
+    /// When anything fails.
+    pub async fn gather_with(
+        place: Installation,
+        seed: u64,
+        punches: usize,
+        folder_of_line: impl Fn(usize) -> Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let shop = Shop::open_with(place, &crowd(DEVICES), &POLICY).await?;
         let database = shop.server.installation().database().await?;
         let folders = tempfile::Builder::new().prefix("punchtrail-storm-").tempdir()?;
@@ -71,9 +86,9 @@ impl Storm {
             fleets.push(Fleet::new(&shop, &gate.url(), &dir, DEVICES_PER_LINE, seed));
             lines.push(gate);
         }
-        try_join_all(fleets.iter().map(|fleet| fleet.capture(&shop, PUNCHES))).await?;
+        try_join_all(fleets.iter().map(|fleet| fleet.capture(&shop, punches))).await?;
         let dice = StdRng::seed_from_u64(seed);
-        Ok(Self { fleets, lines, shop, database, dice, _folders: folders })
+        Ok(Self { fleets, lines, shop, database, dice, punches, _folders: folders })
     }
 
     /// Every device's folder.
@@ -95,13 +110,18 @@ impl Storm {
             Ok((self.reported().await?.len() == DEVICES).then_some(()))
         })
         .await?;
-        let all = (DEVICES * PUNCHES) as u64;
+        let all = self.all();
         let now = self.captured().await?;
         let moment = self.dice.random_range(MOMENT);
         let moment = now + ((all - now) as f64 * moment) as u64;
         self.have_captured(moment).await?;
         eprintln!("it strikes with {moment} of {all} punches delivered");
         Ok(())
+    }
+
+    /// How many captures the ledger has in the end.
+    pub fn all(&self) -> u64 {
+        (DEVICES * self.punches) as u64
     }
 
     /// How many captures the ledger has.
@@ -232,7 +252,7 @@ impl Storm {
     pub async fn has_ended_well(&self) -> anyhow::Result<()> {
         let comparison = compare(&self.folders(), &self.database).await?;
         comparison.is_complete()?;
-        ensure!(comparison.captures == (DEVICES * PUNCHES) as u64, "{comparison:?}");
+        ensure!(comparison.captures == self.all(), "{comparison:?}");
         nothing_waits(&self.shop).await?;
         verified(&self.shop).await
     }

@@ -1,6 +1,9 @@
 //! Where the data is, and opening it for the time of a command.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -16,6 +19,9 @@ use super::answer::Refusal;
 /// A command's share of connections; a server may run beside it.
 const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1 };
 
+/// A failover takes seconds, and a machine that boots has its database a little later.
+const DATABASE_WAIT_S: u64 = 30;
+
 /// Where the data is.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Source {
@@ -23,9 +29,16 @@ pub(super) struct Source {
     #[arg(long, global = true, value_name = "DIR", env = "PUNCHTRAIL_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Use this Postgres instead of one in the data directory
+    /// Use this Postgres instead of one in the data directory; with several hosts, separated by
+    /// commas, the one that takes writes
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
+
+    /// How long to wait for that Postgres to be there and to take writes
+    #[arg(long, global = true, value_name = "SECONDS", env = "PUNCHTRAIL_DATABASE_WAIT_S",
+          default_value_t = DATABASE_WAIT_S, hide_env_values = true,
+          value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub database_wait: u64,
 }
 
 /// What a command needs to be there already.
@@ -87,7 +100,8 @@ impl Source {
     pub(super) async fn postgres(&self, need: Need) -> anyhow::Result<Postgres> {
         self.check(need)?;
         let dir = self.data_dir.as_deref().unwrap_or(Path::new(""));
-        let postgres = Postgres::open(self.url(), dir).await?;
+        let wait = Duration::from_secs(self.database_wait);
+        let postgres = Postgres::open_within(self.url(), dir, wait).await?;
         match self.schema(&postgres, need).await {
             Ok(()) => Ok(postgres),
             Err(error) => {

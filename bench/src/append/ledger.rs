@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt};
 use punchtrail_domain::{log::recorded::Actor, punch::Clock};
 use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata};
 use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
-use sqlx::postgres::PgPoolCopyExt;
 
 use crate::{database::Database, load, report::rate};
 

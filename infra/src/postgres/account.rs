@@ -23,7 +23,7 @@ const UNPRIVILEGED: &[&str] = &["postgres", "nobody"];
 
 /// Who runs the database's programs and owns its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub struct Account {
     name: String,
     uid: u32,
     gid: u32,

@@ -17,12 +17,20 @@ const VERSION_ROOTS: &[&str] = &["/usr/lib/postgresql", "/usr/local/lib/postgres
 
 /// A folder with a working `initdb` and `postgres`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Binaries {
+pub struct Binaries {
     pub dir: PathBuf,
     pub major: u32,
 }
 
 impl Binaries {
+    /// The newest that are installed here, for a cluster that isn't there yet.
+    ///
+    /// # Errors
+    /// [`PostgresError::NoBinaries`] or [`PostgresError::BinDirUnusable`].
+    pub fn newest() -> Result<Self, PostgresError> {
+        find(&Places::from_environment(), Path::new(""), None)
+    }
+
     /// The full path of one program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)

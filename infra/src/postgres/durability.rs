@@ -3,6 +3,8 @@
 //! A punch is acknowledged after a commit, so a commit has to be on disk. Settings can be changed
 //! for a server, a database, a role or a session, so they are read on every connection, not once.
 
+use std::sync::Once;
+
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::error::PostgresError;
@@ -12,7 +14,11 @@ pub(super) const SELECT_LIST: &str = "\
     current_setting('fsync', true) as fsync, \
     current_setting('full_page_writes', true) as full_page_writes, \
     current_setting('synchronous_commit', true) as synchronous_commit, \
+    current_setting('synchronous_standby_names', true) as synchronous_standby_names, \
     current_setting('server_encoding', true) as server_encoding";
+
+/// Every connection is judged, and it is enough to say this once.
+static REMOTE_WRITE_SAID: Once = Once::new();
 
 /// What a setting must be, and how an operator gets it there.
 struct Rule {
@@ -39,10 +45,12 @@ const RULES: &[Rule] = &[
         // Each of these waits for the local disk; the last three say how long to wait for standbys
         // besides (PostgreSQL documentation, 20.5.1).
         accepted: &["on", "local", "remote_write", "remote_apply"],
-        remedy: "`alter system set synchronous_commit = on; select pg_reload_conf();`, and look \
-                 for it in `alter role`, `alter database`, PGOPTIONS and the URL's options",
+        remedy: SYNCHRONOUS_COMMIT_REMEDY,
     },
 ];
+const SYNCHRONOUS_COMMIT_REMEDY: &str = "`alter system set synchronous_commit = on; select \
+    pg_reload_conf();`, and look for it in `alter role`, `alter database`, PGOPTIONS and the URL's \
+    options";
 
 /// Judges a row that holds [`SELECT_LIST`].
 ///
@@ -58,11 +66,33 @@ pub(super) fn verify(row: &PgRow) -> Result<(), PostgresError> {
         let value = read(rule.setting)?;
         if !value.as_deref().is_some_and(|value| rule.accepted.contains(&value)) {
             return Err(PostgresError::NotDurable {
+                fault: "a power cut",
                 setting: rule.setting,
                 value: value.unwrap_or_else(|| "(unknown)".to_owned()),
                 remedy: rule.remedy,
             });
         }
+    }
+    let standbys = read("synchronous_standby_names")?.is_some_and(|names| !names.trim().is_empty());
+    let commit = read("synchronous_commit")?;
+    match commit.as_deref().filter(|_| standbys) {
+        Some("local") => {
+            return Err(PostgresError::NotDurable {
+                fault: "a failover (standbys are named in synchronous_standby_names, and no \
+                        commit waits for them)",
+                setting: "synchronous_commit",
+                value: "local".to_owned(),
+                remedy: SYNCHRONOUS_COMMIT_REMEDY,
+            });
+        }
+        Some("remote_write") => REMOTE_WRITE_SAID.call_once(|| {
+            tracing::warn!(
+                "the database runs with synchronous_commit = remote_write: a standby acknowledges \
+                 what its disk doesn't have yet, so a failover after a power cut of both could \
+                 lose acknowledged punches; `on` waits for its disk"
+            );
+        }),
+        _ => {}
     }
     match read("server_encoding")?.as_deref() {
         Some("UTF8") => Ok(()),

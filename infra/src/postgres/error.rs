@@ -138,10 +138,12 @@ pub enum PostgresError {
 
     /// A setting under which an acknowledged punch could be lost.
     #[error(
-        "the database runs with {setting} = {value}, so a power cut could lose a punch that was \
+        "the database runs with {setting} = {value}, so {fault} could lose a punch that was \
          already acknowledged; Punchtrail refuses to use it and wrote nothing. Remedy: {remedy}"
     )]
     NotDurable {
+        /// What could lose it: `a power cut`.
+        fault: &'static str,
         setting: &'static str,
         /// Its value, or `(unknown)`.
         value: String,
@@ -156,23 +158,28 @@ pub enum PostgresError {
     NotUtf8 { encoding: String },
 
     #[error(
-        "the database is a read-only standby; nothing was written. Point DATABASE_URL at the \
-         primary"
+        "the database is a read-only standby; nothing was written. Promote it, or point \
+         DATABASE_URL at its primary"
     )]
     Standby,
 
     /// `DATABASE_URL` can't be parsed.
     #[error(
         "DATABASE_URL can't be understood ({0}); it looks like \
-         postgres://user:password@host:5432/database"
+         postgres://user:password@host:5432/database, or with several hosts, host1:5432,host2:5432"
     )]
     Url(String),
 
-    #[error("no connection to the database {target}: {source}")]
-    Connect {
-        /// Host or socket, port and database; never a password.
-        target: String,
-        source: sqlx::Error,
+    /// None of the hosts of `DATABASE_URL` can be used, also after waiting.
+    #[error(
+        "no database that takes writes was found in {waited_s} s; nothing was written. Of the \
+         hosts in DATABASE_URL, {found}"
+    )]
+    NoWriter {
+        /// Each host, port and database, with what was found there; never a password.
+        found: String,
+        /// How long we waited, in seconds.
+        waited_s: u64,
     },
 
     /// The roles are missing and the connecting user may not create or join them.

@@ -19,7 +19,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    str::FromStr,
+    time::Duration,
 };
 
 use sqlx::{
@@ -27,6 +27,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 mod account;
 mod binaries;
@@ -35,13 +36,18 @@ pub mod copy;
 mod durability;
 mod embedded;
 mod error;
+mod hosts;
 mod locks;
 mod patience;
 mod pools;
 mod postmaster;
 pub mod roles;
 mod trouble;
+mod url;
+mod watch;
 
+pub use account::Account;
+pub use binaries::Binaries;
 pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
 pub use patience::{Lent, Pool, Transaction, within};
@@ -50,6 +56,7 @@ pub use trouble::{DatabaseError, Trouble};
 
 use crate::supervision::Supervisor;
 use embedded::Embedded;
+use watch::Primary;
 
 /// The schema, in order.
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -57,9 +64,11 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 /// An opened database.
 #[derive(Debug)]
 pub struct Postgres {
-    owner: PgConnectOptions,
+    primary: Primary,
     embedded: Option<Embedded>,
     supervisor: Supervisor,
+    /// Ends the watch over pools when this is dropped.
+    watch: DropGuard,
 }
 
 impl Postgres {
@@ -70,9 +79,27 @@ impl Postgres {
     /// # Errors
     /// See [`PostgresError`]; among others it refuses a database that isn't durable.
     pub async fn open(url: Option<&str>, data_dir: &Path) -> Result<Self, PostgresError> {
+        Self::open_within(url, data_dir, Duration::ZERO).await
+    }
+
+    /// The same, where the database that `url` names may take `wait` to be there and to take
+    /// writes. Meanwhile the log says what is waited for; what waiting can't help is refused at
+    /// once.
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub async fn open_within(
+        url: Option<&str>,
+        data_dir: &Path,
+        wait: Duration,
+    ) -> Result<Self, PostgresError> {
         let supervisor = Supervisor::default();
         match url {
-            Some(url) => Self::open_url(url, supervisor).await,
+            Some(url) => {
+                let primary = Primary::find(url::hosts_of(url)?, wait).await?;
+                check(&primary.options()).await?;
+                Ok(Self::new(primary, None, supervisor))
+            }
             None => {
                 let embedded = Embedded::open(data_dir, &[], Some(&supervisor)).await?;
                 Self::checked(embedded, supervisor).await
@@ -80,18 +107,15 @@ impl Postgres {
         }
     }
 
-    async fn open_url(url: &str, supervisor: Supervisor) -> Result<Self, PostgresError> {
-        // The parser's message doesn't quote the URL, which may hold a password.
-        let owner = PgConnectOptions::from_str(url)
-            .map_err(|error| PostgresError::Url(error.to_string()))?;
-        check(&owner).await?;
-        Ok(Self { owner, embedded: None, supervisor })
+    fn new(primary: Primary, embedded: Option<Embedded>, supervisor: Supervisor) -> Self {
+        let watch = CancellationToken::new().drop_guard();
+        Self { primary, embedded, supervisor, watch }
     }
 
     async fn checked(embedded: Embedded, supervisor: Supervisor) -> Result<Self, PostgresError> {
         let owner = embedded.owner_options();
         match check(&owner).await {
-            Ok(()) => Ok(Self { owner, embedded: Some(embedded), supervisor }),
+            Ok(()) => Ok(Self::new(Primary::only(owner), Some(embedded), supervisor)),
             Err(refusal) => {
                 // The refusal is the error to report.
                 drop(embedded.close().await);
@@ -100,9 +124,10 @@ impl Postgres {
         }
     }
 
-    /// How to connect as the user that owns the schema: for migrations and other definitions.
-    pub fn owner_options(&self) -> &PgConnectOptions {
-        &self.owner
+    /// How to connect as the user that owns the schema: for migrations and other definitions. Of
+    /// several hosts it is the one in use now.
+    pub fn owner_options(&self) -> PgConnectOptions {
+        self.primary.options()
     }
 
     /// What watches over the tasks of this node: over the private server already, and to be given
@@ -120,7 +145,7 @@ impl Postgres {
     /// whose URL the caller has.
     pub fn embedded_url(&self) -> Option<String> {
         let embedded = self.embedded.as_ref()?;
-        Some(embedded.url(self.owner.get_database().unwrap_or_default()))
+        Some(embedded.url(self.owner_options().get_database().unwrap_or_default()))
     }
 
     /// The folder of the private server's programs (`pgbench`, `pg_dump`). `None` for one's own.
@@ -152,15 +177,24 @@ impl Postgres {
     /// [`PostgresError::Roles`] when the user may not, [`PostgresError::OtherSchema`] when the
     /// schema is another version's, [`PostgresError::Migrate`] when a migration fails.
     pub async fn migrate(&self) -> Result<(), PostgresError> {
-        migrate(&self.owner).await
+        migrate(&self.owner_options()).await
     }
 
-    /// Opens the pools. Needs the roles, so [`Postgres::migrate`] comes first.
+    /// Opens the pools. Needs the roles, so [`Postgres::migrate`] comes first. Until this is
+    /// dropped, a task keeps those of a database by URL on the host that takes its writes.
     ///
     /// # Errors
     /// When the database can't be reached, isn't durable, or the roles can't be taken.
     pub async fn pools(&self, sizes: PoolSizes) -> Result<Pools, PostgresError> {
-        pools::open(&self.owner, sizes).await
+        let pools = pools::open(&self.owner_options(), sizes).await?;
+        if self.embedded.is_none() {
+            let stop = self.watch.token().child_token();
+            let (primary, watched, until) = (self.primary.clone(), pools.clone(), stop.clone());
+            self.supervisor.spawn("database_watch", stop, move || {
+                primary.clone().follow(watched.clone(), until.clone())
+            });
+        }
+        Ok(pools)
     }
 
     /// Leaves the database. A private one is stopped when no other process uses it.
@@ -190,10 +224,8 @@ async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {
 
 async fn check(owner: &PgConnectOptions) -> Result<(), PostgresError> {
     pools::opened(async {
-        let mut connection = owner
-            .connect()
-            .await
-            .map_err(|source| PostgresError::Connect { target: describe(owner), source })?;
+        let mut connection =
+            owner.connect().await.map_err(PostgresError::sql("connect to the database"))?;
         durability::check(&mut connection).await?;
         connection.close().await.map_err(PostgresError::sql("close a connection"))
     })

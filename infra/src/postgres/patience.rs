@@ -29,7 +29,9 @@ use futures::{
 use sqlx::{
     Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Postgres, TransactionManager,
     pool::PoolConnection,
-    postgres::{PgQueryResult, PgRow, PgStatement, PgTransactionManager, PgTypeInfo},
+    postgres::{
+        PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTransactionManager, PgTypeInfo,
+    },
 };
 use tokio::{runtime::Handle, time::timeout};
 
@@ -86,6 +88,16 @@ impl Pool {
     /// When none is to be had in time.
     pub async fn acquire(&self) -> Result<Lent, Error> {
         self.connections.acquire().await.map(Lent)
+    }
+
+    /// Lends a connection that waits to be lent, untried; none when there is none.
+    pub(super) fn try_acquire(&self) -> Option<Lent> {
+        self.connections.try_acquire().map(Lent)
+    }
+
+    /// New connections are opened so from now on.
+    pub(super) fn lead_to(&self, options: PgConnectOptions) {
+        self.connections.set_connect_options(options);
     }
 
     /// Begins a transaction, rolled back unless it is committed. It has to be run [`within`] a

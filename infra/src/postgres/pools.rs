@@ -4,16 +4,21 @@
 //! trip, before anybody sees it. They are session settings: put a pooler that shares sessions
 //! between clients (PgBouncer in transaction mode) between us and Postgres, and they are lost.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection,
+    ConnectOptions, Connection, Executor, PgConnection, Row,
+    pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     durability,
     error::PostgresError,
+    hosts::takes_writes,
     patience::{self, Pool},
     roles,
 };
@@ -76,12 +81,61 @@ pub struct Pools {
     pub follower: Pool,
     /// Works as the connecting user, which owns the schema.
     pub owner: Pool,
+    old: Old,
+}
+
+/// Which connections are of no use any more.
+#[derive(Debug, Clone, Default)]
+struct Old(Arc<Mutex<Option<Instant>>>);
+
+impl Old {
+    /// All that are open now.
+    fn add_all(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn has(&self, connection: &PoolConnectionMetadata) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() <= connection.age)
+    }
 }
 
 impl Pools {
+    fn all(&self) -> [(&Pool, Session); 5] {
+        [
+            (&self.writer, WRITER),
+            (&self.committer, COMMITTER),
+            (&self.reader, READER),
+            (&self.follower, FOLLOWER),
+            (&self.owner, OWNER),
+        ]
+    }
+
+    /// New connections lead to another host from now on; those that there are aren't lent again.
+    pub(super) fn lead_to(&self, options: &PgConnectOptions) {
+        for (pool, session) in self.all() {
+            pool.lead_to(options.clone().application_name(session.application));
+        }
+        self.old.add_all();
+    }
+
+    /// Whether a connection that waits to be lent, of those that write, turned read-only under
+    /// way. Then none of those that there are is lent again: they lead to the same host.
+    pub(super) async fn drop_read_only(&self) -> bool {
+        for pool in [&self.committer, &self.writer] {
+            let Some(mut connection) = pool.try_acquire() else { continue };
+            // One that is broken or silent is found out as it is given back.
+            if let Ok(false) = patience::within(TRIAL_MAX, takes_writes(&mut connection)).await {
+                self.old.add_all();
+                return true;
+            }
+        }
+        false
+    }
+
     /// Closes all, waiting until what is lent has come back, or its time is up.
     pub async fn close(&self) {
-        let Self { writer, committer, reader, follower, owner } = self;
+        let Self { writer, committer, reader, follower, owner, .. } = self;
         let all = [writer, committer, reader, follower, owner].map(|pool| pool.close(CLOSE_MAX));
         futures::future::join_all(all).await;
     }
@@ -170,7 +224,8 @@ impl Session {
         let gone = gone.join(", ");
         // Without parameters it is one message and one answer.
         let statement = format!(
-            "select {settings}, set_config('statement_timeout', '{statement_timeout}', false), \
+            "select current_setting('transaction_read_only') = 'on' as read_only, {settings}, \
+             set_config('statement_timeout', '{statement_timeout}', false), \
              set_config('lock_timeout', '{lock_timeout}', false), \
              set_config('idle_in_transaction_session_timeout', '{idle_timeout}', false), \
              set_config('timezone', 'UTC', false), set_config('enable_seqscan', '{scans}', false), \
@@ -181,23 +236,32 @@ impl Session {
             .fetch_one(statement.as_str())
             .await
             .map_err(PostgresError::sql("prepare a database session"))?;
+        if row.try_get("read_only").map_err(PostgresError::sql("prepare a database session"))? {
+            return Err(PostgresError::Standby);
+        }
         durability::verify(&row)
     }
 
-    fn pool(self, options: &PgConnectOptions, size: u32) -> Pool {
+    fn pool(self, options: &PgConnectOptions, size: u32, old: &Old) -> Pool {
+        let (lent, returned) = (old.clone(), old.clone());
         let connections = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
             .idle_timeout(IDLE_MAX)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let old = lent.has(&meta);
                 Box::pin(async move {
-                    if meta.idle_for >= TRUSTED_IDLE {
-                        patience::within(TRIAL_MAX, connection.ping()).await?;
+                    if old || meta.idle_for < TRUSTED_IDLE {
+                        return Ok(!old);
                     }
-                    Ok(true)
+                    patience::within(TRIAL_MAX, takes_writes(connection)).await
                 })
+            })
+            .after_release(move |_, meta| {
+                let old = returned.has(&meta);
+                Box::pin(async move { Ok(!old) })
             })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
@@ -229,12 +293,14 @@ pub(super) async fn open(
         trial.close().await.map_err(PostgresError::sql("close a connection"))
     };
     opened(trial).await?;
+    let old = Old::default();
     Ok(Pools {
-        writer: WRITER.pool(options, sizes.writer),
-        committer: COMMITTER.pool(options, COMMITTERS),
-        reader: READER.pool(options, sizes.reader),
-        follower: FOLLOWER.pool(options, sizes.follower),
-        owner: OWNER.pool(options, sizes.owner),
+        writer: WRITER.pool(options, sizes.writer, &old),
+        committer: COMMITTER.pool(options, COMMITTERS, &old),
+        reader: READER.pool(options, sizes.reader, &old),
+        follower: FOLLOWER.pool(options, sizes.follower, &old),
+        owner: OWNER.pool(options, sizes.owner, &old),
+        old,
     })
 }
 
