@@ -105,7 +105,13 @@ impl Adjudicator {
         let mut entries = self.ledger.feed().read(from, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries).await?;
         walk::cut_at_changed_rules(&mut entries);
-        walk::keep_receipts_with_captures(&mut entries);
+        let left = walk::keep_receipts_with_captures(&mut entries);
+        if let (true, Some(captured)) = (entries.is_empty(), left) {
+            // What keeps its receipt from being read stops the walk before the capture.
+            for receipt in self.ledger.feed().read(captured.position(), 1).await? {
+                receipt.event()?;
+            }
+        }
         let (to, events) = (entries.last().map_or(from, |entry| entry.position()), entries.len());
         if events == 0 {
             return Ok(Judged { from, to, events });

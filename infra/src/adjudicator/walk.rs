@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use cqrs_es::Aggregate;
 use punchtrail_domain::{
     Event,
     aggregate::Undecodable,
@@ -65,22 +66,20 @@ pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
     entries.truncate(cut.unwrap_or(entries.len()));
 }
 
-/// A walk must not end between a capture and its receipt, which always stand side by side.
-pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
-    let ends_in_capture =
-        entries.last().is_some_and(|entry| entry.recorded.event_type == "Captured");
-    if ends_in_capture && entries.len() > 1 {
-        entries.pop();
-    }
+/// A walk must not end between a capture and its receipt, which always stand side by side: a
+/// receipt alone judges nothing. The capture that was left for the next walk, if there was one.
+pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) -> Option<Arc<Entry>> {
+    entries.pop_if(|entry| entry.recorded.event_type == "Captured")
 }
 
 /// What a walk found.
 pub(super) struct Walked {
     pub from: Position,
     to: Position,
-    /// Doubts by punch; none for a punch that is to be accepted. Fresh ones were recorded in this
-    /// stretch, so that capture and receipt are probably all they have.
-    doubts: BTreeMap<PunchId, (Vec<Anomaly>, Fresh)>,
+    /// What each punch was found doubtful for at once, one time after the other: when it was
+    /// recorded (nothing, mostly, and it is accepted), and whenever another one cast doubt on it.
+    /// Each is a judgement of its own, as if the walk had ended between them.
+    doubts: BTreeMap<PunchId, (Vec<Vec<Anomaly>>, Fresh)>,
     observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
     punches: Vec<JudgedPunch>,
     voided: Vec<PunchId>,
@@ -88,6 +87,8 @@ pub(super) struct Walked {
     chains: HashMap<DeviceId, Chain>,
 }
 
+/// Whether a punch was recorded in this stretch, so that capture and receipt are probably all it
+/// has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fresh {
     Yes,
@@ -226,7 +227,7 @@ impl Walk<'_> {
             fork: fork.map(|first| (capture.seq, first)),
         };
         let doubts = self.judge(&facts, capture.employee);
-        self.found.doubts.insert(punch, (doubts, Fresh::Yes));
+        self.found.doubts.insert(punch, (vec![doubts], Fresh::Yes));
         Ok(())
     }
 
@@ -276,6 +277,7 @@ impl Walk<'_> {
         known.insert(key, this);
         self.walked.insert(punch, self.found.punches.len());
         self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind, doubted });
+        let mut others = BTreeMap::<PunchId, Vec<Anomaly>>::new();
         for (other, anomaly) in judgement.others {
             let beside = nearest.iter().find(|neighbour| neighbour.punch == other);
             let beside = beside.and_then(|other| known.get_mut(&(other.captured_at, other.punch)));
@@ -283,8 +285,11 @@ impl Walk<'_> {
                 neighbour.doubted.takes(&anomaly);
                 self.doubted.insert(other, neighbour.doubted);
             }
-            let entry = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
-            entry.0.push(anomaly);
+            others.entry(other).or_default().push(anomaly);
+        }
+        for (other, anomalies) in others {
+            let doubts = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
+            doubts.0.push(anomalies);
         }
         judgement.own
     }
@@ -381,8 +386,9 @@ impl Walked {
         let streams = self
             .doubts
             .iter()
-            .map(|(punch, (anomalies, _))| {
-                let events = Punch::first_judgement(anomalies.clone());
+            .map(|(punch, (doubts, _))| {
+                let events: Vec<_> =
+                    doubts.iter().cloned().flat_map(Punch::first_judgement).collect();
                 StreamAppend::of(punch, 2, &events)
             })
             .collect();
@@ -394,10 +400,8 @@ impl Walked {
         let mut streams = Vec::with_capacity(self.doubts.len());
         for (id, punch) in load::<Punch>(pool, &texts(self.doubts.keys())).await? {
             let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));
-            let Some((anomalies, _)) = doubts else { continue };
-            // Refused only for a punch that doesn't exist, and this one was just loaded.
-            let command = PunchCommand::Judge { anomalies: anomalies.clone() };
-            let events = punch.aggregate.decide(command).unwrap_or_default();
+            let Some((doubts, _)) = doubts else { continue };
+            let events = judged(punch.aggregate, doubts);
             if !events.is_empty() {
                 streams.push(StreamAppend::of(id, punch.sequence, &events));
             }
@@ -430,6 +434,19 @@ impl Walked {
             devices,
         }
     }
+}
+
+/// The events of one judgement after the other.
+fn judged(mut punch: Punch, doubts: &[Vec<Anomaly>]) -> Vec<PunchEvent> {
+    let mut events = Vec::new();
+    for anomalies in doubts {
+        // Refused only for a punch that doesn't exist, and this one was just loaded.
+        let command = PunchCommand::Judge { anomalies: anomalies.clone() };
+        let found = punch.decide(command).unwrap_or_default();
+        found.iter().cloned().for_each(|event| punch.apply(event));
+        events.extend(found);
+    }
+    events
 }
 
 fn texts(ids: impl Iterator<Item: ToString>) -> Vec<String> {
