@@ -1,6 +1,6 @@
 //! What the adjudicator knows besides the punches: devices, sites and employees as of its place.
-//! They are few, so they are kept in memory, folded from the ledger; after a failure they are
-//! folded anew.
+//! They are few, so they are kept in memory, folded from the ledger a page at a time; after a
+//! failure they are folded anew.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,7 +32,8 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Folds what lies between here and `place`.
+    /// Knows what stands up to `place`: nothing to do but after a start, a failure, or when another
+    /// node judged meanwhile.
     pub(super) async fn catch_up(
         &mut self,
         feed: &Feed,
@@ -41,12 +42,13 @@ impl Register {
         if self.at == place {
             return Ok(());
         }
-        if self.at > place {
-            *self = Self::default();
-        }
-        let types = [AggregateType::Device, AggregateType::Site, AggregateType::Employee];
-        for recorded in feed.of_types(&types, self.at, place).await? {
-            self.take(&recorded.event()?);
+        *self = Self::default();
+        for kind in [AggregateType::Device, AggregateType::Site, AggregateType::Employee] {
+            feed.of_type(kind, place, |recorded| {
+                self.take(&recorded.event()?);
+                Ok(())
+            })
+            .await?;
         }
         self.at = place;
         Ok(())

@@ -75,17 +75,30 @@ impl Feed {
         }
     }
 
-    /// The events of all streams of these types, after one position and up to another, in order.
+    /// Gives the events of all streams of one type that stand up to `to` to `take`, each stream's
+    /// in their order; a page after the other, so that it costs memory for one, however many there
+    /// are.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn of_types(
+    pub async fn of_type(
         &self,
-        types: &[AggregateType],
-        after: Position,
+        aggregate_type: AggregateType,
         to: Position,
-    ) -> Result<Vec<Recorded>, ReadError> {
-        read::of_types(&self.pool, types, after, to).await
+        mut take: impl FnMut(&Recorded) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let (mut id, mut sequence) = (String::new(), 0);
+        loop {
+            let after = (id.as_str(), sequence);
+            let page =
+                read::of_type(&self.pool, aggregate_type, after, to, READ_EVENTS_MAX).await?;
+            page.iter().try_for_each(&mut take)?;
+            let full = page.len() == READ_EVENTS_MAX as usize;
+            match page.into_iter().last().filter(|_| full) {
+                Some(last) => (id, sequence) = (last.aggregate_id, last.sequence),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// The events of many streams of one type, ordered by stream and sequence.
