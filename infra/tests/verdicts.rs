@@ -221,6 +221,8 @@ struct Way {
     /// Whether to judge after each act, one after the other and then again; all that is there or
     /// one walk of it. At the end the rest is judged.
     between: Vec<Option<Judged>>,
+    /// A walk that has found more events than that ends.
+    found_max: usize,
     /// Whether each walk is another adjudicator's, which knows nothing yet.
     forgetful: bool,
 }
@@ -233,13 +235,14 @@ enum Judged {
 
 fn way() -> impl Strategy<Value = Way> {
     let judged = prop_oneof![Just(None), Just(Some(Judged::All)), Just(Some(Judged::OneWalk))];
-    (vec(2u32..40, 1..6), vec(judged, 1..6), any::<bool>())
-        .prop_map(|(walks, between, forgetful)| Way { walks, between, forgetful })
+    (vec(2u32..40, 1..6), vec(judged, 1..6), 0usize..30, any::<bool>()).prop_map(
+        |(walks, between, found_max, forgetful)| Way { walks, between, found_max, forgetful },
+    )
 }
 
 impl Way {
     fn at_the_end(walks: &[u32]) -> Self {
-        Self { walks: walks.to_vec(), between: vec![None], forgetful: false }
+        Self { walks: walks.to_vec(), between: vec![None], found_max: usize::MAX, forgetful: false }
     }
 
     fn waits(&self) -> bool {
@@ -568,7 +571,9 @@ async fn judge(script: &[Act], way: &Way) -> (Verdicts, BTreeSet<PunchId>) {
             if way.forgetful {
                 adjudicator = new();
             }
-            adjudicator = adjudicator.with_walk_events_max(*walks.next().unwrap());
+            adjudicator = adjudicator
+                .with_walk_events_max(*walks.next().unwrap())
+                .with_judged_events_max(way.found_max);
             let moved = adjudicator.step().await.unwrap().is_some();
             if !moved || matches!(judged, Judged::OneWalk) {
                 break;

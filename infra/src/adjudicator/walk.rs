@@ -75,7 +75,8 @@ pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) -> Opti
 /// What a walk found.
 pub(super) struct Walked {
     pub from: Position,
-    to: Position,
+    /// Up to where it walked: not to the end when it found too much on the way.
+    pub to: Position,
     /// What each punch was found doubtful for at once, one time after the other: when it was
     /// recorded (nothing, mostly, and it is accepted), and whenever another one cast doubt on it.
     /// Each is a judgement of its own, as if the walk had ended between them.
@@ -102,22 +103,24 @@ struct Walk<'a> {
     /// Where each punch walked now stands among those found.
     walked: HashMap<PunchId, usize>,
     doubted: BTreeMap<PunchId, Doubted>,
+    /// How many events what was found will make, at most.
+    events: usize,
     found: Walked,
 }
 
-/// Walks the entries that follow `from`.
+/// Walks the entries that follow `from`, until it has found more than `events_max` events make.
 pub(super) async fn walk(
     pool: &PgPool,
     register: &mut Register,
     entries: &Entries,
     from: Position,
+    events_max: usize,
 ) -> Result<Walked, AdjudicatorError> {
-    let to = entries.last().map_or(from, |entry| entry.position());
     let (devices, people) = concerned(entries).await?;
     let neighbours = register::neighbours(pool, &people, register.neighbourhood_ms()).await?;
     let found = Walked {
         from,
-        to,
+        to: from,
         doubts: BTreeMap::new(),
         observed: BTreeMap::new(),
         punches: Vec::with_capacity(people.len()),
@@ -126,16 +129,22 @@ pub(super) async fn walk(
         chains: register::chains(pool, &devices).await?,
     };
     let (walked, doubted) = (HashMap::new(), BTreeMap::new());
-    let mut walk = Walk { pool, register, neighbours, walked, doubted, found };
+    let mut walk = Walk { pool, register, neighbours, walked, doubted, events: 0, found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => captured = Some(entry),
-            event => walk.take(entry, event, captured.take()).await?,
+            event => {
+                walk.take(entry, event, captured.take()).await?;
+                walk.found.to = entry.position();
+            }
+        }
+        if walk.events > events_max {
+            break;
         }
     }
-    walk.register.moved_to(to);
+    walk.register.moved_to(walk.found.to);
     Ok(walk.end())
 }
 
@@ -227,6 +236,7 @@ impl Walk<'_> {
             fork: fork.map(|first| (capture.seq, first)),
         };
         let doubts = self.judge(&facts, capture.employee);
+        self.events += doubts.len() + 1;
         self.found.doubts.insert(punch, (vec![doubts], Fresh::Yes));
         Ok(())
     }
@@ -288,6 +298,7 @@ impl Walk<'_> {
             others.entry(other).or_default().push(anomaly);
         }
         for (other, anomalies) in others {
+            self.events += anomalies.len() + 1;
             let doubts = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
             doubts.0.push(anomalies);
         }
@@ -337,6 +348,7 @@ impl Walk<'_> {
             }
         };
         if !noted.is_empty() {
+            self.events += noted.len();
             self.found.observed.entry(device).or_default().extend(noted);
         }
         Ok(fork)

@@ -9,12 +9,12 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX,
-    ReadError, Request,
+    Append, AppendError, Appended, DeliveryOutcome, Entry, GROUP_BYTES_MAX, GROUP_EVENTS_MAX,
+    GROUP_REQUESTS_MAX, ReadError, Request,
     entry::Recent,
     feed,
     known::Known,
-    part::{Part, leaf},
+    part::{Part, Size, leaf},
     pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
 };
@@ -22,6 +22,8 @@ use crate::postgres::copy::Copying;
 
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
+
+const GROUP_MAX: Size = Size { events: GROUP_EVENTS_MAX, bytes: GROUP_BYTES_MAX };
 
 #[derive(Clone)]
 pub(super) struct Committer {
@@ -44,23 +46,16 @@ impl Request {
         }
     }
 
-    fn events(&self) -> usize {
-        match self {
-            Self::Append(append, _) => append.streams.iter().map(|s| s.events.len()).sum(),
-            Self::Delivery(delivery, _) => 2 * delivery.items.len(),
-            Self::Judging(judging, _) => judging.streams.iter().map(|s| s.events.len()).sum(),
-        }
+    fn size(&self) -> Size {
+        self.part().size()
     }
 
     fn answer(self, verdict: Result<Verdict, AppendError>) {
-        // A caller that no longer waits has been disconnected; what was committed stays.
         match self {
             Self::Append(_, answer) | Self::Judging(_, answer) => {
-                let _ = answer.send(verdict.and_then(Verdict::appended));
+                answer.send(verdict.and_then(Verdict::appended));
             }
-            Self::Delivery(_, answer) => {
-                let _ = answer.send(verdict.and_then(Verdict::delivered));
-            }
+            Self::Delivery(_, answer) => answer.send(verdict.and_then(Verdict::delivered)),
         }
     }
 }
@@ -83,23 +78,31 @@ impl Verdict {
 impl Committer {
     pub(super) async fn run(self) {
         let mut waiting = self.waiting.lock().await;
-        let mut group = Vec::new();
+        // Who would have made the last group too large, and is first in the next one.
+        let mut left = None;
         loop {
-            tokio::select! {
-                biased;
-                next = waiting.recv() => match next {
-                    Some(request) => group.push(request),
-                    None => return,
-                },
-                () = self.stop.cancelled() => waiting.close(),
+            let mut group: Vec<Request> = left.take().into_iter().collect();
+            if group.is_empty() {
+                tokio::select! {
+                    biased;
+                    next = waiting.recv() => match next {
+                        Some(request) => group.push(request),
+                        None => return,
+                    },
+                    () = self.stop.cancelled() => waiting.close(),
+                }
             }
-            let mut events: usize = group.iter().map(Request::events).sum();
-            while group.len() < GROUP_REQUESTS_MAX && events < GROUP_EVENTS_MAX {
+            let mut size = group.iter().map(Request::size).fold(Size::default(), Size::plus);
+            while group.len() < GROUP_REQUESTS_MAX {
                 let Ok(request) = waiting.try_recv() else { break };
-                events += request.events();
+                size = size.plus(request.size());
+                if !size.within(GROUP_MAX) && !group.is_empty() {
+                    left = Some(request);
+                    break;
+                }
                 group.push(request);
             }
-            self.commit_all(std::mem::take(&mut group)).await;
+            self.commit_all(group).await;
         }
     }
 
