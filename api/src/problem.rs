@@ -294,6 +294,9 @@ impl From<AppendError> for Refusal {
                 ))
             }
             AppendError::Side(error) => of_database(&error),
+            error @ AppendError::TooMuch { .. } => {
+                Self::new(Code::PayloadTooLarge, format!("{error}."))
+            }
             AppendError::TooLong(bytes) => Self::new(
                 Code::PayloadTooLarge,
                 format!(

@@ -4,9 +4,12 @@
 //! whichever row is first would pay for all. A row's database is dropped after it, or Postgres
 //! would tidy it up during the next.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use punchtrail_infra::postgres::{Pools, Postgres};
 use sqlx::{Connection, PgConnection};
 
@@ -108,6 +111,33 @@ impl Cluster {
         let mut owner = PgConnection::connect_with(&self.postgres.owner_options()).await?;
         sqlx::query(statement).execute(&mut owner).await?;
         Ok(owner.close().await?)
+    }
+
+    /// Writes out what is only in Postgres's memory, so that it isn't written during a measurement.
+    ///
+    /// # Errors
+    /// When Postgres refuses.
+    pub async fn checkpoint(&self) -> anyhow::Result<()> {
+        self.maintain("checkpoint").await
+    }
+
+    /// Refuses to go on unless so many bytes are free where the data is.
+    ///
+    /// # Errors
+    /// When they aren't, with how many are; and when that can't be told.
+    pub fn ensure_free(&self, bytes: u64) -> anyhow::Result<()> {
+        let place = self.data_dir.path();
+        let told = Command::new("df").args(["--output=avail", "-B1"]).arg(place).output()?;
+        let told = String::from_utf8_lossy(&told.stdout);
+        let free: u64 = told.lines().nth(1).context("df says a number")?.trim().parse()?;
+        let [free_gb, needed_gb] = [free, bytes].map(|bytes| bytes / 1_000_000_000);
+        ensure!(
+            free >= bytes,
+            "{} has {free_gb} GB free, and this needs {needed_gb}; ask for less, or set TMPDIR to \
+             a folder on a larger disk",
+            place.display()
+        );
+        Ok(())
     }
 
     /// The process that all others of Postgres descend from, by its own account.

@@ -5,6 +5,7 @@
 mod append;
 mod database;
 mod fleet;
+mod growth;
 mod load;
 mod peers;
 mod read;
@@ -26,6 +27,8 @@ enum Bench {
     /// Punches a second into the ledger: COPY, the ledger alone, HTTP, HTTP settled, stock
     /// postgres-es
     Append(append::Options),
+    /// What appends, reads, a start, a checkpoint and a verification cost as the ledger grows
+    Growth(growth::Options),
     /// Explanations a second over HTTP, beside the bare row by pgbench
     Read(read::Options),
     /// Events a second through a rebuild of each read model, beside COPY out and in
@@ -39,6 +42,7 @@ enum Bench {
 async fn main() -> anyhow::Result<()> {
     match Options::parse().bench {
         Bench::Append(options) => append::run(options).await,
+        Bench::Growth(options) => growth::run(options).await,
         Bench::Read(options) => read::run(options).await,
         Bench::Rebuild(options) => rebuild::run(options).await,
         Bench::Storm(options) => storm::run(options).await,

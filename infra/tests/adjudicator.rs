@@ -347,3 +347,42 @@ async fn one_persons_thousands_of_punches_make_a_doubt_each_and_not_one_a_pair()
     assert_eq!(doubted, PUNCHES as i64 - 1, "each but the first captured waits for a person");
     world.close().await;
 }
+
+/// One punch can cast doubt on many that were judged before: what a walk brings at once is limited
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_ends_when_it_has_found_enough() {
+    const PUNCHES: usize = 60;
+    const EARLIER: usize = 40;
+    const FOUND_MAX: usize = 10;
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let site = world.site.to_string();
+    let change = async |near_duplicate_s| {
+        let policy = Policy { near_duplicate_s, ..Policy::default() };
+        let change = SiteCommand::ChangePolicy { policy };
+        world.ledger.execute::<Site>(&site, change, &Metadata::default()).await.unwrap();
+    };
+    change(0).await;
+    let mut at_ms = NOON_MS - 900_000;
+    let captures = kiosk.captures(PUNCHES, &mut at_ms, 1_000);
+    deliver(&world, &kiosk, &captures.iter().collect::<Vec<_>>()).await;
+    change(600).await;
+    settle(&world.ledger).await;
+    let mut at_ms = NOON_MS - 1_000_000;
+    let earlier = kiosk.captures(EARLIER, &mut at_ms, 1_000);
+    deliver(&world, &kiosk, &earlier.iter().collect::<Vec<_>>()).await;
+    let mut adjudicator = Adjudicator::new(world.ledger.clone()).with_judged_events_max(FOUND_MAX);
+    let (mut before, mut walks) = (world.ledger.head().await.unwrap(), 0);
+    while adjudicator.step().await.unwrap().is_some() {
+        let head = world.ledger.head().await.unwrap();
+        // What the last punch of a walk leads to comes on top.
+        assert!(head.0 - before.0 <= (FOUND_MAX + 2 * PUNCHES + 2) as u64, "{before} to {head}");
+        (before, walks) = (head, walks + 1);
+    }
+    assert!(walks > EARLIER / FOUND_MAX, "{walks} walks");
+    for capture in &captures {
+        assert_eq!(reasons(&punch(&world, capture).await), [Reason::NearDuplicate]);
+    }
+    world.close().await;
+}

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use punchtrail_domain::{
-    AggregateType, Event,
+    AggregateType, Event, Recorded,
     epoch::{EpochEvent, NoticedBy},
     punch::Punch,
 };
@@ -38,14 +38,17 @@ async fn judge(adjudicator: &mut Adjudicator) {
 }
 
 async fn opened(world: &World) -> Vec<(Position, EpochEvent)> {
-    let of_types = world.ledger.feed();
     let head = world.ledger.head().await.unwrap();
-    let events = of_types.of_types(&[AggregateType::Epoch], Position::START, head).await.unwrap();
-    let read = |recorded: &punchtrail_domain::Recorded| match recorded.event().unwrap() {
-        Event::Epoch(_, event) => (recorded.position, event),
-        other => panic!("{other:?}"),
+    let mut opened = Vec::new();
+    let take = |recorded: &Recorded| {
+        match recorded.event()? {
+            Event::Epoch(_, event) => opened.push((recorded.position, event)),
+            other => panic!("{other:?}"),
+        }
+        Ok(())
     };
-    events.iter().map(read).collect()
+    world.ledger.feed().of_type(AggregateType::Epoch, head, take).await.unwrap();
+    opened
 }
 
 /// Every capture is judged, the ledger is whole, and everything beside it belongs to it.

@@ -10,17 +10,20 @@ use punchtrail_domain::{
     AggregateType, StoredEvent,
     device::{Device, DeviceCommand},
     employee::{Employee, EmployeeCommand},
-    punch::{Punch, PunchCommand},
+    punch::{Punch, PunchCommand, PunchEvent},
     quarantine::{Quarantine, QuarantineCommand, item_digest},
     site::{Site, SiteCommand},
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,
-    ledger::{self, AppendError, ExecuteError, LedgerStore, Metadata, ReadError},
+    ledger::{
+        self, Append, AppendError, ExecuteError, LedgerStore, Metadata, ReadError, StreamAppend,
+    },
     people::{directory, import},
     testing::world::{NOON_MS, World},
 };
 use punchtrail_protocol::{Position, SiteId, Time, capture::PunchKind, wire::ItemStatus};
+use punchtrail_testkit::text;
 use uuid::Uuid;
 
 /// Every way to read the aggregate's stream refuses it.
@@ -129,6 +132,26 @@ async fn of_a_punch_and_only_its_own_delivery_is_refused() {
         other => panic!("{other}"),
     }
     assert_eq!(fresh.unwrap().items[0].status, ItemStatus::Applied);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_receipt_and_its_capture_waits_with_it_to_be_judged() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let capture = kiosk.capture(PunchKind::In, NOON_MS);
+    let text = text(&capture);
+    let (signature, id) = (kiosk.chain.sign(text.as_bytes()), capture.punch.to_string());
+    let captured = PunchEvent::Captured { capture: text.into(), signature };
+    let streams = vec![StreamAppend::of(&id, 0, &[captured])];
+    let appended = world.ledger.append(Append { streams, ..Append::default() }).await.unwrap();
+    let payload = "{\"Synced\":{}}";
+    let at =
+        world.record_of_a_newer_version(AggregateType::Punch, &id, "Synced", payload, None).await;
+    assert_eq!(judged_up_to(&world).await.stops_at(), Some(at));
+    let place = ledger::judged_through(world.ledger.pool()).await.unwrap();
+    let place = place.anchor.position;
+    assert_eq!(place, Position(appended.first.0 - 1), "before the capture, not after it");
     world.close().await;
 }
 

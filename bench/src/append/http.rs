@@ -26,10 +26,11 @@ pub struct Rates {
     pub settled: f64,
 }
 
-struct Sender {
-    url: String,
-    token: String,
-    bodies: Vec<Vec<u8>>,
+/// A device's batches, ready to be sent one after the other.
+pub struct Sender {
+    pub url: String,
+    pub token: String,
+    pub bodies: Vec<Vec<u8>>,
 }
 
 /// The row, in a database of its own.
@@ -52,11 +53,7 @@ async fn deliver(url: &str, pool: &PgPool, punches: usize) -> anyhow::Result<Rat
     settled(pool).await?;
     let client = reqwest::Client::builder().pool_max_idle_per_host(DEVICES).build()?;
     let started = Instant::now();
-    let sending = senders.into_iter().map(|sender| tokio::spawn(send(client.clone(), sender)));
-    let mut applied = 0;
-    for task in sending.collect::<Vec<_>>() {
-        applied += task.await??;
-    }
+    let applied = send_all(&client, senders).await?;
     let acknowledged = rate(applied, started);
     settled(pool).await?;
     let settled = rate(applied, started);
@@ -84,11 +81,18 @@ pub async fn fill(
         .collect();
     let client = reqwest::Client::new();
     let senders = bodies(server, fleet, punches)?;
-    let sending = senders.into_iter().map(|sender| tokio::spawn(send(client.clone(), sender)));
-    for task in sending.collect::<Vec<_>>() {
-        task.await??;
-    }
+    send_all(&client, senders).await?;
     settled(pool).await
+}
+
+/// All senders at once; how many punches were applied.
+pub async fn send_all(client: &reqwest::Client, senders: Vec<Sender>) -> anyhow::Result<usize> {
+    let sending = senders.into_iter().map(|sender| tokio::spawn(send(client.clone(), sender)));
+    let mut applied = 0;
+    for task in sending.collect::<Vec<_>>() {
+        applied += task.await??;
+    }
+    Ok(applied)
 }
 
 async fn send(client: reqwest::Client, sender: Sender) -> anyhow::Result<usize> {

@@ -20,12 +20,17 @@ use punchtrail_protocol::Position;
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
-    ledger::{AppendError, JudgedThrough, Ledger, ReadError, judged_through},
+    ledger::{AppendError, CALLER_EVENTS_MAX, JudgedThrough, Ledger, ReadError, judged_through},
 };
 use register::Register;
 
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;
+/// A walk that has found more events than this ends where it is, for what one append may bring is
+/// limited ([`CALLER_EVENTS_MAX`]); a single punch can make some 400, by casting two doubts on each
+/// of its neighbours.
+pub const JUDGED_EVENTS_MAX: usize = 12_000;
+const _: () = assert!(JUDGED_EVENTS_MAX + 1_000 < CALLER_EVENTS_MAX);
 /// The follower's name.
 pub const NAME: &str = "adjudicator";
 /// How often a walk is decided anew when its streams keep growing meanwhile.
@@ -74,12 +79,18 @@ pub struct Adjudicator {
     ledger: Ledger,
     register: Register,
     walk_events_max: u32,
+    judged_events_max: usize,
 }
 
 impl Adjudicator {
     /// An adjudicator that knows nothing yet.
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, register: Register::default(), walk_events_max: WALK_EVENTS_MAX }
+        Self {
+            ledger,
+            register: Register::default(),
+            walk_events_max: WALK_EVENTS_MAX,
+            judged_events_max: JUDGED_EVENTS_MAX,
+        }
     }
 
     /// Walks at most so many events in one transaction; at least 2, for a capture and its receipt
@@ -87,6 +98,13 @@ impl Adjudicator {
     #[must_use]
     pub fn with_walk_events_max(mut self, events: u32) -> Self {
         self.walk_events_max = events.max(2);
+        self
+    }
+
+    /// Ends a walk once it has found more than so many events.
+    #[must_use]
+    pub fn with_judged_events_max(mut self, events: usize) -> Self {
+        self.judged_events_max = events;
         self
     }
 
@@ -101,26 +119,33 @@ impl Adjudicator {
 
     async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
         let from = self.place().await?;
-        self.register.catch_up(&self.ledger, from).await?;
+        self.register.catch_up(&self.ledger.feed(), from).await?;
         let mut entries = self.ledger.feed().read(from.position, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries).await?;
         walk::cut_at_changed_rules(&mut entries);
-        walk::keep_receipts_with_captures(&mut entries);
-        let to = entries.last().map_or(from.position, |entry| entry.position());
-        let judged = Judged { from: from.position, to, events: entries.len() };
-        if entries.is_empty() {
-            return Ok(judged);
+        let left = walk::keep_receipts_with_captures(&mut entries);
+        if let (true, Some(captured)) = (entries.is_empty(), left) {
+            // What keeps its receipt from being read stops the walk before the capture.
+            for receipt in self.ledger.feed().read(captured.position(), 1).await? {
+                receipt.event()?;
+            }
         }
-        let appended =
-            match walk::walk(self.ledger.pool(), &mut self.register, &entries, from).await {
-                Ok(walked) => self.append(walked).await,
-                Err(error) => Err(error),
-            };
-        if appended.is_err() {
+        if entries.is_empty() {
+            return Ok(Judged { from: from.position, to: from.position });
+        }
+        let judged = self.judge(&entries, from).await;
+        if judged.is_err() {
             // What was walked in memory was not kept; know nothing rather than too much.
             self.register = Register::default();
         }
-        appended.map(|()| judged)
+        judged
+    }
+
+    async fn judge(&mut self, entries: &Entries, from: Anchor) -> Result<Judged, AdjudicatorError> {
+        let (pool, most) = (self.ledger.pool(), self.judged_events_max);
+        let walked = walk::walk(pool, &mut self.register, entries, from, most).await?;
+        let to = walked.to.position;
+        self.append(walked).await.map(|()| Judged { from: from.position, to })
     }
 
     /// Where it stands. If the database went back in part, and not its place with the events, it
@@ -169,8 +194,8 @@ impl Follower for Adjudicator {
     fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {
         Box::pin(async {
             Ok(match self.judge_next().await? {
-                Judged { from, to, .. } if from == to => Step::AtHead(to),
-                Judged { to, events, .. } => Step::Moved { to, events },
+                Judged { from, to } if from == to => Step::AtHead(to),
+                Judged { from, to } => Step::Moved { to, events: (to.0 - from.0) as usize },
             })
         })
     }
@@ -187,7 +212,6 @@ pub fn start(followers: &Followers, ledger: &Ledger) {
 struct Judged {
     from: Position,
     to: Position,
-    events: usize,
 }
 
 /// Entries of one walk, shared with the other followers.

@@ -1,6 +1,6 @@
 //! What the adjudicator knows besides the punches: devices, sites and employees as of its place.
-//! They are few, so they are kept in memory, folded from the ledger; after a failure they are
-//! folded anew.
+//! They are few, so they are kept in memory, folded from the ledger a page at a time; after a
+//! failure they are folded anew.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,10 +18,7 @@ use punchtrail_domain::{
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
 use sqlx::Row;
 
-use crate::{
-    ledger::{self, Ledger},
-    postgres::Pool,
-};
+use crate::{ledger::Feed, postgres::Pool};
 
 use super::AdjudicatorError;
 
@@ -36,22 +33,23 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Folds what lies between here and `place`; all of it anew if what was folded is gone.
+    /// Knows what stands up to `place`: nothing to do but after a start, a failure, when another
+    /// node judged meanwhile, or when the database went back.
     pub(super) async fn catch_up(
         &mut self,
-        ledger: &Ledger,
+        feed: &Feed,
         place: Anchor,
     ) -> Result<(), AdjudicatorError> {
         if self.at == place {
             return Ok(());
         }
-        if self.at.position >= place.position || !ledger::stands(ledger.pool(), self.at).await? {
-            *self = Self::default();
-        }
-        let types = [AggregateType::Device, AggregateType::Site, AggregateType::Employee];
-        let (from, to) = (self.at.position, place.position);
-        for recorded in ledger.feed().of_types(&types, from, to).await? {
-            self.take(&recorded.event()?);
+        *self = Self::default();
+        for kind in [AggregateType::Device, AggregateType::Site, AggregateType::Employee] {
+            feed.of_type(kind, place.position, |recorded| {
+                self.take(&recorded.event()?);
+                Ok(())
+            })
+            .await?;
         }
         self.at = place;
         Ok(())

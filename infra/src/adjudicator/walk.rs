@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use cqrs_es::Aggregate;
 use punchtrail_domain::{
     Event,
     aggregate::Undecodable,
@@ -66,22 +67,21 @@ pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
     entries.truncate(cut.unwrap_or(entries.len()));
 }
 
-/// A walk must not end between a capture and its receipt, which always stand side by side.
-pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) {
-    let ends_in_capture =
-        entries.last().is_some_and(|entry| entry.recorded.event_type == "Captured");
-    if ends_in_capture && entries.len() > 1 {
-        entries.pop();
-    }
+/// A walk must not end between a capture and its receipt, which always stand side by side: a
+/// receipt alone judges nothing. The capture that was left for the next walk, if there was one.
+pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) -> Option<Arc<Entry>> {
+    entries.pop_if(|entry| entry.recorded.event_type == "Captured")
 }
 
 /// What a walk found.
 pub(super) struct Walked {
     pub from: Anchor,
-    to: Anchor,
-    /// Doubts by punch; none for a punch that is to be accepted. Fresh ones were recorded in this
-    /// stretch, so that capture and receipt are probably all they have.
-    doubts: BTreeMap<PunchId, (Vec<Anomaly>, Fresh)>,
+    /// Up to where it walked: not to the end when it found too much on the way.
+    pub to: Anchor,
+    /// What each punch was found doubtful for at once, one time after the other: when it was
+    /// recorded (nothing, mostly, and it is accepted), and whenever another one cast doubt on it.
+    /// Each is a judgement of its own, as if the walk had ended between them.
+    doubts: BTreeMap<PunchId, (Vec<Vec<Anomaly>>, Fresh)>,
     observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
     punches: Vec<JudgedPunch>,
     voided: Vec<PunchId>,
@@ -89,6 +89,8 @@ pub(super) struct Walked {
     chains: HashMap<DeviceId, Chain>,
 }
 
+/// Whether a punch was recorded in this stretch, so that capture and receipt are probably all it
+/// has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fresh {
     Yes,
@@ -102,22 +104,24 @@ struct Walk<'a> {
     /// Where each punch walked now stands among those found.
     walked: HashMap<PunchId, usize>,
     doubted: BTreeMap<PunchId, Doubted>,
+    /// How many events what was found will make, at most.
+    events: usize,
     found: Walked,
 }
 
-/// Walks the entries that follow `from`.
+/// Walks the entries that follow `from`, until it has found more than `events_max` events make.
 pub(super) async fn walk(
     pool: &Pool,
     register: &mut Register,
     entries: &Entries,
     from: Anchor,
+    events_max: usize,
 ) -> Result<Walked, AdjudicatorError> {
-    let to = entries.last().map_or(from, |entry| entry.anchor());
     let (devices, people) = concerned(entries).await?;
     let neighbours = register::neighbours(pool, &people, register.neighbourhood_ms()).await?;
     let found = Walked {
         from,
-        to,
+        to: from,
         doubts: BTreeMap::new(),
         observed: BTreeMap::new(),
         punches: Vec::with_capacity(people.len()),
@@ -126,16 +130,22 @@ pub(super) async fn walk(
         chains: register::chains(pool, &devices).await?,
     };
     let (walked, doubted) = (HashMap::new(), BTreeMap::new());
-    let mut walk = Walk { pool, register, neighbours, walked, doubted, found };
+    let mut walk = Walk { pool, register, neighbours, walked, doubted, events: 0, found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
         match entry.event()? {
             Event::Punch(_, PunchEvent::Captured { .. }) => captured = Some(entry),
-            event => walk.take(entry, event, captured.take()).await?,
+            event => {
+                walk.take(entry, event, captured.take()).await?;
+                walk.found.to = entry.anchor();
+            }
+        }
+        if walk.events > events_max {
+            break;
         }
     }
-    walk.register.moved_to(to);
+    walk.register.moved_to(walk.found.to);
     Ok(walk.end())
 }
 
@@ -227,7 +237,8 @@ impl Walk<'_> {
             fork: fork.map(|first| (capture.seq, first)),
         };
         let doubts = self.judge(&facts, capture.employee);
-        self.found.doubts.insert(punch, (doubts, Fresh::Yes));
+        self.events += doubts.len() + 1;
+        self.found.doubts.insert(punch, (vec![doubts], Fresh::Yes));
         Ok(())
     }
 
@@ -277,6 +288,7 @@ impl Walk<'_> {
         known.insert(key, this);
         self.walked.insert(punch, self.found.punches.len());
         self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind, doubted });
+        let mut others = BTreeMap::<PunchId, Vec<Anomaly>>::new();
         for (other, anomaly) in judgement.others {
             let beside = nearest.iter().find(|neighbour| neighbour.punch == other);
             let beside = beside.and_then(|other| known.get_mut(&(other.captured_at, other.punch)));
@@ -284,8 +296,12 @@ impl Walk<'_> {
                 neighbour.doubted.takes(&anomaly);
                 self.doubted.insert(other, neighbour.doubted);
             }
-            let entry = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
-            entry.0.push(anomaly);
+            others.entry(other).or_default().push(anomaly);
+        }
+        for (other, anomalies) in others {
+            self.events += anomalies.len() + 1;
+            let doubts = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
+            doubts.0.push(anomalies);
         }
         judgement.own
     }
@@ -333,6 +349,7 @@ impl Walk<'_> {
             }
         };
         if !noted.is_empty() {
+            self.events += noted.len();
             self.found.observed.entry(device).or_default().extend(noted);
         }
         Ok(fork)
@@ -382,8 +399,9 @@ impl Walked {
         let streams = self
             .doubts
             .iter()
-            .map(|(punch, (anomalies, _))| {
-                let events = Punch::first_judgement(anomalies.clone());
+            .map(|(punch, (doubts, _))| {
+                let events: Vec<_> =
+                    doubts.iter().cloned().flat_map(Punch::first_judgement).collect();
                 StreamAppend::of(punch, 2, &events)
             })
             .collect();
@@ -395,10 +413,8 @@ impl Walked {
         let mut streams = Vec::with_capacity(self.doubts.len());
         for (id, punch) in load::<Punch>(pool, &texts(self.doubts.keys())).await? {
             let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));
-            let Some((anomalies, _)) = doubts else { continue };
-            // Refused only for a punch that doesn't exist, and this one was just loaded.
-            let command = PunchCommand::Judge { anomalies: anomalies.clone() };
-            let events = punch.aggregate.decide(command).unwrap_or_default();
+            let Some((doubts, _)) = doubts else { continue };
+            let events = judged(punch.aggregate, doubts);
             if !events.is_empty() {
                 streams.push(StreamAppend::of(id, punch.sequence, &events));
             }
@@ -431,6 +447,19 @@ impl Walked {
             devices,
         }
     }
+}
+
+/// The events of one judgement after the other.
+fn judged(mut punch: Punch, doubts: &[Vec<Anomaly>]) -> Vec<PunchEvent> {
+    let mut events = Vec::new();
+    for anomalies in doubts {
+        // Refused only for a punch that doesn't exist, and this one was just loaded.
+        let command = PunchCommand::Judge { anomalies: anomalies.clone() };
+        let found = punch.decide(command).unwrap_or_default();
+        found.iter().cloned().for_each(|event| punch.apply(event));
+        events.extend(found);
+    }
+    events
 }
 
 fn texts(ids: impl Iterator<Item: ToString>) -> Vec<String> {

@@ -140,7 +140,6 @@ mod tests {
             name: "door".to_owned(),
             key: PublicKey::from(&ed25519_dalek::SigningKey::from_bytes(&[7; 32])),
             app: "test".to_owned(),
-            anchor: None,
         };
         let enrolled = enrolment::enroll(&ledger, OrgId::NIL, enrolment).await.unwrap();
         let (device, metadata) = (enrolled.device, Metadata::default());

@@ -15,14 +15,14 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, AppendError, Appended, Commits, DeliveryOutcome, Entry, GROUP_EVENTS_MAX,
-    GROUP_REQUESTS_MAX, Metadata, ReadError, Request,
+    Append, AppendError, Appended, Commits, DeliveryOutcome, Entry, GROUP_BYTES_MAX,
+    GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX, Metadata, ReadError, Request,
     commits::PROVE_MS,
     entry::Recent,
     epochs::{self, Found, Look, Recollection},
     feed, holders,
     known::Known,
-    part::{Part, leaf},
+    part::{Part, Size, leaf},
     pressure::Deliveries,
     settle::{Settled, Settlement, Verdict},
     witness::Witness,
@@ -46,6 +46,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const COPY_EVENTS: &str = "copy events (aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload, metadata, position, recorded_at, leaf_hash) from stdin (format binary)";
 
+const GROUP_SIZE_MAX: Size = Size { events: GROUP_EVENTS_MAX, bytes: GROUP_BYTES_MAX };
 /// How often a group is tried again because the database's history had changed meanwhile.
 const HISTORY_TRIES_MAX: u32 = 3;
 
@@ -90,27 +91,17 @@ impl Request {
         }
     }
 
-    fn events(&self) -> usize {
-        match self {
-            Self::Compare(..) => 0,
-            Self::Append(append, _) => append.streams.iter().map(|s| s.events.len()).sum(),
-            Self::Delivery(delivery, _) => 2 * delivery.items.len(),
-            Self::Judging(judging, _) => judging.streams.iter().map(|s| s.events.len()).sum(),
-        }
+    fn size(&self) -> Size {
+        self.part().map_or_else(Size::default, |part| part.size())
     }
 
     fn answer(self, verdict: Result<Verdict, AppendError>) {
-        // A caller that no longer waits has been disconnected; what was committed stays.
         match self {
             Self::Append(_, answer) | Self::Judging(_, answer) => {
-                let _ = answer.send(verdict.and_then(Verdict::appended));
+                answer.send(verdict.and_then(Verdict::appended));
             }
-            Self::Delivery(_, answer) => {
-                let _ = answer.send(verdict.and_then(Verdict::delivered));
-            }
-            Self::Compare(_, answer) => {
-                let _ = answer.send(verdict.map(drop));
-            }
+            Self::Delivery(_, answer) => answer.send(verdict.and_then(Verdict::delivered)),
+            Self::Compare(_, answer) => answer.send(verdict.map(drop)),
         }
     }
 }
@@ -133,29 +124,36 @@ impl Verdict {
 impl Committer {
     pub(super) async fn run(self) {
         let mut waiting = self.waiting.lock().await;
-        let mut group = Vec::new();
-        let mut proven = false;
+        // Who would have made the last group too large, and is first in the next one.
+        let (mut left, mut proven) = (None, false);
         loop {
-            tokio::select! {
-                biased;
-                next = waiting.recv() => match next {
-                    Some(request) => group.push(request),
-                    None => return,
-                },
-                () = self.stop.cancelled() => waiting.close(),
-                () = self.idle(proven) => {
-                    self.prove().await;
-                    proven = true;
-                    continue;
+            let mut group: Vec<Request> = left.take().into_iter().collect();
+            if group.is_empty() {
+                tokio::select! {
+                    biased;
+                    next = waiting.recv() => match next {
+                        Some(request) => group.push(request),
+                        None => return,
+                    },
+                    () = self.stop.cancelled() => waiting.close(),
+                    () = self.idle(proven) => {
+                        self.prove().await;
+                        proven = true;
+                        continue;
+                    }
                 }
             }
-            let mut events: usize = group.iter().map(Request::events).sum();
-            while group.len() < GROUP_REQUESTS_MAX && events < GROUP_EVENTS_MAX {
+            let mut size = group.iter().map(Request::size).fold(Size::default(), Size::plus);
+            while group.len() < GROUP_REQUESTS_MAX {
                 let Ok(request) = waiting.try_recv() else { break };
-                events += request.events();
+                size = size.plus(request.size());
+                if !size.within(GROUP_SIZE_MAX) && !group.is_empty() {
+                    left = Some(request);
+                    break;
+                }
                 group.push(request);
             }
-            self.commit_all(std::mem::take(&mut group)).await;
+            self.commit_all(group).await;
         }
     }
 
@@ -196,7 +194,7 @@ impl Committer {
         for look in looks {
             let Request::Compare(told, answer) = look else { continue };
             let compared = self.compare(told).await;
-            let _ = answer.send(compared.map_err(|error| not_committed(error)()));
+            answer.send(compared.map_err(|error| not_committed(error)()));
         }
         if group.is_empty() {
             return;

@@ -9,10 +9,15 @@ use punchtrail_protocol::{
     capture::CaptureText,
     signing::Signature,
     vocabulary::QuarantineCode,
-    wire::{BatchItem, ItemStatus},
+    wire::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchItem, ItemStatus},
 };
 
-use super::{Metadata, NewEvent};
+use super::{CALLER_BYTES_MAX, CALLER_EVENTS_MAX, Metadata, NewEvent};
+
+// The largest batch that a device may send is taken at once: its items as sent, and their texts,
+// which are three quarters of that and at most doubled by being quoted.
+const _: () = assert!(2 * BATCH_ITEMS_MAX <= CALLER_EVENTS_MAX);
+const _: () = assert!(4 * BATCH_BYTES_MAX <= CALLER_BYTES_MAX);
 
 /// A device's batch: each item read, its signature checked, nothing decided yet.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::postgres::{Pool, within};
 
 use super::{
-    Entry, ReadError, Request, entry::Recent, pressure::Deliveries, read, witness::Witness,
+    Answer, Entry, ReadError, Request, entry::Recent, pressure::Deliveries, read, witness::Witness,
 };
 
 /// Steps of a walk between two pauses for others ([`give_way`]).
@@ -96,17 +96,30 @@ impl Feed {
         }
     }
 
-    /// The events of all streams of these types, after one position and up to another, in order.
+    /// Gives the events of all streams of one type that stand up to `to` to `take`, each stream's
+    /// in their order; a page after the other, so that it costs memory for one, however many there
+    /// are.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn of_types(
+    pub async fn of_type(
         &self,
-        types: &[AggregateType],
-        after: Position,
+        aggregate_type: AggregateType,
         to: Position,
-    ) -> Result<Vec<Recorded>, ReadError> {
-        read::of_types(&self.pool, types, after, to).await
+        mut take: impl FnMut(&Recorded) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let (mut id, mut sequence) = (String::new(), 0);
+        loop {
+            let after = (id.as_str(), sequence);
+            let page =
+                read::of_type(&self.pool, aggregate_type, after, to, READ_EVENTS_MAX).await?;
+            page.iter().try_for_each(&mut take)?;
+            let full = page.len() == READ_EVENTS_MAX as usize;
+            match page.into_iter().last().filter(|_| full) {
+                Some(last) => (id, sequence) = (last.aggregate_id, last.sequence),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// The events of many streams of one type, ordered by stream and sequence.
@@ -207,7 +220,8 @@ impl Poller {
     /// standby.
     async fn have_compared(&self) {
         let Some(requests) = self.requests.upgrade() else { return };
-        let (answer, answered) = oneshot::channel();
+        let (to, answered) = oneshot::channel();
+        let answer = Answer { to, _held: None };
         if requests.try_send(Request::Compare(None, answer)).is_ok()
             && let Ok(Err(error)) = answered.await
         {

@@ -12,7 +12,9 @@
 //! 4. number and hash the events, write them in one COPY, write the side rows in key order, move
 //!    the head, commit, answer.
 //!
-//! What bounds a group: [`GROUP_REQUESTS_MAX`] callers and [`GROUP_EVENTS_MAX`] events. Every
+//! What bounds a group: [`GROUP_REQUESTS_MAX`] callers, [`GROUP_EVENTS_MAX`] events and
+//! [`GROUP_BYTES_MAX`]; a caller who brings more than these is alone in its group, and may bring
+//! [`CALLER_EVENTS_MAX`] events and [`CALLER_BYTES_MAX`]. So nobody holds the head for long. Every
 //! writer of every node goes this way, so a unique violation is a bug; should one happen all the
 //! same, the group is taken apart and each caller is committed alone, so that callers can't fail
 //! one another.
@@ -51,7 +53,7 @@ use punchtrail_domain::{
 };
 use punchtrail_protocol::Position;
 use tokio::{
-    sync::{Mutex, mpsc, oneshot, watch},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -73,6 +75,7 @@ pub use feed::{Feed, give_way};
 pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub use metadata::Metadata;
+use part::{Part, Size};
 use pressure::Deliveries;
 pub use pressure::Returning;
 pub use read::{Loaded, ReadError, load, streams};
@@ -81,10 +84,19 @@ use witness::Witness;
 
 /// The most callers settled in one transaction.
 pub const GROUP_REQUESTS_MAX: usize = 64;
-/// How many events a group gathers before it is committed; one caller alone may bring more.
+/// The most events of all callers of a group; one caller alone may bring more.
 pub const GROUP_EVENTS_MAX: usize = 6_000;
+/// The most bytes of all callers of a group, in texts; one caller alone may bring more.
+pub const GROUP_BYTES_MAX: usize = 8 << 20;
+/// The most events of one caller: what is more is brought in parts, or refused.
+pub const CALLER_EVENTS_MAX: usize = 20_000;
+/// The most bytes of one caller, in texts. The largest batch of a device has less.
+pub const CALLER_BYTES_MAX: usize = 16 << 20;
 /// How many callers may wait for the committer; one more is refused as busy.
 pub const WAITING_REQUESTS_MAX: usize = 512;
+/// How many bytes of theirs, those included whose group is being committed; more is refused as
+/// busy.
+pub const WAITING_BYTES_MAX: usize = 128 << 20;
 /// How long a caller waits for the committer, in milliseconds: less than its own client waits for
 /// it. What it asked may still be done then.
 pub const ANSWER_MS_MAX: u64 = 10_000;
@@ -114,6 +126,13 @@ pub enum AppendError {
     /// An event is longer than a leaf may be, 65,535 bytes with its metadata.
     #[error("the event has {0} bytes; the ledger takes at most 65,535")]
     TooLong(usize),
+    /// One caller may not bring so much: it would hold the ledger for too long.
+    #[error(
+        "this would be {events} events of {bytes} bytes in one append; at most \
+         {CALLER_EVENTS_MAX} events of {CALLER_BYTES_MAX} bytes are taken at once. Nothing was \
+         written; bring it in parts"
+    )]
+    TooMuch { events: usize, bytes: usize },
     /// The committer has stopped: the server is going down.
     #[error("the server is stopping")]
     Stopping,
@@ -185,11 +204,25 @@ pub struct Appended {
 }
 
 enum Request {
-    Append(Append, oneshot::Sender<Result<Appended, AppendError>>),
-    Delivery(Delivery, oneshot::Sender<Result<DeliveryOutcome, AppendError>>),
-    Judging(Judging, oneshot::Sender<Result<Appended, AppendError>>),
+    Append(Append, Answer<Appended>),
+    Delivery(Delivery, Answer<DeliveryOutcome>),
+    Judging(Judging, Answer<Appended>),
     /// Look whether the database still has what this node knows, and what somebody was told.
-    Compare(Option<Recollection>, oneshot::Sender<Result<(), AppendError>>),
+    Compare(Option<Recollection>, Answer<()>),
+}
+
+/// Where a caller waits for what became of its part, and the memory that is set aside for that
+/// until then.
+struct Answer<T> {
+    to: oneshot::Sender<Result<T, AppendError>>,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> Answer<T> {
+    fn send(self, outcome: Result<T, AppendError>) {
+        // A caller that no longer waits has been disconnected; what was committed stays.
+        let _ = self.to.send(outcome);
+    }
 }
 
 fn out_of_reach(error: sqlx::Error) -> AppendError {
@@ -212,6 +245,7 @@ pub struct Ledger {
     supervisor: Supervisor,
     writer: Pool,
     requests: mpsc::Sender<Request>,
+    waiting_bytes: Arc<Semaphore>,
     head: watch::Receiver<Position>,
     recent: Arc<entry::Recent>,
     deliveries: Arc<Deliveries>,
@@ -293,6 +327,7 @@ impl Ledger {
             supervisor,
             writer,
             requests,
+            waiting_bytes: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             head,
             recent,
             deliveries,
@@ -337,7 +372,8 @@ impl Ledger {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.ask(|answer| Request::Append(append, answer)).await
+        let size = Part::Append(&append).size();
+        self.ask(size, |answer| Request::Append(append, answer)).await
     }
 
     /// Takes a device's delivery: every item is applied, known, in conflict or quarantined.
@@ -345,7 +381,8 @@ impl Ledger {
     /// # Errors
     /// See [`AppendError`]; never [`AppendError::Stale`].
     pub async fn deliver(&self, delivery: Delivery) -> Result<DeliveryOutcome, AppendError> {
-        self.ask(|answer| Request::Delivery(delivery, answer)).await
+        let size = Part::Delivery(&delivery).size();
+        self.ask(size, |answer| Request::Delivery(delivery, answer)).await
     }
 
     /// What is to hear of devices that were turned away.
@@ -358,7 +395,8 @@ impl Ledger {
     /// # Errors
     /// [`AppendError::Stale`] when another node moved the adjudicator, or a stream has grown.
     pub async fn judge(&self, judging: Judging) -> Result<Appended, AppendError> {
-        self.ask(|answer| Request::Judging(judging, answer)).await
+        let size = Part::Judging(&judging).size();
+        self.ask(size, |answer| Request::Judging(judging, answer)).await
     }
 
     /// The epochs of the ledger, as this node knows them.
@@ -385,22 +423,34 @@ impl Ledger {
             return Ok(());
         }
         match self.history().whereabouts(epoch, anchor, None) {
-            Whereabouts::Unnoticed => self.ask(|answer| Request::Compare(Some(told), answer)).await,
+            Whereabouts::Unnoticed => {
+                self.ask(Size::default(), |answer| Request::Compare(Some(told), answer)).await
+            }
             Whereabouts::Stands | Whereabouts::Gone { .. } => Ok(()),
         }
     }
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, AppendError>>) -> Request,
+        size: Size,
+        request: impl FnOnce(Answer<T>) -> Request,
     ) -> Result<T, AppendError> {
         if self.stop.is_cancelled() {
             return Err(AppendError::Stopping);
         }
-        let (answer, answered) = oneshot::channel();
-        self.requests.try_send(request(answer)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AppendError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
+        let Size { events, bytes } = size;
+        if !size.within(Size { events: CALLER_EVENTS_MAX, bytes: CALLER_BYTES_MAX }) {
+            return Err(AppendError::TooMuch { events, bytes });
+        }
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.waiting_bytes).try_acquire_many_owned(permits);
+        let held = held.map_err(|_| AppendError::Busy)?;
+        let (to, answered) = oneshot::channel();
+        self.requests.try_send(request(Answer { to, _held: Some(held) })).map_err(|error| {
+            match error {
+                mpsc::error::TrySendError::Full(_) => AppendError::Busy,
+                mpsc::error::TrySendError::Closed(_) => AppendError::Stopping,
+            }
         })?;
         // The committer died with the request in its hands; whether it was committed isn't known.
         let lost = || match self.stop.is_cancelled() {

@@ -224,22 +224,26 @@ pub(super) fn undecodable(error: Undecodable) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-/// The events of all streams of these types, after one position and up to another, in order.
-pub(crate) async fn of_types(
+/// At most `limit` events of all streams of one type that stand up to `to`, after that event of that
+/// stream, ordered by stream and sequence.
+pub(crate) async fn of_type(
     executor: impl PgExecutor<'_>,
-    types: &[AggregateType],
-    after: Position,
+    aggregate_type: AggregateType,
+    (id, sequence): (&str, u64),
     to: Position,
+    limit: u32,
 ) -> Result<Vec<Recorded>, ReadError> {
-    let names: Vec<&str> = types.iter().map(|kind| kind.as_str()).collect();
     let statement = format!(
-        "select {COLUMNS} from events where aggregate_type = any($1) and position > $2 \
-         and position <= $3 order by position"
+        "select {COLUMNS} from events where aggregate_type = $1 \
+         and (aggregate_id, sequence) > ($2, $3) and position <= $4 \
+         order by aggregate_id, sequence limit $5"
     );
     sqlx::query(&statement)
-        .bind(names)
-        .bind(after.to_db())
+        .bind(aggregate_type.as_str())
+        .bind(id)
+        .bind(sequence.cast_signed())
         .bind(to.to_db())
+        .bind(i64::from(limit))
         .try_map(|row| recorded(&row))
         .fetch_all(executor)
         .await

@@ -1,9 +1,11 @@
-//! Importing a roster: many employees at once, all or none.
+//! Importing a roster: many employees at once, and none when a row is faulty.
 //!
 //! A row finds its employee by `external_id`, else by badge; who isn't found is new. What changes
 //! is an event that says which fields, never their values; the values go into the directory in the
 //! same transaction. Everything is checked before anything is hashed, and everything is hashed
-//! before anything is written. An import never removes anybody and never ends an assignment: a file
+//! before anything is written. More than the ledger takes at once is written in parts, in which
+//! who hands on a badge and who takes it are together; should one not be written, the same file
+//! again brings the rest. An import never removes anybody and never ends an assignment: a file
 //! with a few rows is no statement about the others.
 
 mod directory;
@@ -20,7 +22,8 @@ pub use file::{
 pub use pins::{hash as hash_pin, verify as verify_pin};
 
 use crate::ledger::{Append, AppendError, Ledger, Metadata, ReadError};
-use plan::{Draft, Existing};
+pub use plan::PART_EMPLOYEES_MAX;
+use plan::{Draft, Existing, Part};
 
 /// How often the import is worked out anew when something else keeps changing the same employees.
 const TRIES_MAX: u32 = 4;
@@ -63,6 +66,25 @@ pub enum ImportError {
         faults: Vec<RowFault>,
         more: u64,
     },
+    /// Badges go round among more people than can be written at once.
+    #[error(
+        "{chain} rows hand on their badges from one to the next, more than {PART_EMPLOYEES_MAX}; \
+         nothing was imported. Give some of them new badges first"
+    )]
+    Entangled {
+        /// How many rows.
+        chain: usize,
+    },
+    /// A part was not written, after others.
+    #[error(
+        "the import broke off: {written} employees were written, the others were not. Import the \
+         same file again, which leaves those as they are"
+    )]
+    Partly {
+        written: u64,
+        #[source]
+        error: AppendError,
+    },
     /// Argon2 failed: no memory, no randomness.
     #[error("a PIN could not be hashed; nothing was imported. Is the machine out of memory?")]
     Hash,
@@ -97,11 +119,12 @@ pub struct Imported {
 /// Hears how many PINs have been checked or hashed, of how many.
 pub type HashProgress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
-/// Imports a roster file, all or nothing.
+/// Imports a roster file.
 ///
 /// # Errors
-/// See [`ImportError`]; nothing was written then, but for an append whose answer was lost
-/// ([`AppendError::Unavailable`]): importing the same file again is always safe.
+/// See [`ImportError`]; nothing was written then, but for [`ImportError::Partly`] and an append
+/// whose answer was lost ([`AppendError::Unavailable`]): importing the same file again is always
+/// safe.
 pub async fn import(
     ledger: &Ledger,
     file: &[u8],
@@ -109,14 +132,21 @@ pub async fn import(
     progress: HashProgress,
 ) -> Result<Imported, ImportError> {
     let rows = Arc::new(parse(file)?);
-    let mut tries = 1;
-    loop {
-        match attempt(ledger, &rows, metadata, &progress).await {
+    let (mut tries, mut written) = (1, Imported::default());
+    let tried = loop {
+        match attempt(ledger, &rows, metadata, &progress, &mut written).await {
             Err(ImportError::Append(error)) if tries < TRIES_MAX && lost_a_race(&error) => {
                 tries += 1;
             }
-            other => return other,
+            other => break other,
         }
+    };
+    match tried {
+        Err(ImportError::Append(error)) if written.imported > 0 => {
+            Err(ImportError::Partly { written: written.imported, error })
+        }
+        Err(other) => Err(other),
+        Ok(()) => Ok(Imported { unchanged: written.rows - written.imported, ..written }),
     }
 }
 
@@ -134,20 +164,22 @@ async fn attempt(
     rows: &[RosterRow],
     metadata: &Metadata,
     progress: &HashProgress,
-) -> Result<Imported, ImportError> {
+    written: &mut Imported,
+) -> Result<(), ImportError> {
     let existing = Existing::read(ledger, rows).await?;
     let draft = Draft::new(rows, &existing)?;
     let wanted = draft.pins();
     let (all, heard) = (wanted.len(), Arc::clone(progress));
     let hashed = pins::hash_changed(wanted, Arc::new(move |done| heard(done, all))).await?;
     let plan = draft.finish(hashed);
-    let mut imported = plan.counts;
-    if plan.streams.is_empty() {
-        imported.position = ledger.head().await?.0;
-        return Ok(imported);
+    (written.rows, written.position) = (rows.len() as u64, ledger.head().await?.0);
+    for Part { streams, entries, created, updated } in plan.parts {
+        let side = Some(directory::write(entries));
+        let append = Append { streams, metadata: metadata.clone(), side };
+        written.position = ledger.append(append).await?.last.0;
+        written.created += created;
+        written.updated += updated;
+        written.imported += created + updated;
     }
-    let side = Some(directory::write(plan.entries));
-    let append = Append { streams: plan.streams, metadata: metadata.clone(), side };
-    imported.position = ledger.append(append).await?.last.0;
-    Ok(imported)
+    Ok(())
 }

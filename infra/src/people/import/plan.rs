@@ -8,12 +8,16 @@ use punchtrail_protocol::{EmployeeId, SiteId};
 use uuid::Uuid;
 
 use crate::{
-    ledger::{Ledger, Loaded, StreamAppend, load},
+    ledger::{CALLER_EVENTS_MAX, Ledger, Loaded, StreamAppend, load},
     people::directory::EmployeeEntry as Entry,
 };
 
-use super::{ImportError, Imported, RosterRow, directory, file::Faults, pins::Wanted};
+use super::{ImportError, RosterRow, directory, file::Faults, pins::Wanted};
 
+/// How many employees are written at once: each is at most three events, and what one append may
+/// bring is limited.
+pub const PART_EMPLOYEES_MAX: usize = 5_000;
+const _: () = assert!(3 * PART_EMPLOYEES_MAX <= CALLER_EVENTS_MAX);
 /// How many employees are loaded at a time.
 const LOAD_EMPLOYEES_MAX: usize = 5_000;
 
@@ -61,14 +65,29 @@ struct Change<'a> {
 /// An import before its PINs are hashed. Every row can be.
 pub(super) struct Draft<'a> {
     changes: Vec<Change<'a>>,
+    /// The numbers of the changes, those together that hand on a badge from one to the next.
+    together: Vec<Vec<usize>>,
 }
 
-/// An import ready to be appended.
+/// An import ready to be appended, a part after the other.
 #[derive(Default)]
 pub(super) struct Plan {
+    pub parts: Vec<Part>,
+}
+
+/// Employees that are written together.
+#[derive(Default)]
+pub(super) struct Part {
     pub streams: Vec<StreamAppend>,
     pub entries: Vec<Entry>,
-    pub counts: Imported,
+    pub created: u64,
+    pub updated: u64,
+}
+
+impl Part {
+    fn employees(&self) -> usize {
+        self.streams.len()
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -91,7 +110,11 @@ impl<'a> Draft<'a> {
             }
         }
         refuse_taken_badges(&changes, &by_badge, &mut faults);
-        faults.none_or(Self { changes })
+        let draft = faults.none_or(Self { together: together(&changes, &by_badge), changes })?;
+        match draft.together.iter().map(Vec::len).max() {
+            Some(chain) if chain > PART_EMPLOYEES_MAX => Err(ImportError::Entangled { chain }),
+            _ => Ok(draft),
+        }
     }
 
     /// The PINs that the rows bring, in the order of the rows.
@@ -110,21 +133,33 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(self, hashed: Vec<Option<String>>) -> Plan {
         let mut hashed = hashed.into_iter();
         let mut plan = Plan::default();
-        plan.counts.rows = self.changes.len() as u64;
-        for mut change in self.changes {
+        let mut changes: Vec<_> = self.changes.into_iter().map(Some).collect();
+        for change in changes.iter_mut().flatten() {
             if change.row.pin.is_some()
                 && let Some(phc) = hashed.next().flatten()
             {
                 change.after.pin_phc = Some(phc);
             }
-            plan.take(change);
         }
-        plan.counts.imported = plan.counts.created + plan.counts.updated;
+        let mut part = Part::default();
+        for numbers in self.together {
+            if part.employees() + numbers.len() > PART_EMPLOYEES_MAX {
+                plan.parts.push(std::mem::take(&mut part));
+            }
+            for number in numbers {
+                if let Some(change) = changes[number].take() {
+                    part.take(change);
+                }
+            }
+        }
+        if part.employees() > 0 {
+            plan.parts.push(part);
+        }
         plan
     }
 }
 
-impl Plan {
+impl Part {
     fn take(&mut self, change: Change<'_>) {
         let Change { site, before, loaded, after, .. } = change;
         let fields = changed_fields(before, &after);
@@ -143,13 +178,12 @@ impl Plan {
             .flat_map(|command| employee.decide(command).unwrap_or_default())
             .collect();
         if events.is_empty() {
-            self.counts.unchanged += 1;
             return;
         }
         if employee.is_registered() {
-            self.counts.updated += 1;
+            self.updated += 1;
         } else {
-            self.counts.created += 1;
+            self.created += 1;
         }
         let sequence = loaded.map_or(0, |loaded| loaded.sequence);
         self.streams.push(StreamAppend::of(after.employee, sequence, &events));
@@ -157,6 +191,32 @@ impl Plan {
             self.entries.push(after);
         }
     }
+}
+
+/// Who takes a badge is written together with who gives it up, or the badge would be two people's
+/// for a while, or nobody's. A badge has one holder and one taker, so they are chains or rings.
+fn together(changes: &[Change<'_>], by_badge: &HashMap<&str, &Entry>) -> Vec<Vec<usize>> {
+    let number: HashMap<EmployeeId, usize> =
+        changes.iter().enumerate().map(|(n, change)| (change.after.employee, n)).collect();
+    let holder = |n: usize| {
+        let holder = by_badge.get(changes[n].after.badge.as_deref()?)?;
+        number.get(&holder.employee).copied().filter(|other| *other != n)
+    };
+    let taken: HashSet<usize> = (0..changes.len()).filter_map(holder).collect();
+    let mut seen = vec![false; changes.len()];
+    let mut follow = |first: usize| -> Vec<usize> {
+        let (mut chain, mut next) = (Vec::new(), Some(first));
+        while let Some(n) = next.filter(|n| !std::mem::replace(&mut seen[*n], true)) {
+            chain.push(n);
+            next = holder(n);
+        }
+        chain
+    };
+    // Chains from their ends, and then what is left: rings.
+    let ends = (0..changes.len()).filter(|n| !taken.contains(n));
+    let mut found: Vec<Vec<usize>> = ends.map(&mut follow).collect();
+    found.extend((0..changes.len()).map(follow).filter(|ring| !ring.is_empty()));
+    found
 }
 
 /// By external id; else by badge, unless its holder has another external id: then the badge was
@@ -284,8 +344,9 @@ mod tests {
         }
     }
 
-    fn counts(plan: &Plan) -> [u64; 3] {
-        [plan.counts.created, plan.counts.updated, plan.counts.unchanged]
+    fn counts(plan: &Plan) -> [u64; 2] {
+        let sum = |of: fn(&Part) -> u64| plan.parts.iter().map(of).sum();
+        [sum(|part| part.created), sum(|part| part.updated)]
     }
 
     #[test]
@@ -294,31 +355,75 @@ mod tests {
         let text = "badge,name,pin,site\n17,Ada,,Mill\n18,Bo,,Mill\n\
                     19,Cy,,00000000-0000-0000-0000-000000000009\n";
         let plan = plan(text, &existing).unwrap();
-        assert_eq!(counts(&plan), [1, 1, 1]);
-        assert_eq!(plan.streams[0].expected, 3);
+        assert_eq!(counts(&plan), [1, 1]);
+        assert_eq!(plan.parts[0].streams[0].expected, 3);
         assert_eq!(
-            plan.streams[0].events[0].payload,
+            plan.parts[0].streams[0].events[0].payload,
             r#"{"DirectoryChanged":{"fields":["name"]}}"#
         );
-        assert_eq!(plan.streams[1].expected, 0);
-        assert_eq!(plan.streams[1].events.len(), 3);
+        assert_eq!(plan.parts[0].streams[1].expected, 0);
+        assert_eq!(plan.parts[0].streams[1].events.len(), 3);
     }
 
     #[test]
     fn an_external_id_is_stronger_than_a_badge() {
         let existing = existing(vec![entry(1, "17", Some("E-1"))]);
         let plan = plan("badge,name,pin,site,external_id\n20,Ada,,Mill,E-1\n", &existing).unwrap();
-        assert_eq!(counts(&plan), [0, 1, 0]);
-        assert_eq!(plan.entries[0].badge.as_deref(), Some("20"));
+        assert_eq!(counts(&plan), [0, 1]);
+        assert_eq!(plan.parts[0].entries[0].badge.as_deref(), Some("20"));
     }
 
     #[test]
     fn a_badge_can_be_handed_on_within_one_file_and_not_otherwise() {
         let existing = existing(vec![entry(1, "17", Some("E-1")), entry(2, "18", Some("E-2"))]);
         let swap = "badge,name,pin,site,external_id\n18,Ada,,Mill,E-1\n17,Ada,,Mill,E-2\n";
-        assert_eq!(counts(&plan(swap, &existing).unwrap()), [0, 2, 0]);
+        assert_eq!(counts(&plan(swap, &existing).unwrap()), [0, 2]);
         let taken = "badge,name,pin,site,external_id\n17,Eve,,Mill,E-3\n";
         assert_eq!(plan(taken, &existing).err().unwrap()[0].0, 2);
+    }
+
+    /// Everybody takes the badge of the next one; the last of each `ring` that of its first.
+    fn handed_on(employees: usize, ring: usize) -> Result<Plan, usize> {
+        let id = |n: usize| format!("E-{n}");
+        let entries =
+            (0..employees).map(|n| entry(n as u128 + 1, &n.to_string(), Some(&id(n)))).collect();
+        let rows: String = (0..employees)
+            .map(|n| {
+                let next = if n % ring == ring - 1 { n + 1 - ring } else { n + 1 };
+                format!("{next},Ada,,Mill,{}\n", id(n))
+            })
+            .collect();
+        let rows = parse(format!("badge,name,pin,site,external_id\n{rows}").as_bytes()).unwrap();
+        let existing = existing(entries);
+        match Draft::new(&rows, &existing) {
+            Ok(draft) => Ok(draft.finish(Vec::new())),
+            Err(ImportError::Entangled { chain }) => Err(chain),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_part_holds_all_between_whom_badges_are_handed_on() {
+        let ring = 3_000;
+        let plan = handed_on(4 * ring, ring).unwrap();
+        assert_eq!(counts(&plan), [0, 4 * ring as u64]);
+        let sizes: Vec<_> = plan.parts.iter().map(Part::employees).collect();
+        assert_eq!(sizes, [ring; 4], "two rings are more than a part");
+        for part in &plan.parts {
+            let mut badges: Vec<_> = part.entries.iter().map(|e| e.badge.clone()).collect();
+            let mut ids: Vec<_> = part
+                .entries
+                .iter()
+                .map(|e| Some((e.employee.uuid().as_u128() - 1).to_string()))
+                .collect();
+            badges.sort();
+            ids.sort();
+            assert_eq!(badges, ids, "its badges were its people's before");
+        }
+        assert_eq!(handed_on(PART_EMPLOYEES_MAX + 1, PART_EMPLOYEES_MAX + 1).err(), Some(5_001));
+        let alone = handed_on(2 * PART_EMPLOYEES_MAX + 1, 1).unwrap();
+        assert_eq!(counts(&alone), [0, 0]);
+        assert!(alone.parts.is_empty());
     }
 
     #[test]
@@ -335,6 +440,6 @@ mod tests {
     fn an_empty_cell_leaves_what_is_there() {
         let existing = existing(vec![entry(1, "17", Some("E-1"))]);
         let text = "badge,name,pin,site,external_id\n,Ada,,Mill,E-1\n";
-        assert_eq!(counts(&plan(text, &existing).unwrap()), [0, 0, 1]);
+        assert_eq!(counts(&plan(text, &existing).unwrap()), [0, 0]);
     }
 }
