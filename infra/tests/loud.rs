@@ -49,9 +49,9 @@ async fn after(harm: impl Fn(u64) -> String) -> (Position, FollowerStatus, Follo
     .await
     .unwrap();
     let beyond = |status: &FollowerStatus| status.position > Some(head);
-    eventually("the checkpoints to move or refuse", PATIENCE, async || {
+    eventually("the checkpoints to move or stand still", PATIENCE, async || {
         let now = of(checkpoint::NAME);
-        Ok((beyond(&now) || now.state == FollowerState::Refused).then_some(()))
+        Ok((beyond(&now) || now.state.needs_a_person()).then_some(()))
     })
     .await
     .unwrap();
