@@ -6,6 +6,7 @@
 //! adjudicator would have left it, by devices that are enrolled and sign: a verification at the
 //! end finds nothing amiss, or the run fails. The read models take it from the ledger themselves.
 
+mod cpu;
 mod history;
 mod measure;
 mod reads;
@@ -13,11 +14,7 @@ mod table;
 
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use punchtrail_infra::{
-    access::deployment::Deployment,
-    audit::{self, Claims},
-};
+use anyhow::ensure;
 use punchtrail_tests::Installation;
 use sqlx::PgPool;
 
@@ -103,24 +100,17 @@ async fn at_size(
     options: &Options,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    // A start of a server that stands at the head, until it answers.
-    let start = measure::start(place, history).await?;
-    table.add("start", start, "ms", Aim::AtMost(1.5));
-    reads::measure(place, history, options.reads, table).await?;
-    let batch = measure::batch(url, place, history, options.punches).await?;
-    table.add("batch", batch, "punches/s", Aim::AtLeast(0.8));
+    let [slower, less] = [Aim::AtMost(1.5), Aim::AtLeast(0.8)];
+    table.measured("start", "ms", slower, measure::start(cluster, place, history).await?);
+    reads::measure(cluster, place, history, options.reads, table).await?;
+    let batch = measure::batch((cluster, url), place, history, options.punches).await?;
+    table.measured("batch", "punches/s", less, batch);
     let database = cluster.open(url).await?;
-    let append = measure::append(&database, history, options.punches).await?;
-    table.add("append", append, "punches/s", Aim::AtLeast(0.8));
-    let checkpoint = measure::checkpoint(&database, place).await?;
-    table.add("checkpoint", checkpoint, "µs/event", Aim::AtMost(1.5));
-    let org = Deployment::open(&database.pools.writer).await?.org;
-    let claims = Claims::read(place.data.path(), org, &[])?;
-    let started = Instant::now();
-    let audited = audit::audit(&database.pools.owner, claims, &|_| {}).await?;
-    ensure!(audited.intact, "verification found {:?}", audited.findings);
-    let verified = rate(usize::try_from(audited.events).context("a count")?, started);
-    table.add("verify", verified, "events/s", Aim::AtLeast(0.8));
+    let there = (cluster, &database);
+    let append = measure::append(there, history, options.punches).await?;
+    table.measured("append", "punches/s", less, append);
+    table.measured("checkpoint", "µs/event", slower, measure::checkpoint(there, place).await?);
+    table.measured("verify", "events/s", less, measure::verify(there, place).await?);
     database.pools.close().await;
     Ok(database.postgres.close().await?)
 }

@@ -7,20 +7,22 @@ use punchtrail_tests::{Installation, Server};
 use serde_json::Value;
 
 use super::{
+    cpu::Workers,
     history::History,
+    measure::{Measured, cpu_us},
     table::{Aim, Table},
 };
+use crate::database::Cluster;
 
 /// Readers at once.
 const READERS: usize = 2;
-/// Answers of each reader that don't count: what was read is in memory afterwards.
-const WARM: usize = 50;
 
 /// A read: where, and with what right.
 type Read = (String, String);
 
 /// Explanations, timecards, and what a device fetches: its site's people and its punches.
 pub async fn measure(
+    cluster: &Cluster,
     place: &Installation,
     history: &History,
     reads: usize,
@@ -55,23 +57,29 @@ pub async fn measure(
         let (since, door) = (&since[door(turn)], &history.doors[door(turn)]);
         (format!("{base}/v1/sites/{}/punches?since={since}", door.site), door.token.clone())
     };
+    let workers =
+        Workers { postmaster: cluster.postmaster()?, server: Some(server.process().id()) };
     let kinds: [(&str, &dyn Fn(usize) -> Read); 4] =
         [("explanation", &explanation), ("card", &card), ("roster", &roster), ("delta", &delta)];
     for (name, read) in kinds {
-        let (p50_ms, p99_ms) = latency(&http, reads, read).await?;
-        table.add(name, p50_ms, "ms p50", Aim::AtMost(1.3));
-        table.add(&format!("{name}_p99"), p99_ms, "ms p99", Aim::AtMost(1.3));
+        let before = workers.time()?;
+        let took_ms = took(&http, reads, read).await?;
+        let cpu_us = cpu_us(workers, before, took_ms.len())?;
+        let middle = Measured { by_clock: took_ms[took_ms.len() / 2], cpu_us };
+        table.measured(name, "ms p50", Aim::AtMost(1.3), middle);
+        let late = took_ms[took_ms.len() * 99 / 100];
+        table.add(&format!("{name}_p99"), late, "ms p99", Aim::AtMost(1.3));
     }
     server.terminate().await.map(drop)
 }
 
-/// The middle and the hundredth slowest of so many answers.
-async fn latency(
+/// How long so many answers took, the fastest first.
+async fn took(
     http: &reqwest::Client,
     reads: usize,
     read: &dyn Fn(usize) -> Read,
-) -> anyhow::Result<(f64, f64)> {
-    let each = reads.div_ceil(READERS) + WARM;
+) -> anyhow::Result<Vec<f64>> {
+    let each = reads.div_ceil(READERS);
     let readers: Vec<_> = (0..READERS)
         .map(|reader| {
             let asked: Vec<Read> = (0..each).map(|turn| read(reader * each + turn)).collect();
@@ -80,10 +88,10 @@ async fn latency(
         .collect();
     let mut took_ms = Vec::with_capacity(each * READERS);
     for reader in readers {
-        took_ms.extend(reader.await??.into_iter().skip(WARM));
+        took_ms.extend(reader.await??);
     }
     took_ms.sort_unstable_by(f64::total_cmp);
-    Ok((took_ms[took_ms.len() / 2], took_ms[took_ms.len() * 99 / 100]))
+    Ok(took_ms)
 }
 
 async fn ask_all(http: reqwest::Client, asked: Vec<Read>) -> anyhow::Result<Vec<f64>> {

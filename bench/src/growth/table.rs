@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::measure::Measured;
+
 /// How far a ratio to the first size may go.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub enum Aim {
@@ -43,7 +45,18 @@ impl Table {
         self.sizes.push(events);
     }
 
-    /// Adds what was measured.
+    /// Adds what was measured, and the processors' time for it, whose aim is that of the rate turned
+    /// round.
+    pub fn measured(&mut self, name: &str, unit: &'static str, aim: Aim, it: Measured) {
+        self.add(name, it.by_clock, unit, aim);
+        let aim = match aim {
+            Aim::AtLeast(least) => Aim::AtMost(1.0 / least),
+            most => most,
+        };
+        self.add(&format!("{name}_cpu"), it.cpu_us, "µs", aim);
+    }
+
+    /// Adds one row's value.
     pub fn add(&mut self, name: &str, value: f64, unit: &'static str, aim: Aim) {
         eprintln!("{name}: {value:.2} {unit}");
         let known = self.rows.iter().position(|row| row.name == name);
