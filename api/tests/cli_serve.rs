@@ -92,3 +92,33 @@ async fn commands_work_beside_a_server() {
     assert_eq!(status["checkpoint"]["size"], status["head"], "a last checkpoint was signed");
     scene.close().await;
 }
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_nothing_that_passes_for_a_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let other_server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other_server.local_addr().unwrap().to_string();
+    let command = async |arguments: &[&str], url: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_punchtrail"));
+        command.args(arguments).env_remove("DATABASE_URL").env("PUNCHTRAIL_DATA_DIR", &data);
+        if let Some(url) = url {
+            command.env("DATABASE_URL", url);
+        }
+        let ran = timeout(PATIENCE, command.output()).await.expect("it ends in time").unwrap();
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    for port in ["--listen", "--metrics-listen"] {
+        let other = if port == "--listen" { "--metrics-listen" } else { "--listen" };
+        let (exit, said) = command(&["serve", other, "127.0.0.1:0", port, &taken], None).await;
+        assert_eq!(exit, Some(1), "{said}");
+        assert!(said.contains("can't listen"), "{said}");
+        assert!(!data.exists(), "nothing was made");
+    }
+    let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
+    let (exit, said) = command(&["serve", "--listen", "127.0.0.1:0"], Some(nowhere)).await;
+    assert_eq!(exit, Some(1), "{said}");
+    let (exit, said) = command(&["ledger", "verify"], None).await;
+    assert_eq!(exit, Some(3), "{said}");
+    assert!(said.contains("no Punchtrail data"), "{said}");
+}

@@ -10,7 +10,10 @@ use punchtrail_domain::{
     device::{Device, DeviceCommand, DeviceEvent, Gap},
     log::leaf::Leaf,
 };
-use punchtrail_infra::{ledger::Metadata, testing::sqlx};
+use punchtrail_infra::{
+    ledger::Metadata,
+    testing::{TestDatabase, sqlx},
+};
 use serde_json::Value;
 use sqlx::Row;
 
@@ -304,6 +307,19 @@ async fn what_could_not_be_verified_is_not_called_tampered_with() {
     let ran = verify(&scene).await;
     assert_eq!(ran.exit, 3, "{ran:?}");
     assert!(ran.json()["error"].as_str().unwrap().contains("nothing is known"), "{ran:?}");
+    // A database that no server ever used, and a ledger without an event.
+    let unused = scene
+        .database
+        .url()
+        .replace(scene.database.owner_options().get_database().unwrap(), "postgres");
+    let ran = scene.run(&["--database-url", &unused, "ledger", "verify", "--json"]).await;
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.json()["error"].as_str().unwrap().contains("never was"), "{ran:?}");
+    let empty = TestDatabase::new().await;
+    let ran = scene.run(&["--database-url", empty.url(), "ledger", "verify", "--json"]).await;
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.json()["error"].as_str().unwrap().contains("nothing to verify"), "{ran:?}");
+    empty.close().await;
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let ran = scene.run(&["--database-url", nowhere, "ledger", "verify", "--json"]).await;
     assert_eq!(ran.exit, 3, "{ran:?}");

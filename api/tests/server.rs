@@ -118,6 +118,7 @@ async fn it_is_alive_ready_and_measured() {
     let ready = house.get("/readyz", None).await;
     assert_eq!(ready.status, StatusCode::OK, "{}", ready.text);
     assert_eq!(ready.body["ready"], true);
+    assert_eq!(ready.body["commits"]["able"], true, "{}", ready.text);
     let followers = ready.body["followers"].as_array().unwrap();
     let named = |name: &str| followers.iter().find(|follower| follower["name"] == name).unwrap();
     for name in ["adjudicator", "checkpoints", "timeline"] {

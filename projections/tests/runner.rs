@@ -137,6 +137,24 @@ async fn an_event_that_can_not_be_taken_stops_the_model_there_and_loudly() {
     world.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_beyond_the_events_stops_the_model_and_a_rebuild_and_is_named() {
+    let world = World::new().await;
+    let running = run(&world, ONE).await;
+    let head = caught_up(&world, &running).await;
+    let cut_off = format!("update ledger_head set position = {}", head.0 + 3);
+    sqlx::raw_sql(&cut_off).execute(&world.pools.owner).await.unwrap();
+    let status = until(&running, |status| status.state == FollowerState::Stopped).await;
+    assert_eq!(status.position, head);
+    let missing = format!("position {} is missing", head.0 + 1);
+    assert!(status.error.as_ref().unwrap().contains(&missing), "{status:?}");
+    let (feed, cancel) = (world.ledger.feed(), CancellationToken::new());
+    let refused = rebuild_model(&world.pools.reader, &feed, &ONE, &cancel, 3, &mut |_, _| {}).await;
+    assert!(refused.unwrap_err().to_string().contains(&missing));
+    running.stop().await;
+    world.close().await;
+}
+
 async fn generations(world: &World) -> Vec<i32> {
     sqlx::query_scalar("select generation from read.projections order by generation")
         .fetch_all(&world.pools.reader)

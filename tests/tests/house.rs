@@ -149,6 +149,22 @@ fn drawn(of: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
+fn every_transaction_and_every_lent_connection_is_used_within_a_time() {
+    let mut unbounded = Vec::new();
+    for path in ["infra", "projections", "api"].iter().flat_map(|of| sources(of)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let count = |what: &str| text.matches(what).count();
+        let taken =
+            count("pool.begin().await") + count("pool.begin_with(") + count("pool.acquire()");
+        // The pools themselves are what bounds the rest.
+        if taken > count("within(") && !path.ends_with("postgres/patience.rs") {
+            unbounded.push(path);
+        }
+    }
+    assert!(unbounded.is_empty(), "a silent connection is waited for without end: {unbounded:?}");
+}
+
+#[test]
 fn arrows_between_folders_run_as_the_crates_heads_draw_them() {
     let mut wrong = Vec::new();
     for of in ["protocol", "domain", "infra", "projections", "api", "device"] {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use punchtrail_infra::testing::TestDatabase;
+use punchtrail_infra::testing::{TestDatabase, line::Line};
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_testkit::{PATIENCE, eventually};
 use punchtrail_tests::{Agent, Installation, Operator, Server, Shop, agent::Punch, shop::BADGES};
@@ -105,5 +105,50 @@ async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() 
     .unwrap();
     shop.operator.settled(true, PATIENCE).await.unwrap();
     drop((shop, other));
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_line_to_the_database_falls_silent_says_so_and_the_other_goes_on() {
+    let database = TestDatabase::new().await;
+    let line = Line::to(&database).await;
+    // It is the first, so that it has every follower, too.
+    let mut far = Server::start(&Installation::with_database(&line.url()).unwrap()).await.unwrap();
+    let shop = Shop::open_at(Installation::with_database(database.url()).unwrap()).await.unwrap();
+    let at_far = Operator::new(&shop.cli, far.url(), "far").await.unwrap();
+    let agent = shop.agent(shop.server.url()).await.unwrap();
+    punch(&agent, 2).await;
+    assert_eq!(ready(&at_far).await["ready"], true);
+
+    line.fall_silent();
+    punch(&agent, 4).await;
+    let not_ready =
+        eventually("the silent node to say that it isn't ready", PATIENCE, async || {
+            let now = ready(&at_far).await;
+            Ok((now["ready"] == false && now["commits"]["failing_since"].is_string())
+                .then_some(now))
+        })
+        .await
+        .unwrap();
+    assert_eq!(not_ready["commits"]["able"], false, "{not_ready}");
+    assert!(not_ready["commits"]["error"].is_string(), "{not_ready}");
+    assert!(far.process().said().contains("this node can't commit"));
+    // The other took over what it followed, and all that was punched is judged and shown.
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(counted(shop.server.installation()).await, (6, 6));
+    assert_eq!(ready(&shop.operator).await["ready"], true);
+
+    line.speak();
+    eventually("it to be ready again", PATIENCE, async || {
+        Ok((ready(&at_far).await["ready"] == true).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert!(far.process().said().contains("this node commits again"));
+    let back = shop.agent(far.url()).await.unwrap();
+    punch(&back, 2).await;
+    at_far.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(counted(shop.server.installation()).await, (8, 8));
+    drop((shop, far));
     database.close().await;
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
+use anyhow::bail;
 use clap::Args;
 use punchtrail_infra::{
     access::deployment::Deployment,
@@ -67,6 +68,12 @@ async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
     let report = audit::audit(&opened.pools.writer, claims, &heard).await;
     bar.finish_and_clear();
     let report = report?;
+    if report.intact && report.events == 0 && report.checkpoints.agreeing == 0 {
+        bail!(
+            "there is nothing to verify: the ledger holds no event, and no checkpoint says that it \
+             ever held one. Is this the right place?"
+        );
+    }
     let answer = Answer::new(&report, text(&report));
     Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
 }

@@ -73,11 +73,12 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
                 device.site.map_or_else(dash, |site| site.to_string()),
                 device.reported_at.map_or_else(dash, |at| at.to_string()),
                 device.outbox.map_or_else(dash, |waiting| waiting.to_string()),
+                device.lacking.to_string(),
                 device.revoked_at.map_or_else(dash, |at| at.to_string()),
             ]
         })
         .collect();
-    let heading = ["device", "name", "site", "last report", "held then", "revoked"];
+    let heading = ["device", "name", "site", "last report", "held then", "lacking", "revoked"];
     Ok(Answer::new(&json!({"devices": devices}), table(&heading, &rows)))
 }
 

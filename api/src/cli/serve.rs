@@ -1,12 +1,12 @@
 //! `punchtrail serve`: the server, until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 use clap::Args;
 use punchtrail_api::{
     door::{admission::Class, limits::CONNECTIONS_MAX},
-    server::{ServeOptions, Server},
+    server::{ServeError, ServeOptions, Server},
 };
 use punchtrail_infra::{
     postgres::{PoolSizes, Pools, Postgres, ServeLock},
@@ -64,6 +64,10 @@ enum Switch {
 impl Serve {
     pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         let data_dir = source.dir()?;
+        // Before anything is made: what is left of a start that failed must not pass for a ledger.
+        for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
+            TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+        }
         // The second of two servers must learn at once, not after a Postgres was started.
         let _lock = ServeLock::acquire(data_dir)?;
         let mut stops = Stops::listen()?;

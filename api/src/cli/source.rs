@@ -102,13 +102,25 @@ impl Source {
         let dir = self.data_dir.as_deref().unwrap_or(Path::new(""));
         let wait = Duration::from_secs(self.database_wait);
         let postgres = Postgres::open_within(self.url(), dir, wait).await?;
-        match postgres.migrate().await {
+        match self.schema(&postgres, need).await {
             Ok(()) => Ok(postgres),
             Err(error) => {
                 leave(postgres).await;
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// A database without a schema is no empty ledger: a `serve` failed there, or it is another.
+    async fn schema(&self, postgres: &Postgres, need: Need) -> anyhow::Result<()> {
+        if need == Need::Existing && !postgres.is_migrated().await? {
+            bail!(
+                "there is no ledger in this database, and never was; nothing was made. Check {}, \
+                 or start with `punchtrail serve`",
+                if self.url().is_some() { "DATABASE_URL" } else { "--data-dir" }
+            );
+        }
+        Ok(postgres.migrate().await?)
     }
 
     /// Opens the data, does the work, and leaves: a Postgres that nobody else uses is stopped, also

@@ -34,6 +34,10 @@ pub struct ListedDevice {
     pub acked_through: u64,
     /// The highest of its numbers that is held.
     pub highest: u64,
+    /// How many of the numbers that it made, by its last report or by what came since, aren't
+    /// held. After a restore that is what it brings back; it itself believes then that nothing
+    /// waits, until it hears of it.
+    pub lacking: u64,
 }
 
 /// Every device, oldest first.
@@ -43,10 +47,14 @@ pub struct ListedDevice {
 pub async fn list(writer: &Pool) -> Result<Vec<ListedDevice>, sqlx::Error> {
     sqlx::query(
         "select c.device, d.name, s.site, c.revoked_at, r.reported_at, r.outbox, \
-         coalesce(p.acked_through, 0) as acked_through, coalesce(p.highest, 0) as highest \
+         held.through as acked_through, held.highest, \
+         greatest(coalesce(r.seq, 0), held.highest) - held.through \
+             - (select count(distinct seq) from device_chain chain \
+                where chain.device = c.device and chain.seq > held.through) as lacking \
          from device_credentials c left join device_directory d using (device) \
          left join device_reports r using (device) left join device_progress p using (device) \
-         left join lateral (select site from device_sites where device = c.device \
+         cross join lateral (select coalesce(p.acked_through, 0) as through, \
+         coalesce(p.highest, 0) as highest) held left join lateral (select site from device_sites where device = c.device \
          order by ordinal desc limit 1) s on true order by c.device",
     )
     .try_map(|row: PgRow| {
@@ -63,6 +71,8 @@ pub async fn list(writer: &Pool) -> Result<Vec<ListedDevice>, sqlx::Error> {
             outbox: row.try_get::<Option<i64>, _>("outbox")?.map(i64::cast_unsigned),
             acked_through: row.try_get::<i64, _>("acked_through")?.cast_unsigned(),
             highest: row.try_get::<i64, _>("highest")?.cast_unsigned(),
+            // Below nothing only if a report came out of order.
+            lacking: row.try_get::<i64, _>("lacking")?.try_into().unwrap_or(0),
         })
     })
     .fetch_all(writer)
@@ -115,7 +125,7 @@ pub async fn assign(
 mod tests {
     use super::*;
     use crate::{devices::enrolment::Enrolment, testing::TestDatabase};
-    use punchtrail_protocol::{OrgId, signing::PublicKey};
+    use punchtrail_protocol::{BootId, OrgId, signing::PublicKey, wire::Heartbeat};
     use uuid::Uuid;
 
     #[tokio::test]
@@ -145,7 +155,23 @@ mod tests {
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].device, listed[0].site), (device, Some(second)));
         assert_eq!(listed[0].name.as_deref(), Some("door"));
+        assert_eq!((listed[0].outbox, listed[0].lacking), (None, 0), "nothing is known of it");
         assert!(listed[0].revoked_at.is_some());
+        // A restored server lacks what the device made, which says that nothing waits.
+        let now = Time::from_millis(2);
+        let nothing_waits = Heartbeat {
+            outbox: 0,
+            photos: 0,
+            oldest: None,
+            seq: 9,
+            clock: now,
+            boot: BootId(Uuid::from_u128(3)),
+            uptime_ms: 1,
+            app: "test".to_owned(),
+        };
+        reports::record(&pools.writer, device, now, &nothing_waits).await.unwrap();
+        let listed = list(&pools.writer).await.unwrap();
+        assert_eq!((listed[0].outbox, listed[0].lacking), (Some(0), 9));
         let nobody = DeviceId(Uuid::from_u128(9));
         let refused = revoke(&ledger, nobody, at, &metadata).await;
         assert!(matches!(refused, Err(ExecuteError::Refused(DeviceError::Unknown))));

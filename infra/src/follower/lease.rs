@@ -134,17 +134,33 @@ impl Leases {
             .fetch_all(&self.pool);
         match timeout(Duration::from_millis(ASK_MS_MAX), ask).await {
             // From before it was asked: the database's lease ends later in any case.
-            Ok(Ok(had)) => self.had(&wanted, &had, now + Duration::from_millis(LEASE_MS)),
+            Ok(Ok(had)) => {
+                for left in self.had(&wanted, &had, now) {
+                    self.release(self.node.id, Some(&left)).await;
+                }
+            }
             Ok(Err(error)) => tracing::warn!(%error, "leases can't be renewed now"),
             Err(_) => tracing::warn!(waited_ms = ASK_MS_MAX, "leases can't be renewed now"),
         }
     }
 
-    fn had(&self, wanted: &[String], had: &[String], until: Instant) {
-        for (name, wish) in self.wishes().iter().filter(|(name, _)| wanted.contains(name)) {
+    /// Tells who has what was asked for. Those that were had and left to others meanwhile are given
+    /// back: nobody here would use them.
+    fn had(&self, wanted: &[String], had: &[String], asked: Instant) -> Vec<String> {
+        let until = asked + Duration::from_millis(LEASE_MS);
+        let (wishes, mut left) = (self.wishes(), Vec::new());
+        for name in wanted {
             let here = had.contains(name);
-            wish.holder.send_replace(if here { Holder::Here(until) } else { Holder::Elsewhere });
+            match wishes.get(name).filter(|wish| wish.not_before <= asked) {
+                Some(wish) => {
+                    let holder = if here { Holder::Here(until) } else { Holder::Elsewhere };
+                    wish.holder.send_replace(holder);
+                }
+                None if here => left.push(name.clone()),
+                None => {}
+            }
         }
+        left
     }
 
     async fn release(&self, owner: Uuid, name: Option<&str>) {
@@ -190,5 +206,25 @@ impl Lease {
             wish.holder.send_replace(Holder::Unknown);
         }
         self.leases.release(self.leases.node.id, Some(&self.name)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::PgPool;
+
+    #[tokio::test]
+    async fn one_that_was_left_while_it_was_asked_for_is_not_had_and_is_given_back() {
+        let nowhere = PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();
+        let leases = Leases::new(Pool::new(nowhere, Duration::from_secs(1)), Node::anywhere());
+        let names = ["kept".to_owned(), "left".to_owned()];
+        let [kept, left] = names.clone().map(|name| leases.want(name));
+        let asked = Instant::now();
+        if let Some(wish) = leases.wishes().get_mut("left") {
+            wish.not_before = asked + Duration::from_secs(60);
+        }
+        assert_eq!(leases.had(&names, &names, asked), ["left"]);
+        assert!(kept.is_held() && !left.is_held());
     }
 }

@@ -29,6 +29,7 @@ pub use pace::{Gathering, Pace};
 
 use crate::{
     ledger::{Feed, Ledger, ReadError},
+    postgres::Trouble,
     supervision::{Supervised, Supervisor},
 };
 use lease::Leases;
@@ -77,10 +78,12 @@ impl Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        match (error.stops_at(), error) {
-            (at @ Some(_), error) => Self::Stopped { at, why: error.to_string() },
-            (None, ReadError::Database(error)) => Self::Passing(error.to_string()),
-            (None, error) => Self::Passing(error.to_string()),
+        let (at, why) = (error.stops_at(), error.to_string());
+        match error {
+            ReadError::Database(error) if Trouble::of(&error) == Trouble::Passing => {
+                Self::Passing(why)
+            }
+            _ => Self::Stopped { at, why },
         }
     }
 }
@@ -173,6 +176,11 @@ impl Tell {
             (status.state, status.error) = (state, error);
             news
         });
+    }
+
+    /// How far it had come when it last told.
+    fn place(&self) -> Option<Position> {
+        self.0.borrow().position
     }
 
     /// How far it has come, if that is known.

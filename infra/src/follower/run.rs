@@ -1,7 +1,11 @@
 //! One follower's task: step after step, and what to do when there is nothing to take or it fails.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
 
+use futures::FutureExt;
 use punchtrail_protocol::Position;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +52,7 @@ impl Run {
                 continue;
             }
             let begun = Instant::now();
-            match self.follower.step(&self.tell).await {
+            match self.step().await {
                 Ok(step) => {
                     self.first = None;
                     (backoff, fruitless) = (BACKOFF_FIRST, self.fruitless(step, fruitless));
@@ -76,6 +80,20 @@ impl Run {
             // What it can't do now it does after the next start.
             let _ = self.follower.step(&self.tell).await;
         }
+    }
+
+    /// One step. A panic goes on to whoever starts the follower again, which doesn't know where it
+    /// stood.
+    async fn step(&mut self) -> Result<Step, Failure> {
+        let step = AssertUnwindSafe(self.follower.step(&self.tell)).catch_unwind().await;
+        step.unwrap_or_else(|panic| {
+            let after = self.tell.place().map(|place| place.0);
+            tracing::error!(follower = self.tell.name(), after, "a step panicked");
+            let after = after.unwrap_or_default();
+            let why = format!("it panicked at what comes after position {after}");
+            self.tell.state(FollowerState::Retrying, Some(why));
+            resume_unwind(panic)
+        })
     }
 
     /// Another node has it, or it stopped here and is left to others.

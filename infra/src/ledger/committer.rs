@@ -343,7 +343,9 @@ fn answer_each(group: Vec<Request>, verdicts: Vec<Result<Verdict, AppendError>>)
 fn not_committed(error: sqlx::Error) -> impl Fn() -> AppendError {
     let error = match ReadError::from(error) {
         ReadError::Undecodable(error) => Err(error),
-        ReadError::Hole { missing, .. } => Err(Undecodable::new(missing, "it is missing")),
+        ReadError::Hole { missing, .. } | ReadError::CutOff { missing, .. } => {
+            Err(Undecodable::new(missing, "it is missing"))
+        }
         ReadError::Database(error) => Ok(Arc::new(error)),
     };
     move || match &error {

@@ -63,8 +63,20 @@ impl Feed {
                 }
                 _ => Err(error),
             },
+            Ok(none) if none.is_empty() && self.seen() > after => self.beyond(after, limit).await,
             read => read,
         }
+    }
+
+    /// Nothing stands after `after`, though the head was seen beyond it. Read in this order, the
+    /// events can't be older than the head.
+    async fn beyond(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let head = read::head(&self.pool).await?;
+        let events = self.dense(after, limit).await?;
+        if events.is_empty() && head > after {
+            return Err(ReadError::CutOff { missing: after.plus(1), head });
+        }
+        Ok(events)
     }
 
     async fn dense(&self, after: Position, limit: u32) -> Result<Vec<Arc<Entry>>, ReadError> {
@@ -142,6 +154,7 @@ pub(super) async fn poll_head(
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut fails = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -151,8 +164,14 @@ pub(super) async fn poll_head(
             Ok((there, wished)) => {
                 forward(&head, there);
                 forward(&wanted, wished);
+                fails = false;
             }
-            Err(error) => tracing::debug!(%error, "the head can't be read now"),
+            // Once, until it is read again.
+            Err(error) if !fails => {
+                tracing::warn!(%error, "the head can't be read now");
+                fails = true;
+            }
+            Err(_) => {}
         }
     }
 }

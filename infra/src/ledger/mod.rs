@@ -223,6 +223,7 @@ impl Ledger {
     /// When the database is out of reach.
     pub async fn open_for(pools: &Pools, supervisor: Supervisor) -> Result<Self, sqlx::Error> {
         let Pools { writer, committer, owner, .. } = pools.clone();
+        metrics::counter!("punchtrail_database_unanswered_total").absolute(0);
         let ledger = Self::open_on(writer, committer, Some(owner), supervisor).await?;
         ledger.commits.first(Duration::from_millis(COMMITTED_MS_MAX)).await;
         Ok(ledger)

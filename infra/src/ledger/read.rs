@@ -29,8 +29,17 @@ pub enum ReadError {
         missing: Position,
         before: Position,
     },
+    /// The newest events are missing: the head counts more than there are.
+    #[error(
+        "the ledger ends before its head: position {missing} is missing, the head is at {head}"
+    )]
+    CutOff {
+        /// The first position that is missing.
+        missing: Position,
+        head: Position,
+    },
     /// The database is out of reach, or refuses.
-    #[error("the ledger can't be read now")]
+    #[error("the ledger can't be read now: {0}")]
     Database(#[source] sqlx::Error),
 }
 
@@ -40,7 +49,7 @@ impl ReadError {
     pub fn stops_at(&self) -> Option<Position> {
         match self {
             Self::Undecodable(error) => Some(error.position),
-            Self::Hole { missing, .. } => Some(*missing),
+            Self::Hole { missing, .. } | Self::CutOff { missing, .. } => Some(*missing),
             Self::Database(_) => None,
         }
     }

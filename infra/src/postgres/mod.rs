@@ -153,6 +153,24 @@ impl Postgres {
         self.embedded.as_ref()?.bin_dir().ok()
     }
 
+    /// Whether a schema was ever made there.
+    ///
+    /// # Errors
+    /// When the database can't be asked.
+    pub async fn is_migrated(&self) -> Result<bool, PostgresError> {
+        let doing = "look for the schema";
+        pools::opened(async {
+            let mut connection = self.owner.connect().await.map_err(PostgresError::sql(doing))?;
+            let made = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(PostgresError::sql(doing))?;
+            connection.close().await.map_err(PostgresError::sql("close a connection"))?;
+            Ok(made)
+        })
+        .await
+    }
+
     /// Creates or updates roles and schema; any number of processes may call it at once.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+pub mod line;
 pub mod world;
 
 /// For tests that look at rows, of crates that in earnest know no SQL.

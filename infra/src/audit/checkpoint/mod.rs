@@ -62,6 +62,12 @@ pub enum CheckpointError {
          ledger verify`"
     )]
     Hole(Position),
+    /// What stands beside an event isn't a leaf hash.
+    #[error(
+        "the event at position {0} has a leaf hash of another length: it was changed. Nothing was \
+         signed. Look with `punchtrail ledger verify`"
+    )]
+    Leaf(Position),
     /// The folder could not be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -104,7 +110,7 @@ impl Checkpoints {
         while frontier.size() < head.0 {
             let leaves = self.leaves(Position(frontier.size()), head).await?;
             if leaves.is_empty() {
-                return Err(CheckpointError::Behind { head, size: frontier.size() + 1 });
+                return Err(CheckpointError::Hole(Position(frontier.size() + 1)));
             }
             for leaf in leaves {
                 frontier.push(leaf);
@@ -132,7 +138,10 @@ impl Checkpoints {
             let leaves = self.leaves(Position(frontier.size()), size).await?;
             if leaves.is_empty() {
                 let head = crate::ledger::head(&self.pool).await?;
-                return Err(CheckpointError::Behind { head, size: size.0 });
+                return Err(match head < size {
+                    true => CheckpointError::Behind { head, size: size.0 },
+                    false => CheckpointError::Hole(Position(frontier.size() + 1)),
+                });
             }
             for leaf in leaves {
                 frontier.push(leaf);
@@ -182,8 +191,7 @@ impl Checkpoints {
                     return Err(CheckpointError::Hole(Position(expected)));
                 }
                 let hash = hash.try_into().map(Digest);
-                Ok(hash
-                    .map_err(|_| sqlx::Error::Protocol("a leaf hash has another length".into()))?)
+                hash.map_err(|_| CheckpointError::Leaf(Position(expected)))
             })
             .collect()
     }
