@@ -40,7 +40,7 @@ impl Scene<Replicas> {
             By::HaProxy => &proxy,
             By::Hosts => &all,
         };
-        Some(Self::on(replicas, url, &proxy, PUNCHES).await)
+        Some(Self::on(replicas, url, &proxy).await)
     }
 
     /// Another node is promoted, and punches are captured there.
@@ -52,9 +52,9 @@ impl Scene<Replicas> {
 
 impl<Replicas> Scene<Replicas> {
     /// Servers on `url`. What the test itself reads, it reads by `proxy`, which goes on by itself.
-    async fn on(replicas: Replicas, url: &str, proxy: &str, punches: usize) -> Self {
+    async fn on(replicas: Replicas, url: &str, proxy: &str) -> Self {
         let place = |url| Installation::with_database(url).unwrap();
-        let gathered = Storm::gather_with(place(url), seed().unwrap(), punches, |_| None);
+        let gathered = Storm::gather_with(place(url), seed().unwrap(), PUNCHES, |_| None);
         let mut storm = gathered.await.unwrap();
         storm.database = place(proxy).database().await.unwrap();
         let second = Server::start(&place(url)).await.unwrap();
@@ -231,7 +231,7 @@ async fn a_server_waits_for_the_primary_when_it_starts() {
 async fn patroni_fails_over_and_takes_a_frozen_leader_back() {
     let Some(patroni) = Patroni::start().await.unwrap() else { return };
     let url = patroni.url();
-    let mut scene = Scene::on(patroni, &url, &url, PUNCHES).await;
+    let mut scene = Scene::on(patroni, &url, &url).await;
     let killed = scene.replicas.leader().await.unwrap();
     scene.replicas.kill_9_postgres(killed).unwrap();
     scene.replicas.another_leads(killed).await.unwrap();
