@@ -108,6 +108,10 @@ async fn each_follower_has_one_owner_and_another_takes_over_when_it_is_killed() 
     database.close().await;
 }
 
+fn log_of(server: &mut Server) -> String {
+    std::fs::read_to_string(server.process().log()).unwrap()
+}
+
 #[tokio::test]
 async fn a_node_whose_line_to_the_database_falls_silent_says_so_and_the_other_goes_on() {
     let database = TestDatabase::new().await;
@@ -132,7 +136,7 @@ async fn a_node_whose_line_to_the_database_falls_silent_says_so_and_the_other_go
         .unwrap();
     assert_eq!(not_ready["commits"]["able"], false, "{not_ready}");
     assert!(not_ready["commits"]["error"].is_string(), "{not_ready}");
-    assert!(far.process().said().contains("this node can't commit"));
+    assert!(log_of(&mut far).contains("this node can't commit"));
     // The other took over what it followed, and all that was punched is judged and shown.
     shop.operator.settled(true, PATIENCE).await.unwrap();
     assert_eq!(counted(shop.server.installation()).await, (6, 6));
@@ -144,7 +148,7 @@ async fn a_node_whose_line_to_the_database_falls_silent_says_so_and_the_other_go
     })
     .await
     .unwrap();
-    assert!(far.process().said().contains("this node commits again"));
+    assert!(log_of(&mut far).contains("this node commits again"));
     let back = shop.agent(far.url()).await.unwrap();
     punch(&back, 2).await;
     at_far.settled(true, PATIENCE).await.unwrap();

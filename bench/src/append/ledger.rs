@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt};
 use punchtrail_domain::{log::recorded::Actor, punch::Clock};
 use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata};
 use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
-use sqlx::postgres::PgPoolCopyExt;
 
 use crate::{database::Database, load, report::rate};
 
@@ -95,7 +94,8 @@ pub async fn copy(from: &Database, to: &Database, punches: usize) -> anyhow::Res
         .collect();
     let statement = format!("copy events ({COLUMNS}) from stdin (format binary)");
     let started = Instant::now();
-    let mut copy = to.pools.owner.copy_in_raw(&statement).await?;
+    let mut owner = to.pools.owner.acquire().await?;
+    let mut copy = owner.copy_in_raw(&statement).await?;
     for chunk in bytes {
         copy.send(chunk).await?;
     }

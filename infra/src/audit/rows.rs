@@ -85,13 +85,15 @@ pub(super) async fn extent(pool: &Pool) -> Result<Extent, sqlx::Error> {
         sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await?;
         let row = sqlx::query(
             "select h.position as head, coalesce((select max(position) from events), 0) as last, \
-             (select count(*) from events where position <= h.position) as count from ledger_head h",
+             (select count(*) from events where position <= h.position) as count \
+             from ledger_head h",
         )
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
         let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-        Ok(Extent { head: number("head")?, last: number("last")?, rows_up_to_head: number("count")? })
+        let (head, last, rows_up_to_head) = (number("head")?, number("last")?, number("count")?);
+        Ok(Extent { head, last, rows_up_to_head })
     })
     .await
 }
@@ -151,8 +153,8 @@ pub(super) async fn broken_sequences(
              select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
              lag(position, 1, 0::bigint) over stream as previous_position from events \
              where position <= $1 \
-             window stream as (partition by aggregate_type, aggregate_id order by sequence)) as event \
-             where sequence <> previous + 1 or position <= previous_position \
+             window stream as (partition by aggregate_type, aggregate_id order by sequence)\
+             ) as event where sequence <> previous + 1 or position <= previous_position \
              order by position limit $2",
         )
         .bind(head.cast_signed())

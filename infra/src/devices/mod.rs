@@ -52,9 +52,11 @@ pub async fn list(writer: &Pool) -> Result<Vec<ListedDevice>, sqlx::Error> {
              - (select count(distinct seq) from device_chain chain \
                 where chain.device = c.device and chain.seq > held.through) as lacking \
          from device_credentials c left join device_directory d using (device) \
-         left join device_reports r using (device) left join device_progress p using (device) \
+         left join device_reports r using (device) \
+         left join device_progress p using (device) \
          cross join lateral (select coalesce(p.acked_through, 0) as through, \
-         coalesce(p.highest, 0) as highest) held left join lateral (select site from device_sites where device = c.device \
+         coalesce(p.highest, 0) as highest) held left join lateral (select site \
+         from device_sites where device = c.device \
          order by ordinal desc limit 1) s on true order by c.device",
     )
     .try_map(|row: PgRow| {

@@ -134,6 +134,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::postgres::Pool;
 
     #[tokio::test]
     async fn deliveries_press_while_devices_that_were_turned_away_are_to_come_back() {

@@ -294,13 +294,16 @@ pub(crate) async fn claim_next(
         .await?;
         for row in &left {
             if row.try_get::<Option<bool>, _>("leased")? == Some(true) {
-                return Ok(Claim::Busy { position: Some(Position::from_db(row.try_get("position")?)) });
+                let at = Position::from_db(row.try_get("position")?);
+                return Ok(Claim::Busy { position: Some(at) });
             }
-            drop_generation(&mut tx, name, row.try_get("generation")?, row.try_get("tables")?).await?;
+            let (generation, tables) = (row.try_get("generation")?, row.try_get("tables")?);
+            drop_generation(&mut tx, name, generation, tables).await?;
         }
         // A row locked by the one who fills it was skipped above and is still there.
         let (last, building): (i32, bool) = sqlx::query_as(
-            "select max(generation), bool_or(state = 'building') from read.projections where name = $1",
+            "select max(generation), bool_or(state = 'building') from read.projections \
+             where name = $1",
         )
         .bind(name)
         .fetch_one(&mut *tx)

@@ -19,6 +19,7 @@ use punchtrail_infra::{
     adjudicator::Adjudicator,
     follower::{self, Followers},
     ledger::Metadata,
+    postgres::Pool,
 };
 use punchtrail_projections::engine::{
     Projection, Projections,
@@ -29,7 +30,6 @@ use punchtrail_protocol::{
 };
 use punchtrail_testkit::PATIENCE;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -103,7 +103,7 @@ pub async fn rebuild_all(world: &World) {
 }
 
 /// Everything that a model's readers can see.
-pub async fn dump(pool: &PgPool, model: &Arc<dyn Projection>) -> Vec<String> {
+pub async fn dump(pool: &Pool, model: &Arc<dyn Projection>) -> Vec<String> {
     let mut rows = Vec::new();
     for base in model.tables() {
         let statement =
@@ -114,7 +114,7 @@ pub async fn dump(pool: &PgPool, model: &Arc<dyn Projection>) -> Vec<String> {
     rows
 }
 
-pub async fn dump_all(pool: &PgPool) -> Vec<String> {
+pub async fn dump_all(pool: &Pool) -> Vec<String> {
     let mut rows = Vec::new();
     for model in punchtrail_projections::all() {
         rows.extend(dump(pool, &model).await);

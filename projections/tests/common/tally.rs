@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::BoxFuture;
-use punchtrail_infra::ledger::Entry;
+use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_projections::engine::{Generation, Projection, ProjectionError};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Tally {
@@ -66,7 +66,7 @@ impl Projection for Tally {
 }
 
 /// How many events the model has counted, as its readers see it.
-pub async fn counted(pool: &PgPool) -> u64 {
+pub async fn counted(pool: &Pool) -> u64 {
     let sum: i64 = sqlx::query_scalar("select coalesce(sum(count), 0)::bigint from read.tally")
         .fetch_one(pool)
         .await
