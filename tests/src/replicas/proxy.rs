@@ -42,7 +42,8 @@ listen primary
   tcp-check send-binary 510000001f73686f77207472616e73616374696f6e5f726561645f6f6e6c790058\
       00000004
   tcp-check expect binary 440000000d0001000000036f6666
-  default-server inter 100ms fastinter 100ms downinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions
+  default-server inter 100ms fastinter 100ms downinter 100ms fall 1 rise 1 \
+      on-marked-down shutdown-sessions
 ";
 
 /// The program, where this machine has it.
