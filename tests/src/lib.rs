@@ -10,8 +10,8 @@
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
 //! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with
 //!   faults.
-//! - [`replicas`]: a highly available Postgres of three nodes, any of which may be killed, cut off or
-//!   frozen.
+//! - [`replicas`]: a highly available Postgres of three nodes, each of which may be killed, cut off
+//!   or frozen.
 //! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be
 //!   repeated.
 //! - [`demo`]: the punch's whole journey, shown with all of these.

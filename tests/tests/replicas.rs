@@ -40,7 +40,7 @@ impl Scene<Replicas> {
             By::HaProxy => &proxy,
             By::Hosts => &all,
         };
-        Some(Self::on(replicas, url, &proxy, PUNCHES).await)
+        Some(Self::on(replicas, url, &proxy).await)
     }
 
     /// Another node is promoted, and punches are captured there.
@@ -52,9 +52,9 @@ impl Scene<Replicas> {
 
 impl<Replicas> Scene<Replicas> {
     /// Servers on `url`. What the test itself reads, it reads by `proxy`, which goes on by itself.
-    async fn on(replicas: Replicas, url: &str, proxy: &str, punches: usize) -> Self {
+    async fn on(replicas: Replicas, url: &str, proxy: &str) -> Self {
         let place = |url| Installation::with_database(url).unwrap();
-        let gathered = Storm::gather_with(place(url), seed().unwrap(), punches, |_| None);
+        let gathered = Storm::gather_with(place(url), seed().unwrap(), PUNCHES, |_| None);
         let mut storm = gathered.await.unwrap();
         storm.database = place(proxy).database().await.unwrap();
         let second = Server::start(&place(url)).await.unwrap();
@@ -107,7 +107,7 @@ impl<Replicas> Scene<Replicas> {
 
     /// Holds what holds in the middle, then lets everything arrive and holds what holds in the end.
     async fn ends_well(&mut self) {
-        self.storm.shows_what_waits().await.unwrap();
+        self.storm.holds_and_shows().await.unwrap();
         self.storm.ends_well().await.unwrap();
         self.are_ready(true).await;
     }
@@ -227,17 +227,29 @@ async fn a_server_waits_for_the_primary_when_it_starts() {
     assert!(by_hosts.unwrap().terminate().await.unwrap().success());
 }
 
+impl Scene<Patroni> {
+    async fn open_with_patroni() -> Option<Self> {
+        let patroni = Patroni::start().await.unwrap()?;
+        let url = patroni.url();
+        Some(Self::on(patroni, &url, &url).await)
+    }
+}
+
 #[tokio::test]
-async fn patroni_fails_over_and_takes_a_frozen_leader_back() {
-    let Some(patroni) = Patroni::start().await.unwrap() else { return };
-    let url = patroni.url();
-    let mut scene = Scene::on(patroni, &url, &url, PUNCHES).await;
+async fn patroni_fails_over_when_its_leaders_postgres_is_killed() {
+    let Some(mut scene) = Scene::open_with_patroni().await else { return };
     let killed = scene.replicas.leader().await.unwrap();
     scene.replicas.kill_9_postgres(killed).unwrap();
     scene.replicas.another_leads(killed).await.unwrap();
     scene.goes_on().await;
+    scene.ends_well().await;
     scene.replicas.is_healthy().await.unwrap();
-    // What lost acknowledged commits with Patroni 3.0.2 and etcd.
+}
+
+/// What lost acknowledged commits with Patroni 3.0.2 and etcd.
+#[tokio::test]
+async fn patroni_takes_a_leader_back_that_was_frozen() {
+    let Some(mut scene) = Scene::open_with_patroni().await else { return };
     let frozen = scene.replicas.leader().await.unwrap();
     scene.replicas.freeze(frozen).unwrap();
     scene.replicas.another_leads(frozen).await.unwrap();
@@ -245,7 +257,5 @@ async fn patroni_fails_over_and_takes_a_frozen_leader_back() {
     scene.replicas.thaw(frozen).unwrap();
     scene.replicas.is_healthy().await.unwrap();
     assert_ne!(scene.replicas.leader().await.unwrap(), frozen, "it was taken back");
-    scene.storm.holds_and_shows().await.unwrap();
-    scene.storm.ends_well().await.unwrap();
-    scene.are_ready(true).await;
+    scene.ends_well().await;
 }

@@ -154,7 +154,7 @@ impl Lookout {
     /// Looks until one of them takes writes, and says in the log what it waits for.
     ///
     /// # Errors
-    /// [`PostgresError::NoWriter`] when none does within `wait`, or at once when waiting won't help.
+    /// [`PostgresError::NoWriter`] when none does within `wait`, or at once if that is in vain.
     pub async fn find(&mut self, wait: Duration) -> Result<Writer, PostgresError> {
         let began = Instant::now();
         let mut shown = String::new();

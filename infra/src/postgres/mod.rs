@@ -160,8 +160,8 @@ impl Postgres {
     pub async fn is_migrated(&self) -> Result<bool, PostgresError> {
         let doing = "look for the schema";
         pools::opened(async {
-            let mut connection =
-                self.owner_options().connect().await.map_err(PostgresError::sql(doing))?;
+            let owner = self.owner_options();
+            let mut connection = owner.connect().await.map_err(PostgresError::sql(doing))?;
             let made = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
                 .fetch_one(&mut connection)
                 .await

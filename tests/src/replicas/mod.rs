@@ -15,7 +15,6 @@ pub use patroni::Patroni;
 use anyhow::{Context, ensure};
 use futures::future::{join_all, try_join_all};
 use punchtrail_testkit::{PATIENCE, eventually, not_run};
-use sqlx::Connection;
 
 use crate::{DataDir, gate::Line};
 use node::{Node, Programs, Replication, USER};
@@ -227,25 +226,12 @@ impl Replicas {
         .await
     }
 
-    /// Waits until so many standbys count for the primary's commits.
-    ///
-    /// # Errors
-    /// When they don't.
-    pub async fn commits_wait_for_standbys(&self, standbys: usize) -> anyhow::Result<()> {
+    async fn commits_wait_for_standbys(&self, standbys: usize) -> anyhow::Result<()> {
         let counted = "select count(*) from pg_stat_replication where sync_state = 'quorum'";
         eventually(format!("{standbys} synchronous standbys"), PATIENCE, async || {
             let counted = self.nodes[self.primary].number(counted).await;
             Ok((counted? >= i64::try_from(standbys)?).then_some(()))
         })
         .await
-    }
-
-    /// A connection to the database on one node, past everything in between.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub async fn connect(&self, node: usize) -> anyhow::Result<sqlx::PgConnection> {
-        let options = self.nodes[node].direct().database(DATABASE);
-        Ok(sqlx::PgConnection::connect_with(&options).await?)
     }
 }

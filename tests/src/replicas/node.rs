@@ -36,7 +36,7 @@ const RUN: &str = "PUNCHTRAIL_TEST_RUN";
 /// A program of Postgres on two busy cores.
 const PROGRAM_WAIT: Duration = Duration::from_secs(60);
 /// An answer of a node that runs.
-pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// For a node's processes to be gone.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// How often they are looked at meanwhile.

@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
+use futures::future::join_all;
 use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     DATABASE, NODES,
@@ -25,6 +28,8 @@ use crate::{DataDir, process::Process};
 const PACKAGES: &str = "PUNCHTRAIL_TEST_PATRONI";
 /// In order of preference: the first that the database's user can run is taken.
 const PYTHONS: [&str; 2] = ["/usr/bin/python3", "python3"];
+/// For a Patroni's answer; a frozen one gives none.
+const VIEW_WAIT: Duration = Duration::from_secs(1);
 /// Starts in which a port was taken between its choice and its use, at most.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -69,7 +74,7 @@ impl Python {
             .with_context(|| format!("{PACKAGES} names no Patroni; `./dev test` brings one"))?;
         let packages = folder.path().join("packages");
         let copied = Command::new("cp").arg("-r").arg(from).arg(&packages).status()?;
-        anyhow::ensure!(copied.success(), "Patroni's packages can't be copied");
+        ensure!(copied.success(), "Patroni's packages can't be copied");
         let of = |program| Self { program, packages: packages.clone() };
         let runs = |python: &Self| {
             let mut command = python.command(programs, "import patroni, psycopg, psutil, yaml");
@@ -251,42 +256,42 @@ async fn members_of(node: &Member, http: &reqwest::Client) -> anyhow::Result<Vec
     Ok(cluster["members"].as_array().context("a cluster's members")?.clone())
 }
 
-/// What the first node that answers in time says of all.
-async fn members_said(nodes: &[Member], http: &reqwest::Client) -> anyhow::Result<Vec<Value>> {
-    for node in nodes {
-        let asked = members_of(node, http);
-        if let Ok(Ok(members)) = tokio::time::timeout(super::node::ANSWER_WAIT / 10, asked).await {
-            return Ok(members);
-        }
-    }
-    bail!("no Patroni answers")
+/// What each node that answers in time says of all.
+async fn views(nodes: &[Member], http: &reqwest::Client) -> Vec<Vec<Value>> {
+    let asked = nodes.iter().map(|node| timeout(VIEW_WAIT, members_of(node, http)));
+    join_all(asked).await.into_iter().filter_map(|answer| answer.ok()?.ok()).collect()
 }
 
+fn leader_in(view: &[Value]) -> Option<u64> {
+    view.iter().find(|member| member["role"] == "leader")?["port"].as_u64()
+}
+
+/// The one that most nodes call the leader: one that was frozen takes itself for it at first.
 async fn leader(nodes: &[Member], http: &reqwest::Client) -> anyhow::Result<usize> {
-    let members = members_said(nodes, http).await?;
-    let leader = members.iter().find(|member| member["role"] == "leader");
-    let port = leader.context("nobody leads")?["port"].as_u64();
-    let place = nodes.iter().position(|node| Some(u64::from(node.ports.postgres)) == port);
-    place.context("a leader that is none of the nodes")
+    let views = views(nodes, http).await;
+    let called = |port: u64| views.iter().filter(|view| leader_in(view) == Some(port)).count();
+    let leads = |node: &Member| called(u64::from(node.ports.postgres)) * 2 > nodes.len();
+    nodes.iter().position(leads).context("nobody leads")
 }
 
 async fn healthy(nodes: &[Member], http: &reqwest::Client) -> anyhow::Result<()> {
     let mut seen = Vec::new();
     let waited = eventually("a leader that all follow", PATIENCE, async || {
-        let Ok(members) = members_said(nodes, http).await else { return Ok(None) };
-        let with = |role: &str| members.iter().filter(|it| it["role"] == role).count();
-        let run = members.iter().all(|it| it["state"] == "running" || it["state"] == "streaming");
-        let timelines: Vec<&Value> = members.iter().map(|member| &member["timeline"]).collect();
-        let one = timelines.windows(2).all(|pair| pair[0] == pair[1]);
-        let healthy = members.len() == nodes.len()
-            && with("leader") == 1
-            && with("sync_standby") >= 1
-            && run
-            && one;
-        seen = members;
-        Ok(healthy.then_some(()))
-    });
-    waited.await.with_context(|| format!("Patroni says {seen:?}"))
+        seen = views(nodes, http).await;
+        let leader = seen.first().and_then(|view| leader_in(view));
+        let well = |view: &Vec<Value>| is_well(view, nodes.len()) && leader_in(view) == leader;
+        Ok((seen.len() == nodes.len() && seen.iter().all(well)).then_some(()))
+    })
+    .await;
+    waited.with_context(|| format!("Patroni says {seen:?}"))
+}
+
+/// Whether all run on one timeline, and commits wait for one of them.
+fn is_well(view: &[Value], nodes: usize) -> bool {
+    let with = |role: &str| view.iter().filter(|member| member["role"] == role).count();
+    let run = view.iter().all(|it| it["state"] == "running" || it["state"] == "streaming");
+    let one = view.windows(2).all(|pair| pair[0]["timeline"] == pair[1]["timeline"]);
+    view.len() == nodes && with("leader") == 1 && with("sync_standby") >= 1 && run && one
 }
 
 /// A node's file. Short times, as far as Patroni lets them be: since 4.0 a leader is given 20

@@ -36,11 +36,14 @@ defaults
 listen primary
   option tcp-check
   tcp-check connect
-  tcp-check send-binary 0000004200030000757365720070756e6368747261696c00646174616261736500706f737467726573006170706c69636174696f6e5f6e616d6500636865636b0000
+  tcp-check send-binary 0000004200030000757365720070756e6368747261696c00646174616261736500\
+      706f737467726573006170706c69636174696f6e5f6e616d6500636865636b0000
   tcp-check expect binary 5a0000000549
-  tcp-check send-binary 510000001f73686f77207472616e73616374696f6e5f726561645f6f6e6c79005800000004
+  tcp-check send-binary 510000001f73686f77207472616e73616374696f6e5f726561645f6f6e6c790058\
+      00000004
   tcp-check expect binary 440000000d0001000000036f6666
-  default-server inter 100ms fastinter 100ms downinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions
+  default-server inter 100ms fastinter 100ms downinter 100ms fall 1 rise 1 \
+      on-marked-down shutdown-sessions
 ";
 
 /// The program, where this machine has it.
