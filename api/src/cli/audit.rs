@@ -1,12 +1,17 @@
 //! `punchtrail ledger verify`: whether what stands in the ledger is what was written.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
+use punchtrail_domain::log::signed_note::NoteVerifier;
 use punchtrail_infra::{
     access::deployment::Deployment,
-    audit::{self, AuditStep, Claims, Report},
+    audit::{self, AuditStep, Claims, ClaimsError, Report},
 };
+use punchtrail_protocol::OrgId;
 
 use super::{
     answer::{Answer, EXIT_REFUSED, Refusal},
@@ -24,14 +29,40 @@ pub(super) struct Audit {
     /// A checkpoint that you kept elsewhere, to be compared, too; may be given several times
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
+    /// A key that such a checkpoint may be signed by, beside those of the folder; may be given
+    /// several times
+    #[arg(long, value_name = "VKEY")]
+    vkey: Vec<NoteVerifier>,
 }
 
 impl Audit {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         source
-            .with(Need::Existing, async |opened| run(opened, &self.against).await)
+            .with(Need::Existing, async |opened| self.verify(opened).await)
             .await
             .map_err(not_verified)
+    }
+
+    fn claims(&self, data_dir: Option<&Path>, org: OrgId) -> Result<Claims, ClaimsError> {
+        let mut claims = match data_dir {
+            Some(dir) => Claims::read(dir, org)?,
+            None => Claims::none(
+                "Without --data-dir there are no checkpoints but those given with --against: what \
+                 the database says of itself was verified, not whether it says the same as before.",
+            ),
+        };
+        for path in &self.against {
+            claims.add(path, data_dir, org, &self.vkey)?;
+        }
+        Ok(claims)
+    }
+
+    async fn verify(&self, opened: &Opened) -> anyhow::Result<Answer> {
+        let org = Deployment::open(&opened.pools.writer).await?.org;
+        let claims = self.claims(opened.source.data_dir.as_deref(), org)?;
+        let report = watched(opened, claims).await?;
+        let answer = Answer::new(&report, text(&report));
+        Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
     }
 }
 
@@ -40,21 +71,7 @@ fn not_verified(error: anyhow::Error) -> anyhow::Error {
     if error.is::<Refusal>() { error } else { Refusal::NotVerified(error).into() }
 }
 
-async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
-    let claims = match &opened.source.data_dir {
-        Some(dir) => {
-            let org = Deployment::open(&opened.pools.writer).await?.org;
-            Claims::read(dir, org, against)?
-        }
-        None if against.is_empty() => Claims::none(
-            "Without --data-dir there are no checkpoints: what the database says of itself was \
-             verified, not whether it says the same as before.",
-        ),
-        None => {
-            let what = "--against needs --data-dir, where the checkpoints' key is".to_owned();
-            return Err(Refusal::Usage(what).into());
-        }
-    };
+async fn watched(opened: &Opened, claims: Claims) -> anyhow::Result<Report> {
     let bar = progress::bar("verifying");
     let shown = bar.clone();
     let heard = move |step: AuditStep| match step {
@@ -66,9 +83,7 @@ async fn run(opened: &Opened, against: &[PathBuf]) -> anyhow::Result<Answer> {
     };
     let report = audit::audit(&opened.pools.writer, claims, &heard).await;
     bar.finish_and_clear();
-    let report = report?;
-    let answer = Answer::new(&report, text(&report));
-    Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
+    Ok(report?)
 }
 
 fn text(report: &Report) -> String {
@@ -83,7 +98,10 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(
             text,
             "Intact: {} events up to position {}, {} signatures, {} checkpoints.",
-            report.events, report.head, report.signatures, report.checkpoints.agreeing
+            report.events,
+            report.head,
+            report.signatures,
+            report.checkpoints.agreeing + report.checkpoints.earlier + report.checkpoints.elsewhere
         )?;
     } else {
         match report.first_bad {

@@ -25,10 +25,10 @@ mod walk;
 
 use sqlx::PgPool;
 
-pub use claims::Claims;
+pub use claims::{Claims, ClaimsError};
 pub use report::{
-    CheckpointsRead, DEVICE_NOTES_MAX, DeviceFork, DeviceGap, FINDINGS_MAX, Finding, FindingCode,
-    Report,
+    CheckpointsRead, DEVICE_NOTES_MAX, DeviceFork, DeviceGap, EpochRead, FINDINGS_MAX, Finding,
+    FindingCode, Report,
 };
 
 use report::Findings;
@@ -147,9 +147,9 @@ async fn check_sequences(
     Ok(())
 }
 
-fn report(walk: Walk, head: u64, mut notes: Vec<String>) -> Report {
+fn report(walk: Walk, head: u64, notes: Vec<String>) -> Report {
     let Walk { mut findings, comparison, .. } = walk;
-    let checkpoints = comparison.finish(head, &mut findings, &mut notes);
+    let checkpoints = comparison.finish(head, &mut findings);
     let mut gaps: Vec<DeviceGap> = Vec::new();
     let mut devices_more = walk.forks_more;
     for (device, state) in walk.devices {

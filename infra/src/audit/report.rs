@@ -113,6 +113,26 @@ pub struct CheckpointsRead {
     pub through: u64,
     /// How many events came after it, and stand under no checkpoint yet.
     pub uncovered: u64,
+    /// How many of earlier epochs agree; all that are not beyond a fork point must.
+    pub earlier: u64,
+    /// How many that were kept elsewhere agree; all must.
+    pub elsewhere: u64,
+    /// The epochs in which they were signed, oldest first.
+    pub epochs: Vec<EpochRead>,
+}
+
+/// An epoch of checkpoints, as its folder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EpochRead {
+    pub epoch: u32,
+    /// The fork point: up to where what the epoch before had signed still held; none for the first.
+    pub after: Option<u64>,
+    /// Why it was opened.
+    pub reason: Option<String>,
+    /// Whether the key of the epoch before signed that.
+    pub signed: Option<bool>,
+    /// Up to where it had signed what a later epoch was opened without.
+    pub lost_through: Option<u64>,
 }
 
 /// A number that a device used and that never came.
