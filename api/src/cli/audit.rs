@@ -3,13 +3,19 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use anyhow::{anyhow, bail};
 use clap::Args;
 use punchtrail_domain::log::signed_note::NoteVerifier;
 use punchtrail_infra::{
     access::deployment::Deployment,
     audit::{self, AuditStep, Claims, ClaimsError, Report},
+};
+use punchtrail_projections::engine::{
+    Projection,
+    compare::{self, Comparison},
 };
 use punchtrail_protocol::OrgId;
 
@@ -22,8 +28,9 @@ use super::{
 /// Verify the whole ledger: exit 1 means it was tampered with
 ///
 /// Positions and sequences without holes, every event's hash, the signed checkpoints, every
-/// capture's signature, and the bytes kept beside the ledger. Gaps and forks of devices are listed
-/// and are no sign of tampering. Exit 3 means that it could not be carried through.
+/// capture's signature, what is kept beside the ledger, and what guards it in the database. Gaps
+/// and forks of devices are listed and are no sign of tampering. Exit 3 means that it could not be
+/// carried through.
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     /// A checkpoint that you kept elsewhere, to be compared, too; may be given several times
@@ -33,10 +40,14 @@ pub(super) struct Audit {
     /// several times
     #[arg(long, value_name = "VKEY")]
     vkey: Vec<NoteVerifier>,
+    /// Fill every read model anew, too, and compare: as long as a rebuild of each
+    #[arg(long)]
+    deep: bool,
 }
 
 impl Audit {
-    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, mut source: Source) -> anyhow::Result<Answer> {
+        source.database_url = source.database_url.map(|url| in_spite_of_settings(&url));
         source
             .with(Need::Existing, async |opened| self.verify(opened).await)
             .await
@@ -58,11 +69,39 @@ impl Audit {
     }
 
     async fn verify(&self, opened: &Opened) -> anyhow::Result<Answer> {
-        let org = Deployment::open(&opened.pools.writer).await?.org;
-        let claims = self.claims(opened.source.data_dir.as_deref(), org)?;
-        let report = watched(opened, claims).await?;
+        let claims = match Deployment::existing(&opened.pools.writer).await? {
+            Some(Deployment { org, .. }) => self.claims(opened.source.data_dir.as_deref(), org)?,
+            None if self.against.is_empty() => Claims::none(
+                "The database doesn't say whose it is, so no checkpoints were compared.",
+            ),
+            None => bail!("the database doesn't say whose it is, so nothing can be compared"),
+        };
+        let mut report = watched(opened, claims).await?;
+        let models = punchtrail_projections::all();
+        report.add(compare::look(&models, &opened.pools.reader).await?);
+        if self.deep {
+            let compared = compared(opened, &models).await?;
+            report.add(compared.findings);
+            report.models = compared.models;
+            if report.intact && !compared.left_out.is_empty() {
+                return Err(anyhow!("{} Nothing else was found", compared.left_out.join(" ")));
+            }
+            report.notes.extend(compared.left_out);
+        }
         let answer = Answer::new(&report, text(&report));
         Ok(if report.intact { answer } else { answer.exiting(EXIT_REFUSED) })
+    }
+}
+
+/// A database that was set not to wait for its disk is refused by everything else; it is to be
+/// verified all the same, and the setting is a finding. For our own sessions ours counts.
+fn in_spite_of_settings(url: &str) -> String {
+    match url {
+        "" => String::new(),
+        url => {
+            let joint = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{joint}options=-c%20synchronous_commit%3Don")
+        }
     }
 }
 
@@ -80,10 +119,24 @@ async fn watched(opened: &Opened, claims: Claims) -> anyhow::Result<Report> {
             shown.set_position(events);
         }
         AuditStep::Sequences => progress::waiting(&shown, "comparing sequences"),
+        AuditStep::Beside => progress::waiting(&shown, "comparing what is kept beside the ledger"),
     };
     let report = audit::audit(&opened.pools.writer, claims, &heard).await;
     bar.finish_and_clear();
     Ok(report?)
+}
+
+async fn compared(opened: &Opened, models: &[Arc<dyn Projection>]) -> anyhow::Result<Comparison> {
+    let bar = progress::bar("comparing read models");
+    let shown = bar.clone();
+    let mut told = move |events: u64, of: u64| {
+        shown.set_length(of);
+        shown.set_position(events);
+    };
+    let feed = opened.ledger.feed();
+    let compared = compare::compare(models, &opened.pools.reader, &feed, &mut told).await;
+    bar.finish_and_clear();
+    Ok(compared?)
 }
 
 fn text(report: &Report) -> String {
@@ -114,7 +167,7 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
                 (Some(position), None) => write!(text, "  {position}: ")?,
                 (None, _) => write!(text, "  ")?,
             }
-            writeln!(text, "{}", finding.what)?;
+            writeln!(text, "{} [{}]", finding.what, finding.code.as_str())?;
         }
         if report.findings_more > 0 {
             writeln!(text, "  and {} more findings", report.findings_more)?;
@@ -124,6 +177,9 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
             "Nothing was changed. Keep the database and the checkpoints as they are, and compare \
              with your copies (docs/operations.md, \"When verify finds something\")."
         )?;
+    }
+    if !report.models.is_empty() {
+        writeln!(text, "{} read models were compared with the events.", report.models.len())?;
     }
     if report.checkpoints.uncovered > 0 && report.checkpoints.agreeing > 0 {
         let (uncovered, through) = (report.checkpoints.uncovered, report.checkpoints.through);

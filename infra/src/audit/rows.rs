@@ -3,7 +3,7 @@
 
 use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
 use punchtrail_protocol::{Digest, Position};
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
 
 /// Positions a page covers. A page of the longest events takes some 130 MB, of usual ones 2 MB.
 pub(super) const PAGE_POSITIONS: u64 = 2_000;
@@ -67,23 +67,36 @@ impl Row {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub head: u64,
+    /// When the head says that its event was recorded.
+    pub recorded_at_us: i64,
     pub last: u64,
     pub rows_up_to_head: u64,
 }
 
-/// One statement, so that an append in between can't make the two disagree.
-pub(super) async fn extent(pool: &PgPool) -> Result<Extent, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await?;
+/// The head.
+pub(super) async fn head(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let head: i64 =
+        sqlx::query_scalar("select position from ledger_head").fetch_one(executor).await?;
+    Ok(head.cast_unsigned())
+}
+
+/// As one snapshot sees it.
+pub(super) async fn extent(snapshot: &mut PgConnection) -> Result<Extent, sqlx::Error> {
     let row = sqlx::query(
-        "select h.position as head, coalesce((select max(position) from events), 0) as last, \
-         (select count(*) from events where position <= h.position) as count from ledger_head h",
+        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, \
+         coalesce((select max(position) from events), 0) as last, \
+         (select count(*) from events where events.position <= ledger_head.position) as count \
+         from ledger_head",
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(snapshot)
     .await?;
-    tx.commit().await?;
     let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-    Ok(Extent { head: number("head")?, last: number("last")?, rows_up_to_head: number("count")? })
+    Ok(Extent {
+        head: number("head")?,
+        recorded_at_us: row.try_get("at")?,
+        last: number("last")?,
+        rows_up_to_head: number("count")?,
+    })
 }
 
 /// The events of one page, in order: those after `after`, at most [`PAGE_POSITIONS`] positions and
@@ -127,15 +140,11 @@ pub(super) struct BrokenSequence {
 /// Events whose number isn't one more than that of their aggregate's event before, or that stand in
 /// front of it; at most `limit`, lowest position first. Sorted in Postgres, which has disk for it.
 pub(super) async fn broken_sequences(
-    pool: &PgPool,
+    snapshot: &mut PgConnection,
     head: u64,
     limit: usize,
 ) -> Result<Vec<BrokenSequence>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
-        .execute(&mut *tx)
-        .await?;
-    let rows = sqlx::query(
+    sqlx::query(
         "select position, sequence, previous, previous_position from (\
          select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
          lag(position, 1, 0::bigint) over stream as previous_position from events \
@@ -155,8 +164,6 @@ pub(super) async fn broken_sequences(
             previous_position: number("previous_position")?,
         })
     })
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(rows)
+    .fetch_all(snapshot)
+    .await
 }

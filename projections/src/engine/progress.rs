@@ -5,7 +5,7 @@
 //! moved here without the events that lead to it.
 
 use punchtrail_protocol::Position;
-use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{Executor, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::engine::projection::{Generation, Projection};
@@ -94,15 +94,18 @@ pub(crate) async fn run(
     connection.execute(statements).await.map(drop)
 }
 
+/// Whether the table of progress is there; it isn't before the first server ran.
+pub(crate) async fn table_exists(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regclass('read.projections_live') is not null")
+        .fetch_one(pool)
+        .await
+}
+
 /// Creates the table of progress; any number of processes may call it at once.
 pub(crate) async fn ensure_table(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut attempt = 1;
     loop {
-        let exists: bool =
-            sqlx::query_scalar("select to_regclass('read.projections_live') is not null")
-                .fetch_one(pool)
-                .await?;
-        if exists {
+        if table_exists(pool).await? {
             return Ok(());
         }
         let mut tx = pool.begin().await?;
@@ -191,9 +194,12 @@ pub(crate) async fn lock_live(
 }
 
 /// The model's live row, as committed.
-pub(crate) async fn live(pool: &PgPool, name: &str) -> Result<Option<Progress>, sqlx::Error> {
+pub(crate) async fn live(
+    executor: impl PgExecutor<'_>,
+    name: &str,
+) -> Result<Option<Progress>, sqlx::Error> {
     let statement = format!("select {COLUMNS} from read.projections where name = $1 and live");
-    sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(pool).await
+    sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(executor).await
 }
 
 /// Moves a generation on, in the transaction of the events that lead there.
