@@ -4,9 +4,9 @@
 //! other way (`tests/tests/house.rs`):
 //!
 //! ```text
-//! supervision ← postgres ← ledger ← follower ← adjudicator, audit
+//! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
-//! ledger ← rulings
+//! ledger ← rulings ← audit
 //! access ← devices
 //! ```
 

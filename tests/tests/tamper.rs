@@ -38,12 +38,7 @@ impl Scene {
         }
         let head = shop.operator.settled(true, PATIENCE).await.unwrap();
         assert!(shop.server.terminate().await.unwrap().success());
-        let mut superuser = database.owner_options().connect().await.unwrap();
-        // Whoever is the superuser can switch the guards off; that is what signatures are for.
-        sqlx::raw_sql("alter table events disable trigger user")
-            .execute(&mut superuser)
-            .await
-            .unwrap();
+        let superuser = database.owner_options().connect().await.unwrap();
         Self { shop, superuser, head, database }
     }
 
@@ -67,7 +62,21 @@ impl Scene {
         }
     }
 
+    /// Whoever is the superuser can switch the guards off, and on again so that nobody sees it;
+    /// that is what signatures are for.
+    async fn guards(&mut self, on: bool) {
+        let switch = match on {
+            false => "alter table events disable trigger user",
+            true => {
+                "alter table events enable always trigger events_append_only; \
+                 alter table events enable always trigger events_no_truncate"
+            }
+        };
+        sqlx::raw_sql(switch).execute(&mut self.superuser).await.unwrap();
+    }
+
     async fn put(&mut self, position: i64, payload: &str, leaf_hash: &[u8]) {
+        self.guards(false).await;
         let update = "update events set payload = $2::json, leaf_hash = $3 where position = $1";
         sqlx::query(update)
             .bind(position)
@@ -76,6 +85,7 @@ impl Scene {
             .execute(&mut self.superuser)
             .await
             .unwrap();
+        self.guards(true).await;
     }
 
     /// The leaf hash that the row at `position` has with another payload.
@@ -142,6 +152,7 @@ async fn three_alterations_by_a_superuser_are_found_and_named() {
 
     // The newest rows, with the head moved back as if they had never been.
     let last = i64::try_from(scene.head).unwrap() - 2;
+    scene.guards(false).await;
     sqlx::query("delete from events where position > $1")
         .bind(last)
         .execute(&mut scene.superuser)
@@ -159,6 +170,7 @@ async fn three_alterations_by_a_superuser_are_found_and_named() {
     assert_eq!(said.code, 1, "{}", said.json);
     assert_eq!(said.json["first_bad"].as_i64(), Some(last + 1), "{}", said.json);
     assert!(codes(&said).contains(&"beyond_head"), "{}", said.json);
+    assert!(codes(&said).contains(&"guard_altered"), "the guards are still off: {}", said.json);
 
     scene.superuser.close().await.unwrap();
     drop(scene.shop);

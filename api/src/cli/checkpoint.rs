@@ -1,7 +1,12 @@
 //! `punchtrail checkpoint`: what was signed of the ledger, outside the database.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
-use punchtrail_infra::{access::deployment::Deployment, audit::checkpoint::Folder};
+use punchtrail_infra::{
+    access::deployment::Deployment,
+    audit::checkpoint::{Checkpoints, Epoch, Folder},
+};
 use punchtrail_protocol::OrgId;
 use serde::Serialize;
 use serde_json::json;
@@ -19,6 +24,9 @@ pub(super) enum Checkpoint {
     /// Show the newest checkpoint, the key that verifies it, and the epochs
     Show,
     /// After an older copy of the database was put back on purpose: sign again, under a new origin
+    ///
+    /// Refused while the ledger agrees with what was signed of it. What was signed before must
+    /// still hold up to the fork point, which the new epoch records.
     NewEpoch {
         /// Why, for whoever verifies the ledger later
         #[arg(long, value_parser = reason)]
@@ -53,10 +61,7 @@ pub(super) struct Newest {
 /// When the folder can't be read, or the checkpoint is damaged.
 pub(super) fn newest(source: &Source, org: OrgId) -> anyhow::Result<Option<Newest>> {
     let Some(dir) = &source.data_dir else { return Ok(None) };
-    if !dir.join("checkpoints").join("key").exists() {
-        return Ok(None);
-    }
-    let folder = Folder::open(dir, org)?;
+    let Some(folder) = Folder::existing(dir, org)? else { return Ok(None) };
     let Some(kept) = folder.latest()? else { return Ok(None) };
     let epoch = folder.epochs()?.last().map_or(1, |epoch| epoch.number);
     Ok(Some(Newest {
@@ -87,30 +92,51 @@ async fn show(opened: &Opened) -> anyhow::Result<Answer> {
         let text = "No checkpoint was made yet: a running server makes one within seconds.";
         return Ok(Answer::new(&json!({"checkpoint": null}), text));
     };
-    let epochs = Folder::open(opened.source.dir()?, org)?.epochs()?;
+    let folder = Folder::existing(opened.source.dir()?, org)?;
+    let epochs = folder.map(|folder| folder.epochs()).transpose()?.unwrap_or_default();
     let mut text = format!("{}\nverify with  {}\n", newest.note, newest.vkey);
     for epoch in &epochs {
-        let reason = epoch.reason.as_deref().unwrap_or("the first");
-        text.push_str(&format!("epoch {}      {reason}\n", epoch.number));
+        let why = epoch.fork.as_ref().map_or_else(
+            || "the first".to_owned(),
+            |fork| format!("{} (parted after position {})", fork.reason, fork.after),
+        );
+        text.push_str(&format!("epoch {}      {why}\n", epoch.number));
     }
-    let epochs: Vec<_> = epochs
-        .iter()
-        .map(|epoch| json!({"epoch": epoch.number, "origin": epoch.origin, "reason": epoch.reason}))
-        .collect();
+    let epochs: Vec<_> = epochs.iter().map(described).collect();
     Ok(Answer::new(&json!({"checkpoint": newest, "epochs": epochs}), text))
 }
 
+fn described(epoch: &Epoch) -> serde_json::Value {
+    let fork = epoch.fork.as_ref();
+    json!({
+        "epoch": epoch.number,
+        "origin": epoch.origin,
+        "reason": fork.map(|fork| &fork.reason),
+        "after": fork.map(|fork| fork.after),
+        "signed": fork.map(|fork| fork.signed),
+    })
+}
+
 async fn new_epoch(opened: &Opened, reason: &str) -> anyhow::Result<Answer> {
-    let org = Deployment::open(&opened.pools.writer).await?.org;
-    let folder = Folder::open(opened.source.dir()?, org)?;
-    let epoch = folder.open_epoch(reason)?;
+    let writer = &opened.pools.writer;
+    let org = Deployment::open(writer).await?.org;
+    let folder = Arc::new(Folder::open(opened.source.dir()?, org)?);
+    let checkpoints = Checkpoints::new(writer.clone(), Arc::clone(&folder));
+    let (epoch, covered) = checkpoints.open_epoch(reason).await?;
     let vkey = folder.vkey(epoch.number)?;
-    let object = json!({
-        "epoch": epoch.number, "origin": epoch.origin, "reason": epoch.reason, "vkey": vkey,
-    });
+    let mut object = described(&epoch);
+    object["vkey"] = json!(vkey);
+    let after = epoch.fork.as_ref().map_or(0, |fork| fork.after);
+    let parted = match covered > after {
+        true => format!(
+            "What was signed before holds up to position {after}; what was signed after it, up to \
+             {covered}, is lost or was changed."
+        ),
+        false => format!("All that was signed before holds, up to position {after}."),
+    };
     let text = format!(
-        "Epoch {} is open. A running server signs the whole ledger anew within seconds; what was \
-         signed before is kept.\nGive auditors the new key: {vkey}",
+        "Epoch {} is open. {parted}\nA running server signs the whole ledger anew within seconds; \
+         what was signed before is kept.\nGive auditors the new key: {vkey}",
         epoch.number
     );
     Ok(Answer::new(&object, text))

@@ -36,7 +36,7 @@ impl Deployment {
     /// # Errors
     /// When the database is out of reach.
     pub async fn open(writer: &Pool) -> Result<Self, sqlx::Error> {
-        if let Some(found) = read(writer).await? {
+        if let Some(found) = Self::existing(writer).await? {
             return Ok(found);
         }
         let key: [u8; CURSOR_KEY_BYTES] = rand::random();
@@ -47,21 +47,25 @@ impl Deployment {
         .bind(key.as_slice())
         .execute(writer)
         .await?;
-        read(writer).await?.ok_or(sqlx::Error::RowNotFound)
+        Self::existing(writer).await?.ok_or(sqlx::Error::RowNotFound)
     }
-}
 
-async fn read(writer: &Pool) -> Result<Option<Deployment>, sqlx::Error> {
-    sqlx::query("select org, cursor_key from deployment")
-        .try_map(|row: PgRow| {
-            let key: Vec<u8> = row.try_get("cursor_key")?;
-            let cursor_key = key
-                .try_into()
-                .map_err(|_| sqlx::Error::Decode("the cursor key has another length".into()))?;
-            Ok(Deployment { org: OrgId(row.try_get("org")?), cursor_key })
-        })
-        .fetch_optional(writer)
-        .await
+    /// Reads the deployment; none before the first start.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn existing(writer: &Pool) -> Result<Option<Self>, sqlx::Error> {
+        sqlx::query("select org, cursor_key from deployment")
+            .try_map(|row: PgRow| {
+                let key: Vec<u8> = row.try_get("cursor_key")?;
+                let cursor_key = key
+                    .try_into()
+                    .map_err(|_| sqlx::Error::Decode("the cursor key has another length".into()))?;
+                Ok(Self { org: OrgId(row.try_get("org")?), cursor_key })
+            })
+            .fetch_optional(writer)
+            .await
+    }
 }
 
 /// The version of the schema, as migrated; none before the first migration.

@@ -1,4 +1,9 @@
 //! What was said of the ledger before, outside the database: the signed checkpoints.
+//!
+//! Those of the newest epoch must all hold. Those of earlier ones must hold up to the fork point
+//! that each later epoch recorded when it was opened; what they say beyond it is lost, and told. A
+//! note that somebody kept elsewhere must hold, whichever epoch it is of: whoever opens an epoch
+//! decides what the folder demands, never what was handed out before.
 
 use std::{
     fs,
@@ -8,13 +13,13 @@ use std::{
 
 use punchtrail_domain::log::{
     merkle::Frontier,
-    signed_note::{self, NOTE_BYTES_MAX, Name, NoteVerifier},
+    signed_note::{self, NOTE_BYTES_MAX, NoteError, NoteVerifier},
 };
 use punchtrail_protocol::{Digest, OrgId};
 
-use crate::audit::checkpoint::{Folder, FolderError, Kept, origin};
+use crate::audit::checkpoint::{Epoch, Folder, FolderError, Kept, origin};
 
-use super::report::{CheckpointsRead, Finding, FindingCode, Findings};
+use super::report::{CheckpointsRead, EpochRead, Finding, FindingCode, Findings};
 
 /// A server signs every few seconds at most, so two of these would do.
 const READ_ATTEMPTS_MAX: u32 = 5;
@@ -24,17 +29,36 @@ const READ_ATTEMPTS_MAX: u32 = 5;
 struct Claim {
     size: u64,
     root: Digest,
-    epoch: u32,
+}
+
+/// Claims that stand or fall together, smallest first, and whose they are.
+#[derive(Debug, Default)]
+struct Series {
+    /// As a finding names one of them.
+    whose: String,
+    claims: Vec<Claim>,
 }
 
 /// All that is claimed, and what could not be read of it.
 #[derive(Debug, Default)]
 pub struct Claims {
-    // Smallest first.
-    claims: Vec<Claim>,
-    newest_epoch: u32,
+    newest: Series,
+    earlier: Vec<Series>,
+    elsewhere: Vec<Series>,
+    epochs: Vec<EpochRead>,
     refused: Vec<String>,
     notes: Vec<String>,
+}
+
+/// Why claims could not be read. It says nothing about the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimsError {
+    /// The folder of checkpoints can't be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A file that was to be compared is no checkpoint that can be held against this ledger.
+    #[error("{path} can't be compared: {what}. Nothing was verified")]
+    Elsewhere { path: PathBuf, what: String },
 }
 
 impl Claims {
@@ -43,69 +67,148 @@ impl Claims {
         Self { notes: vec![why.into()], ..Self::default() }
     }
 
-    /// Reads the checkpoints in `data_dir`, and signed notes that were kept elsewhere. Writes
-    /// nothing.
+    /// Reads the checkpoints in `data_dir`. Writes nothing.
     ///
     /// # Errors
     /// When the folder can't be read; a note that is damaged or forged is a finding instead.
-    pub fn read(data_dir: &Path, org: OrgId, elsewhere: &[PathBuf]) -> Result<Self, FolderError> {
-        if !data_dir.join("checkpoints").join("key").exists() {
-            let mut claims = Self::none(
+    pub fn read(data_dir: &Path, org: OrgId) -> Result<Self, ClaimsError> {
+        let Some(folder) = Folder::existing(data_dir, org)? else {
+            return Ok(Self::none(
                 "There is no folder of checkpoints here: what the database says of itself was \
                  verified, not whether it says the same as before.",
-            );
-            claims.refused.extend(elsewhere.iter().map(|path| {
-                format!("{} can't be verified without the folder's key", path.display())
-            }));
-            return Ok(claims);
-        }
-        let folder = Folder::open(data_dir, org)?;
+            ));
+        };
         let mut claims = Self::default();
-        let epochs = folder.epochs()?;
-        claims.newest_epoch = epochs.last().map_or(1, |epoch| epoch.number);
-        for epoch in &epochs {
-            if let Some(reason) = &epoch.reason {
-                claims.notes.push(format!("Epoch {} was opened: {reason}.", epoch.number));
+        let epochs = match folder.epochs() {
+            Err(error @ FolderError::Damaged { .. }) => {
+                claims.refused.push(error.to_string());
+                return Ok(claims);
             }
-            match kept(&folder, epoch.number) {
-                Ok(kept) => claims.claims.extend(kept.into_iter().map(|kept| Claim {
-                    size: kept.checkpoint.size,
-                    root: kept.checkpoint.root,
-                    epoch: epoch.number,
-                })),
-                Err(FolderError::Damaged { path, what }) => {
-                    claims.refused.push(format!("checkpoint {}: {what}", path.display()));
-                }
-                Err(other) => return Err(other),
+            epochs => epochs?,
+        };
+        let newest = epochs.last().map_or(1, |epoch| epoch.number);
+        for (at, epoch) in epochs.iter().enumerate() {
+            let (kept, damaged) = kept(&folder, epoch.number)?;
+            claims.refused.extend(damaged.iter().map(ToString::to_string));
+            let ended = Ended::of(&epochs[at + 1..]);
+            let (held, lost): (Vec<Claim>, Vec<Claim>) = kept
+                .into_iter()
+                .map(|kept| Claim { size: kept.checkpoint.size, root: kept.checkpoint.root })
+                .partition(|claim| claim.size <= ended.after);
+            let whose = match epoch.number == newest {
+                true => "a signed checkpoint".to_owned(),
+                false => format!("a signed checkpoint of epoch {}", epoch.number),
+            };
+            let series = Series { whose, claims: held };
+            match epoch.number == newest {
+                true => claims.newest = series,
+                false => claims.earlier.push(series),
             }
+            let lost_through = lost.last().map(|claim| claim.size);
+            claims.tell(epoch, lost_through.map(|through| (ended, through)));
         }
-        for path in elsewhere {
-            match read_elsewhere(&folder, org, epochs.iter().map(|epoch| epoch.number), path) {
-                Ok(claim) => claims.claims.push(claim),
-                Err(what) => claims.refused.push(format!("{}: {what}", path.display())),
-            }
-        }
-        claims.claims.sort_by_key(|claim| (claim.size, claim.epoch));
         Ok(claims)
+    }
+
+    /// Adds a note that somebody kept elsewhere, signed by a key of the folder or by one of `keys`.
+    ///
+    /// # Errors
+    /// [`ClaimsError::Elsewhere`] when there is no such file, or when it isn't a checkpoint of this
+    /// ledger by a key that is known. One whose signature is wrong is a finding instead.
+    pub fn add(
+        &mut self,
+        path: &Path,
+        data_dir: Option<&Path>,
+        org: OrgId,
+        keys: &[NoteVerifier],
+    ) -> Result<(), ClaimsError> {
+        let refuse = |what: String| ClaimsError::Elsewhere { path: path.to_owned(), what };
+        let note = read_note(path).map_err(refuse)?;
+        let folder = data_dir.map(|dir| Folder::existing(dir, org)).transpose()?.flatten();
+        match open_note(&note, folder.as_ref(), org, keys)? {
+            Ok(claim) => {
+                let whose = format!("the checkpoint in {}", path.display());
+                self.elsewhere.push(Series { whose, claims: vec![claim] });
+                Ok(())
+            }
+            Err(NoteError::BadSignature) => {
+                self.refused.push(format!("{}: {}", path.display(), NoteError::BadSignature));
+                Ok(())
+            }
+            Err(NoteError::Unverified) => Err(refuse(
+                "it is signed by none of the keys that are known here; give its key with --vkey"
+                    .to_owned(),
+            )),
+            Err(_) => Err(refuse("it is no checkpoint of this ledger".to_owned())),
+        }
+    }
+
+    fn tell(&mut self, epoch: &Epoch, lost: Option<(Ended, u64)>) {
+        if let Some(fork) = &epoch.fork {
+            self.notes.push(format!(
+                "Epoch {} was opened: {}. It parted from the one before after position {}{}.",
+                epoch.number,
+                fork.reason.trim_end_matches('.'),
+                fork.after,
+                match fork.signed {
+                    true => ", which that one's key signed",
+                    false => "; that one's key was gone, and didn't sign it",
+                }
+            ));
+        }
+        if let Some((ended, through)) = lost {
+            self.notes.push(format!(
+                "What epoch {} had signed after position {}, up to {through}, is lost or was \
+                 changed: epoch {} was opened without it.",
+                epoch.number, ended.after, ended.by
+            ));
+        }
+        self.epochs.push(EpochRead {
+            epoch: epoch.number,
+            after: epoch.fork.as_ref().map(|fork| fork.after),
+            reason: epoch.fork.as_ref().map(|fork| fork.reason.clone()),
+            signed: epoch.fork.as_ref().map(|fork| fork.signed),
+            lost_through: lost.map(|(_, through)| through),
+        });
     }
 
     pub(super) fn comparison(self, findings: &mut Findings) -> (Comparison, Vec<String>) {
         for refused in self.refused {
             findings.add(Finding::aside(FindingCode::BadCheckpoint, refused));
         }
-        let (newest, earlier) =
-            self.claims.into_iter().partition(|claim| claim.epoch == self.newest_epoch);
+        let all = |series: Vec<Series>| series.into_iter().map(Against::new).collect();
         let comparison = Comparison {
-            newest: Against::new(newest),
-            earlier: Against::new(earlier),
+            newest: Against::new(self.newest),
+            earlier: all(self.earlier),
+            elsewhere: all(self.elsewhere),
+            epochs: self.epochs,
             comparable: true,
         };
         (comparison, self.notes)
     }
 }
 
+/// Up to where an epoch's claims must still hold, and the later epoch that says so.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    after: u64,
+    by: u32,
+}
+
+impl Ended {
+    /// Whoever takes a later epoch's word away makes the earlier claims hold in full, so a missing
+    /// one excuses nothing.
+    fn of(later: &[Epoch]) -> Self {
+        let parted = later.iter().filter_map(|epoch| Some((epoch.fork.as_ref()?.after, epoch)));
+        let (after, by) = parted
+            .min_by_key(|(after, _)| *after)
+            .map_or((u64::MAX, 0), |(after, epoch)| (after, epoch.number));
+        Self { after, by }
+    }
+}
+
 /// The kept checkpoints. A server at work removes old ones, maybe between listing and reading them.
-fn kept(folder: &Folder, epoch: u32) -> Result<Vec<Kept>, FolderError> {
+fn kept(folder: &Folder, epoch: u32) -> Result<(Vec<Kept>, Vec<FolderError>), FolderError> {
     let mut attempt = 1;
     loop {
         match folder.kept(epoch) {
@@ -119,35 +222,43 @@ fn kept(folder: &Folder, epoch: u32) -> Result<Vec<Kept>, FolderError> {
     }
 }
 
-/// A note of this deployment that somebody kept: its text says which epoch's it is.
-fn read_elsewhere(
-    folder: &Folder,
-    org: OrgId,
-    epochs: impl Iterator<Item = u32>,
-    path: &Path,
-) -> Result<Claim, String> {
-    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > NOTE_BYTES_MAX as u64 {
+fn read_note(path: &Path) -> Result<String, String> {
+    let about = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !about.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    if about.len() > NOTE_BYTES_MAX as u64 {
         return Err("it is larger than a signed note".to_owned());
     }
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    for epoch in epochs {
-        let name: Name = origin(org, epoch).parse().map_err(|error| format!("{error}"))?;
-        if text.lines().next() != Some(name.as_str()) {
-            continue;
-        }
-        let vkey = folder.vkey(epoch).map_err(|error| error.to_string())?;
-        let verifier: NoteVerifier = vkey.parse().map_err(|error| format!("{error}"))?;
-        let checkpoint = signed_note::open_checkpoint(text.as_bytes(), &name, &[verifier])
-            .map_err(|error| error.to_string())?;
-        return Ok(Claim { size: checkpoint.size, root: checkpoint.root, epoch });
-    }
-    Err("it is no checkpoint of this ledger".to_owned())
+    fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// The claims of one kind, compared one after another as the tree grows.
+/// A checkpoint of this ledger, of whichever epoch its text says.
+fn open_note(
+    note: &str,
+    folder: Option<&Folder>,
+    org: OrgId,
+    keys: &[NoteVerifier],
+) -> Result<Result<Claim, NoteError>, FolderError> {
+    let first = note.lines().next().unwrap_or_default();
+    let of_this = origin(org, 0);
+    let epoch = of_this.strip_suffix('0').and_then(|ours| first.strip_prefix(ours));
+    let (Some(epoch), Ok(name)) = (epoch.and_then(|epoch| epoch.parse().ok()), first.parse())
+    else {
+        return Ok(Err(NoteError::Checkpoint));
+    };
+    let mut known = keys.to_vec();
+    if let Some(folder) = folder {
+        known.push(folder.verifier(epoch)?);
+    }
+    let opened = signed_note::open_checkpoint(note.as_bytes(), &name, &known);
+    Ok(opened.map(|checkpoint| Claim { size: checkpoint.size, root: checkpoint.root }))
+}
+
+/// Claims, compared one after another as the tree grows.
 #[derive(Debug)]
 struct Against {
+    whose: String,
     claims: std::iter::Peekable<std::vec::IntoIter<Claim>>,
     agreeing: u64,
     through: u64,
@@ -156,8 +267,9 @@ struct Against {
 }
 
 impl Against {
-    fn new(claims: Vec<Claim>) -> Self {
-        Self { claims: claims.into_iter().peekable(), agreeing: 0, through: 0, disagrees: None }
+    fn new(Series { whose, claims }: Series) -> Self {
+        let claims = claims.into_iter().peekable();
+        Self { whose, claims, agreeing: 0, through: 0, disagrees: None }
     }
 
     fn at(&mut self, size: u64, roots: &dyn Fn() -> [Digest; 2]) {
@@ -173,18 +285,52 @@ impl Against {
             }
         }
     }
+
+    /// The one place where a claim that doesn't hold becomes a finding.
+    fn finish(&mut self, head: u64, findings: &mut Findings) {
+        let whose = &self.whose;
+        let beyond = self.claims.by_ref().map(|claim| claim.size).filter(|size| *size > head).max();
+        if let Some(size) = beyond {
+            findings.add(Finding::within(
+                (head + 1, size),
+                FindingCode::BeyondHead,
+                format!(
+                    "{whose} covers {size} events, the ledger ends at {head}: the newest {} were \
+                     removed, or an older copy was put back",
+                    size - head
+                ),
+            ));
+        }
+        if let Some(size) = self.disagrees {
+            let from = self.through + 1;
+            findings.add(Finding::within(
+                (from, size),
+                FindingCode::RootMismatch,
+                format!(
+                    "positions {from} to {size} don't have the root that {whose} gives them: at \
+                     least one of these events was changed together with its hash"
+                ),
+            ));
+        }
+    }
 }
 
 /// The tree, grown over the rows and compared with what was claimed of it.
 #[derive(Debug)]
 pub(super) struct Comparison {
     newest: Against,
-    earlier: Against,
+    earlier: Vec<Against>,
+    elsewhere: Vec<Against>,
+    epochs: Vec<EpochRead>,
     /// A hole ends it: without a leaf there is no root.
     comparable: bool,
 }
 
 impl Comparison {
+    fn all(&mut self) -> impl Iterator<Item = &mut Against> {
+        std::iter::once(&mut self.newest).chain(&mut self.earlier).chain(&mut self.elsewhere)
+    }
+
     /// `computed` is over the rows as they stand, `stored` over the hashes stored with them. A
     /// checkpoint agrees with either: if only one agrees, single rows were found to be altered, and
     /// here they are not said to be unknown.
@@ -192,8 +338,7 @@ impl Comparison {
         if self.comparable {
             let size = stored.size();
             let roots = || [stored.root(), computed.root()];
-            self.newest.at(size, &roots);
-            self.earlier.at(size, &roots);
+            self.all().for_each(|against| against.at(size, &roots));
         }
     }
 
@@ -201,51 +346,17 @@ impl Comparison {
         self.comparable = false;
     }
 
-    pub(super) fn finish(
-        mut self,
-        head: u64,
-        findings: &mut Findings,
-        notes: &mut Vec<String>,
-    ) -> CheckpointsRead {
-        let rest: Vec<Claim> = self.newest.claims.by_ref().collect();
-        let beyond = rest.iter().map(|claim| claim.size).filter(|size| *size > head).max();
-        if let Some(size) = beyond {
-            findings.add(Finding::within(
-                (head + 1, size),
-                FindingCode::BeyondHead,
-                format!(
-                    "a signed checkpoint covers {size} events, the ledger ends at {head}: the \
-                     newest {} were removed, or an older copy was put back",
-                    size - head
-                ),
-            ));
-        }
-        if let Some(size) = self.newest.disagrees {
-            let from = self.newest.through + 1;
-            findings.add(Finding::within(
-                (from, size),
-                FindingCode::RootMismatch,
-                format!(
-                    "positions {from} to {size} don't have the root that a signed checkpoint gives \
-                     them: at least one of these events was changed together with its hash"
-                ),
-            ));
-        }
-        if self.earlier.agreeing > 0 {
-            notes.push(format!(
-                "{} checkpoint(s) of earlier epochs agree, up to position {}.",
-                self.earlier.agreeing, self.earlier.through
-            ));
-        }
-        let parted = self.earlier.disagrees.or_else(|| self.earlier.claims.next().map(|c| c.size));
-        if let (Some(size), true) = (parted, self.comparable) {
-            notes.push(format!(
-                "A checkpoint of an earlier epoch, over {size} events, no longer agrees: as after \
-                 a restore, which is what a new epoch is opened for."
-            ));
-        }
+    pub(super) fn finish(mut self, head: u64, findings: &mut Findings) -> CheckpointsRead {
+        self.all().for_each(|against| against.finish(head, findings));
         let through = self.newest.through;
-        CheckpointsRead { agreeing: self.newest.agreeing, through, uncovered: head - through }
+        CheckpointsRead {
+            agreeing: self.newest.agreeing,
+            through,
+            uncovered: head - through,
+            earlier: self.earlier.iter().map(|earlier| earlier.agreeing).sum(),
+            elsewhere: self.elsewhere.iter().map(|elsewhere| elsewhere.agreeing).sum(),
+            epochs: self.epochs,
+        }
     }
 }
 
@@ -260,31 +371,41 @@ mod tests {
     }
 
     fn claim(size: u8) -> Claim {
-        Claim { size: size.into(), root: grown(size).root(), epoch: 1 }
+        Claim { size: size.into(), root: grown(size).root() }
     }
 
-    fn compare(claims: Vec<Claim>, head: u8) -> (CheckpointsRead, Vec<Finding>) {
+    fn wrong(size: u8) -> Claim {
+        Claim { root: Digest::ZERO, ..claim(size) }
+    }
+
+    fn series(claims: Vec<Claim>) -> Series {
+        Series { whose: "a signed checkpoint".to_owned(), claims }
+    }
+
+    fn compare_all(claims: Claims, head: u8) -> (CheckpointsRead, Vec<Finding>) {
         let mut findings = Findings::default();
-        let claims = Claims { claims, newest_epoch: 1, ..Claims::default() };
-        let (mut comparison, mut notes) = claims.comparison(&mut findings);
+        let (mut comparison, _) = claims.comparison(&mut findings);
         for size in 1..=head {
             comparison.at(&grown(size), &grown(size));
         }
-        let read = comparison.finish(head.into(), &mut findings, &mut notes);
+        let read = comparison.finish(head.into(), &mut findings);
         (read, findings.into_parts().0)
+    }
+
+    fn compare(claims: Vec<Claim>, head: u8) -> (CheckpointsRead, Vec<Finding>) {
+        compare_all(Claims { newest: series(claims), ..Claims::default() }, head)
     }
 
     #[test]
     fn claims_that_hold_are_counted() {
         let (read, findings) = compare(vec![claim(2), claim(5)], 7);
-        assert_eq!(read, CheckpointsRead { agreeing: 2, through: 5, uncovered: 2 });
+        assert_eq!((read.agreeing, read.through, read.uncovered), (2, 5, 2));
         assert_eq!(findings, []);
     }
 
     #[test]
     fn one_that_does_not_hold_gives_the_range_since_the_last_that_did() {
-        let wrong = Claim { root: Digest::ZERO, ..claim(5) };
-        let (_, findings) = compare(vec![claim(2), wrong, claim(6)], 7);
+        let (_, findings) = compare(vec![claim(2), wrong(5), claim(6)], 7);
         assert_eq!(findings.len(), 1);
         assert_eq!((findings[0].position, findings[0].through), (Some(3), Some(5)));
         assert_eq!(findings[0].code, FindingCode::RootMismatch);
@@ -299,23 +420,42 @@ mod tests {
 
     #[test]
     fn two_of_one_size_can_not_both_hold() {
-        let wrong = Claim { root: Digest::ZERO, ..claim(5) };
-        let (_, findings) = compare(vec![claim(5), wrong], 7);
+        let (_, findings) = compare(vec![claim(5), wrong(5)], 7);
         assert_eq!(findings.len(), 1);
     }
 
     #[test]
-    fn an_earlier_epoch_may_disagree_and_is_told_of() {
-        let mut findings = Findings::default();
-        let old = Claim { root: Digest::ZERO, epoch: 1, ..claim(4) };
-        let new = Claim { epoch: 2, ..claim(5) };
-        let claims = Claims { claims: vec![old, new], newest_epoch: 2, ..Claims::default() };
-        let (mut comparison, mut notes) = claims.comparison(&mut findings);
-        for size in 1..=5 {
-            comparison.at(&grown(size), &grown(size));
+    fn an_earlier_epochs_and_those_kept_elsewhere_must_hold_as_well() {
+        for (earlier, elsewhere) in [(wrong(4), claim(3)), (claim(4), wrong(3))] {
+            let claims = Claims {
+                newest: series(vec![claim(5)]),
+                earlier: vec![series(vec![earlier])],
+                elsewhere: vec![series(vec![elsewhere])],
+                ..Claims::default()
+            };
+            let (read, findings) = compare_all(claims, 5);
+            assert_eq!((read.agreeing, read.earlier + read.elsewhere), (1, 1));
+            assert_eq!(findings.len(), 1);
+            assert_eq!(findings[0].code, FindingCode::RootMismatch);
         }
-        comparison.finish(5, &mut findings, &mut notes);
-        assert!(findings.is_empty());
-        assert!(notes[0].contains("over 4 events, no longer agrees"), "{notes:?}");
+    }
+
+    #[test]
+    fn of_several_forks_the_earliest_counts_and_a_missing_one_excuses_nothing() {
+        let epoch = |number, after: Option<u64>| Epoch {
+            number,
+            origin: String::new(),
+            fork: after.map(|after| crate::audit::checkpoint::Fork {
+                after,
+                root: Digest::ZERO,
+                reason: String::new(),
+                signed: true,
+            }),
+        };
+        let after = |later: &[Epoch]| Ended::of(later).after;
+        assert_eq!(after(&[]), u64::MAX);
+        assert_eq!(after(&[epoch(2, Some(7)), epoch(3, Some(4))]), 4);
+        assert_eq!(after(&[epoch(2, Some(3)), epoch(3, Some(4))]), 3);
+        assert_eq!(after(&[epoch(2, None)]), u64::MAX);
     }
 }

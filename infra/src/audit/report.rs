@@ -12,8 +12,21 @@ pub const FINDINGS_MAX: usize = 100;
 pub const DEVICE_NOTES_MAX: usize = 1_000;
 
 /// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum FindingCode {
     /// Positions at which no event stands.
     Missing,
@@ -39,6 +52,38 @@ pub enum FindingCode {
     ChainAltered,
     /// The key that a device's requests are checked against isn't the one it enrolled with.
     KeyAltered,
+    /// A note, or who wrote it, isn't the one that the event names, or no event names it.
+    NoteAltered,
+    /// How far a device's numbers are said to be held isn't what its chain shows.
+    ProgressAltered,
+    /// A device's access isn't what the events say: it is there without an enrolment, or gone, or
+    /// revoked only in one place.
+    AccessAltered,
+    /// A device's sites aren't those that the events assigned it.
+    SitesAltered,
+    /// What the adjudicator remembers isn't what it walked over.
+    MemoryAltered,
+    /// A follower's place is beyond the head, is gone, or isn't where its work ends.
+    PlaceAltered,
+    /// The head's time isn't that of the newest event.
+    HeadAltered,
+    /// The organisation isn't the one that the devices enrolled for.
+    DeploymentAltered,
+    /// A read model isn't what the events make it, or readers are shown something else.
+    ModelAltered,
+    /// A trigger, a key or a table isn't as the migrations made it.
+    GuardAltered,
+    /// Somebody may do what no migration granted.
+    RightGranted,
+    /// A setting that the ledger rests on was changed.
+    SettingChanged,
+}
+
+impl FindingCode {
+    /// The code as reports write it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// One thing that is wrong.
@@ -55,22 +100,18 @@ pub struct Finding {
 
 impl Finding {
     /// At one event.
-    pub(super) fn at(position: u64, code: FindingCode, what: impl Into<String>) -> Self {
+    pub fn at(position: u64, code: FindingCode, what: impl Into<String>) -> Self {
         Self { position: Some(position), through: None, code, what: what.into() }
     }
 
     /// From one event to another.
-    pub(super) fn within(
-        (from, through): (u64, u64),
-        code: FindingCode,
-        what: impl Into<String>,
-    ) -> Self {
+    pub fn within((from, through): (u64, u64), code: FindingCode, what: impl Into<String>) -> Self {
         let through = (through > from).then_some(through);
         Self { position: Some(from), through, code, what: what.into() }
     }
 
     /// At no event.
-    pub(super) fn aside(code: FindingCode, what: impl Into<String>) -> Self {
+    pub fn aside(code: FindingCode, what: impl Into<String>) -> Self {
         Self { position: None, through: None, code, what: what.into() }
     }
 }
@@ -113,6 +154,26 @@ pub struct CheckpointsRead {
     pub through: u64,
     /// How many events came after it, and stand under no checkpoint yet.
     pub uncovered: u64,
+    /// How many of earlier epochs agree; all that are not beyond a fork point must.
+    pub earlier: u64,
+    /// How many that were kept elsewhere agree; all must.
+    pub elsewhere: u64,
+    /// The epochs in which they were signed, oldest first.
+    pub epochs: Vec<EpochRead>,
+}
+
+/// An epoch of checkpoints, as its folder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EpochRead {
+    pub epoch: u32,
+    /// The fork point: up to where what the epoch before had signed still held; none for the first.
+    pub after: Option<u64>,
+    /// Why it was opened.
+    pub reason: Option<String>,
+    /// Whether the key of the epoch before signed that.
+    pub signed: Option<bool>,
+    /// Up to where it had signed what a later epoch was opened without.
+    pub lost_through: Option<u64>,
 }
 
 /// A number that a device used and that never came.
@@ -162,8 +223,29 @@ pub struct Report {
     pub forks: Vec<DeviceFork>,
     /// How many more gaps and forks there are.
     pub devices_more: u64,
+    /// Read models that were compared with what the events make of them, if that was asked for.
+    pub models: Vec<ModelCompared>,
     /// What the reader should know and what is no sign of tampering.
     pub notes: Vec<String>,
+}
+
+/// A read model that was compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelCompared {
+    pub name: String,
+    /// Where it stood then.
+    pub position: u64,
+}
+
+impl Report {
+    /// Adds what else was found.
+    pub fn add(&mut self, found: Vec<Finding>) {
+        let mut all = Findings { found: self.findings_more, ..Findings::default() };
+        self.findings.drain(..).chain(found).for_each(|finding| all.add(finding));
+        (self.findings, self.findings_more) = all.into_parts();
+        self.intact = self.findings.is_empty();
+        self.first_bad = first_bad(&self.findings);
+    }
 }
 
 /// The first bad position: that of the lowest finding, or of one that lies exactly somewhere in the
@@ -202,5 +284,49 @@ mod tests {
         assert_eq!(first_bad(&[range.clone(), exact, later.clone()]), Some(17));
         assert_eq!(first_bad(&[range, later]), Some(11));
         assert_eq!(first_bad(&[]), None);
+    }
+
+    #[test]
+    fn every_code_stands_on_both_pages() {
+        use strum::VariantArray as _;
+        for page in ["command-line.md", "ledger-format.md"] {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/");
+            let text = std::fs::read_to_string(format!("{path}{page}")).unwrap();
+            for code in FindingCode::VARIANTS {
+                assert!(text.contains(&format!("`{}`", code.as_str())), "{code:?} in {page}");
+            }
+            for table in crate::audit::tables::TABLES {
+                let named =
+                    page != "ledger-format.md" || text.contains(&format!("`{}`", table.name));
+                assert!(named, "{} in {page}", table.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_found_later_is_put_in_its_place() {
+        let mut report = Report {
+            intact: true,
+            first_bad: None,
+            findings: Vec::new(),
+            findings_more: 0,
+            events: 0,
+            head: 0,
+            root: Digest::ZERO,
+            signatures: 0,
+            checkpoints: CheckpointsRead::default(),
+            gaps: Vec::new(),
+            forks: Vec::new(),
+            devices_more: 0,
+            models: Vec::new(),
+            notes: Vec::new(),
+        };
+        report.add(Vec::new());
+        assert!(report.intact);
+        let all = (1..=100).map(|n| Finding::at(n, FindingCode::LeafMismatch, "")).collect();
+        report.add(all);
+        report.add(vec![Finding::aside(FindingCode::ModelAltered, "")]);
+        assert!(!report.intact);
+        assert_eq!((report.first_bad, report.findings_more), (Some(1), 1));
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
 use punchtrail_protocol::{Digest, Position};
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
 
-use crate::postgres::{Pool, within};
+use crate::postgres::Pool;
 
 /// Positions a page covers. A page of the longest events takes some 130 MB, of usual ones 2 MB.
 pub(super) const PAGE_POSITIONS: u64 = 2_000;
@@ -74,28 +74,36 @@ impl Row {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub head: u64,
+    /// When the head says that its event was recorded.
+    pub recorded_at_us: i64,
     pub last: u64,
     pub rows_up_to_head: u64,
 }
 
-/// One statement, so that an append in between can't make the two disagree.
-pub(super) async fn extent(pool: &Pool) -> Result<Extent, sqlx::Error> {
-    within(COUNT_MAX, async {
-        let mut tx = pool.begin().await?;
-        sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *tx).await?;
-        let row = sqlx::query(
-            "select h.position as head, coalesce((select max(position) from events), 0) as last, \
-             (select count(*) from events where position <= h.position) as count \
-             from ledger_head h",
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-        let (head, last, rows_up_to_head) = (number("head")?, number("last")?, number("count")?);
-        Ok(Extent { head, last, rows_up_to_head })
+/// The head.
+pub(super) async fn head(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let head: i64 =
+        sqlx::query_scalar("select position from ledger_head").fetch_one(executor).await?;
+    Ok(head.cast_unsigned())
+}
+
+/// As one snapshot sees it.
+pub(super) async fn extent(snapshot: &mut PgConnection) -> Result<Extent, sqlx::Error> {
+    let row = sqlx::query(
+        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, \
+         coalesce((select max(position) from events), 0) as last, \
+         (select count(*) from events where events.position <= ledger_head.position) as count \
+         from ledger_head",
+    )
+    .fetch_one(snapshot)
+    .await?;
+    let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+    Ok(Extent {
+        head: number("head")?,
+        recorded_at_us: row.try_get("at")?,
+        last: number("last")?,
+        rows_up_to_head: number("count")?,
     })
-    .await
 }
 
 /// The events of one page, in order: those after `after`, at most [`PAGE_POSITIONS`] positions and
@@ -139,39 +147,34 @@ pub(super) struct BrokenSequence {
 /// Events whose number isn't one more than that of their aggregate's event before, or that stand in
 /// front of it; at most `limit`, lowest position first. Sorted in Postgres, which has disk for it.
 pub(super) async fn broken_sequences(
-    pool: &Pool,
+    snapshot: &mut PgConnection,
     head: u64,
     limit: usize,
 ) -> Result<Vec<BrokenSequence>, sqlx::Error> {
-    within(COUNT_MAX, async {
-        let mut tx = pool.begin().await?;
-        sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
-            .execute(&mut *tx)
-            .await?;
-        let rows = sqlx::query(
-            "select position, sequence, previous, previous_position from (\
-             select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
-             lag(position, 1, 0::bigint) over stream as previous_position from events \
-             where position <= $1 \
-             window stream as (partition by aggregate_type, aggregate_id order by sequence)\
-             ) as event where sequence <> previous + 1 or position <= previous_position \
-             order by position limit $2",
-        )
-        .bind(head.cast_signed())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .try_map(|row: PgRow| {
-            let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-            Ok(BrokenSequence {
-                position: number("position")?,
-                sequence: number("sequence")?,
-                previous: number("previous")?,
-                previous_position: number("previous_position")?,
-            })
+    sqlx::query(
+        "select position, sequence, previous, previous_position from (\
+         select position, sequence, lag(sequence, 1, 0::bigint) over stream as previous, \
+         lag(position, 1, 0::bigint) over stream as previous_position from events \
+         where position <= $1 \
+         window stream as (partition by aggregate_type, aggregate_id order by sequence)) as event \
+         where sequence <> previous + 1 or position <= previous_position \
+         order by position limit $2",
+    )
+    .bind(head.cast_signed())
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .try_map(|row: PgRow| {
+        let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+        Ok(BrokenSequence {
+            position: number("position")?,
+            sequence: number("sequence")?,
+            previous: number("previous")?,
+            previous_position: number("previous_position")?,
         })
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
         Ok(rows)
     })
+    .fetch_all(snapshot)
     .await
 }

@@ -1,24 +1,23 @@
 //! The walk over the ledger, event by event in the order of positions.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event,
-    device::{Device, DeviceEvent},
-    log::merkle::Frontier,
-    punch::PunchEvent,
+    Event, device::DeviceEvent, log::merkle::Frontier, punch::PunchEvent,
     quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
-    DeviceId, Digest, PunchId,
+    DeviceId, Digest, OrgId, PunchId,
     capture::{Capture, CaptureText},
     signing::Signature,
 };
 
 use super::{
     AuditError,
-    beside::{Named, NamedConflict, NamedItem, NamedLink},
+    beside::{Named, NamedConflict, NamedItem, NamedLink, NamedNote},
     claims::Comparison,
+    devices::Devices,
+    memory::{Remembered, Walked},
     report::{DeviceFork, Finding, FindingCode, Findings},
     rows::Row,
     signatures::{self, Keys, Signed, WAITING_SIGNATURES_MAX},
@@ -45,6 +44,12 @@ enum Read {
     Conflict {
         punch: PunchId,
         digest: Digest,
+        device: DeviceId,
+    },
+    /// A person's ruling, with their note and what it made of a punch.
+    Ruled {
+        note: Option<(Digest, Option<String>)>,
+        admitted: Option<(PunchId, Remembered)>,
     },
     Quarantined {
         item: Digest,
@@ -61,15 +66,18 @@ pub(super) struct Walk {
     pub computed: Frontier,
     pub stored: Frontier,
     pub keys: Keys,
-    pub devices: std::collections::BTreeMap<DeviceId, Device>,
+    pub devices: Devices,
+    /// The organisations that devices enrolled for; one, that is.
+    pub orgs: BTreeSet<OrgId>,
     pub forks: Vec<DeviceFork>,
     pub forks_more: u64,
     pub events: u64,
     pub unreadable: u64,
     pub signatures: u64,
     pub links: u64,
-    last: u64,
-    last_recorded_us: i64,
+    pub last: u64,
+    /// The latest time at which an event says it was recorded.
+    pub last_recorded_us: i64,
     waiting: Vec<Signed>,
 }
 
@@ -81,7 +89,8 @@ impl Walk {
             computed: Frontier::new(),
             stored: Frontier::new(),
             keys: Keys::new(),
-            devices: std::collections::BTreeMap::new(),
+            devices: Devices::new(),
+            orgs: BTreeSet::new(),
             forks: Vec::new(),
             forks_more: 0,
             events: 0,
@@ -170,10 +179,23 @@ impl Walk {
         match read {
             Read::Nothing => {}
             Read::Unreadable => self.unreadable += 1,
-            Read::Conflict { punch, digest } => {
-                named.conflicts.push(NamedConflict { position, punch, digest });
+            Read::Conflict { punch, digest, device } => {
+                named.conflicts.push(NamedConflict { position, punch, digest, device });
+            }
+            Read::Ruled { note, admitted } => {
+                named.notes.extend(note.map(|(digest, actor)| NamedNote {
+                    position,
+                    digest,
+                    actor,
+                }));
+                named.walked.extend(admitted.map(|(punch, remembered)| Walked {
+                    position,
+                    punch,
+                    remembered: Some(remembered),
+                }));
             }
             Read::Quarantined { item, device, seq } => {
+                self.devices.entry(device).or_default().quarantined += 1;
                 named.items.push(NamedItem { position, item, device, seq });
             }
             Read::Device(device, event) => self.device(position, device, event),
@@ -181,7 +203,19 @@ impl Walk {
                 if capture.punch == of =>
             {
                 let device = capture.device;
-                named.links.push(NamedLink::of(position, &capture, body.digest()));
+                let link = NamedLink::of((position, device), of, &capture, body.digest());
+                named.links.push(link);
+                // Its receipt follows it, and the adjudicator walks over both at once.
+                named.walked.push(Walked {
+                    position: position + 1,
+                    punch: of,
+                    remembered: capture.employee.map(|employee| Remembered {
+                        employee,
+                        captured_at: capture.captured_at,
+                        site: capture.site,
+                        kind: capture.kind,
+                    }),
+                });
                 let body = body.as_str().as_bytes().to_vec();
                 self.waiting.push(Signed { position, device, body, signature });
             }
@@ -194,6 +228,9 @@ impl Walk {
 
     fn device(&mut self, position: u64, device: DeviceId, event: DeviceEvent) {
         match &event {
+            DeviceEvent::Registered { org } => {
+                self.orgs.insert(*org);
+            }
             DeviceEvent::Enrolled { key, .. } => {
                 self.keys.entry(device).or_insert((position, *key));
             }
@@ -207,7 +244,7 @@ impl Walk {
             }
             _ => {}
         }
-        cqrs_es::Aggregate::apply(self.devices.entry(device).or_default(), event);
+        self.devices.entry(device).or_default().take(position, event);
     }
 }
 
@@ -237,19 +274,50 @@ fn check_row(row: &Row) -> Checked {
 }
 
 fn read(row: &Row) -> Read {
+    let by = |note: Option<Digest>| note.map(|digest| (digest, actor(&row.metadata)));
     match row.event() {
-        Some(Event::Punch(of, PunchEvent::Captured { capture: body, signature })) => {
-            let capture = body.capture().ok().cloned().map(Box::new);
-            Read::Captured { of, capture, body, signature }
-        }
-        Some(Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { digest, .. })) => {
-            Read::Conflict { punch, digest }
-        }
+        Some(Event::Punch(of, event)) => read_punch(of, event, by),
         Some(Event::Quarantine(item, QuarantineEvent::Quarantined { device, seq, .. })) => {
             Read::Quarantined { item, device, seq }
+        }
+        Some(Event::Quarantine(_, QuarantineEvent::Dismissed { note })) => {
+            Read::Ruled { note: by(note), admitted: None }
         }
         Some(Event::Device(device, event)) => Read::Device(device, event),
         Some(_) => Read::Nothing,
         None => Read::Unreadable,
     }
+}
+
+fn read_punch(
+    of: PunchId,
+    event: PunchEvent,
+    by: impl Fn(Option<Digest>) -> Option<(Digest, Option<String>)>,
+) -> Read {
+    match event {
+        PunchEvent::Captured { capture: body, signature } => {
+            let capture = body.capture().ok().cloned().map(Box::new);
+            Read::Captured { of, capture, body, signature }
+        }
+        PunchEvent::ConflictingCaptureReceived { digest, device, .. } => {
+            Read::Conflict { punch: of, digest, device }
+        }
+        PunchEvent::Admitted { employee, site, kind, captured_at, note, .. } => {
+            let remembered = Remembered { employee, captured_at, site, kind };
+            Read::Ruled { note: by(note), admitted: Some((of, remembered)) }
+        }
+        PunchEvent::Accepted { note, .. }
+        | PunchEvent::Rejected { note, .. }
+        | PunchEvent::Amended { note, .. }
+        | PunchEvent::Voided { note } => Read::Ruled { note: by(note), admitted: None },
+        PunchEvent::Synced { .. }
+        | PunchEvent::AnomalyFlagged { .. }
+        | PunchEvent::ReferredForReview { .. } => Read::Nothing,
+    }
+}
+
+/// Who caused an event, as its metadata says.
+fn actor(metadata: &str) -> Option<String> {
+    let object: serde_json::Value = serde_json::from_str(metadata).ok()?;
+    Some(object.get("actor")?.as_str()?.to_owned())
 }

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The most numbers beyond a gap that are read to see how far the gap's closing reaches.
-const BEYOND_GAP_MAX: i64 = 100_000;
+pub(crate) const BEYOND_GAP_MAX: u64 = 100_000;
 
 /// A stream's key.
 pub(super) type StreamKey = (AggregateType, String);
@@ -235,7 +235,7 @@ impl Known {
             )
             .bind(device.uuid())
             .bind(progress.acked_through.cast_signed())
-            .bind(BEYOND_GAP_MAX)
+            .bind(BEYOND_GAP_MAX.cast_signed())
             .fetch_all(&mut *connection)
             .await?;
             progress.beyond = held.into_iter().map(i64::cast_unsigned).collect();

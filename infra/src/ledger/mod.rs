@@ -74,6 +74,7 @@ pub use execute::{ExecuteError, Executed};
 pub use feed::{Feed, give_way};
 pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
+pub(crate) use known::BEYOND_GAP_MAX;
 pub use metadata::Metadata;
 use part::{Part, Size};
 use pressure::Deliveries;

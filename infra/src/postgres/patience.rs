@@ -87,7 +87,7 @@ impl Pool {
     /// # Errors
     /// When none is to be had in time.
     pub async fn acquire(&self) -> Result<Lent, Error> {
-        self.connections.acquire().await.map(Lent)
+        self.connections.acquire().await.map(|connection| Lent(Some(connection)))
     }
 
     /// Lends a connection that waits to be lent, untried; none when there is none.
@@ -131,18 +131,35 @@ impl Pool {
 /// A connection on loan. However its user leaves it, it is back in the pool or gone within
 /// [`RETURN_MAX`].
 #[derive(Debug)]
-pub struct Lent(PoolConnection<Postgres>);
+pub struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    /// Takes it out of the pool for good, which may open another in its place: for sessions that
+    /// are set otherwise. Closing it is the caller's.
+    pub fn detach(mut self) -> PgConnection {
+        match self.0.take() {
+            Some(connection) => connection.detach(),
+            None => unreachable!("it is here until it is dropped"),
+        }
+    }
+}
 
 impl Deref for Lent {
     type Target = PgConnection;
     fn deref(&self) -> &PgConnection {
-        &self.0
+        match &self.0 {
+            Some(connection) => connection,
+            None => unreachable!("it is here until it is dropped"),
+        }
     }
 }
 
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        match &mut self.0 {
+            Some(connection) => connection,
+            None => unreachable!("it is here until it is dropped"),
+        }
     }
 }
 
@@ -150,7 +167,8 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // The way in which the pool itself takes back what is dropped, but not for ever. Given up,
         // or without a runtime, the connection goes and its place is free.
-        let returning = self.0.return_to_pool();
+        let Some(mut connection) = self.0.take() else { return };
+        let returning = connection.return_to_pool();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if timeout(RETURN_MAX, returning).await.is_err() {

@@ -5,6 +5,8 @@ use punchtrail_protocol::Position;
 use serde::Serialize;
 use sqlx::{Row, postgres::PgRow};
 
+use super::progress;
+
 /// A read model, or a rebuild of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedGeneration {
@@ -27,10 +29,7 @@ pub struct ListedGeneration {
 /// # Errors
 /// When the database is out of reach.
 pub async fn generations(reader: &Pool) -> Result<Vec<ListedGeneration>, sqlx::Error> {
-    let exists: bool = sqlx::query_scalar("select to_regclass('read.projections') is not null")
-        .fetch_one(reader)
-        .await?;
-    if !exists {
+    if !progress::table_exists(reader).await? {
         return Ok(Vec::new());
     }
     sqlx::query(

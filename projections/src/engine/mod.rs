@@ -1,6 +1,7 @@
 //! What feeds read models, whatever they are: it is given them, and knows none by name.
 
 pub(crate) mod columns;
+pub mod compare;
 mod feeding;
 mod generations;
 pub mod models;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use punchtrail_domain::epoch::Anchor;
 use punchtrail_infra::postgres::{Pool, within};
 use punchtrail_protocol::Position;
-use sqlx::{Executor, PgConnection, Row, postgres::PgRow};
+use sqlx::{Executor, PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::engine::projection::{Generation, Projection};
@@ -109,17 +109,21 @@ pub(crate) async fn run(
     connection.execute(statements).await.map(drop)
 }
 
+/// Whether the table of progress is there; it isn't before the first server ran.
+pub(crate) async fn table_exists(pool: &Pool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from information_schema.columns where table_schema = 'read' \
+         and table_name = 'projections' and column_name = 'leaf_hash')",
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Creates the table of progress; any number of processes may call it at once.
 pub(crate) async fn ensure_table(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut attempt = 1;
     loop {
-        let exists: bool = sqlx::query_scalar(
-            "select exists (select from information_schema.columns where table_schema = 'read' \
-             and table_name = 'projections' and column_name = 'leaf_hash')",
-        )
-        .fetch_one(pool)
-        .await?;
-        if exists {
+        if table_exists(pool).await? {
             return Ok(());
         }
         let made = within(CHANGE_MAX, async {
@@ -215,9 +219,12 @@ pub(crate) async fn lock_live(
 }
 
 /// The model's live row, as committed.
-pub(crate) async fn live(pool: &Pool, name: &str) -> Result<Option<Progress>, sqlx::Error> {
+pub(crate) async fn live(
+    executor: impl PgExecutor<'_>,
+    name: &str,
+) -> Result<Option<Progress>, sqlx::Error> {
     let statement = format!("select {COLUMNS} from read.projections where name = $1 and live");
-    sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(pool).await
+    sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(executor).await
 }
 
 /// Moves a generation on, in the transaction of the events that lead there. Whether the ledger has

@@ -25,6 +25,9 @@ impl Generation {
     /// The first one.
     pub const FIRST: Self = Self(1);
 
+    /// One that only the connection sees that makes it, and that goes with it.
+    pub(crate) const SCRATCH: Self = Self(0);
+
     /// The generation of that number, from 1.
     pub const fn new(number: u32) -> Self {
         Self(number)
@@ -37,7 +40,8 @@ impl Generation {
 
     /// The full name of this generation's table: `read."timeline_3"` for `timeline` in the third.
     pub fn table(&self, base: &str) -> String {
-        format!("{SCHEMA}.\"{base}_{}\"", self.0)
+        let schema = if *self == Self::SCRATCH { "pg_temp" } else { SCHEMA };
+        format!("{schema}.\"{base}_{}\"", self.0)
     }
 
     /// A name for this generation's index on that table: `"timeline_3_site"`. An index lies in the
@@ -150,6 +154,7 @@ mod tests {
         let third = Generation::new(3);
         assert_eq!(third.table("timeline"), r#"read."timeline_3""#);
         assert_eq!(third.index("timeline", "site"), r#""timeline_3_site""#);
+        assert_eq!(Generation::SCRATCH.table("timeline"), r#"pg_temp."timeline_0""#);
     }
 
     #[test]

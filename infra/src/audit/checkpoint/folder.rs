@@ -3,11 +3,14 @@
 //! ```text
 //! checkpoints/key              the Ed25519 seed, 64 hexadecimal digits, mode 0600
 //! checkpoints/vkey             the verifier key of the newest epoch, to hand to auditors
+//! checkpoints/0001/vkey        the same, of that epoch
 //! checkpoints/0001/latest      the newest checkpoint, a signed note
 //! checkpoints/0001/frontier    the right edge of the tree it was signed over, and its last leaf
 //! checkpoints/0001/kept/SIZE   earlier checkpoints: the newest [`KEPT_MAX`], and one a day before
-//! checkpoints/0002/reason      why a new epoch was opened
+//! checkpoints/0002/fork        why and where a new epoch parted from the one before, signed
 //! ```
+//! A key that is gone is made anew, and can't sign on in an epoch that another one began.
+//!
 //! Files are replaced by writing beside them, syncing and renaming, so that a crash leaves the old
 //! or the new one, never half of either.
 
@@ -25,7 +28,7 @@ use punchtrail_domain::log::{
 };
 use punchtrail_protocol::{Digest, OrgId};
 
-use super::origin;
+use super::{Fork, origin};
 
 /// How many of the newest checkpoints are kept; of older ones, the last of each day.
 pub const KEPT_MAX: usize = 200;
@@ -44,6 +47,12 @@ pub enum FolderError {
     /// A file holds something else than this program wrote.
     #[error("{path} is damaged: {what}. Nothing was signed. Put the file back from a copy")]
     Damaged { path: PathBuf, what: String },
+    /// The key isn't the one that began the epoch.
+    #[error(
+        "the key that signed {origin} is gone: {path} is another one. Nothing was signed. Put it \
+         back, or open a new epoch with `punchtrail checkpoint new-epoch --reason …`"
+    )]
+    KeyGone { path: PathBuf, origin: String },
     /// The tree's edge doesn't lead to the newest checkpoint, which is whole: it can be made anew
     /// from the leaves, and is.
     #[error("{path} is damaged: {what}")]
@@ -58,8 +67,8 @@ pub enum FolderError {
 pub struct Epoch {
     pub number: u32,
     pub origin: String,
-    /// Why it was opened; none for the first.
-    pub reason: Option<String>,
+    /// Why it was opened, and where it parted from the one before; none for the first.
+    pub fork: Option<Fork>,
 }
 
 /// A checkpoint as it is kept.
@@ -75,7 +84,6 @@ pub struct Kept {
 pub struct Folder {
     root: PathBuf,
     org: OrgId,
-    key: SigningKey,
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
@@ -94,56 +102,102 @@ impl Folder {
     pub fn open(data_dir: &Path, org: OrgId) -> Result<Self, FolderError> {
         let root = data_dir.join("checkpoints");
         fs::create_dir_all(&root).map_err(at(&root))?;
-        let key = key(&root)?;
-        let folder = Self { root, org, key };
+        make_key(&root.join("key"))?;
+        let folder = Self { root, org };
         if folder.numbers()?.is_empty() {
-            folder.make_epoch(1)?;
+            folder.make_epoch(1, None)?;
         }
         Ok(folder)
+    }
+
+    /// Opens `data_dir/checkpoints` if anything was ever signed there; makes nothing.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn existing(data_dir: &Path, org: OrgId) -> Result<Option<Self>, FolderError> {
+        let folder = Self { root: data_dir.join("checkpoints"), org };
+        if !folder.root.exists() {
+            return Ok(None);
+        }
+        let signed = !folder.numbers()?.is_empty();
+        Ok(signed.then_some(folder))
     }
 
     /// All epochs, oldest first.
     ///
     /// # Errors
-    /// When the folder can't be read.
+    /// When the folder can't be read, or says where an epoch parted and was altered.
     pub fn epochs(&self) -> Result<Vec<Epoch>, FolderError> {
         self.numbers()?
             .into_iter()
             .map(|number| {
-                let path = self.epoch(number).join("reason");
-                let reason = match fs::read_to_string(&path) {
-                    Ok(reason) => Some(reason.trim_end().to_owned()),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => return Err(at(&path)(error)),
-                };
-                Ok(Epoch { number, origin: origin(self.org, number), reason })
+                let fork = self.fork(number)?;
+                Ok(Epoch { number, origin: origin(self.org, number), fork })
             })
             .collect()
     }
 
+    fn fork(&self, number: u32) -> Result<Option<Fork>, FolderError> {
+        let path = self.epoch(number).join("fork");
+        let note = match fs::read_to_string(&path) {
+            Ok(note) => note,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&path)(error)),
+        };
+        let (old, new) = (self.verifier(number.saturating_sub(1))?, self.verifier(number)?);
+        Fork::open(&note, &old, &new).map(Some).map_err(|error| damaged(&path, error))
+    }
+
     /// Opens a new epoch: a new tree from the ledger's first event on, under a new origin. What was
-    /// signed before stays as it is.
+    /// signed before stays as it is. `after` and `root` are the fork point: how much of what was
+    /// signed still holds.
     ///
     /// # Errors
-    /// When the folder can't be written.
-    pub fn open_epoch(&self, reason: &str) -> Result<Epoch, FolderError> {
-        let number = self.current()? + 1;
-        // The reason stands first: an epoch without one is the first.
-        let path = self.root.join(format!("{number:04}.reason"));
-        replace(&path, format!("{reason}\n").as_bytes())?;
-        self.make_epoch(number)?;
-        let within = self.epoch(number).join("reason");
-        fs::rename(&path, &within).map_err(at(&within))?;
-        sync_dir(&self.epoch(number))?;
-        Ok(Epoch { number, origin: origin(self.org, number), reason: Some(reason.to_owned()) })
+    /// When the folder can't be written, or the reason isn't a line of text.
+    pub(super) fn open_epoch(
+        &self,
+        reason: &str,
+        (after, root): (u64, Digest),
+    ) -> Result<Epoch, FolderError> {
+        let ended = self.current()?;
+        let number = ended + 1;
+        let old = match self.signer(ended) {
+            Ok(signer) => Some(signer),
+            Err(FolderError::KeyGone { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let fork = Fork { after, root, reason: reason.to_owned(), signed: old.is_some() };
+        let note = fork
+            .sign((&origin(self.org, ended), old.as_ref()), &self.new_signer(number)?)
+            .map_err(|error| damaged(&self.root, error))?;
+        self.make_epoch(number, Some(&note))?;
+        Ok(Epoch { number, origin: origin(self.org, number), fork: Some(fork) })
     }
 
     /// The verifier key of an epoch in its text form, for auditors.
     ///
     /// # Errors
-    /// Never for an epoch of this folder.
+    /// When it can't be read.
     pub fn vkey(&self, epoch: u32) -> Result<String, FolderError> {
-        Ok(self.signer(epoch)?.vkey())
+        Ok(self.verifier(epoch)?.to_string())
+    }
+
+    /// The key that verifies what was signed in an epoch. Of one from before each kept its own, the
+    /// folder's.
+    pub(in crate::audit) fn verifier(&self, epoch: u32) -> Result<NoteVerifier, FolderError> {
+        let path = self.epoch(epoch).join("vkey");
+        match fs::read_to_string(&path) {
+            Ok(vkey) => vkey.trim_end().parse().map_err(|error| damaged(&path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let published = fs::read_to_string(self.root.join("vkey")).ok();
+                let published = published.and_then(|vkey| vkey.trim_end().parse().ok());
+                match published {
+                    Some(key) if NoteVerifier::name(&key) == &self.name(epoch)? => Ok(key),
+                    _ => Ok(self.new_signer(epoch)?.verifier().clone()),
+                }
+            }
+            Err(error) => Err(at(&path)(error)),
+        }
     }
 
     /// The newest checkpoint of the newest epoch, if one was made.
@@ -159,22 +213,28 @@ impl Folder {
         self.read(epoch, &path).map(Some)
     }
 
-    /// All kept checkpoints of an epoch, smallest first.
+    /// All kept checkpoints of an epoch, smallest first, and what of them is damaged.
     ///
     /// # Errors
-    /// When one can't be read or its signature doesn't verify.
-    pub fn kept(&self, epoch: u32) -> Result<Vec<Kept>, FolderError> {
+    /// When one can't be read.
+    pub fn kept(&self, epoch: u32) -> Result<(Vec<Kept>, Vec<FolderError>), FolderError> {
         let folder = self.epoch(epoch);
         let mut paths = files(&folder.join("kept"))?;
         let latest = folder.join("latest");
         if latest.exists() {
             paths.push(latest);
         }
-        let mut kept: Vec<Kept> =
-            paths.iter().map(|path| self.read(epoch, path)).collect::<Result<_, _>>()?;
+        let (mut kept, mut damaged) = (Vec::new(), Vec::new());
+        for path in &paths {
+            match self.read(epoch, path) {
+                Ok(one) => kept.push(one),
+                Err(error @ FolderError::Damaged { .. }) => damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
         kept.sort_by_key(|kept| kept.checkpoint.size);
         kept.dedup();
-        Ok(kept)
+        Ok((kept, damaged))
     }
 
     /// The right edge of the tree under the newest checkpoint, and the last leaf; checked against
@@ -208,11 +268,8 @@ impl Folder {
         let epoch = self.current()?;
         let folder = self.epoch(epoch);
         let signer = self.signer(epoch)?;
-        let checkpoint = Checkpoint {
-            origin: name(&folder, &origin(self.org, epoch))?,
-            size: frontier.size(),
-            root: frontier.root(),
-        };
+        let checkpoint =
+            Checkpoint { origin: self.name(epoch)?, size: frontier.size(), root: frontier.root() };
         let note = signer.sign_checkpoint(&checkpoint);
         let bytes = |(frontier, last): (&Frontier, Digest)| {
             [last.0.as_slice(), &frontier.to_bytes()].concat()
@@ -246,23 +303,38 @@ impl Folder {
 
     fn read(&self, epoch: u32, path: &Path) -> Result<Kept, FolderError> {
         let note = fs::read_to_string(path).map_err(at(path))?;
-        let origin = name(path, &origin(self.org, epoch))?;
-        let verifier: NoteVerifier = self.signer(epoch)?.verifier().clone();
-        let checkpoint = signed_note::open_checkpoint(note.as_bytes(), &origin, &[verifier])
-            .map_err(|error| damaged(path, error))?;
+        let verifier = self.verifier(epoch)?;
+        let checkpoint =
+            signed_note::open_checkpoint(note.as_bytes(), &self.name(epoch)?, &[verifier])
+                .map_err(|error| damaged(path, error))?;
         Ok(Kept { checkpoint, note })
     }
 
-    fn signer(&self, epoch: u32) -> Result<NoteSigner, FolderError> {
-        let name = name(&self.root, &origin(self.org, epoch))?;
-        Ok(NoteSigner::new(name, self.key.clone()))
+    /// What signs in an epoch: the key that began it.
+    ///
+    /// # Errors
+    /// [`FolderError::KeyGone`] when the folder has another key by now.
+    pub(super) fn signer(&self, epoch: u32) -> Result<NoteSigner, FolderError> {
+        let signer = self.new_signer(epoch)?;
+        if *signer.verifier() == self.verifier(epoch)? {
+            return Ok(signer);
+        }
+        Err(FolderError::KeyGone { path: self.root.join("key"), origin: origin(self.org, epoch) })
+    }
+
+    fn new_signer(&self, epoch: u32) -> Result<NoteSigner, FolderError> {
+        Ok(NoteSigner::new(self.name(epoch)?, key(&self.root.join("key"))?))
+    }
+
+    fn name(&self, epoch: u32) -> Result<signed_note::Name, FolderError> {
+        origin(self.org, epoch).parse().map_err(|error| damaged(&self.root, error))
     }
 
     fn epoch(&self, number: u32) -> PathBuf {
         self.root.join(format!("{number:04}"))
     }
 
-    fn current(&self) -> Result<u32, FolderError> {
+    pub(super) fn current(&self) -> Result<u32, FolderError> {
         Ok(self.numbers()?.last().copied().unwrap_or(1))
     }
 
@@ -275,16 +347,23 @@ impl Folder {
         Ok(numbers)
     }
 
-    fn make_epoch(&self, number: u32) -> Result<(), FolderError> {
-        let kept = self.epoch(number).join("kept");
+    /// Makes an epoch's folder, whole or not at all.
+    fn make_epoch(&self, number: u32, fork: Option<&str>) -> Result<(), FolderError> {
+        let making = self.root.join(format!("{number:04}.new"));
+        if making.exists() {
+            fs::remove_dir_all(&making).map_err(at(&making))?;
+        }
+        let kept = making.join("kept");
         fs::create_dir_all(&kept).map_err(at(&kept))?;
-        replace(&self.root.join("vkey"), format!("{}\n", self.vkey(number)?).as_bytes())?;
-        sync_dir(&self.root)
+        let vkey = format!("{}\n", self.new_signer(number)?.vkey());
+        replace(&making.join("vkey"), vkey.as_bytes())?;
+        if let Some(fork) = fork {
+            replace(&making.join("fork"), fork.as_bytes())?;
+        }
+        fs::rename(&making, self.epoch(number)).map_err(at(&making))?;
+        sync_dir(&self.root)?;
+        replace(&self.root.join("vkey"), vkey.as_bytes())
     }
-}
-
-fn name(path: &Path, text: &str) -> Result<signed_note::Name, FolderError> {
-    text.parse().map_err(|error| damaged(path, error))
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
@@ -295,23 +374,20 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
         .collect())
 }
 
-/// Reads the signing key, and makes one when there is none.
-fn key(root: &Path) -> Result<SigningKey, FolderError> {
-    let path = root.join("key");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let mut seed = [0; 32];
-            hex::decode_to_slice(text.trim_end(), &mut seed)
-                .map_err(|error| damaged(&path, error))?;
-            Ok(SigningKey::from_bytes(&seed))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = SigningKey::from_bytes(&rand::random());
-            replace(&path, format!("{}\n", hex::encode(key.to_bytes())).as_bytes())?;
-            Ok(key)
-        }
-        Err(error) => Err(at(&path)(error)),
+fn key(path: &Path) -> Result<SigningKey, FolderError> {
+    let text = fs::read_to_string(path).map_err(at(path))?;
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim_end(), &mut seed).map_err(|error| damaged(path, error))?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Makes a signing key unless there is one.
+fn make_key(path: &Path) -> Result<(), FolderError> {
+    if path.exists() {
+        return Ok(());
     }
+    let key = SigningKey::from_bytes(&rand::random());
+    replace(path, format!("{}\n", hex::encode(key.to_bytes())).as_bytes())
 }
 
 /// Replaces a file by one with these bytes, durably; readable by its owner alone.
@@ -406,12 +482,33 @@ mod tests {
         let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
         let (frontier, last) = grown(&Frontier::new(), 0..5);
         folder.keep((&frontier, last), (&Frontier::new(), Digest::ZERO)).unwrap();
-        folder.open_epoch("restored from Monday's copy").unwrap();
+        let opened = folder.open_epoch("Monday's copy", (3, Digest::of(b"3"))).unwrap();
         assert_eq!(folder.latest().unwrap(), None);
         let epochs = folder.epochs().unwrap();
-        assert_eq!(epochs.len(), 2);
-        assert_eq!(epochs[1].reason.as_deref(), Some("restored from Monday's copy"));
-        assert_eq!(folder.kept(1).unwrap().len(), 1);
+        assert_eq!((epochs.len(), &epochs[1]), (2, &opened));
+        let fork = opened.fork.unwrap();
+        assert_eq!((fork.after, fork.reason.as_str(), fork.signed), (3, "Monday's copy", true));
+        assert_eq!(folder.kept(1).unwrap().0.len(), 1);
         assert_ne!(folder.vkey(1).unwrap(), folder.vkey(2).unwrap());
+    }
+
+    #[test]
+    fn another_key_signs_on_in_no_epoch_but_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let (frontier, last) = grown(&Frontier::new(), 0..5);
+        let nothing = (&Frontier::new(), Digest::ZERO);
+        let keep = || folder.keep((&frontier, last), nothing);
+        keep().unwrap();
+        fs::remove_file(dir.path().join("checkpoints/key")).unwrap();
+        assert!(matches!(keep(), Err(FolderError::Io { .. })), "a running server makes no key");
+        Folder::open(dir.path(), OrgId::NIL).unwrap();
+        let refused = keep().unwrap_err();
+        assert!(matches!(refused, FolderError::KeyGone { .. }), "{refused}");
+        assert_eq!(folder.kept(1).unwrap().0.len(), 1, "the old one is verified all the same");
+        let fork = folder.open_epoch("the key was lost", (5, frontier.root())).unwrap().fork;
+        assert!(!fork.unwrap().signed);
+        keep().unwrap();
+        assert!(!folder.epochs().unwrap()[1].fork.as_ref().unwrap().signed);
     }
 }

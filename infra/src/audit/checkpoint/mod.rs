@@ -8,10 +8,12 @@
 //! A checkpoint is refused, and readiness says so, when the database is behind the newest one or
 //! disagrees with it: then rows were removed or changed, or an older copy was put back. Punches are
 //! taken all the same; devices bring back what a restored copy lacks. After a restore that was
-//! meant, an operator opens a new epoch ([`Folder::open_epoch`]): a new tree under a new origin,
-//! with the old one kept as it was.
+//! meant, an operator opens a new epoch ([`Checkpoints::open_epoch`]): a new tree under a new
+//! origin, with the old one kept as it was. What was signed before must still hold up to the fork
+//! point, which stands signed in the new epoch; so nothing is washed away by opening one.
 
 mod folder;
+mod fork;
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use punchtrail_domain::log::{merkle::Frontier, signed_note::Checkpoint};
 use punchtrail_protocol::{Digest, OrgId, Position};
 
 pub use folder::{Epoch, Folder, FolderError, Kept};
+pub use fork::Fork;
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
@@ -68,6 +71,13 @@ pub enum CheckpointError {
          signed. Look with `punchtrail ledger verify`"
     )]
     Leaf(Position),
+    /// Nothing is wrong, so nothing may be begun anew.
+    #[error(
+        "the ledger agrees with all that was signed of it in epoch {epoch}, up to position \
+         {through}. A new epoch is for a database that was put back to an earlier state; nothing \
+         was opened"
+    )]
+    Agrees { epoch: u32, through: u64 },
     /// The folder could not be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -94,6 +104,57 @@ impl Checkpoints {
     /// See [`CheckpointError`]. Nothing is signed then.
     pub async fn advance(&self) -> Result<Position, CheckpointError> {
         self.advance_from().await.map(|(_, to)| to)
+    }
+
+    /// Opens a new epoch over a ledger that no longer agrees with what was signed of it, or whose
+    /// key is gone: the epoch, and the size of the largest checkpoint of the one that ended.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Agrees`] when there is no reason for one, or when it can't be done.
+    pub async fn open_epoch(&self, reason: &str) -> Result<(Epoch, u64), CheckpointError> {
+        let folder = Arc::clone(&self.folder);
+        let (epoch, signed, sound) = blocking(move || {
+            let epoch = folder.current()?;
+            let (kept, damaged) = folder.kept(epoch)?;
+            let sound = match folder.signer(epoch) {
+                Ok(_) => damaged.is_empty(),
+                Err(FolderError::KeyGone { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            let signed: Vec<_> = kept.into_iter().map(|kept| kept.checkpoint).collect();
+            Ok((epoch, signed, sound))
+        })
+        .await?;
+        let covered = signed.last().map_or(0, |checkpoint| checkpoint.size);
+        let (agreeing, root) = self.agreeing(&signed).await?;
+        if sound && agreeing == covered {
+            return Err(CheckpointError::Agrees { epoch, through: covered });
+        }
+        let (folder, reason) = (Arc::clone(&self.folder), reason.to_owned());
+        let opened = blocking(move || folder.open_epoch(&reason, (agreeing, root))).await?;
+        Ok((opened, covered))
+    }
+
+    /// Up to where the ledger agrees with checkpoints, smallest first, and the root there.
+    async fn agreeing(&self, signed: &[Checkpoint]) -> Result<(u64, Digest), CheckpointError> {
+        let head = crate::ledger::head(&self.pool).await?;
+        let mut frontier = Frontier::new();
+        let mut agreed = (0, frontier.root());
+        for checkpoint in signed.iter().filter(|checkpoint| checkpoint.size <= head.0) {
+            let to = Position(checkpoint.size);
+            while frontier.size() < to.0 {
+                match self.leaves(Position(frontier.size()), to).await {
+                    Ok(leaves) if !leaves.is_empty() => frontier.extend(leaves),
+                    Ok(_) | Err(CheckpointError::Hole(_)) => return Ok(agreed),
+                    Err(error) => return Err(error),
+                }
+            }
+            if !covers(checkpoint, &frontier) {
+                break;
+            }
+            agreed = (checkpoint.size, checkpoint.root);
+        }
+        Ok(agreed)
     }
 
     /// From where, and to where.

@@ -1,15 +1,25 @@
 //! What stands beside the ledger and is bound to it by digests: bytes in quarantine, conflicting
-//! captures, and the devices' chains. Looked up a page of events at a time.
+//! captures, people's notes, and the devices' chains. Looked up a page of events at a time; what
+//! no event names is looked for at the end.
+
+mod notes;
 
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_domain::quarantine::item_digest;
-use punchtrail_protocol::{DeviceId, Digest, PunchId, capture::Capture, signing::Signature};
-use sqlx::{Row, postgres::PgRow};
+use punchtrail_protocol::{
+    DeviceId, Digest, PunchId,
+    capture::{Capture, Fragment},
+    signing::Signature,
+};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
+pub(super) use notes::NamedNote;
+
 use super::{
+    memory::{self, Walked},
     report::{Finding, FindingCode, Findings},
     signatures::Signed,
 };
@@ -21,6 +31,8 @@ pub(super) struct NamedConflict {
     pub position: u64,
     pub punch: PunchId,
     pub digest: Digest,
+    /// Who delivered it.
+    pub device: DeviceId,
 }
 
 /// A quarantined item that an event names.
@@ -39,16 +51,26 @@ pub(super) struct NamedLink {
     pub device: DeviceId,
     pub seq: u64,
     pub digest: Digest,
-    /// None where the bytes were not readable enough to say.
-    pub prev: Option<Digest>,
+    pub prev: Digest,
+    /// The punch that the bytes are of; none of quarantined ones.
+    pub punch: Option<PunchId>,
 }
 
 impl NamedLink {
-    pub(super) fn of(position: u64, capture: &Capture, digest: Digest) -> Self {
-        let Capture { device, seq, prev, .. } = *capture;
-        Self { position, device, seq, digest, prev: Some(prev) }
+    /// Of a capture that this device delivered.
+    pub(super) fn of(
+        (position, deliverer): (u64, DeviceId),
+        punch: PunchId,
+        capture: &Capture,
+        digest: Digest,
+    ) -> Self {
+        let Capture { seq, prev, .. } = *capture;
+        Self { position, device: deliverer, seq, digest, prev, punch: Some(punch) }
     }
 }
+
+/// A row of a chain as it stands, if it does: predecessor, place, punch.
+type HeldLink = (Option<Vec<u8>>, Option<i64>, Option<Uuid>);
 
 /// What the events of one page name.
 #[derive(Debug, Default)]
@@ -56,6 +78,8 @@ pub(super) struct Named {
     pub conflicts: Vec<NamedConflict>,
     pub items: Vec<NamedItem>,
     pub links: Vec<NamedLink>,
+    pub notes: Vec<NamedNote>,
+    pub walked: Vec<Walked>,
     /// Rows of chains that can't be told, because the bytes that would tell are altered.
     untold: u64,
 }
@@ -83,6 +107,8 @@ impl Named {
     ) -> Result<u64, sqlx::Error> {
         self.check_conflicts(pool, findings, signed).await?;
         self.check_items(pool, findings).await?;
+        notes::check(pool, &self.notes, findings).await?;
+        memory::check(pool, &self.walked, findings).await?;
         Ok(self.check_links(pool, findings).await? + self.untold)
     }
 
@@ -109,7 +135,7 @@ impl Named {
         .await?
         .into_iter()
         .collect();
-        for NamedConflict { position, punch, digest } in &self.conflicts {
+        for NamedConflict { position, punch, digest, device: deliverer } in &self.conflicts {
             let Some((of, capture, signature)) = kept.get(digest.0.as_slice()) else {
                 findings.add(gone(*position, "the conflicting capture's bytes"));
                 self.untold += 1;
@@ -128,7 +154,8 @@ impl Named {
                 self.untold += 1;
                 continue;
             };
-            self.links.push(NamedLink::of(*position, &read, *digest));
+            let link = NamedLink::of((*position, *deliverer), *punch, &read, *digest);
+            self.links.push(link);
             let device = read.device;
             signed.push(Signed {
                 position: *position,
@@ -180,7 +207,9 @@ impl Named {
                     device: *device,
                     seq,
                     digest: Digest::of(&body),
-                    prev: None,
+                    // As it was read when it came: damaged bytes may name none.
+                    prev: Fragment::of(&body).prev.unwrap_or(Digest::ZERO),
+                    punch: None,
                 });
             }
         }
@@ -194,8 +223,8 @@ impl Named {
         let devices: Vec<Uuid> = self.links.iter().map(|link| link.device.uuid()).collect();
         let seqs: Vec<i64> = self.links.iter().map(|link| link.seq.cast_signed()).collect();
         let digests: Vec<&[u8]> = self.links.iter().map(|link| link.digest.0.as_slice()).collect();
-        let rows: Vec<(Option<Vec<u8>>, Option<i64>)> = sqlx::query_as(
-            "select chain.prev, chain.position \
+        let rows: Vec<HeldLink> = sqlx::query_as(
+            "select chain.prev, chain.position, chain.punch \
              from unnest($1::uuid[], $2::bigint[], $3::bytea[]) with ordinality \
              as named (device, seq, digest, place) \
              left join device_chain chain using (device, seq, digest) order by place",
@@ -206,10 +235,15 @@ impl Named {
         .fetch_all(pool)
         .await?;
         let mut belonging = 0;
-        for (link, (prev, position)) in self.links.iter().zip(rows) {
+        for (link, (prev, position, punch)) in self.links.iter().zip(rows) {
             // The same bytes may have come before, when they could not be taken as a punch.
-            let stands = position.is_some_and(|at| at.cast_unsigned() <= link.position);
-            let follows = link.prev.is_none_or(|named| prev.as_deref() == Some(&named.0));
+            let position = position.map(i64::cast_unsigned);
+            let stands = match position {
+                Some(at) if at == link.position => punch == link.punch.map(PunchId::uuid),
+                Some(at) => at < link.position && punch.is_none(),
+                None => false,
+            };
+            let follows = prev.as_deref() == Some(&link.prev.0);
             if !stands || !follows {
                 findings.add(Finding::at(
                     link.position,
@@ -220,55 +254,42 @@ impl Named {
                     ),
                 ));
             }
-            belonging += u64::from(position == Some(link.position.cast_signed()));
+            belonging += u64::from(position == Some(link.position));
         }
         Ok(belonging)
     }
 }
 
-/// Rows of chains up to the head that belong to no event: their number, when it isn't `belonging`.
-pub(super) async fn stray_links(
-    pool: &Pool,
-    head: u64,
+/// What stands there and no event names: bytes, notes, rows of chains. `belonging` is how many rows
+/// of chains were found to belong to events.
+pub(super) async fn strays(
+    snapshot: &mut PgConnection,
     belonging: u64,
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {
-    let held: i64 = sqlx::query_scalar("select count(*) from device_chain where position <= $1")
-        .bind(head.cast_signed())
-        .fetch_one(pool)
-        .await?;
-    if held.cast_unsigned() > belonging {
-        let stray = held.cast_unsigned() - belonging;
-        findings.add(Finding::aside(
-            FindingCode::ChainAltered,
-            format!("{stray} row(s) in the chains of devices belong to no event"),
-        ));
-    }
-    Ok(())
-}
-
-/// Devices whose requests are checked against another key than the one they enrolled with.
-pub(super) async fn altered_keys(
-    pool: &Pool,
-    enrolled: &super::signatures::Keys,
-    findings: &mut Findings,
-) -> Result<(), sqlx::Error> {
-    let rows: Vec<(Uuid, Vec<u8>)> =
-        sqlx::query_as("select device, public_key from device_credentials order by device")
-            .fetch_all(pool)
-            .await?;
-    for (device, key) in rows {
-        // One that enrolled after the head that is verified isn't known here.
-        let Some((position, enrolled)) = enrolled.get(&DeviceId(device)) else { continue };
-        if enrolled.to_bytes().as_slice() != key {
-            findings.add(Finding::at(
-                *position,
-                FindingCode::KeyAltered,
-                format!(
-                    "device {device} enrolled with another key than its requests are checked by"
-                ),
-            ));
+    let held: i64 =
+        sqlx::query_scalar("select count(*) from device_chain").fetch_one(&mut *snapshot).await?;
+    let links = held.cast_unsigned().saturating_sub(belonging);
+    let bytes: i64 = sqlx::query_scalar(
+        "select (select count(*) from quarantine_items where not exists (select from events \
+             where aggregate_type = 'quarantine' and aggregate_id = encode(id, 'hex') \
+             and sequence = 1)) + (select count(*) from conflicting_captures kept where not exists \
+             (select from events where aggregate_type = 'punch' and aggregate_id = punch::text \
+             and payload -> 'ConflictingCaptureReceived' ->> 'digest' = encode(digest, 'hex')))",
+    )
+    .fetch_one(&mut *snapshot)
+    .await?;
+    for (stray, code, what) in [
+        (links, FindingCode::ChainAltered, "row(s) in the chains of devices belong to no event"),
+        (
+            bytes.cast_unsigned(),
+            FindingCode::BytesAltered,
+            "quarantined item(s) or conflicting capture(s) are there that no event names",
+        ),
+    ] {
+        if stray > 0 {
+            findings.add(Finding::aside(code, format!("{stray} {what}")));
         }
     }
-    Ok(())
+    notes::strays(snapshot, findings).await
 }
