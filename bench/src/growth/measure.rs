@@ -243,7 +243,7 @@ pub async fn verify(
 ) -> anyhow::Result<Measured> {
     let workers = here(cluster)?;
     let org = Deployment::open(&database.pools.writer).await?.org;
-    let claims = Claims::read(place.data.path(), org, &[])?;
+    let claims = Claims::read(place.data.path(), org)?;
     let (before, started) = (workers.time()?, Instant::now());
     let audited = audit::audit(&database.pools.owner, claims, &|_| {}).await?;
     ensure!(audited.intact, "verification found {:?}", audited.findings);

@@ -1,8 +1,6 @@
 //! The ledger's rows as they stand, unread: whatever a superuser put there must be reported, not
 //! refused.
 
-use std::time::Duration;
-
 use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
 use punchtrail_protocol::{Digest, Position};
 use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
@@ -11,9 +9,6 @@ use crate::postgres::Pool;
 
 /// Positions a page covers. A page of the longest events takes some 130 MB, of usual ones 2 MB.
 pub(super) const PAGE_POSITIONS: u64 = 2_000;
-
-/// How long a statement over the whole ledger may take: a night.
-const COUNT_MAX: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// An event's row.
 #[derive(Debug)]
@@ -170,10 +165,6 @@ pub(super) async fn broken_sequences(
             previous: number("previous")?,
             previous_position: number("previous_position")?,
         })
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(rows)
     })
     .fetch_all(snapshot)
     .await

@@ -92,7 +92,7 @@ impl Pool {
 
     /// Lends a connection that waits to be lent, untried; none when there is none.
     pub(super) fn try_acquire(&self) -> Option<Lent> {
-        self.connections.try_acquire().map(Lent)
+        self.connections.try_acquire().map(|connection| Lent(Some(connection)))
     }
 
     /// New connections are opened so from now on.
