@@ -19,7 +19,10 @@ use punchtrail_protocol::{Digest, OrgId};
 
 use crate::audit::checkpoint::{Epoch, Folder, FolderError, Kept, origin};
 
-use super::report::{CheckpointsRead, EpochRead, Finding, FindingCode, Findings};
+use super::{
+    report::{CheckpointsRead, EpochRead, Finding, FindingCode, Findings},
+    walk::StepBack,
+};
 
 /// A server signs every few seconds at most, so two of these would do.
 const READ_ATTEMPTS_MAX: u32 = 5;
@@ -287,28 +290,47 @@ impl Against {
     }
 
     /// The one place where a claim that doesn't hold becomes a finding.
-    fn finish(&mut self, head: u64, findings: &mut Findings) {
+    fn finish(&mut self, head: u64, steps_back: &[StepBack], findings: &mut Findings) {
         let whose = &self.whose;
+        // The ledger's own word, which doesn't make it good: whoever holds it can write that.
+        let explained = |size: u64| {
+            let explains = |step: &&StepBack| step.after < size && size <= step.seen;
+            steps_back.iter().find(explains).map(|step| {
+                let StepBack { position, after, .. } = step;
+                format!(
+                    ". The ledger says itself, at position {position}, that its database went back \
+                     to {after} and what came after was lost; if nobody knows of that, it was made \
+                     to say so"
+                )
+            })
+        };
+        let coded = |code, size| match explained(size) {
+            Some(said) => (FindingCode::WentBack, said),
+            None => (code, String::new()),
+        };
         let beyond = self.claims.by_ref().map(|claim| claim.size).filter(|size| *size > head).max();
         if let Some(size) = beyond {
+            let (code, said) = coded(FindingCode::BeyondHead, size);
             findings.add(Finding::within(
                 (head + 1, size),
-                FindingCode::BeyondHead,
+                code,
                 format!(
                     "{whose} covers {size} events, the ledger ends at {head}: the newest {} were \
-                     removed, or an older copy was put back",
+                     removed, or an older copy was put back{said}",
                     size - head
                 ),
             ));
         }
         if let Some(size) = self.disagrees {
             let from = self.through + 1;
+            let (code, said) = coded(FindingCode::RootMismatch, size);
             findings.add(Finding::within(
                 (from, size),
-                FindingCode::RootMismatch,
+                code,
                 format!(
                     "positions {from} to {size} don't have the root that {whose} gives them: at \
-                     least one of these events was changed together with its hash"
+                     least one of these events was changed together with its hash, or is another \
+                     one{said}"
                 ),
             ));
         }
@@ -346,8 +368,13 @@ impl Comparison {
         self.comparable = false;
     }
 
-    pub(super) fn finish(mut self, head: u64, findings: &mut Findings) -> CheckpointsRead {
-        self.all().for_each(|against| against.finish(head, findings));
+    pub(super) fn finish(
+        mut self,
+        head: u64,
+        steps_back: &[StepBack],
+        findings: &mut Findings,
+    ) -> CheckpointsRead {
+        self.all().for_each(|against| against.finish(head, steps_back, findings));
         let through = self.newest.through;
         CheckpointsRead {
             agreeing: self.newest.agreeing,
@@ -362,6 +389,8 @@ impl Comparison {
 
 #[cfg(test)]
 mod tests {
+    use punchtrail_protocol::EpochId;
+
     use super::*;
 
     fn grown(leaves: u8) -> Frontier {
@@ -388,8 +417,21 @@ mod tests {
         for size in 1..=head {
             comparison.at(&grown(size), &grown(size));
         }
-        let read = comparison.finish(head.into(), &mut findings);
+        let read = comparison.finish(head.into(), &[STEP_BACK], &mut findings);
         (read, findings.into_parts().0)
+    }
+
+    const STEP_BACK: StepBack = StepBack { position: 31, epoch: EpochId::NIL, after: 30, seen: 40 };
+
+    #[test]
+    fn what_the_ledger_says_of_itself_is_said_with_it() {
+        let (_, findings) = compare(vec![claim(20), wrong(35), wrong(50)], 60);
+        assert_eq!(findings[0].code, FindingCode::WentBack);
+        assert!(findings[0].what.contains("at position 31"), "{}", findings[0].what);
+        let (_, findings) = compare(vec![claim(20), wrong(45)], 60);
+        assert_eq!(findings[0].code, FindingCode::RootMismatch, "that is no part of it");
+        let (_, findings) = compare(vec![claim(20), claim(38)], 32);
+        assert_eq!(findings[0].code, FindingCode::WentBack);
     }
 
     fn compare(claims: Vec<Claim>, head: u8) -> (CheckpointsRead, Vec<Finding>) {

@@ -33,7 +33,10 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use crate::postgres::{Pool, Transaction, within};
+use crate::{
+    ledger::judged_through,
+    postgres::{Pool, Transaction, within},
+};
 
 pub use claims::{Claims, ClaimsError};
 pub use report::{
@@ -42,7 +45,7 @@ pub use report::{
 };
 
 use report::Findings;
-use walk::Walk;
+use walk::{StepBack, Walk};
 
 /// The longest time that what is kept beside the ledger may take to be compared: a large one sorts
 /// all its events once.
@@ -131,7 +134,13 @@ async fn snapshot(pool: &Pool) -> Result<Transaction, sqlx::Error> {
 }
 
 fn check_extent(extent: rows::Extent, walk: &mut Walk) {
-    let rows::Extent { head, recorded_at_us, last, rows_up_to_head } = extent;
+    let rows::Extent { head, recorded_at_us, epoch, last, rows_up_to_head } = extent;
+    if let Some(step) = walk.steps_back.last()
+        && step.epoch != epoch
+    {
+        let what = format!("the head is in another epoch ({epoch}) than this event began");
+        walk.findings.add(Finding::at(step.position, FindingCode::HeadAltered, what));
+    }
     if last > head {
         walk.findings.add(Finding::within(
             (head + 1, last),
@@ -198,16 +207,20 @@ async fn check_place(
 ) -> Result<u64, AuditError> {
     let mut places: std::collections::BTreeMap<String, i64> =
         sqlx::query_as("select name, position from followers")
-            .fetch_all(snapshot)
+            .fetch_all(&mut *snapshot)
             .await?
             .into_iter()
             .collect();
+    let stands = judged_through(snapshot).await.is_ok_and(|place| place.stands);
     let mut wrong = |what| findings.add(Finding::aside(FindingCode::PlaceAltered, what));
     let place = places.remove(crate::adjudicator::NAME).map(i64::cast_unsigned);
     match place {
         None => wrong("the adjudicator's place is gone".to_owned()),
         Some(place) if place > head => {
             wrong(format!("the adjudicator's place is {place}, beyond the head at {head}"));
+        }
+        Some(place) if !stands => {
+            wrong(format!("the adjudicator's place is at another event than stands at {place}"));
         }
         Some(_) => {}
     }
@@ -239,9 +252,15 @@ async fn check_sequences(
     Ok(())
 }
 
-fn report(walk: Walk, head: u64, notes: Vec<String>) -> Report {
-    let Walk { mut findings, comparison, .. } = walk;
-    let checkpoints = comparison.finish(head, &mut findings);
+fn report(walk: Walk, head: u64, mut notes: Vec<String>) -> Report {
+    let Walk { mut findings, comparison, steps_back, .. } = walk;
+    let checkpoints = comparison.finish(head, &steps_back, &mut findings);
+    notes.extend(steps_back.iter().map(|StepBack { position, after, seen, .. }| {
+        format!(
+            "At position {position} the ledger says that its database had gone back: what stood \
+             after {after} and up to {seen} at least was lost."
+        )
+    }));
     let mut gaps: Vec<DeviceGap> = Vec::new();
     let mut devices_more = walk.forks_more;
     for (device, known) in walk.devices {

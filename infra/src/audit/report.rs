@@ -38,6 +38,9 @@ pub enum FindingCode {
     RootMismatch,
     /// A signed checkpoint knows of events beyond the head: the newest rows were removed.
     BeyondHead,
+    /// A signed checkpoint covers events that are gone, as the ledger says itself: the database
+    /// went back. Whoever holds the database can make it say so.
+    WentBack,
     /// A checkpoint's signature is wrong, or it can't be read.
     BadCheckpoint,
     /// An event was recorded before the one in front of it.

@@ -2,7 +2,7 @@
 //! refused.
 
 use punchtrail_domain::{Event, Recorded, log::leaf::Leaf};
-use punchtrail_protocol::{Digest, Position};
+use punchtrail_protocol::{Digest, EpochId, Position};
 use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
 
 use crate::postgres::Pool;
@@ -71,6 +71,8 @@ pub(super) struct Extent {
     pub head: u64,
     /// When the head says that its event was recorded.
     pub recorded_at_us: i64,
+    /// The epoch that the head is in.
+    pub epoch: EpochId,
     pub last: u64,
     pub rows_up_to_head: u64,
 }
@@ -85,7 +87,7 @@ pub(super) async fn head(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Err
 /// As one snapshot sees it.
 pub(super) async fn extent(snapshot: &mut PgConnection) -> Result<Extent, sqlx::Error> {
     let row = sqlx::query(
-        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, \
+        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, epoch, \
          coalesce((select max(position) from events), 0) as last, \
          (select count(*) from events where events.position <= ledger_head.position) as count \
          from ledger_head",
@@ -96,6 +98,7 @@ pub(super) async fn extent(snapshot: &mut PgConnection) -> Result<Extent, sqlx::
     Ok(Extent {
         head: number("head")?,
         recorded_at_us: row.try_get("at")?,
+        epoch: EpochId(row.try_get("epoch")?),
         last: number("last")?,
         rows_up_to_head: number("count")?,
     })

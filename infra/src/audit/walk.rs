@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, log::merkle::Frontier, punch::PunchEvent,
+    Event, device::DeviceEvent, epoch::EpochEvent, log::merkle::Frontier, punch::PunchEvent,
     quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
-    DeviceId, Digest, OrgId, PunchId,
+    DeviceId, Digest, EpochId, OrgId, PunchId,
     capture::{Capture, CaptureText},
     signing::Signature,
 };
@@ -57,6 +57,20 @@ enum Read {
         seq: Option<u64>,
     },
     Device(DeviceId, DeviceEvent),
+    Epoch(EpochId, EpochEvent),
+}
+
+/// A step back of the database, as the ledger says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepBack {
+    /// Where it says so.
+    pub position: u64,
+    /// The epoch that began.
+    pub epoch: EpochId,
+    /// Up to where the histories agree.
+    pub after: u64,
+    /// The last position that is known to be gone.
+    pub seen: u64,
 }
 
 /// What the walk has seen. Grows with the number of devices, not of events.
@@ -73,6 +87,7 @@ pub(super) struct Walk {
     pub forks_more: u64,
     pub events: u64,
     pub unreadable: u64,
+    pub steps_back: Vec<StepBack>,
     pub signatures: u64,
     pub links: u64,
     pub last: u64,
@@ -95,6 +110,7 @@ impl Walk {
             forks_more: 0,
             events: 0,
             unreadable: 0,
+            steps_back: Vec::new(),
             signatures: 0,
             links: 0,
             last: 0,
@@ -199,6 +215,10 @@ impl Walk {
                 named.items.push(NamedItem { position, item, device, seq });
             }
             Read::Device(device, event) => self.device(position, device, event),
+            Read::Epoch(epoch, EpochEvent::Opened { after, seen, .. }) => {
+                let (after, seen) = (after.0, seen.0);
+                self.steps_back.push(StepBack { position, epoch, after, seen });
+            }
             Read::Captured { of, capture: Some(capture), body, signature }
                 if capture.punch == of =>
             {
@@ -284,6 +304,7 @@ fn read(row: &Row) -> Read {
             Read::Ruled { note: by(note), admitted: None }
         }
         Some(Event::Device(device, event)) => Read::Device(device, event),
+        Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
         Some(_) => Read::Nothing,
         None => Read::Unreadable,
     }

@@ -56,14 +56,18 @@ pub async fn look(
         return Ok(looked.findings);
     }
     let ahead: Vec<(String, i64, i64)> = sqlx::query_as(
-        "select model.name, model.position, head.position from read.projections model, \
-         ledger_head head where live and model.position > head.position order by 1",
+        "select name, projections.position, head.position from read.projections, ledger_head head \
+         where live and projections.position > 0 and not exists (select from events event \
+             where event.position = projections.position \
+             and event.leaf_hash = coalesce(projections.leaf_hash, event.leaf_hash)) order by 1",
     )
     .fetch_all(pool)
     .await?;
     for (name, position, head) in ahead {
-        let what =
-            format!("the read model `{name}` stands at {position}, beyond the head at {head}");
+        let what = format!(
+            "the read model `{name}` stands at {position}, at an event that isn't there; the \
+                 head is {head}"
+        );
         looked.findings.push(Finding::aside(FindingCode::PlaceAltered, what));
     }
     for model in models {
