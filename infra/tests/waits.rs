@@ -105,7 +105,7 @@ async fn what_was_lent_when_the_line_fell_silent_leaves_no_place_taken() {
     let line = Line::to(&world.database).await;
     let (pools, ledger) = node(&line).await;
     ledger.close().await;
-    let Pools { writer, committer, reader, follower, owner } = &pools;
+    let Pools { writer, committer, reader, follower, owner, .. } = &pools;
     for pool in [writer, committer, reader, follower, owner] {
         let in_a_transaction = pool.begin().await.unwrap();
         let idle = pool.acquire().await.unwrap();
