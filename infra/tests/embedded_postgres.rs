@@ -11,12 +11,12 @@ use std::{
 };
 
 use punchtrail_infra::{
-    postgres::{PoolSizes, Postgres, PostgresError, ServeLock},
+    postgres::{Pool, PoolSizes, Postgres, PostgresError, ServeLock},
     testing::data_dir,
 };
 use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
 /// Set for the copy of this test binary that plays another process of ours.
 const CHILD_DIR: &str = "PUNCHTRAIL_TEST_CHILD_DIR";
@@ -129,7 +129,7 @@ async fn comes_back_by_itself_when_the_server_is_killed() {
     postgres.close().await.unwrap();
 }
 
-async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
+async fn count(pool: &Pool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select count(*) from kept").fetch_one(pool).await
 }
 
