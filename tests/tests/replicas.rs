@@ -7,9 +7,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-use punchtrail_protocol::wire::BatchRequest;
+use punchtrail_protocol::{capture::PunchKind, wire::BatchRequest};
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{Installation, Kiosk, Operator, Patroni, Replicas, Server, Storm, seed};
+use punchtrail_tests::{
+    Installation, Kiosk, Operator, Patroni, Replicas, Server, Storm, agent::Punch, compare, seed,
+    shop::BADGES, storm::nothing_waits,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -258,4 +261,61 @@ async fn patroni_takes_a_leader_back_that_was_frozen() {
     scene.replicas.is_healthy().await.unwrap();
     assert_ne!(scene.replicas.leader().await.unwrap(), frozen, "it was taken back");
     scene.ends_well().await;
+}
+
+/// What must hold when acknowledged events are lost with the primary: it is noticed, said as what
+/// it is, and the devices bring back what they keep, those enrolled within the lost time, too.
+#[tokio::test]
+async fn an_asynchronous_standby_that_lacks_the_newest_is_promoted() {
+    let Some(mut scene) = Scene::open(By::HaProxy).await else { return };
+    let place = scene.storm.shop.server.installation().clone();
+    let database = scene.storm.database.clone();
+    let position = async || -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar("select position from ledger_head").fetch_one(&database).await?)
+    };
+    scene.replicas.leave_standbys_behind().await.unwrap();
+    let kept = position().await.unwrap();
+    // What is acknowledged from here on is lost with the primary.
+    scene.goes_on().await;
+    let url = scene.storm.shop.server.url().to_owned();
+    let mut late = scene.storm.shop.agent(&url).await.unwrap();
+    let punch = Punch { badge: BADGES[0], kind: PunchKind::In, pin: None, then: None };
+    late.punch(&punch).await.unwrap();
+    assert_eq!(late.sync().await.unwrap()["complete"], true);
+    let lost = position().await.unwrap();
+    assert!(lost > kept);
+
+    let primary = scene.replicas.primary();
+    scene.replicas.kill_9(primary).unwrap();
+    scene.replicas.fail_over().await.unwrap();
+    scene.goes_on().await;
+    scene.replicas.rejoin(primary).await.unwrap();
+
+    // The device that the ledger never heard of finds its way back, and brings its punch.
+    late.start().await.unwrap();
+    let mut folders = scene.storm.folders();
+    folders.push(late.dir().to_owned());
+    scene.storm.carry(None);
+    for fleet in &mut scene.storm.fleets {
+        fleet.delivers().await.unwrap();
+    }
+    eventually("everything lost to be brought back", PATIENCE, async || {
+        Ok(compare(&folders, &database).await?.is_complete().is_ok().then_some(()))
+    })
+    .await
+    .unwrap();
+    let comparison = compare(&folders, &database).await.unwrap();
+    assert_eq!(comparison.captures, scene.storm.all() + 1);
+    nothing_waits(&scene.storm.shop).await.unwrap();
+    scene.are_ready(true).await;
+
+    // Said as what it is: a step back, from there to there, and no event was changed.
+    let said = place.cli().run(&["ledger", "verify"]).await.unwrap();
+    let (text, findings) = (said.json.to_string(), &said.json["findings"]);
+    assert!(!text.contains("root_mismatch") && !text.contains("leaf_mismatch"), "{text}");
+    assert_eq!((said.code, findings), (0, &serde_json::json!([])), "{text}");
+    let steps = said.json["steps_back"].as_array().unwrap();
+    assert_eq!(steps.len(), 1, "{text}");
+    let (from, to) = (steps[0]["to"].as_i64().unwrap(), steps[0]["from"].as_i64().unwrap());
+    assert!(from <= kept && to >= lost, "{text}");
 }
