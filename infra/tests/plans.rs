@@ -99,7 +99,8 @@ async fn void_and_doubt(world: &World, kiosk: &mut Kiosk, at_ms: &mut i64) {
     }
 }
 
-/// What was read of the punches judged since: rows by walking the table, and entries of its indexes.
+/// What was read of the punches judged since: rows by walking the table, and entries of its
+/// indexes.
 async fn read_of_judged(owner: &mut PgConnection) -> (i64, i64) {
     sqlx::query_as(
         "select coalesce(seq_tup_read, 0), \

@@ -71,8 +71,9 @@ async fn an_append_costs_few_statements_whatever_its_size() {
     }
     // A delivery: lock the head; clock and devices; punches; progress; move the head; commit. Its
     // place in the device's chain is a COPY. A walk by an adjudicator that knows nothing yet: its
-    // place; devices, sites and employees, a page each; neighbours; chains; and in the append lock, clock, sequences, place,
-    // chain, place, head, commit. At the ledger's start nothing stands before it.
+    // place; devices, sites and employees, a page each; neighbours; chains; and in the append lock,
+    // clock, sequences, place, chain, place, head, commit. At the ledger's start nothing stands
+    // before it.
     assert_eq!(counts, [(6, 11), (6, 14), (6, 14)]);
     world.close().await;
 }

@@ -182,8 +182,7 @@ pub async fn append(
         let batch = DELIVERY_ROUNDS * doors[0].people.len();
         let batches = punches.div_ceil(TIMES * batch);
         ensure!(batches <= doors.len(), "--punches is too much for one batch a device");
-        let deliveries: Vec<Delivery> =
-            doors[..batches].iter_mut().map(|door| delivery(door)).collect();
+        let deliveries: Vec<Delivery> = doors[..batches].iter_mut().map(delivery).collect();
         let (before, started) = (workers.time()?, Instant::now());
         futures::stream::iter(deliveries)
             .map(|delivery| ledger.deliver(delivery))

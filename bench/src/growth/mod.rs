@@ -109,6 +109,13 @@ async fn at_size(
     let there = (cluster, &database);
     let append = measure::append(there, history, options.punches).await?;
     table.measured("append", "punches/s", less, append);
+    let bytes: i64 = sqlx::query_scalar("select pg_database_size(current_database())")
+        .fetch_one(&database.pools.owner)
+        .await?;
+    let head: i64 = sqlx::query_scalar("select position from ledger_head")
+        .fetch_one(&database.pools.owner)
+        .await?;
+    table.add("disk", bytes as f64 / head as f64, "B/event", Aim::AtMost(1.1));
     table.measured("checkpoint", "µs/event", slower, measure::checkpoint(there, place).await?);
     table.measured("verify", "events/s", less, measure::verify(there, place).await?);
     database.pools.close().await;

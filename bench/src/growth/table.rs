@@ -45,8 +45,8 @@ impl Table {
         self.sizes.push(events);
     }
 
-    /// Adds what was measured, and the processors' time for it, whose aim is that of the rate turned
-    /// round.
+    /// Adds what was measured, and the processors' time for it, whose aim is that of the rate
+    /// turned round.
     pub fn measured(&mut self, name: &str, unit: &'static str, aim: Aim, it: Measured) {
         self.add(name, it.by_clock, unit, aim);
         let aim = match aim {

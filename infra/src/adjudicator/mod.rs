@@ -27,8 +27,8 @@ use register::Register;
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;
 /// A walk that has found more events than this ends where it is, for what one append may bring is
-/// limited ([`CALLER_EVENTS_MAX`]); a single punch can make some 400, by casting two doubts on each
-/// of its neighbours.
+/// limited ([`CALLER_EVENTS_MAX`]); a single punch can make some 300, by casting two doubts on each
+/// of the hundred captured after it.
 pub const JUDGED_EVENTS_MAX: usize = 12_000;
 const _: () = assert!(JUDGED_EVENTS_MAX + 1_000 < CALLER_EVENTS_MAX);
 /// The follower's name.

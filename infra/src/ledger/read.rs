@@ -224,8 +224,8 @@ pub(super) fn undecodable(error: Undecodable) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-/// At most `limit` events of all streams of one type that stand up to `to`, after that event of that
-/// stream, ordered by stream and sequence.
+/// At most `limit` events of all streams of one type that stand up to `to`, after that event of
+/// that stream, ordered by stream and sequence.
 pub(crate) async fn of_type(
     executor: impl PgExecutor<'_>,
     aggregate_type: AggregateType,
