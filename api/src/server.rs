@@ -16,7 +16,7 @@ use punchtrail_infra::{
     adjudicator,
     audit::checkpoint,
     follower::{Followers, Node},
-    ledger::Ledger,
+    ledger::{Clock, Ledger},
     photos::PhotoFolder,
     postgres::Pools,
     supervision::{Supervised, Supervisor},
@@ -60,6 +60,8 @@ pub struct ServeOptions {
     pub timeouts: Timeouts,
     /// What watches over the tasks of this node.
     pub supervisor: Supervisor,
+    /// This node's clock.
+    pub clock: Clock,
 }
 
 impl ServeOptions {
@@ -74,6 +76,7 @@ impl ServeOptions {
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
             supervisor: Supervisor::default(),
+            clock: Clock::default(),
         }
     }
 }
@@ -138,8 +141,13 @@ impl Server {
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
-        let ledger =
-            Ledger::open_for(&options.pools, supervisor.clone(), Some(&options.data_dir)).await?;
+        let ledger = Ledger::open_for(
+            &options.pools,
+            supervisor.clone(),
+            Some(&options.data_dir),
+            options.clock,
+        )
+        .await?;
         let (followers, projections) =
             match follow(&ledger, &options.pools, node, checkpoints).await {
                 Ok(following) => following,

@@ -12,7 +12,7 @@ use punchtrail_domain::{
 use punchtrail_infra::{
     adjudicator::Adjudicator,
     audit::{Claims, audit},
-    ledger::{ItemOutcome, Ledger, Recollection, judged_through},
+    ledger::{Clock, ItemOutcome, Ledger, Recollection, judged_through},
     supervision::Supervisor,
     testing::{
         saved::{Back, Saved},
@@ -174,7 +174,10 @@ async fn a_node_that_is_started_again_remembers() {
     let mut kiosk = world.device().await;
     world.ledger.close().await;
     let dir = tempfile::tempdir().unwrap();
-    let open = || Ledger::open_for(&world.pools, Supervisor::default(), Some(dir.path()));
+    let open = || {
+        let (supervisor, place) = (Supervisor::default(), Some(dir.path()));
+        Ledger::open_for(&world.pools, supervisor, place, Clock::default())
+    };
     let node = open().await.unwrap();
     let mut at_ms = NOON_MS - 80_000_000;
     let captures = kiosk.captures(20, &mut at_ms, 100_000);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use punchtrail_infra::{
-    ledger::{AppendError, Ledger},
+    ledger::{AppendError, Clock, Ledger},
     postgres::{PoolSizes, Pools, Postgres},
     supervision::Supervisor,
     testing::{
@@ -24,7 +24,8 @@ const SIZES: PoolSizes = PoolSizes { writer: 2, reader: 2, follower: 2, owner: 2
 async fn node(line: &Line) -> (Pools, Ledger) {
     let postgres = Postgres::open(Some(&line.url()), Path::new("/nonexistent")).await.unwrap();
     let pools = postgres.pools(SIZES).await.unwrap();
-    let ledger = Ledger::open_for(&pools, Supervisor::default(), None).await.unwrap();
+    let ledger =
+        Ledger::open_for(&pools, Supervisor::default(), None, Clock::default()).await.unwrap();
     (pools, ledger)
 }
 
@@ -163,7 +164,8 @@ async fn a_node_whose_commits_wait_for_a_standby_says_so_and_heals() {
     let postgres = Postgres::open(None, dir.path()).await.unwrap();
     postgres.migrate().await.unwrap();
     let pools = postgres.pools(SIZES).await.unwrap();
-    let ledger = Ledger::open_for(&pools, Supervisor::default(), None).await.unwrap();
+    let ledger =
+        Ledger::open_for(&pools, Supervisor::default(), None, Clock::default()).await.unwrap();
     assert!(ledger.commits().able, "it has proven it");
     // A commit of this statement itself would wait.
     let settle = async |standbys: &str| {

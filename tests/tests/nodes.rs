@@ -156,3 +156,24 @@ async fn a_node_whose_line_to_the_database_falls_silent_says_so_and_the_other_go
     drop((shop, far));
     database.close().await;
 }
+
+/// Devices and judgements go by one clock, whichever node they come to.
+#[tokio::test]
+async fn a_node_whose_clock_is_an_hour_off_tells_the_same_time_and_judges_nobody_by_it() {
+    let database = TestDatabase::new().await;
+    let shop = Shop::open_at(Installation::with_database(database.url()).unwrap()).await.unwrap();
+    for ahead in ["--clock-ahead-s=3600", "--clock-ahead-s=-3600"] {
+        let place = Installation::with_database(database.url()).unwrap();
+        let off = Server::start_with(&place, &[ahead]).await.unwrap();
+        let mut kiosk = shop.kiosk(off.url()).await.unwrap();
+        let heard = kiosk.heartbeat(0, None).await.unwrap();
+        let now = punchtrail_protocol::Time::from(jiff::Timestamp::now());
+        assert!(heard.server_time.millis_since(now).abs() < 600_000, "{ahead}: {heard:?}");
+        let capture = kiosk.capture(shop.employee, PunchKind::In);
+        kiosk.deliver(&[kiosk.item(&capture)]).await.unwrap();
+        shop.operator.settled(false, PATIENCE).await.unwrap();
+        let punch = shop.operator.get(&format!("/v1/punches/{}", capture.punch)).await.unwrap();
+        let reasons = punch["reasons"].to_string();
+        assert!(!reasons.contains("clock"), "{ahead}: {punch}");
+    }
+}

@@ -7,7 +7,7 @@ use punchtrail_infra::{
     devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
 };
-use punchtrail_protocol::{DeviceId, Position, Time};
+use punchtrail_protocol::{DeviceId, Position};
 use serde_json::json;
 
 use super::{
@@ -91,7 +91,7 @@ async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Resul
 }
 
 async fn revoke(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
-    let at = Time::from(jiff::Timestamp::now());
+    let at = opened.ledger.now();
     let position =
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
     let object = json!({"device": device, "position": position});

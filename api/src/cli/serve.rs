@@ -4,11 +4,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 use clap::Args;
+use jiff::SignedDuration;
 use punchtrail_api::{
     door::{admission::Class, limits::CONNECTIONS_MAX},
     server::{ServeError, ServeOptions, Server},
 };
 use punchtrail_infra::{
+    ledger::Clock,
     postgres::{PoolSizes, Pools, Postgres, ServeLock},
     supervision::Supervisor,
 };
@@ -53,6 +55,11 @@ pub(super) struct Serve {
     /// `off` lets everything in at once, to measure what that does to a server
     #[arg(long, value_name = "ON|OFF", default_value = "on", hide = true)]
     admission: Switch,
+
+    /// As if this machine's clock were ahead by so many seconds: for drills
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-86_400..=86_400))]
+    clock_ahead_s: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -127,6 +134,7 @@ impl Serve {
                 Switch::Off => None,
             },
             supervisor,
+            clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };
         let server = Server::start(options).await?;

@@ -24,6 +24,7 @@ use super::{
     known::Known,
     part::{Part, Size, leaf},
     pressure::Deliveries,
+    read,
     settle::{Settled, Settlement, Verdict},
     witness::Witness,
 };
@@ -325,7 +326,7 @@ impl Committer {
     ) -> Result<(), sqlx::Error> {
         let epoch = EpochId(uuid::Uuid::now_v7());
         let at = found.newest.position.plus(1);
-        let recorded_us = found.before.recorded_us.max(jiff::Timestamp::now().as_microsecond());
+        let recorded_us = found.before.recorded_us.max(read::clock_us(&mut **tx).await?);
         let entry = Entry::made_from(opening(epoch, event, at), None);
         self.write(tx, vec![entry], recorded_us).await?;
         sqlx::query("update ledger_head set epoch = $1")

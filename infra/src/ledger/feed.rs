@@ -17,7 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::postgres::{Pool, within};
 
 use super::{
-    Answer, Entry, ReadError, Request, entry::Recent, pressure::Deliveries, read, witness::Witness,
+    Answer, Clock, Entry, ReadError, Request,
+    entry::Recent,
+    pressure::Deliveries,
+    read::{self, Seen},
+    witness::Witness,
 };
 
 /// Steps of a walk between two pauses for others ([`give_way`]).
@@ -173,6 +177,7 @@ pub(super) struct Poller {
     pub head: watch::Sender<Position>,
     pub wanted: Arc<watch::Sender<Position>>,
     pub witness: Arc<Witness>,
+    pub clock: Clock,
     pub requests: mpsc::WeakSender<Request>,
     pub stop: CancellationToken,
 }
@@ -203,13 +208,16 @@ impl Poller {
     }
 
     async fn look(&self) -> Result<(), sqlx::Error> {
-        let (epoch, newest) = self.witness.newest();
-        let looking = read::look(&self.pool, newest.position);
-        let (look, head, wanted) = within(Duration::from_millis(POLL_MS_MAX), looking).await?;
+        let (epoch, known) = self.witness.newest();
+        let asked = self.clock.own();
+        let looking = read::look(&self.pool, known.position);
+        let Seen { look, newest, wanted, clock_us } =
+            within(Duration::from_millis(POLL_MS_MAX), looking).await?;
+        self.clock.measured(clock_us, asked, self.clock.own());
         forward(&self.wanted, wanted);
-        if look.agrees(epoch, newest) {
-            self.witness.take(epoch, head);
-            forward(&self.head, head.position);
+        if look.agrees(epoch, known) {
+            self.witness.take(epoch, newest);
+            forward(&self.head, newest.position);
         } else if self.witness.newest().0 == epoch {
             self.have_compared().await;
         }

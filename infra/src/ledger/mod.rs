@@ -22,6 +22,7 @@
 //! The ledger must never number an event before the lock, never answer before the commit, and never
 //! write an event by another way.
 
+mod clock;
 mod commits;
 mod committer;
 mod delivery;
@@ -51,7 +52,7 @@ use punchtrail_domain::{
     epoch::{History, Whereabouts},
     punch::PunchEvent,
 };
-use punchtrail_protocol::Position;
+use punchtrail_protocol::{Position, Time};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
@@ -64,6 +65,7 @@ use crate::{
     supervision::{Supervised, Supervisor},
 };
 
+pub use clock::Clock;
 use commits::Commits;
 pub use commits::{COMMITTED_MS_MAX, CommitStatus};
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
@@ -253,6 +255,7 @@ pub struct Ledger {
     commits: Commits,
     wanted: Arc<watch::Sender<Position>>,
     witness: Arc<Witness>,
+    clock: Clock,
     committer: Arc<Mutex<Option<Supervised>>>,
     stop: CancellationToken,
 }
@@ -263,7 +266,8 @@ impl Ledger {
     /// # Errors
     /// When the database is out of reach.
     pub async fn open(writer: Pool) -> Result<Self, sqlx::Error> {
-        Self::open_on(writer.clone(), writer, None, Supervisor::default(), None).await
+        let (supervisor, clock) = (Supervisor::default(), Clock::default());
+        Self::open_on(writer.clone(), writer, None, supervisor, None, clock).await
     }
 
     /// The same for a node that serves: with connections for the committer that nobody else uses,
@@ -276,10 +280,12 @@ impl Ledger {
         pools: &Pools,
         supervisor: Supervisor,
         data_dir: Option<&Path>,
+        clock: Clock,
     ) -> Result<Self, sqlx::Error> {
         let Pools { writer, committer, owner, .. } = pools.clone();
         metrics::counter!("punchtrail_database_unanswered_total").absolute(0);
-        let ledger = Self::open_on(writer, committer, Some(owner), supervisor, data_dir).await?;
+        let ledger =
+            Self::open_on(writer, committer, Some(owner), supervisor, data_dir, clock).await?;
         ledger.commits.first(Duration::from_millis(COMMITTED_MS_MAX)).await;
         Ok(ledger)
     }
@@ -290,8 +296,11 @@ impl Ledger {
         owner: Option<Pool>,
         supervisor: Supervisor,
         data_dir: Option<&Path>,
+        clock: Clock,
     ) -> Result<Self, sqlx::Error> {
         let (history, newest) = epochs::history(&mut *writer.acquire().await?).await?;
+        let asked = clock.own();
+        clock.measured(read::clock_us(&writer).await?, asked, clock.own());
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
         let (publish, head) = watch::channel(newest.position);
         let stop = CancellationToken::new();
@@ -318,6 +327,7 @@ impl Ledger {
             head: publish,
             wanted: Arc::clone(&wanted),
             witness: Arc::clone(&witness),
+            clock: clock.clone(),
             requests: requests.downgrade(),
             stop: stop.clone(),
         };
@@ -335,6 +345,7 @@ impl Ledger {
             commits,
             wanted,
             witness,
+            clock,
             committer: Arc::new(Mutex::new(Some(committing))),
             stop,
         })
@@ -476,6 +487,11 @@ impl Ledger {
             Arc::clone(&self.deliveries),
             Arc::clone(&self.wanted),
         )
+    }
+
+    /// What time it is, by the database's clock.
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// The newest position that this node has seen committed.

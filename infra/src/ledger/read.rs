@@ -123,14 +123,22 @@ pub(crate) async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx
     Ok(Position::from_db(position))
 }
 
-/// The head as other nodes left it: what stands at it and where this node remembers an event, and
-/// up to where readers of any node wait for followers.
-pub(super) async fn look(
-    executor: impl PgExecutor<'_>,
-    at: Position,
-) -> Result<(Look, Anchor, Position), sqlx::Error> {
+/// The head as other nodes left it, and what else is looked for with it.
+pub(super) struct Seen {
+    pub look: Look,
+    /// The event at the head.
+    pub newest: Anchor,
+    /// Up to where readers of any node wait for followers.
+    pub wanted: Position,
+    /// The database's clock, in microseconds since 1970.
+    pub clock_us: i64,
+}
+
+/// Looks at the head, and where this node remembers an event.
+pub(super) async fn look(executor: impl PgExecutor<'_>, at: Position) -> Result<Seen, sqlx::Error> {
     let row = sqlx::query(
         "select coalesce((select max(wanted) from follower_leases), 0) as wanted, \
+         (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us, \
          position as head, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_us, \
          epoch, (select leaf_hash from events where position = $1) as stored, \
          (select leaf_hash from events event where event.position = head.position) as newest \
@@ -140,9 +148,20 @@ pub(super) async fn look(
     .fetch_one(executor)
     .await?;
     let look = Look::of(&row)?;
-    let newest = epochs::digest(&row, "newest")?.unwrap_or_default();
-    let head = Anchor { position: look.head, leaf_hash: newest };
-    Ok((look, head, Position::from_db(row.try_get("wanted")?)))
+    let leaf_hash = epochs::digest(&row, "newest")?.unwrap_or_default();
+    Ok(Seen {
+        look,
+        newest: Anchor { position: look.head, leaf_hash },
+        wanted: Position::from_db(row.try_get("wanted")?),
+        clock_us: row.try_get("clock_us")?,
+    })
+}
+
+/// The database's clock, in microseconds since 1970.
+pub(super) async fn clock_us(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+        .fetch_one(executor)
+        .await
 }
 
 /// Lets other nodes know that a reader waits for followers to come up to there.

@@ -81,7 +81,7 @@ async fn take(
     request: &RequestId,
     items: Vec<BatchItem>,
 ) -> Result<BatchAnswer, Refusal> {
-    let received_at = Time::from(jiff::Timestamp::now());
+    let received_at = app.ledger.now();
     let read = read_apart(app, access, items).await?;
     let named: Vec<_> = read.iter().map(ReadItem::named).collect();
     let faults: Vec<_> = read.iter().map(|item| item.fault().map(str::to_owned)).collect();
@@ -89,7 +89,7 @@ async fn take(
     let items = delivery::prepare(app.ledger.pool(), device, received_at, read).await?;
     let metadata = Metadata::new(Actor::Device(device)).with_request(request.as_str());
     let outcome = app.ledger.deliver(Delivery { device, received_at, metadata, items }).await?;
-    Ok(answer(outcome, named, faults))
+    Ok(answer(outcome, named, faults, app.ledger.now()))
 }
 
 /// Signatures are checked together, away from the threads that serve requests, and no more batches
@@ -117,6 +117,7 @@ fn answer(
     outcome: DeliveryOutcome,
     named: Vec<(Option<PunchId>, Option<u64>)>,
     faults: Vec<Option<String>>,
+    server_time: Time,
 ) -> BatchAnswer {
     let results: Vec<ItemResult> = outcome
         .items
@@ -140,7 +141,7 @@ fn answer(
         results,
         acked_through: outcome.acked_through,
         ledger: outcome.head,
-        server_time: jiff::Timestamp::now().into(),
+        server_time,
         next_batch_after_ms: 0,
         history: None,
     }

@@ -44,7 +44,7 @@ pub async fn enroll(
         org,
         site: device.site,
         token: device.token.reveal().to_owned(),
-        server_time: jiff::Timestamp::now().into(),
+        server_time: app.ledger.now(),
         certificate: Some(certificate(&app, &device)?),
         history: Some(history::told(&app)),
     };
@@ -82,7 +82,7 @@ pub async fn come_back(
             ));
         }
     }
-    Ok(Answer(Returned { device, server_time: jiff::Timestamp::now().into() }))
+    Ok(Answer(Returned { device, server_time: app.ledger.now() }))
 }
 
 /// What is certified, by the server that sealed it and the device whose key signs it.

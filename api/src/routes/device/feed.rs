@@ -8,7 +8,7 @@ use punchtrail_domain::site::Site;
 use punchtrail_infra::ledger;
 use punchtrail_projections::punches::{PunchView, site_feed};
 use punchtrail_protocol::{
-    Position, SiteId, Time,
+    Position, SiteId,
     wire::{SitePunch, SitePunches},
 };
 use serde::Deserialize;
@@ -89,7 +89,7 @@ async fn proven(app: &App, site: SiteId, text: &str) -> Result<Position, Refusal
 async fn look_back(app: &App, site: SiteId) -> Result<Position, Refusal> {
     let site = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let back_ms = i64::from(site.policy().lookback_s) * 1_000;
-    let since = Time::from(jiff::Timestamp::now()).plus_millis(-back_ms);
+    let since = app.ledger.now().plus_millis(-back_ms);
     Ok(site_feed::look_back(&app.pools.reader, since).await?)
 }
 

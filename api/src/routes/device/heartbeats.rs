@@ -6,7 +6,6 @@ use axum::{Json as Answer, extract::State};
 use punchtrail_infra::devices::reports;
 use punchtrail_projections::people::roster;
 use punchtrail_protocol::{
-    Time,
     capture::{APP_CHARS_MAX, INTEGER_LIMIT},
     spread::reconnect_ms,
     wire::{Heartbeat, HeartbeatAnswer},
@@ -33,7 +32,7 @@ pub async fn take(
     checked(&heartbeat)?;
     history::compare(&app, heartbeat.anchor.as_deref()).await?;
     let site = device.present_site()?;
-    let server_time = Time::from(jiff::Timestamp::now());
+    let server_time = app.ledger.now();
     let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
     let acked_through = recorded.await?;
     let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;

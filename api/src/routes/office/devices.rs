@@ -80,7 +80,7 @@ pub async fn revoke(
     operator: Operator,
     InPath(device): InPath<DeviceId>,
 ) -> Result<Answer<Written>, Refusal> {
-    let now = jiff::Timestamp::now().into();
+    let now = app.ledger.now();
     let position =
         punchtrail_infra::devices::revoke(&app.ledger, device, now, &operator.metadata()).await?;
     Ok(Answer(Written { position }))

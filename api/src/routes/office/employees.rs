@@ -91,7 +91,7 @@ pub async fn depart(
     InPath(employee): InPath<EmployeeId>,
     Json(body): Json<DepartureBody>,
 ) -> Result<Answer<Written>, Refusal> {
-    let at = body.at.unwrap_or_else(|| jiff::Timestamp::now().into());
+    let at = body.at.unwrap_or_else(|| app.ledger.now());
     let (id, command) = (employee.to_string(), EmployeeCommand::Depart { at });
     let done = app.ledger.execute::<Employee>(&id, command, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
