@@ -436,3 +436,34 @@ async fn no_model_counts_twice_on_two_nodes_of_which_one_is_killed() {
     drop(other);
     world.close().await;
 }
+
+/// A lease that is lost in the middle of a step, again and again, to nodes that have it for
+/// milliseconds: whoever had it finishes its step or doesn't, and nothing is counted twice or left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_lost_in_the_middle_of_a_batch_costs_nothing() {
+    let world = World::new().await;
+    let slow = || vec![Arc::new(Tally { version: 1, slow: true }) as Arc<dyn Projection>];
+    let [one, other] = [Node::of(&world, slow()).await, Node::of(&world, slow()).await];
+    for _ in 0..40 {
+        world.hire().await;
+        sqlx::query(
+            "update follower_leases set owner = gen_random_uuid(), \
+             until = clock_timestamp() + interval '30 milliseconds'",
+        )
+        .execute(&world.pools.writer)
+        .await
+        .unwrap();
+    }
+    let head = caught_up(&world, &one).await;
+    assert_eq!(counted(&world.pools.reader).await, head.0, "each event once");
+    one.stop().await;
+    let _ = caught_up(&world, &other).await;
+    other.stop().await;
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from follower_leases where until > clock_timestamp()")
+            .fetch_one(&world.pools.writer)
+            .await
+            .unwrap();
+    assert_eq!(left, 0, "a lease is left of those who are gone");
+    world.close().await;
+}
