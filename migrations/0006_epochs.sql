@@ -60,3 +60,9 @@ end $$;
 
 revoke execute on function set_back(bigint), forget_judged() from public;
 grant execute on function set_back(bigint), forget_judged() to punchtrail_writer;
+
+-- The hash stands in the index, too: what is signed is the hashes, and whether an event stands is asked in every
+-- append and by every follower; neither needs the events' rows.
+create unique index events_place on events (position) include (leaf_hash);
+drop index events_position;
+alter index events_place rename to events_position;

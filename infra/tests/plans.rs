@@ -139,3 +139,30 @@ async fn a_void_and_a_doubt_cost_the_same_however_many_punches_there_are() {
     owner.close().await.unwrap();
     database.close().await;
 }
+
+/// What is signed is the hashes: they are read from the index, without the events' rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_are_read_without_the_events() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let mut at_ms = NOON_MS - 80_000_000;
+    for _ in 0..4 {
+        let captures = kiosk.captures(500, &mut at_ms, 10);
+        let items = captures.iter().map(|capture| kiosk.item(capture)).collect();
+        world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
+    }
+    let mut owner = PgConnection::connect(world.database.url()).await.unwrap();
+    // What autovacuum does at a time of its own choice.
+    sqlx::query("vacuum analyze events").execute(&mut owner).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar(
+        "explain (analyze, costs off, timing off) select position, leaf_hash from events \
+         where position > 1000 and position <= 1500 order by position limit 20000",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("Index Only Scan") && plan.contains("Heap Fetches: 0"), "{plan}");
+    owner.close().await.unwrap();
+    world.close().await;
+}
