@@ -306,7 +306,8 @@ async fn an_asynchronous_standby_that_lacks_the_newest_is_promoted() {
     .unwrap();
     let comparison = compare(&folders, &database).await.unwrap();
     assert_eq!(comparison.captures, scene.storm.all() + 1);
-    // That nothing waits was said by some before the loss, and they have ended: nobody says it again.
+    // That nothing waits was said by some before the loss, and they have ended: nobody says it
+    // again.
     scene.are_ready(true).await;
 
     // Said as what it is: a step back, from there to there, and nothing else is wrong. Where a

@@ -129,8 +129,8 @@ pub async fn next(
         .collect()
 }
 
-/// The server answered for these at `server_time`, when its ledger's head was `ledger`. Neighbours that fared alike are written down in
-/// one statement.
+/// The server answered for these at `server_time`, when its ledger's head was `ledger`. Neighbours
+/// that fared alike are written down in one statement.
 ///
 /// # Errors
 /// When the store refuses.

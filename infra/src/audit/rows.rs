@@ -87,8 +87,8 @@ pub(super) async fn head(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Err
 /// As one snapshot sees it.
 pub(super) async fn extent(snapshot: &mut PgConnection) -> Result<Extent, sqlx::Error> {
     let row = sqlx::query(
-        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, epoch, \
-         coalesce((select max(position) from events), 0) as last, \
+        "select position as head, (extract(epoch from recorded_at) * 1000000)::bigint as at, \
+         epoch, coalesce((select max(position) from events), 0) as last, \
          (select count(*) from events where events.position <= ledger_head.position) as count \
          from ledger_head",
     )

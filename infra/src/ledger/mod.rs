@@ -272,7 +272,8 @@ impl Ledger {
 
     /// The same for a node that serves: with connections for the committer that nobody else uses,
     /// among the tasks that `supervisor` watches over, with what the node of that data directory,
-    /// if it has one, remembered from before, and always knowing whether it can commit ([`Ledger::commits`]).
+    /// if it has one, remembered from before, and always knowing whether it can commit
+    /// ([`Ledger::commits`]).
     ///
     /// # Errors
     /// When the database is out of reach.
