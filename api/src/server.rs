@@ -144,7 +144,8 @@ impl Server {
         let ledger = Ledger::open_for(
             &options.pools,
             supervisor.clone(),
-            Some(&options.data_dir),
+            // Of this ledger: the directory may have served another one.
+            Some(options.data_dir.join(format!("anchors-{}", deployment.org))),
             options.clock,
         )
         .await?;

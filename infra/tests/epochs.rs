@@ -179,7 +179,7 @@ async fn a_node_that_is_started_again_remembers() {
     world.ledger.close().await;
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let (supervisor, place) = (Supervisor::default(), Some(dir.path()));
+        let (supervisor, place) = (Supervisor::default(), Some(dir.path().join("anchors")));
         Ledger::open_for(&world.pools, supervisor, place, Clock::default())
     };
     let node = open().await.unwrap();
@@ -217,13 +217,14 @@ async fn what_a_device_was_told_is_noticed_when_no_node_remembers() {
     world.ledger.close().await;
     saved.put_back(Back::Whole).await;
     let fresh = Ledger::open(world.pools.writer.clone()).await.unwrap();
-    fresh.compare(fresh.newest()).await.unwrap();
+    let stored = fresh.newest().anchor.leaf_hash;
+    fresh.compare(fresh.newest(), Some(stored)).await.unwrap();
     assert_eq!(fresh.history().epochs().count(), 1, "that stands");
     for _ in 0..3 {
-        fresh.compare(told).await.unwrap();
+        fresh.compare(told, None).await.unwrap();
     }
     let other = Recollection { anchor: told.anchor, ..told };
-    fresh.compare(other).await.unwrap();
+    fresh.compare(other, Some(Digest::ZERO)).await.unwrap();
     let epochs: Vec<_> = fresh.history().epochs().collect();
     assert_eq!(epochs.len(), 2, "once");
     assert_eq!(epochs[1].1, Position::START, "nobody knows from where");

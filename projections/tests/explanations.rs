@@ -130,7 +130,9 @@ impl Told {
             app: "test/1".to_owned(),
             anchor: None,
         };
-        reports::record(&self.world.pools.writer, device, at, &heartbeat).await.unwrap();
+        let nowhere = Position::START;
+        let writer = &self.world.pools.writer;
+        reports::record(writer, device, at, &heartbeat, nowhere).await.unwrap();
     }
 
     async fn close(self) {

@@ -172,7 +172,8 @@ mod tests {
             app: "test".to_owned(),
             anchor: None,
         };
-        reports::record(&pools.writer, device, now, &nothing_waits).await.unwrap();
+        let nowhere = Position::START;
+        reports::record(&pools.writer, device, now, &nothing_waits, nowhere).await.unwrap();
         let listed = list(&pools.writer).await.unwrap();
         assert_eq!((listed[0].outbox, listed[0].lacking), (Some(0), 9));
         let nobody = DeviceId(Uuid::from_u128(9));

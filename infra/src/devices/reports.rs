@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use jiff_sqlx::{Timestamp, ToSqlx};
 use punchtrail_domain::{explanation::Backlog, punch::Clock};
-use punchtrail_protocol::{BootId, DeviceId, Time, wire::Heartbeat};
+use punchtrail_protocol::{BootId, DeviceId, Digest, Position, Time, wire::Heartbeat};
 use sqlx::{Row, postgres::PgRow};
 
 use crate::postgres::Pool;
@@ -30,7 +30,16 @@ impl BootReport {
     }
 }
 
-/// Keeps a heartbeat, and gives how far the device's numbers are held without a hole.
+/// What is known of a device that reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    /// How far its numbers are held without a hole.
+    pub acked_through: u64,
+    /// The hash of the event that stands where it was asked for.
+    pub stored: Option<Digest>,
+}
+
+/// Keeps a heartbeat, and looks which event stands at a position.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -39,8 +48,9 @@ pub async fn record(
     device: DeviceId,
     received_at: Time,
     heartbeat: &Heartbeat,
-) -> Result<u64, sqlx::Error> {
-    let acked_through: Option<i64> = sqlx::query_scalar(
+    at: Position,
+) -> Result<Reported, sqlx::Error> {
+    let (acked_through, stored): (Option<i64>, Option<Vec<u8>>) = sqlx::query_as(
         "with report as ( \
              insert into device_reports (device, reported_at, outbox, photos, oldest, seq, clock, \
              boot, uptime_ms, app) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
@@ -54,7 +64,8 @@ pub async fn record(
              $9) \
              on conflict (device, boot) do update set server_time = excluded.server_time, \
              uptime_ms = excluded.uptime_ms where device_boots.uptime_ms <= excluded.uptime_ms \
-         ) select acked_through from device_progress where device = $1",
+         ) select (select acked_through from device_progress where device = $1), \
+         (select leaf_hash from events where position = $11)",
     )
     .bind(device.uuid())
     .bind(received_at.timestamp().to_sqlx())
@@ -66,9 +77,13 @@ pub async fn record(
     .bind(heartbeat.boot.uuid())
     .bind(heartbeat.uptime_ms.cast_signed())
     .bind(&heartbeat.app)
-    .fetch_optional(writer)
+    .bind(at.to_db())
+    .fetch_one(writer)
     .await?;
-    Ok(acked_through.unwrap_or_default().cast_unsigned())
+    Ok(Reported {
+        acked_through: acked_through.unwrap_or_default().cast_unsigned(),
+        stored: stored.and_then(|hash| hash.try_into().ok()).map(Digest),
+    })
 }
 
 /// What a device last said it holds, and how far its numbers have come since; none if it never
@@ -170,10 +185,11 @@ mod tests {
                 device,
                 Time::from_millis(at_ms),
                 &heartbeat(boot, uptime_ms),
+                Position::START,
             )
             .await
             .unwrap();
-            assert_eq!(acked, 0);
+            assert_eq!(acked, Reported { acked_through: 0, stored: None });
         }
         let asked = [1, 2, 3].map(Uuid::from_u128);
         let found = boots(&pools.writer, device, &asked).await.unwrap();

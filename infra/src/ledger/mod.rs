@@ -44,7 +44,7 @@ mod settle;
 mod side;
 mod witness;
 
-use std::{any::Any, borrow::Cow, io, path::Path, sync::Arc, time::Duration};
+use std::{any::Any, borrow::Cow, io, path::PathBuf, sync::Arc, time::Duration};
 
 use punchtrail_domain::{
     AggregateType, StoredEvent,
@@ -52,7 +52,7 @@ use punchtrail_domain::{
     epoch::{History, Whereabouts},
     punch::PunchEvent,
 };
-use punchtrail_protocol::{Position, Time};
+use punchtrail_protocol::{Digest, Position, Time};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
@@ -228,10 +228,6 @@ impl<T> Answer<T> {
     }
 }
 
-fn out_of_reach(error: sqlx::Error) -> AppendError {
-    AppendError::Unavailable(Arc::new(error))
-}
-
 /// The head's position, read from the database.
 ///
 /// # Errors
@@ -271,22 +267,21 @@ impl Ledger {
     }
 
     /// The same for a node that serves: with connections for the committer that nobody else uses,
-    /// among the tasks that `supervisor` watches over, with what the node of that data directory,
-    /// if it has one, remembered from before, and always knowing whether it can commit
-    /// ([`Ledger::commits`]).
+    /// among the tasks that `supervisor` watches over, with what the node remembered of this ledger
+    /// in that file, and always knowing whether it can commit ([`Ledger::commits`]).
     ///
     /// # Errors
     /// When the database is out of reach.
     pub async fn open_for(
         pools: &Pools,
         supervisor: Supervisor,
-        data_dir: Option<&Path>,
+        memory: Option<PathBuf>,
         clock: Clock,
     ) -> Result<Self, sqlx::Error> {
         let Pools { writer, committer, owner, .. } = pools.clone();
         metrics::counter!("punchtrail_database_unanswered_total").absolute(0);
         let ledger =
-            Self::open_on(writer, committer, Some(owner), supervisor, data_dir, clock).await?;
+            Self::open_on(writer, committer, Some(owner), supervisor, memory, clock).await?;
         ledger.commits.first(Duration::from_millis(COMMITTED_MS_MAX)).await;
         Ok(ledger)
     }
@@ -296,7 +291,7 @@ impl Ledger {
         committing: Pool,
         owner: Option<Pool>,
         supervisor: Supervisor,
-        data_dir: Option<&Path>,
+        memory: Option<PathBuf>,
         clock: Clock,
     ) -> Result<Self, sqlx::Error> {
         let (history, newest) = epochs::history(&mut *writer.acquire().await?).await?;
@@ -309,7 +304,7 @@ impl Ledger {
         let deliveries = Arc::new(Deliveries::new());
         let commits = Commits::default();
         let wanted = Arc::new(watch::Sender::new(Position::START));
-        let witness = Arc::new(Witness::open(history, newest, data_dir));
+        let witness = Arc::new(Witness::open(history, newest, memory));
         let committer = committer::Committer {
             waiting: Arc::new(Mutex::new(waiting)),
             pool: committing,
@@ -424,18 +419,18 @@ impl Ledger {
         Recollection { epoch, anchor }
     }
 
-    /// Whether the ledger still has what somebody was told of it. If it hasn't, and nobody has
-    /// noticed before, a new epoch begins. Who is told must not be able to make it up.
+    /// Whether the ledger still has what somebody was told of it, given the hash that stands there.
+    /// If it hasn't, and nobody has noticed before, a new epoch begins. Who is told must not be
+    /// able to make it up.
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub async fn compare(&self, told: Recollection) -> Result<(), AppendError> {
-        let Recollection { epoch, anchor } = told;
-        let remembered = self.witness.remembers(epoch, anchor);
-        if remembered || stands(&self.writer, anchor).await.map_err(out_of_reach)? {
-            return Ok(());
-        }
-        match self.history().whereabouts(epoch, anchor, None) {
+    pub async fn compare(
+        &self,
+        told: Recollection,
+        stored: Option<Digest>,
+    ) -> Result<(), AppendError> {
+        match self.history().whereabouts(told.epoch, told.anchor, stored) {
             Whereabouts::Unnoticed => {
                 self.ask(Size::default(), |answer| Request::Compare(Some(told), answer)).await
             }

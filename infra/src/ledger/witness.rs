@@ -22,8 +22,6 @@ use punchtrail_protocol::{EpochId, Position};
 /// neighbours for its age, so that those that stay reach back to the first, and where histories
 /// part is known the better the shorter ago it was: to some hundredths of what was lost.
 const ANCHORS_MAX: usize = 1_024;
-/// The file in the data directory.
-const FILE: &str = "anchors";
 
 /// What a node remembers. Shared by the committer, the poller and whoever seals an anchor.
 #[derive(Debug)]
@@ -49,10 +47,9 @@ impl Seen {
 }
 
 impl Witness {
-    /// Of a ledger that is at `head` now. What the node of that data directory remembered from
-    /// before comes first: whether it still stands is seen at the first look.
-    pub(super) fn open(history: History, head: Anchor, data_dir: Option<&Path>) -> Self {
-        let path = data_dir.map(|dir| dir.join(FILE));
+    /// Of a ledger that is at `head` now. What the node remembered from before, in that file, comes
+    /// first: whether it still stands is seen at the first look.
+    pub(super) fn open(history: History, head: Anchor, path: Option<PathBuf>) -> Self {
         let current = history.current();
         let (epoch, anchors) =
             path.as_deref().and_then(read).unwrap_or_else(|| (current, VecDeque::from([head])));
@@ -72,13 +69,6 @@ impl Witness {
     pub(super) fn newest(&self) -> (EpochId, Anchor) {
         let seen = self.seen_mut();
         (seen.epoch, seen.newest())
-    }
-
-    /// Whether that is among what is remembered.
-    pub(super) fn remembers(&self, epoch: EpochId, anchor: Anchor) -> bool {
-        let seen = self.seen_mut();
-        let at = seen.anchors.binary_search_by_key(&anchor.position, |known| known.position);
-        seen.epoch == epoch && at.is_ok_and(|at| seen.anchors[at] == anchor)
     }
 
     /// The epochs of the ledger.
@@ -162,8 +152,8 @@ mod tests {
         Anchor { position: Position(position), leaf_hash: Digest::of(&position.to_be_bytes()) }
     }
 
-    fn fresh(data_dir: Option<&Path>) -> Witness {
-        Witness::open(History::new(EPOCH, []), anchor(5), data_dir)
+    fn fresh(path: Option<&Path>) -> Witness {
+        Witness::open(History::new(EPOCH, []), anchor(5), path.map(Path::to_owned))
     }
 
     #[test]
@@ -193,13 +183,14 @@ mod tests {
     #[test]
     fn the_next_start_knows_what_this_one_saw() {
         let dir = tempfile::tempdir().unwrap();
-        let witness = fresh(Some(dir.path()));
+        let path = dir.path().join("anchors");
+        let witness = fresh(Some(&path));
         witness.take(EPOCH, anchor(9));
         witness.write_down().unwrap();
         let other = History::new(EpochId(Uuid::from_u128(2)), []);
-        let next = Witness::open(other, anchor(3), Some(dir.path()));
+        let next = Witness::open(other, anchor(3), Some(path.clone()));
         assert_eq!(next.newest(), (EPOCH, anchor(9)));
-        std::fs::write(dir.path().join(FILE), "cut of").unwrap();
-        assert_eq!(fresh(Some(dir.path())).newest(), (EPOCH, anchor(5)));
+        std::fs::write(&path, "cut of").unwrap();
+        assert_eq!(fresh(Some(&path)).newest(), (EPOCH, anchor(5)));
     }
 }

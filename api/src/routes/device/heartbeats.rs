@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_infra::devices::reports;
+use punchtrail_infra::devices::reports::{self, Reported};
 use punchtrail_projections::people::roster;
 use punchtrail_protocol::{
+    Position,
     capture::{APP_CHARS_MAX, INTEGER_LIMIT},
     spread::reconnect_ms,
     wire::{Heartbeat, HeartbeatAnswer},
@@ -30,11 +31,15 @@ pub async fn take(
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Answer<HeartbeatAnswer>, Refusal> {
     checked(&heartbeat)?;
-    history::compare(&app, heartbeat.anchor.as_deref()).await?;
+    let told = history::remembered(&app, heartbeat.anchor.as_deref())?;
     let site = device.present_site()?;
     let server_time = app.ledger.now();
-    let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat);
-    let acked_through = recorded.await?;
+    let at = told.map_or(Position::START, |told| told.anchor.position);
+    let recorded = reports::record(app.ledger.pool(), device.id(), server_time, &heartbeat, at);
+    let Reported { acked_through, stored } = recorded.await?;
+    if let Some(told) = told {
+        app.ledger.compare(told, stored).await?;
+    }
     let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
     let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
     let next_batch_after_ms =

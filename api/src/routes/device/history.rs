@@ -25,20 +25,17 @@ pub(super) fn told(app: &App) -> LedgerHistory {
     LedgerHistory { epochs, anchor: seal::seal(&app.deployment, PURPOSE, &content) }
 }
 
-/// Looks whether the ledger still has what this device was told of it. An anchor that wasn't given
-/// out here says nothing; the device is given another one.
+/// What this device was told; none where it wasn't told here, which says nothing: it is given
+/// another anchor.
 ///
 /// # Errors
-/// Busy when the ledger can't be looked at now.
-pub(super) async fn compare(app: &App, anchor: Option<&str>) -> Result<(), Refusal> {
-    let Some(anchor) = anchor else { return Ok(()) };
+/// When it can't be an anchor.
+pub(super) fn remembered(app: &App, anchor: Option<&str>) -> Result<Option<Recollection>, Refusal> {
+    let Some(anchor) = anchor else { return Ok(None) };
     if anchor.len() > ANCHOR_CHARS_MAX {
         return Err(Refusal::field("/anchor", "invalid_value", "`anchor` is as it was given."));
     }
-    match seal::open(&app.deployment, PURPOSE, anchor).and_then(|content| read(&content)) {
-        Some(told) => Ok(app.ledger.compare(told).await?),
-        None => Ok(()),
-    }
+    Ok(seal::open(&app.deployment, PURPOSE, anchor).and_then(|content| read(&content)))
 }
 
 fn written(Recollection { epoch, anchor }: Recollection) -> [u8; CONTENT_BYTES] {
