@@ -123,7 +123,7 @@ async fn neither_a_hole_nor_an_enrolment_since_the_copy_costs_a_punch() {
     data.put_cluster_back(&copy).unwrap();
     shop.restart().await.unwrap();
     // Others have made the ledger longer again than it was, before these come back.
-    let other = shop.agent(&shop.server.url()).await.unwrap();
+    let other = shop.agent(shop.server.url()).await.unwrap();
     punch(&other, 30).await;
     assert_eq!(other.sync().await.unwrap()["complete"], true);
     gate.lead_to(shop.server.address().unwrap());

@@ -129,7 +129,7 @@ impl Pool {
 }
 
 /// A connection on loan. However its user leaves it, it is back in the pool or gone within
-/// [`RETURN_MAX`].
+/// two seconds.
 #[derive(Debug)]
 pub struct Lent(Option<PoolConnection<Postgres>>);
 
