@@ -14,6 +14,7 @@ use punchtrail_infra::{
     ledger::Metadata,
     testing::{TestDatabase, sqlx},
 };
+use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::Value;
 use sqlx::Row;
 
@@ -213,8 +214,7 @@ async fn a_checkpoint_that_was_altered_is_a_finding_and_one_kept_elsewhere_is_co
     put_back(&scene, 5).await;
     assert_eq!(verify(&scene).await.exit, 0, "nothing here knows better");
     let ran = scene.run(&["ledger", "verify", "--against", kept, "--json"]).await;
-    // The server has noticed it, too.
-    assert_eq!(codes(&tampered(&ran)), ["went_back"]);
+    assert_eq!(codes(&tampered(&ran)), ["beyond_head"]);
     std::fs::write(&latest, note.replacen("\n7\n", "\n5\n", 1)).unwrap();
     assert_eq!(codes(&tampered(&verify(&scene).await)), ["bad_checkpoint"]);
     scene.close().await;
@@ -222,16 +222,36 @@ async fn a_checkpoint_that_was_altered_is_a_finding_and_one_kept_elsewhere_is_co
 
 /// Puts an earlier state of the database back: nothing after that position was ever there.
 async fn put_back(scene: &Scene, head: u64) {
-    scene
-        .tamper(&format!(
-            "delete from events where position > {head}; \
-             delete from device_chain where position > {head}; \
-             update device_progress set acked_through = last, highest = last from ( \
-                 select coalesce(max(seq), 0) as last from device_chain) held; \
-             update ledger_head set position = {head}, recorded_at = ( \
-                 select recorded_at from events where position = {head})"
-        ))
-        .await;
+    scene.tamper(&back_to(head)).await;
+}
+
+fn back_to(head: u64) -> String {
+    format!(
+        "delete from events where position > {head}; \
+         delete from device_chain where position > {head}; \
+         update device_progress set acked_through = last, highest = last from ( \
+             select coalesce(max(seq), 0) as last from device_chain) held; \
+         update ledger_head set position = {head}, recorded_at = ( \
+             select recorded_at from events where position = {head})"
+    )
+}
+
+#[tokio::test]
+async fn a_step_back_that_a_server_noticed_is_said_as_what_it_is() {
+    let mut scene = Scene::new().await;
+    scene.punches(5).await;
+    scene.checkpoint().await;
+    scene.tamper_beside_a_server(&back_to(9)).await;
+    eventually("the server to notice", PATIENCE, async || {
+        Ok((scene.ledger.history().epochs().count() == 2).then_some(()))
+    })
+    .await
+    .unwrap();
+    let ran = verify(&scene).await;
+    let report = tampered(&ran);
+    assert_eq!(codes(&report), ["went_back"], "{ran:?}");
+    assert!(report["notes"].to_string().contains("had gone back"), "{ran:?}");
+    scene.close().await;
 }
 
 async fn new_epoch(scene: &Scene) -> Ran {
@@ -284,7 +304,7 @@ async fn a_new_epoch_washes_nothing_away() {
     // What an auditor holds counts, whatever was opened meanwhile.
     let ran = scene.run(&against).await;
     let report = tampered(&ran);
-    assert_eq!(codes(&report), ["went_back"], "{ran:?}");
+    assert_eq!(codes(&report), ["beyond_head"], "{ran:?}");
     assert!(report["notes"].to_string().contains("after position 5"), "{ran:?}");
     // What was signed up to the fork point must hold in the new epoch as well.
     let change = rehashed(&scene, FIRST_PUNCH + 1, "\"unknown\"", r#"{"known":{"offset_ms":0}}"#);
@@ -292,7 +312,7 @@ async fn a_new_epoch_washes_nothing_away() {
     let codes_now = |ran: &Ran| codes(&tampered(ran)).iter().map(|c| (*c).to_owned()).collect();
     let ran = verify(&scene).await;
     let found: Vec<String> = codes_now(&ran);
-    assert_eq!(found, ["went_back", "root_mismatch"], "of both epochs: {ran:?}");
+    assert_eq!(found, ["root_mismatch", "root_mismatch"], "of both epochs: {ran:?}");
     // A third epoch moves the fork point back, in the open.
     assert_eq!(new_epoch(&scene).await.json()["after"], 0);
     scene.checkpoint().await;

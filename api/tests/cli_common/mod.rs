@@ -121,8 +121,15 @@ impl Scene {
         checkpoints.advance().await.unwrap();
     }
 
-    /// Does what no role of ours may: as the superuser, with the triggers off.
+    /// Does what no role of ours may: as the superuser, with the triggers off. No server runs
+    /// meanwhile, nor any more: it would notice, and say so in the ledger.
     pub async fn tamper(&self, statements: &str) {
+        self.ledger.close().await;
+        self.tamper_beside_a_server(statements).await;
+    }
+
+    /// The same, and the server goes on.
+    pub async fn tamper_beside_a_server(&self, statements: &str) {
         let mut superuser = self.database.owner_options().connect().await.unwrap();
         let statements = format!(
             "begin; alter table events disable trigger all; {statements}; \
