@@ -198,3 +198,20 @@ async fn a_node_whose_commits_wait_for_a_standby_says_so_and_heals() {
     pools.close().await;
     postgres.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_wrote_no_event_shows_as_well_that_the_node_can_commit() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let capture = kiosk.capture(PunchKind::In, NOON_MS);
+    let mut last = None;
+    // The same delivery: all of it is known from the second on.
+    for _ in 0..5 {
+        let delivery = kiosk.delivery(vec![kiosk.item(&capture)]);
+        world.ledger.deliver(delivery).await.unwrap();
+        let status = world.ledger.commits();
+        assert!(status.able && status.last > last, "{status:?} after {last:?}");
+        last = status.last;
+    }
+    world.close().await;
+}

@@ -260,11 +260,11 @@ impl Committer {
             return Err(NotCommitted::OtherHistory);
         }
         let written = within(GROUP_MAX, self.settle(&mut tx, &parts, look)).await?;
-        let (head, Written { mut verdicts, recorded, new_head }) = (look.head, written);
+        let Written { mut verdicts, recorded, new_head } = written;
         within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
-        if new_head > head {
-            self.commits.made();
-        }
+        // One that wrote no event, too: it locked the head, which a standby can't, and waited for
+        // standbys.
+        self.commits.made();
         let count = recorded.len();
         if let Some(last) = recorded.last() {
             self.witness.take(epoch, last.anchor());
@@ -303,6 +303,7 @@ impl Committer {
         });
         let (tx, found) = compared.await?;
         within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
+        self.commits.made();
         let Found { before, history, newest, standing, begins, strays } = found;
         if let Some(event) = begins {
             went_back(&event, newest.position, strays);
