@@ -9,7 +9,7 @@ use punchtrail_domain::{
     log::recorded::Event,
 };
 use punchtrail_protocol::{Digest, EpochId, Position};
-use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{read, witness::Seen};
 
@@ -95,22 +95,6 @@ pub(super) async fn history(
         }
     }
     Ok((History::new(EpochId(row.try_get("epoch")?), opened), head))
-}
-
-/// Whether the ledger has that event there.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn stands(executor: impl PgExecutor<'_>, anchor: Anchor) -> Result<bool, sqlx::Error> {
-    if anchor.position == Position::START {
-        return Ok(true);
-    }
-    let stored: Option<Vec<u8>> =
-        sqlx::query_scalar("select leaf_hash from events where position = $1")
-            .bind(anchor.position.to_db())
-            .fetch_optional(executor)
-            .await?;
-    Ok(stored.is_some_and(|stored| stored == anchor.leaf_hash.0))
 }
 
 /// Those of the anchors, oldest first, that the ledger still has: up to the newest one that it has.

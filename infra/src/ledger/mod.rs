@@ -60,8 +60,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    postgres::Pool,
-    postgres::Pools,
+    postgres::{Pool, Pools, within},
     supervision::{Supervised, Supervisor},
 };
 
@@ -70,7 +69,7 @@ use commits::Commits;
 pub use commits::{COMMITTED_MS_MAX, CommitStatus};
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
 pub use entry::Entry;
-pub use epochs::{Recollection, stands};
+pub use epochs::Recollection;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed};
 pub use feed::{Feed, give_way};
@@ -294,7 +293,10 @@ impl Ledger {
         memory: Option<PathBuf>,
         clock: Clock,
     ) -> Result<Self, sqlx::Error> {
-        let (history, newest) = epochs::history(&mut *writer.acquire().await?).await?;
+        let (history, newest) = within(Duration::from_secs(READ_S_MAX), async {
+            epochs::history(&mut *writer.acquire().await?).await
+        })
+        .await?;
         let asked = clock.own();
         clock.measured(read::clock_us(&writer).await?, asked, clock.own());
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
@@ -353,13 +355,16 @@ impl Ledger {
     /// # Errors
     /// When the database is out of reach.
     pub async fn forget_judged(&self) -> Result<(), sqlx::Error> {
-        let mut tx = self.writer.begin().await?;
-        // No judgement is committed meanwhile.
-        epochs::lock_head(&mut tx, Position::START).await?;
-        if !judged_through(&mut *tx).await?.stands {
-            sqlx::query("select forget_judged()").execute(&mut *tx).await?;
-        }
-        tx.commit().await
+        within(Duration::from_secs(READ_S_MAX), async {
+            let mut tx = self.writer.begin().await?;
+            // No judgement is committed meanwhile.
+            epochs::lock_head(&mut tx, Position::START).await?;
+            if !judged_through(&mut *tx).await?.stands {
+                sqlx::query("select forget_judged()").execute(&mut *tx).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// What watches over the tasks of this node.
