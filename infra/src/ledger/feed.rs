@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::postgres::{Pool, within};
 
 use super::{
-    Answer, Clock, Entry, ReadError, Request,
+    Answer, AppendError, Clock, Entry, ReadError, Request,
     entry::Recent,
     pressure::Deliveries,
     read::{self, Seen},
@@ -186,56 +186,62 @@ impl Poller {
     pub(super) async fn run(self) {
         let mut tick = tokio::time::interval(Duration::from_millis(POLL_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut written, mut fails) = ((Instant::now(), None), false);
+        let (mut written, mut said) = ((Instant::now(), None), None);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return self.write_down(&mut written).await,
                 _ = tick.tick() => {}
             }
-            match self.look().await {
-                Ok(()) => fails = false,
-                // Once, until it is read again.
-                Err(error) if !fails => {
-                    tracing::warn!(%error, "the head can't be read now");
-                    fails = true;
-                }
-                Err(_) => {}
+            let fails = self.look().await.err();
+            // Once, until it can again or fails for another reason.
+            if let Some(why) = fails.as_ref().filter(|_| fails != said) {
+                tracing::warn!("{why}");
             }
+            said = fails;
             if written.0.elapsed() >= WRITE_DOWN {
                 self.write_down(&mut written).await;
             }
         }
     }
 
-    async fn look(&self) -> Result<(), sqlx::Error> {
+    /// Looks once; why it couldn't, if it couldn't.
+    async fn look(&self) -> Result<(), String> {
         let (epoch, known) = self.witness.newest();
         let asked = self.clock.own();
         let looking = read::look(&self.pool, known.position);
         let Seen { look, newest, wanted, clock_us } =
-            within(Duration::from_millis(POLL_MS_MAX), looking).await?;
+            within(Duration::from_millis(POLL_MS_MAX), looking)
+                .await
+                .map_err(|error| format!("the head can't be read now: {error}"))?;
         self.clock.measured(clock_us, asked, self.clock.own());
         forward(&self.wanted, wanted);
         if look.agrees(epoch, known) {
             self.witness.take(epoch, newest);
             forward(&self.head, newest.position);
         } else if self.witness.newest().0 == epoch {
-            self.have_compared().await;
+            self.have_compared().await?;
         }
         Ok(())
     }
 
     /// Only the committer judges that, under the head's lock: what was read here may come from a
     /// standby.
-    async fn have_compared(&self) {
-        let Some(requests) = self.requests.upgrade() else { return };
+    async fn have_compared(&self) -> Result<(), String> {
+        let Some(requests) = self.requests.upgrade() else { return Ok(()) };
         let (to, answered) = oneshot::channel();
         let answer = Answer { to, _held: None };
+        // Of a committer that is busy or stops it is asked again, at the next look.
         if requests.try_send(Request::Compare(None, answer)).is_ok()
             && let Ok(Err(error)) = answered.await
         {
-            tracing::warn!(%error, "the database has another history than this node knows, and \
-                can't be written to now");
+            let why = match error {
+                AppendError::Unavailable(database) => database.to_string(),
+                other => other.to_string(),
+            };
+            let what = "the database has another history than this node knows";
+            return Err(format!("{what}, and can't be written to now: {why}"));
         }
+        Ok(())
     }
 
     async fn write_down(&self, written: &mut (Instant, Option<(EpochId, Anchor)>)) {
