@@ -23,6 +23,7 @@ use crate::{
     ledger::{AppendError, CALLER_EVENTS_MAX, JudgedThrough, Ledger, ReadError, judged_through},
 };
 use register::Register;
+pub(crate) use register::gaps;
 
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;

@@ -16,7 +16,7 @@ use punchtrail_domain::{
     site::SiteEvent,
 };
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
 use crate::{ledger::Feed, postgres::Pool};
 
@@ -184,16 +184,19 @@ pub(super) async fn chains(
     .await?;
     rows.iter()
         .map(|row| {
-            let gaps: Vec<i64> = row.try_get("gaps")?;
-            let gaps = gaps
-                .chunks_exact(2)
-                .map(|ends| Gap { from: ends[0].cast_unsigned(), to: ends[1].cast_unsigned() })
-                .collect();
             let highest = row.try_get::<i64, _>("highest")?.cast_unsigned();
-            let chain = Chain { highest, digest: digest(row.try_get("digest")?)?, gaps };
+            let digest = digest(row.try_get("digest")?)?;
+            let chain = Chain { highest, digest, gaps: gaps(row)? };
             Ok((DeviceId(row.try_get("device")?), chain))
         })
         .collect()
+}
+
+/// The gaps that a row of `judged_devices` tells of.
+pub(crate) fn gaps(row: &PgRow) -> Result<Vec<Gap>, sqlx::Error> {
+    let ends: Vec<i64> = row.try_get("gaps")?;
+    let gap = |ends: &[i64]| Gap { from: ends[0].cast_unsigned(), to: ends[1].cast_unsigned() };
+    Ok(ends.chunks_exact(2).map(gap).collect())
 }
 
 /// A capture held in a device's chain.
@@ -241,7 +244,7 @@ pub(super) async fn held_at(
     row.as_ref().map(held_row).transpose()
 }
 
-fn held_row(row: &sqlx::postgres::PgRow) -> Result<Held, sqlx::Error> {
+fn held_row(row: &PgRow) -> Result<Held, sqlx::Error> {
     Ok(Held {
         seq: row.try_get::<i64, _>("seq")?.cast_unsigned(),
         digest: digest(row.try_get("digest")?)?,

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
-use punchtrail_domain::device::{Chain, Device, DeviceEvent, Gap};
+use punchtrail_domain::device::{Chain, Device, DeviceEvent};
 use punchtrail_protocol::{DeviceId, Digest, OrgId};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::report::{Finding, FindingCode, Findings};
-use crate::ledger::BEYOND_GAP_MAX;
+use crate::{adjudicator::gaps, ledger::BEYOND_GAP_MAX};
 
 /// A device as its events make it, and what else of them is kept beside the ledger.
 #[derive(Debug, Default)]
@@ -265,14 +265,10 @@ async fn judged_rows(
 ) -> Result<BTreeMap<DeviceId, Chain>, sqlx::Error> {
     sqlx::query("select device, highest, digest, gaps from judged_devices")
         .try_map(|row: PgRow| {
-            let gaps: Vec<i64> = row.try_get("gaps")?;
-            let ends = gaps.chunks_exact(2);
-            let gaps =
-                ends.map(|ends| Gap { from: ends[0].cast_unsigned(), to: ends[1].cast_unsigned() });
             let chain = Chain {
                 highest: row.try_get::<i64, _>("highest")?.cast_unsigned(),
                 digest: digest(&row, "digest")?,
-                gaps: gaps.collect(),
+                gaps: gaps(&row)?,
             };
             Ok((DeviceId(row.try_get("device")?), chain))
         })

@@ -6,15 +6,13 @@ use std::collections::HashMap;
 
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, capture::PunchKind};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
-
-use crate::postgres::Pool;
 use uuid::Uuid;
 
 use super::{
     FINDINGS_MAX,
     report::{Finding, FindingCode, Findings},
 };
-use crate::adjudicator;
+use crate::{adjudicator, postgres::Pool};
 
 /// A punch that the adjudicator comes by.
 #[derive(Debug)]

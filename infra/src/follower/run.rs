@@ -26,7 +26,7 @@ const STILL_POLL: Duration = Duration::from_secs(1);
 const LEFT: Duration = Duration::from_millis(4 * RENEW_MS);
 /// How often in a row the feed may announce events that aren't there: one can be committed between
 /// a look and the next, more than that means that the database was put back to an earlier copy
-/// under this node.
+/// under this node, which has yet to be noticed.
 const FRUITLESS_MAX: u32 = 2;
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
 

@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use punchtrail_protocol::Digest;
 use sqlx::PgConnection;
 
-use crate::postgres::Pool;
-
-use crate::rulings::notes;
+use crate::{postgres::Pool, rulings::notes};
 
 use super::super::report::{Finding, FindingCode, Findings};
 
