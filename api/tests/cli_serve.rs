@@ -7,6 +7,7 @@ mod cli_common;
 use std::process::Stdio;
 
 use cli_common::Scene;
+use punchtrail_infra::testing::line::{Line, Trap};
 use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -90,6 +91,27 @@ async fn commands_work_beside_a_server() {
     assert_eq!(stopped(child).await, Some(0));
     let status = scene.run(&["ledger", "status", "--json"]).await.json();
     assert_eq!(status["checkpoint"]["size"], status["head"], "a last checkpoint was signed");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_while_it_is_opened_is_waited_for() {
+    let scene = Scene::new().await;
+    let line = Line::to(&scene.database).await;
+    // Looked for, checked, migrated, connected to: it may fall silent at any of these.
+    for text in ["pg_is_in_recovery", "_sqlx_migrations", "as read_only"] {
+        line.lay(Trap { text, arrives: false });
+        let opened = Command::new(env!("CARGO_BIN_EXE_punchtrail"))
+            .args(["ledger", "status", "--json", "--database-wait", "60"])
+            .env("DATABASE_URL", line.url())
+            .env("PUNCHTRAIL_DATA_DIR", scene.dir.path())
+            .output();
+        let opened = timeout(PATIENCE, opened).await.expect("it ends in time").unwrap();
+        let said = String::from_utf8_lossy(&opened.stderr);
+        assert!(line.has_caught(), "{text}");
+        assert_eq!(opened.status.code(), Some(0), "{text}: {said}");
+        assert!(said.contains("waiting for the database"), "{text}: {said}");
+    }
     scene.close().await;
 }
 

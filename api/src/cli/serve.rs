@@ -11,7 +11,7 @@ use punchtrail_api::{
 };
 use punchtrail_infra::{
     ledger::Clock,
-    postgres::{PoolSizes, Pools, Postgres, ServeLock},
+    postgres::{PoolSizes, Pools, ServeLock},
     supervision::Supervisor,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,11 +85,18 @@ impl Serve {
             );
         }
         // Whoever interrupts a long start meets a database that is starting; it is left whole.
-        let postgres = tokio::select! {
-            opened = source.postgres(Need::Any) => opened?,
+        let sizes = PoolSizes {
+            writer: self.writers_max,
+            reader: self.readers_max,
+            ..PoolSizes::default()
+        };
+        let (postgres, pools) = tokio::select! {
+            opened = source.open(Need::Any, sizes) => opened?,
             () = stops.next() => anyhow::bail!("stopped before the server was ready"),
         };
-        let served = self.serve(&source, &postgres, stops, json).await;
+        let supervisor = postgres.supervisor().clone();
+        let served = self.serve(&source, pools.clone(), supervisor, stops, json).await;
+        pools.close().await;
         if let Err(error) = postgres.close().await {
             tracing::warn!(%error, "the database was left running");
         }
@@ -97,25 +104,6 @@ impl Serve {
     }
 
     async fn serve(
-        &self,
-        source: &Source,
-        postgres: &Postgres,
-        stops: Stops,
-        json: bool,
-    ) -> anyhow::Result<()> {
-        let sizes = PoolSizes {
-            writer: self.writers_max,
-            reader: self.readers_max,
-            ..PoolSizes::default()
-        };
-        let pools = postgres.pools(sizes).await?;
-        let supervisor = postgres.supervisor().clone();
-        let served = self.serve_on(source, pools.clone(), supervisor, stops, json).await;
-        pools.close().await;
-        served
-    }
-
-    async fn serve_on(
         &self,
         source: &Source,
         pools: Pools,

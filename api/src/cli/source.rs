@@ -2,14 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 use punchtrail_infra::{
     ledger::Ledger,
-    postgres::{PoolSizes, Pools, Postgres},
+    postgres::{PoolSizes, Pools, Postgres, PostgresError},
     sites,
 };
 use punchtrail_protocol::SiteId;
@@ -18,6 +18,9 @@ use super::answer::Refusal;
 
 /// A command's share of connections; a server may run beside it.
 const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1 };
+
+/// Between two attempts to open a database that isn't ready yet.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(200);
 
 /// A failover takes seconds, and a machine that boots has its database a little later.
 const DATABASE_WAIT_S: u64 = 30;
@@ -93,17 +96,52 @@ impl Source {
         Ok(())
     }
 
-    /// Opens the database and its schema. A private Postgres is started when it doesn't run.
+    /// Opens the database, its schema and pools. A private Postgres is started when it doesn't run;
+    /// with one by URL, what passes is waited for: it may fail over at any step.
     ///
     /// # Errors
     /// When it can't be had.
-    pub(super) async fn postgres(&self, need: Need) -> anyhow::Result<Postgres> {
+    pub(super) async fn open(
+        &self,
+        need: Need,
+        sizes: PoolSizes,
+    ) -> anyhow::Result<(Postgres, Pools)> {
         self.check(need)?;
+        let until = Instant::now() + Duration::from_secs(self.database_wait);
+        let mut shown = String::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let error = match self.attempt(need, sizes, left).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            let passes = error.downcast_ref().is_some_and(PostgresError::passes);
+            if self.url().is_none() || !passes || left.is_zero() {
+                return Err(error);
+            }
+            let found = format!("{error:#}");
+            if shown != found {
+                tracing::warn!(wait_s = left.as_secs(), "waiting for the database: {found}");
+                shown = found;
+            }
+            tokio::time::sleep(ATTEMPT_EVERY).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        need: Need,
+        sizes: PoolSizes,
+        wait: Duration,
+    ) -> anyhow::Result<(Postgres, Pools)> {
         let dir = self.data_dir.as_deref().unwrap_or(Path::new(""));
-        let wait = Duration::from_secs(self.database_wait);
         let postgres = Postgres::open_within(self.url(), dir, wait).await?;
-        match self.schema(&postgres, need).await {
-            Ok(()) => Ok(postgres),
+        let opened = async {
+            self.schema(&postgres, need).await?;
+            Ok(postgres.pools(sizes).await?)
+        };
+        match opened.await {
+            Ok(pools) => Ok((postgres, pools)),
             Err(error) => {
                 leave(postgres).await;
                 Err(error)
@@ -133,8 +171,8 @@ impl Source {
         need: Need,
         work: impl AsyncFnOnce(&Opened) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let postgres = self.postgres(need).await?;
-        let outcome = match Opened::new(self, &postgres).await {
+        let (postgres, pools) = self.open(need, SIZES).await?;
+        let outcome = match Opened::new(self, &postgres, pools).await {
             Ok(opened) => {
                 let outcome = tokio::select! {
                     outcome = work(&opened) => outcome,
@@ -169,8 +207,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    async fn new(source: &Source, postgres: &Postgres) -> anyhow::Result<Self> {
-        let pools = postgres.pools(SIZES).await?;
+    async fn new(source: &Source, postgres: &Postgres, pools: Pools) -> anyhow::Result<Self> {
         let ledger = match Ledger::open(pools.writer.clone()).await {
             Ok(ledger) => ledger,
             Err(error) => {

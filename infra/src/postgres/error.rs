@@ -3,6 +3,10 @@
 
 use std::path::PathBuf;
 
+use sqlx::migrate::MigrateError;
+
+use super::Trouble;
+
 /// Why a database could not be opened, prepared or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
@@ -198,7 +202,7 @@ pub enum PostgresError {
 
     /// A migration failed; it was rolled back.
     #[error("a schema migration failed and was rolled back: {0}")]
-    Migrate(sqlx::migrate::MigrateError),
+    Migrate(MigrateError),
 
     #[error("{doing}: {source}")]
     Sql { doing: &'static str, source: sqlx::Error },
@@ -209,6 +213,18 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
+    /// Whether opening the database once more may help: it is being failed over, say.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Standby => true,
+            Self::Sql { source, .. }
+            | Self::Migrate(
+                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _),
+            ) => Trouble::of(source) == Trouble::Passing,
+            _ => false,
+        }
+    }
+
     /// For `map_err`: names the path an I/O error is about.
     pub(crate) fn io(
         doing: &'static str,

@@ -8,11 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use punchtrail_testkit::{PATIENCE, eventually};
-use sqlx::{ConnectOptions, Connection};
 
 use super::{
     DATABASE,
-    node::{USER, direct, free_port},
+    node::{USER, direct, free_port, run_on},
 };
 use crate::{DataDir, process::Process};
 
@@ -64,7 +63,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `program` before the nodes at `gates`, and waits until it leads to one.
+    /// Starts `program` before the nodes at `gates`, and waits until it leads to a primary alone: at
+    /// first it takes every node for one.
     ///
     /// # Errors
     /// When it doesn't.
@@ -81,7 +81,12 @@ impl Proxy {
                 if !process.runs()? {
                     return Ok(Some(false));
                 }
-                Ok(answers(port).await.then_some(true))
+                for _ in gates {
+                    if !leads_to_a_primary(port).await {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(true))
             });
             if leads.await.with_context(|| process.log_tail())? {
                 return Ok(Self { port, _process: process });
@@ -106,9 +111,7 @@ fn settings(port: u16, gates: &[u16]) -> String {
     format!("{SETTINGS}  bind 127.0.0.1:{port}\n{}", servers.collect::<String>())
 }
 
-async fn answers(port: u16) -> bool {
-    match direct(port).connect().await {
-        Ok(connection) => connection.close().await.is_ok(),
-        Err(_) => false,
-    }
+/// Whether the next session takes writes. They go round among those that are taken for a primary.
+async fn leads_to_a_primary(port: u16) -> bool {
+    run_on(&direct(port), "create temporary table written ()").await.is_ok()
 }
