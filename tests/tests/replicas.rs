@@ -298,6 +298,9 @@ async fn an_asynchronous_standby_that_lacks_the_newest_is_promoted() {
     scene.storm.carry(None);
     for fleet in &mut scene.storm.fleets {
         fleet.delivers().await.unwrap();
+        // A device that had nothing left before the loss has ended, and hears of it at its start.
+        fleet.start(&scene.storm.shop).unwrap();
+        fleet.delivers().await.unwrap();
     }
     eventually("everything lost to be brought back", PATIENCE, async || {
         Ok(compare(&folders, &database).await?.is_complete().is_ok().then_some(()))
