@@ -127,6 +127,21 @@ impl Refusal {
         Self { errors: vec![error], ..Self::new(Code::Invalid, detail) }
     }
 
+    /// No credentials, garbled ones and nobody's are refused alike.
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            Code::Unauthenticated,
+            "Send `Authorization: Bearer` with a device's token or an operator's key that is in \
+             force.",
+        )
+    }
+
+    /// The request could be read in more than one way; its connection ends.
+    pub fn unclear(what: &'static str) -> Self {
+        let detail = format!("{what} Nothing of the request was taken; the connection ends.");
+        Self { closes: true, ..Self::new(Code::BadRequest, detail) }
+    }
+
     /// The same for everything that isn't there or isn't the caller's.
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "There is nothing here that you may see.")
@@ -174,17 +189,27 @@ impl Refusal {
         self.code
     }
 
-    /// The answer, complete.
-    pub fn render(self, request_id: &str) -> Response {
-        let problem = Problem {
+    /// Whether its connection ends with it.
+    pub fn ends_connection(&self) -> bool {
+        self.closes
+    }
+
+    /// What it says.
+    pub fn problem(&self, request_id: &str) -> Problem {
+        Problem {
             kind: format!("urn:punchtrail:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
-            detail: self.detail.into_owned(),
+            detail: self.detail.to_string(),
             code: self.code.as_str().to_owned(),
             request_id: request_id.to_owned(),
-            errors: self.errors,
-        };
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// The answer, complete.
+    pub fn render(self, request_id: &str) -> Response {
+        let problem = self.problem(request_id);
         let mut response = (self.code.status(), Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));

@@ -10,9 +10,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     door::{
         Door,
+        address::TrustedProxies,
         admission::{Admission, admit},
         connection_limit::ConnectionLimit,
         envelope::envelope,
+        gate::Gate,
         limits::Timeouts,
     },
     openapi,
@@ -62,8 +64,10 @@ pub fn metrics_router(app: App) -> Router {
 pub fn described() -> OpenApi {
     let door = Door {
         timeouts: Timeouts::default(),
+        gate: Gate::open(),
         admission: Admission::off(),
         connections: ConnectionLimit::new(0, 0),
+        proxies: TrustedProxies::default(),
     };
     openapi::complete(table(&door).into_openapi())
 }

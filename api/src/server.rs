@@ -26,8 +26,10 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth,
     door::{
         Door,
+        address::TrustedProxies,
         admission::{Admission, Budget, Class},
         connection_limit::ConnectionLimit,
         connections,
@@ -58,6 +60,8 @@ pub struct ServeOptions {
     pub budget: Option<fn(Class) -> Budget>,
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// The proxies that say for whom they ask.
+    pub proxies: TrustedProxies,
     /// What watches over the tasks of this node.
     pub supervisor: Supervisor,
     /// This node's clock.
@@ -75,6 +79,7 @@ impl ServeOptions {
             connections_max: CONNECTIONS_MAX,
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
+            proxies: TrustedProxies::default(),
             supervisor: Supervisor::default(),
             clock: Clock::default(),
         }
@@ -162,11 +167,13 @@ impl Server {
         let health = Health::new(ledger.clone(), schema, followers.clone());
         let door = Door {
             timeouts: options.timeouts,
+            gate: auth::gate(&ledger),
             admission: match options.budget {
                 Some(budget) => Admission::new(budget, ledger.returning()),
                 None => Admission::off(),
             },
             connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
+            proxies: options.proxies,
         };
         let photos = Arc::new(photos);
         let app = App::new(ledger, options.pools, deployment, photos, projections, health, door);
@@ -197,12 +204,13 @@ impl Server {
             self.app.ledger.supervisor().spawn("metrics_listener", cancel.clone(), move || {
                 let (routes, timeouts) = (metrics_router(app.clone()), app.door.timeouts);
                 let (listener, few, until) = (Arc::clone(&listener), few.clone(), until.clone());
-                connections::serve(listener, routes, few, timeouts, until)
+                let proxies = TrustedProxies::default();
+                connections::serve(listener, routes, few, proxies, timeouts, until)
             })
         });
         let routes = router(self.app.clone());
-        let Door { timeouts, connections: limit, .. } = self.app.door.clone();
-        connections::serve(Arc::new(self.listener), routes, limit, timeouts, cancel).await;
+        let Door { timeouts, connections: limit, proxies, .. } = self.app.door.clone();
+        connections::serve(Arc::new(self.listener), routes, limit, proxies, timeouts, cancel).await;
         if let Some(metrics) = metrics {
             metrics.settled().await;
         }

@@ -3,7 +3,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use punchtrail_infra::{
@@ -17,8 +18,12 @@ use crate::{
     auth::keys::Keys,
     door::{
         Door,
-        limits::{BODIES_KIB_MAX, FAILED_ENROLMENTS_PER_MINUTE_MAX},
-        quota::PerMinute,
+        gate::Standing,
+        limits::{
+            BODIES_KIB_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX, WRONG_CODE_EVERY,
+            WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY, WRONG_IN_SPACE_MAX,
+        },
+        throttle::Throttle,
     },
     health::Health,
     problem::{Code, Refusal},
@@ -44,11 +49,13 @@ pub struct Parts {
     pub health: Health,
     /// Devices whose batch is being taken on this node.
     delivering: Arc<Mutex<HashSet<DeviceId>>>,
-    /// Memory for bodies, in KiB.
-    bodies: Arc<Semaphore>,
+    bodies: Bodies,
     /// Who may verify signatures now: no more than there are cores.
     pub verifying: Semaphore,
-    pub failed_enrolments: PerMinute,
+    /// Wrong pairing codes, by where they come from.
+    pub wrong_codes: Throttle<IpAddr>,
+    /// And by their first letters.
+    pub wrong_in_space: Throttle<String>,
     /// Operators' keys found good a moment ago.
     pub keys: Keys,
 }
@@ -88,24 +95,33 @@ impl App {
             projections,
             health,
             delivering: Arc::default(),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            bodies: Bodies::default(),
             verifying: Semaphore::new(cores),
-            failed_enrolments: PerMinute::new(FAILED_ENROLMENTS_PER_MINUTE_MAX),
+            wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
+            wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
             keys: Keys::default(),
         }))
     }
 
-    /// Sets memory aside for a body of that length.
+    /// Memory for a body of somebody of that standing; nothing is held yet.
+    pub fn body(&self, standing: Standing) -> HeldBody {
+        let of = match standing {
+            Standing::Known => &self.bodies.known,
+            Standing::Revoked => &self.bodies.revoked,
+            Standing::Stranger => &self.bodies.strangers,
+        };
+        HeldBody { of: Arc::clone(of), held: None, bytes: Vec::new() }
+    }
+
+    /// That no batch of the device is being taken now.
     ///
     /// # Errors
-    /// Busy when too much is held already.
-    pub fn hold_body(&self, length_bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let kib = u32::try_from(length_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| {
-            Refusal::busy(
-                "More is coming in than can be held now. Nothing was taken; send it again.",
-            )
-        })
+    /// When one is.
+    pub fn delivers_nothing(&self, device: DeviceId) -> Result<(), Refusal> {
+        match self.delivering().contains(&device) {
+            true => Err(one_at_a_time()),
+            false => Ok(()),
+        }
     }
 
     /// Marks a device's batch as being taken, until the guard is dropped.
@@ -113,16 +129,82 @@ impl App {
     /// # Errors
     /// When another batch of the device is being taken.
     pub fn begin_delivery(&self, device: DeviceId) -> Result<DeliveryGuard, Refusal> {
-        let mut delivering = self.delivering.lock().unwrap_or_else(PoisonError::into_inner);
-        if !delivering.insert(device) {
-            return Err(Refusal::new(
-                Code::OneAtATime,
-                "Another batch of this device is being taken. Nothing of this one was taken; send \
-                 it again after the answer to the other.",
-            )
-            .retried_after(1));
+        if !self.delivering().insert(device) {
+            return Err(one_at_a_time());
         }
         Ok(DeliveryGuard { delivering: Arc::clone(&self.delivering), device })
+    }
+
+    fn delivering(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
+        self.delivering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn one_at_a_time() -> Refusal {
+    Refusal::new(
+        Code::OneAtATime,
+        "Another batch of this device is being taken. Nothing of this one was taken; send it again \
+         after the answer to the other.",
+    )
+    .retried_after(1)
+}
+
+/// Memory for bodies, in KiB, by who sends them: nobody takes another's.
+struct Bodies {
+    known: Arc<Semaphore>,
+    revoked: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let of = |kib| Arc::new(Semaphore::new(kib));
+        Self {
+            known: of(BODIES_KIB_MAX),
+            revoked: of(REVOKED_BODIES_KIB_MAX),
+            strangers: of(STRANGERS_BODIES_KIB_MAX),
+        }
+    }
+}
+
+/// A body as far as it has come, and the memory that it holds: no more than that, whatever was
+/// announced.
+#[derive(Debug)]
+pub struct HeldBody {
+    of: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    bytes: Vec<u8>,
+}
+
+impl HeldBody {
+    /// Takes more of it in.
+    ///
+    /// # Errors
+    /// Busy when too much is held already.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        let kib = |bytes: usize| u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let more = kib(self.bytes.len() + chunk.len()) - kib(self.bytes.len());
+        let more = Arc::clone(&self.of).try_acquire_many_owned(more).map_err(|_| {
+            Refusal::busy(
+                "More is coming in than can be held now. Nothing was taken; send it again.",
+            )
+        })?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// What has come.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Lets go of the bytes, and keeps their memory for what was made of them.
+    pub fn read(&mut self) {
+        self.bytes = Vec::new();
     }
 }
 

@@ -45,11 +45,19 @@ async fn answered(mut stream: TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Waits until so many deliveries are admitted.
-async fn admitted(house: &House, deliveries: usize) {
-    let wanted = format!("punchtrail_admission_waiting{{class=\"delivery\"}} {deliveries}");
+/// No delivery at all; everything else as usual.
+fn shut(class: Class) -> Budget {
+    match class {
+        Class::Delivery => Budget { at_once: 0, wait_max: Duration::ZERO, waiting_max: 0 },
+        other => other.budget(),
+    }
+}
+
+/// Waits until so many bodies are coming.
+async fn coming(house: &House, bodies: usize) {
+    let wanted = format!("punchtrail_admission_coming {bodies}\n");
     let mut metrics = String::new();
-    let seen = eventually("deliveries to be admitted", PATIENCE, async || {
+    let seen = eventually("bodies to be coming", PATIENCE, async || {
         metrics = house.get("/metrics", Some(&house.key)).await.text;
         Ok(metrics.contains(&wanted).then_some(()))
     })
@@ -59,14 +67,10 @@ async fn admitted(house: &House, deliveries: usize) {
 
 #[tokio::test]
 async fn a_full_queue_refuses_before_the_body_and_lets_people_through() {
-    let house = House::with(|options| options.budget = Some(narrow)).await;
+    let house = House::with(|options| options.budget = Some(shut)).await;
     let site = house.site().await;
-    let employee = house.employee(site, "B-1", "Ada").await;
-    let (slow, mut device) = (house.device(site).await, house.device(site).await);
+    let device = house.device(site).await;
     let path = format!("/v1/sites/{site}/punches/batch");
-    let hanging = hang(&house, &path, &slow.token).await;
-    admitted(&house, 1).await;
-
     // The refusal comes although the body never does, says when to come back, and ends the
     // connection.
     let refused = answered(hang(&house, &path, &device.token).await).await;
@@ -82,14 +86,51 @@ async fn a_full_queue_refuses_before_the_body_and_lets_people_through() {
     // Other classes don't notice.
     assert_eq!(house.beat(&device).await.status, StatusCode::OK);
     assert_eq!(house.read("/v1/sites").await.status, StatusCode::OK);
-
-    // Once there is room, who comes early is served, too: no permit is wasted.
-    drop(hanging);
-    admitted(&house, 0).await;
-    let item = device.next(employee, PunchKind::In);
-    assert_eq!(house.deliver(&device, &[item]).await.outcomes(), ["applied"]);
     let metrics = house.get("/metrics", Some(&house.key)).await.text;
     assert!(metrics.contains("punchtrail_admission_refused_total{class=\"delivery\",why="));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_behind_who_keeps_silent() {
+    let house = House::with(|options| options.budget = Some(narrow)).await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let mut device = house.device(site).await;
+    let path = format!("/v1/sites/{site}/punches/batch");
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        let other = house.device(site).await;
+        silent.push(hang(&house, &path, &other.token).await);
+    }
+    coming(&house, 8).await;
+    // There is one permit, and none of them has it.
+    let item = device.next(employee, PunchKind::In);
+    assert_eq!(house.deliver(&device, &[item]).await.outcomes(), ["applied"]);
+    drop(silent);
+    coming(&house, 0).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn of_a_devices_batches_that_do_not_come_the_newest_stands() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let mut device = house.device(site).await;
+    let path = format!("/v1/sites/{site}/punches/batch");
+    let first = hang(&house, &path, &device.token).await;
+    coming(&house, 1).await;
+    // Until then it may have only just come.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let second = hang(&house, &path, &device.token).await;
+    let refused = answered(first).await;
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(refused.contains(r#""code":"one_at_a_time""#), "{refused}");
+    // A line that broke in the middle of a batch doesn't keep the next one waiting.
+    let item = device.next(employee, PunchKind::In);
+    assert_eq!(house.deliver(&device, &[item]).await.outcomes(), ["applied"]);
+    drop(second);
     house.close().await;
 }
 

@@ -4,22 +4,22 @@
 //! `punchtrail_protocol::strict_json`), unknown fields and parameters are refused, and no body is
 //! read further than it may be large.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use punchtrail_protocol::{strict_json, wire::BODY_BYTES_MAX};
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    door::admission::Admitted,
+    door::{admission::Admitted, gate::Standing},
     problem::{Code, Refusal},
-    state::App,
+    state::{App, HeldBody},
 };
 
 /// What stands in the path. A part that can't be read names nothing: 404.
@@ -69,13 +69,47 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Refusal;
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
-        let (bytes, _held) = read_json_body(app, request, BODY_BYTES_MAX).await?;
-        read_json(&bytes).map(Self)
+        let Coming { body, admitted } = read_json_body(app, request, BODY_BYTES_MAX).await?;
+        admitted.wait_for_permit().await?;
+        read_json(body.bytes()).map(Self)
     }
 }
 
-/// A JSON body as it came, and the share of memory it holds; given once the request has its permit
-/// to be worked on.
+/// A JSON body as it came, of a request that has no permit yet to be worked on.
+#[derive(Debug)]
+pub struct Coming {
+    pub body: HeldBody,
+    pub admitted: Line,
+}
+
+/// The line that a request stands in; none where everything is admitted at once.
+#[derive(Debug, Clone)]
+pub struct Line(Option<Arc<Admitted>>);
+
+impl Line {
+    /// Of a request.
+    pub fn of(parts: &Parts) -> Self {
+        Self(parts.extensions.get::<Arc<Admitted>>().cloned())
+    }
+
+    /// What the sender's credentials are worth.
+    pub fn standing(&self) -> Standing {
+        self.0.as_ref().map_or(Standing::Known, |admitted| admitted.standing())
+    }
+
+    /// Waits for the permit to be worked on.
+    ///
+    /// # Errors
+    /// Busy when it isn't granted in a reasonable time.
+    pub async fn wait_for_permit(&self) -> Result<(), Refusal> {
+        match &self.0 {
+            Some(admitted) => admitted.wait_for_permit().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a JSON body.
 ///
 /// # Errors
 /// When it is of another type, too large, too slow, or the server has too much to do already.
@@ -83,30 +117,45 @@ pub async fn read_json_body(
     app: &App,
     request: Request,
     bytes_max: usize,
-) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-    let (parts, body) = request.into_parts();
+) -> Result<Coming, Refusal> {
+    let (parts, mut body) = request.into_parts();
     if !is_json(&parts.headers) {
         return Err(Refusal::new(
             Code::UnsupportedMediaType,
             "The body has to be JSON, Content-Type application/json.",
         ));
     }
-    let length = content_length(&parts.headers);
-    if length.is_some_and(|length| length > bytes_max) {
+    if content_length(&parts.headers).is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
-    let held = app.hold_body(length.unwrap_or(bytes_max))?;
-    let collecting = Limited::new(body, bytes_max).collect();
-    let bytes = match tokio::time::timeout(app.door.timeouts.body, collecting).await {
-        Err(_) => return Err(too_slow()),
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),
-        Ok(Err(_)) => return Err(broken_off()),
+    let admitted = Line::of(&parts);
+    let mut held = app.body(admitted.standing());
+    let reading = async {
+        while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
+            if held.bytes().len() + chunk.len() > bytes_max {
+                return Err(too_large(bytes_max));
+            }
+            held.push(&chunk)?;
+        }
+        Ok(())
     };
-    if let Some(admitted) = parts.extensions.get::<Arc<Admitted>>() {
-        admitted.wait_for_permit().await?;
+    tokio::time::timeout(app.door.timeouts.body, reading).await.map_err(|_| too_slow())??;
+    Ok(Coming { body: held, admitted })
+}
+
+/// What comes next of a body; none at its end.
+///
+/// # Errors
+/// When nothing comes for so long, or it breaks off.
+pub async fn next_chunk(body: &mut Body, silence: Duration) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let frame = tokio::time::timeout(silence, body.frame()).await.map_err(|_| too_slow())?;
+        let Some(frame) = frame.transpose().map_err(|_| broken_off())? else { return Ok(None) };
+        // Trailers say nothing here.
+        if let Ok(chunk) = frame.into_data() {
+            return Ok(Some(chunk));
+        }
     }
-    Ok((bytes, held))
 }
 
 /// The refusal of a body that took too long.

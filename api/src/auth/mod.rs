@@ -6,19 +6,25 @@
 
 pub mod keys;
 
+use std::sync::Arc;
+
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, request::Parts},
 };
 use punchtrail_domain::log::recorded::Actor;
 use punchtrail_infra::{
     access::credentials::{self, DeviceAccess, OperatorKey},
+    ledger::Ledger,
     rulings::{Author, notes::Note},
 };
 use punchtrail_protocol::{DeviceId, SiteId};
 
 use crate::{
-    door::envelope::RequestId,
+    door::{
+        envelope::RequestId,
+        gate::{Gate, Standing, bearer},
+    },
     problem::{Code, Refusal},
     state::App,
 };
@@ -98,33 +104,44 @@ impl Operator {
     }
 }
 
-fn unauthenticated() -> Refusal {
-    Refusal::new(
-        Code::Unauthenticated,
-        "Send `Authorization: Bearer` with a device's token or an operator's key that is in force.",
-    )
-}
-
 fn wrong_kind() -> Refusal {
     Refusal::new(Code::Forbidden, "This token is good, but not for this.")
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let value = headers.get(header::AUTHORIZATION).ok_or_else(unauthenticated)?;
-    let (scheme, token) =
-        value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(unauthenticated()) }
+/// The gate before the lines: a device or an operator of this deployment.
+pub fn gate(ledger: &Ledger) -> Gate {
+    let pool = ledger.pool().clone();
+    Gate::new(Arc::new(move |token| {
+        let pool = pool.clone();
+        Box::pin(async move {
+            if let Some(access) = credentials::device_of_token(&pool, &token).await? {
+                return Ok(Some(standing(&access)));
+            }
+            let operator = credentials::operator_of_key(&pool, &token).await?;
+            Ok(operator.map(|_| Standing::Known))
+        })
+    }))
+}
+
+fn standing(access: &DeviceAccess) -> Standing {
+    if access.revoked { Standing::Revoked } else { Standing::Known }
 }
 
 async fn device(app: &App, headers: &HeaderMap) -> Result<DeviceAccess, Refusal> {
     let (token, pool) = (bearer(headers)?, app.ledger.pool());
     if let Some(access) = credentials::device_of_token(pool, token).await? {
+        app.door.gate.found(token, Some(standing(&access)));
         return Ok(access);
     }
     match credentials::operator_of_key(pool, token).await? {
         Some(_) => Err(wrong_kind()),
-        None => Err(unauthenticated()),
+        None => Err(nobody(app, token)),
     }
+}
+
+fn nobody(app: &App, token: &str) -> Refusal {
+    app.door.gate.found(token, None);
+    Refusal::unauthenticated()
 }
 
 impl FromRequestParts<App> for DeliveringDevice {
@@ -159,7 +176,7 @@ impl FromRequestParts<App> for Operator {
         }
         match credentials::device_of_token(app.ledger.pool(), token).await? {
             Some(_) => Err(wrong_kind()),
-            None => Err(unauthenticated()),
+            None => Err(nobody(app, token)),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `punchtrail serve`: the server, until it is told to stop.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::Context;
 use clap::Args;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use punchtrail_api::{
-    door::{admission::Class, limits::CONNECTIONS_MAX},
+    door::{address::TrustedProxies, admission::Class, limits::CONNECTIONS_MAX},
     server::{ServeError, ServeOptions, Server},
 };
 use punchtrail_infra::{
@@ -37,6 +38,12 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
 
+    /// Proxies in front of this server, addresses or networks, separated by commas: for whom they ask
+    /// is taken from their X-Forwarded-For
+    #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_TRUSTED_PROXIES", value_delimiter = ',',
+          value_parser = network)]
+    trusted_proxies: Vec<IpNet>,
+
     /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
@@ -66,6 +73,13 @@ pub(super) struct Serve {
 enum Switch {
     On,
     Off,
+}
+
+/// A network, or an address as one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "not an address like 10.0.0.7 or a network like 10.0.0.0/24".to_owned())
 }
 
 impl Serve {
@@ -122,6 +136,7 @@ impl Serve {
                 Switch::Off => None,
             },
             supervisor,
+            proxies: TrustedProxies(self.trusted_proxies.clone()),
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };

@@ -4,11 +4,13 @@
 //! the limit is near, every answer to a device closes its connection, and others get theirs fast.
 //! When it is reached, a few more connections overflow it: they are still read, so that people get
 //! their answers and devices a time to come back. What comes then waits in the kernel's queue,
-//! moments as long as answers close connections.
+//! moments as long as answers close connections. Whoever keeps silent makes room first.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{crowd::Crowd, limits::SILENT_MIN, visit::Whose};
 
 /// The limit is near when less than one part in so many is left.
 const NEAR_SHARE: usize = 4;
@@ -23,6 +25,7 @@ pub struct ConnectionLimit {
     max: usize,
     within: Arc<Semaphore>,
     overflow: Arc<Semaphore>,
+    silent: Crowd<Whose>,
 }
 
 /// Counts as one connection until it is dropped.
@@ -35,14 +38,22 @@ pub struct Counted {
 
 impl ConnectionLimit {
     /// `max` connections, and `overflow` more for people and refusals.
-    pub fn new(max: usize, overflow: usize) -> Self {
+    pub fn new(max: usize, overflow_max: usize) -> Self {
         let max = max.min(Semaphore::MAX_PERMITS);
-        let [within, overflow] = [max, overflow].map(|most| Arc::new(Semaphore::new(most)));
-        Self { max, within, overflow }
+        let [within, overflow] = [max, overflow_max].map(|most| Arc::new(Semaphore::new(most)));
+        Self { max, within, overflow, silent: Crowd::new(max.saturating_add(overflow_max)) }
+    }
+
+    /// The connections of which no request is being answered.
+    pub fn silent(&self) -> &Crowd<Whose> {
+        &self.silent
     }
 
     /// Waits until one more may be served, within the limit if it can.
     pub async fn acquire(&self) -> Counted {
+        if self.within.available_permits() == 0 {
+            self.silent.turn_out_one(SILENT_MIN);
+        }
         let (within, overflow) = (Arc::clone(&self.within), Arc::clone(&self.overflow));
         let (permit, is_overflow) = tokio::select! {
             biased;

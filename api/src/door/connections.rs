@@ -1,8 +1,12 @@
 //! Accepts connections and serves requests on them, each as patiently as it deserves.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router};
+use axum::{Extension, Router, http::Request};
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -15,9 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    address::{TrustedProxies, origin},
     connection_limit::{ConnectionLimit, Counted, Overflow},
+    head_guard::HeadGuard,
     idle::IdleLimit,
     limits::{DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERFLOW_TIMEOUT, STREAMS_MAX, Timeouts},
+    visit::Visit,
 };
 use crate::metrics;
 
@@ -29,6 +36,7 @@ pub async fn serve(
     listener: Arc<TcpListener>,
     routes: Router,
     limit: ConnectionLimit,
+    proxies: TrustedProxies,
     timeouts: Timeouts,
     cancel: CancellationToken,
 ) {
@@ -38,12 +46,14 @@ pub async fn serve(
     let routes = routes.layer(Extension(Overflow));
     let overflow = Service { timeouts, protocol: protocol(timeouts), routes };
     loop {
-        let (stream, counted) = tokio::select! {
+        let (stream, peer, counted) = tokio::select! {
             () = cancel.cancelled() => break,
             next = next(&listener, &limit) => next,
         };
+        let origin = Some(origin(peer.ip())).filter(|_| !proxies.contains(peer.ip()));
+        let visit = Visit::new(peer.ip(), origin, limit.silent());
         let service = if counted.is_overflow { &overflow } else { &usual };
-        service.serve(stream, counted, &graceful);
+        service.serve(stream, visit, counted, &graceful);
     }
     drop(listener);
     let open = graceful.count();
@@ -53,11 +63,11 @@ pub async fn serve(
 }
 
 /// The next connection, once one more may be served.
-async fn next(listener: &TcpListener, limit: &ConnectionLimit) -> (TcpStream, Counted) {
+async fn next(listener: &TcpListener, limit: &ConnectionLimit) -> (TcpStream, SocketAddr, Counted) {
     let counted = limit.acquire().await;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, counted),
+            Ok((stream, peer)) => return (stream, peer, counted),
             Err(error) => {
                 tracing::warn!(%error, "a connection can't be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -96,16 +106,37 @@ struct Service {
 }
 
 impl Service {
-    fn serve(&self, stream: TcpStream, counted: Counted, graceful: &GracefulShutdown) {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        visit: Visit,
+        counted: Counted,
+        graceful: &GracefulShutdown,
+    ) {
         let Timeouts { head, idle, .. } = self.timeouts;
-        let io = TokioIo::new(IdleLimit::new(without_delay(stream), head, idle));
-        let service = TowerToHyperService::new(self.routes.clone());
-        let connection = self.protocol.serve_connection(io, service).into_owned();
+        // A connection has begun once a head is whole.
+        let guarded = HeadGuard::new(without_delay(stream), visit.clone());
+        let io = IdleLimit::new(guarded, head, idle);
+        let (service, of) = (TowerToHyperService::new(self.routes.clone()), visit.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let in_flight = of.request();
+            request.extensions_mut().insert(of.clone());
+            let answering = service.call(request);
+            async move {
+                let answer = answering.await;
+                drop(in_flight);
+                answer
+            }
+        });
+        let connection = self.protocol.serve_connection(TokioIo::new(io), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             metrics::connections(1.0);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
+            tokio::select! {
+                served = connection => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection broke off");
+                },
+                () = visit.turned_out() => tracing::debug!("a silent connection made room"),
             }
             metrics::connections(-1.0);
             drop(counted);

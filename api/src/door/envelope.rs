@@ -14,7 +14,7 @@ use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use tracing::Instrument;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     door::{connection_limit::Overflow, leftover::Leftover, limits::REQUEST_MAX},
     metrics,
-    problem::{CloseConnection, Refusal},
+    problem::{CloseConnection, Code, Refusal},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,7 +64,10 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", request = %id, %method, route);
     let started = Instant::now();
     let (request, leftover) = Leftover::of(request);
-    let response = bounded(request, next, REQUEST_MAX).instrument(span.clone()).await;
+    let response = match clear(&request) {
+        Ok(()) => bounded(request, next, REQUEST_MAX).instrument(span.clone()).await,
+        Err(refusal) => refusal.into_response(),
+    };
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     // From one who has stalled nothing more is to be waited for.
@@ -81,8 +84,29 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// That its head can be read in one way.
+fn clear(request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let more_than_one = |name| headers.get_all(name).iter().nth(1).is_some();
+    // HTTP/2 says the host in a field of its own.
+    let needs_host = request.version() == Version::HTTP_11;
+    if more_than_one(header::HOST) || needs_host && !headers.contains_key(header::HOST) {
+        return Err(Refusal::unclear("`Host` has to be there once."));
+    }
+    if more_than_one(header::AUTHORIZATION) {
+        return Err(Refusal::unclear("`Authorization` is there more than once."));
+    }
+    let coded = headers.get_all(header::CONTENT_ENCODING).iter();
+    if !coded.map(HeaderValue::as_bytes).all(|coding| coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::new(
+            Code::UnsupportedMediaType,
+            "No Content-Encoding is taken here. Nothing was taken; send the body as it is.",
+        ));
+    }
+    Ok(())
+}
+
 async fn bounded(request: Request, next: Next, deadline: Duration) -> Response {
-    use axum::response::IntoResponse;
     let answering = tokio::time::timeout(deadline, next.run(request));
     match AssertUnwindSafe(answering).catch_unwind().await {
         Ok(Ok(response)) => response,
@@ -142,7 +166,7 @@ mod tests {
             .route("/panics", get(async || -> &'static str { panic!("a bug") }))
             .route("/hangs", get(std::future::pending::<&'static str>))
             .layer(middleware::from_fn(envelope));
-        let request = Request::get(path).body(Body::empty()).unwrap();
+        let request = Request::get(path).header(header::HOST, "here").body(Body::empty()).unwrap();
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -154,6 +178,35 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_answered_and_not_shown() {
         assert_eq!(answered("/panics").await, (500, "internal".to_owned()));
+    }
+
+    #[test]
+    fn a_head_that_can_be_read_in_two_ways_is_refused() {
+        let status = |version, fields: &[(&'static str, &'static str)]| {
+            let mut request = Request::post("/").version(version);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let refused = clear(&request.body(Body::empty()).unwrap()).err();
+            refused.map(|refusal| (refusal.code().status().as_u16(), refusal.ends_connection()))
+        };
+        let host = ("host", "here");
+        let [one, two] = [Version::HTTP_11, Version::HTTP_2];
+        for version in [one, two] {
+            assert_eq!(status(version, &[host, host]), Some((400, true)));
+            let twice = [host, ("authorization", "Bearer a"), ("authorization", "Bearer a")];
+            assert_eq!(status(version, &twice), Some((400, true)));
+            for coding in ["gzip", "identity, gzip", "x", ""] {
+                let coded = [host, ("content-encoding", coding)];
+                assert_eq!(status(version, &coded), Some((415, false)), "{coding}");
+            }
+            let coded = [host, ("content-encoding", "identity"), ("content-encoding", "br")];
+            assert_eq!(status(version, &coded), Some((415, false)));
+            assert_eq!(status(version, &[host, ("content-encoding", "Identity")]), None);
+        }
+        assert_eq!(status(one, &[]), Some((400, true)));
+        assert_eq!(status(Version::HTTP_10, &[]), None);
+        assert_eq!(status(two, &[]), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,17 @@ pub const CONNECTIONS_MAX: usize = 2_048;
 /// Connections beyond them that are still read: people are served on them, devices get a time to
 /// come back. One more waits in the kernel's queue.
 pub const CONNECTIONS_OVERFLOW_MAX: usize = 256;
+/// Connections of one origin over which nothing with good credentials has come, and of which no
+/// request is being answered: one more ends the oldest.
+pub const SILENT_OF_ORIGIN_MAX: usize = 1_024;
+/// The same of one caller with good credentials.
+pub const SILENT_OF_CALLER_MAX: usize = 64;
+/// And of a revoked device.
+pub const SILENT_OF_REVOKED_MAX: usize = 4;
+/// When the limit is reached, those that have been silent for so long make room.
+pub const SILENT_MIN: Duration = Duration::from_secs(1);
+/// Requests at once whose bodies are still coming; one more ends the oldest of whoever has most.
+pub const COMING_MAX: usize = 2_048;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests at once on one HTTP/2 connection.
@@ -27,7 +38,10 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the body of a JSON request.
     pub body: Duration,
+    /// For a photo.
     pub photo: Duration,
+    /// Without a byte of a body that is coming.
+    pub silence: Duration,
 }
 
 impl Default for Timeouts {
@@ -37,25 +51,39 @@ impl Default for Timeouts {
             idle: Duration::from_secs(90),
             body: Duration::from_secs(30),
             photo: Duration::from_secs(100),
+            silence: Duration::from_secs(10),
         }
     }
 }
 
 /// How long any request may take from its head to its answer.
 pub const REQUEST_MAX: Duration = Duration::from_secs(120);
-/// Bodies held in memory at once, all requests together, in KiB; beyond it a request is refused as
-/// busy before a byte of its body is read.
-pub const BODIES_KIB_MAX: usize = 192 << 10;
+/// Bodies held in memory at once, as far as they have come, all requests together, in KiB; what
+/// comes beyond it is refused as busy.
+pub const BODIES_KIB_MAX: usize = 160 << 10;
+/// The same for those of revoked devices.
+pub const REVOKED_BODIES_KIB_MAX: usize = 16 << 10;
+/// And of those who ask to be enrolled.
+pub const STRANGERS_BODIES_KIB_MAX: usize = 16 << 10;
 /// How much of a body that is refused is still read and thrown away, in bytes, so that the sender
 /// gets to read the refusal.
 pub const REFUSED_BYTES_MAX: usize = 16 << 20;
 /// And for how long.
 pub const REFUSED_MAX: Duration = Duration::from_secs(5);
 
-/// Failed enrolments a minute on this node; beyond it enrolment is refused for the rest of the
-/// minute. At this rate, guessing one open code of 20^8 within its ten minutes succeeds once in 4
-/// million tries.
-pub const FAILED_ENROLMENTS_PER_MINUTE_MAX: u32 = 600;
+/// Wrong pairing codes that may come from one origin at once; then one each
+/// [`WRONG_CODE_EVERY`]. At this rate, guessing one open code of 20^8 within its ten minutes
+/// succeeds once in 3.8 million tries.
+pub const WRONG_CODES_MAX: u32 = 600;
+/// After so long one more wrong code may come from the same origin.
+pub const WRONG_CODE_EVERY: Duration = Duration::from_millis(100);
+/// Wrong pairing codes that may begin with the same letters, wherever they come from; then one each
+/// [`WRONG_IN_SPACE_EVERY`]. Who saw half of a code finds the rest once in 700 tries.
+pub const WRONG_IN_SPACE_MAX: u32 = 20;
+/// After so long one more wrong code may begin with the same letters.
+pub const WRONG_IN_SPACE_EVERY: Duration = Duration::from_secs(3);
+/// How many letters those are.
+pub const SPACE_LETTERS: usize = 4;
 /// How long requests in flight may take to be answered when the server stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// How long followers and the ledger may take to settle when the server stops.

@@ -1,23 +1,35 @@
-//! What stands between the network and a handler: connections and their limits, admission, and the
-//! envelope around every request. Nothing here knows what a punch is.
+//! What stands between the network and a handler: connections and their limits, the gate, admission,
+//! and the envelope around every request. Nothing here knows what a punch is.
 
+pub mod address;
 pub mod admission;
 pub mod connection_limit;
 pub mod connections;
+pub mod crowd;
 pub mod envelope;
+pub mod gate;
+pub mod head_guard;
 pub mod idle;
 pub mod leftover;
 pub mod limits;
-pub mod quota;
+pub mod throttle;
+pub mod visit;
 
-use self::{admission::Admission, connection_limit::ConnectionLimit, limits::Timeouts};
+use self::{
+    address::TrustedProxies, admission::Admission, connection_limit::ConnectionLimit, gate::Gate,
+    limits::Timeouts,
+};
 
 /// What is granted to whoever comes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Door {
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// Who may join a line.
+    pub gate: Gate,
     pub admission: Admission,
     /// How many connections the listener for all serves.
     pub connections: ConnectionLimit,
+    /// Who may say for whom they ask.
+    pub proxies: TrustedProxies,
 }

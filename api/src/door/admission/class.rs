@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use crate::door::gate::Standing;
+
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Class {
-    /// A person waits for it: reads and rulings, the search at a door, enrolment.
+    /// A person waits for it: reads and rulings, the search at a door.
     Interactive,
+    /// A device's enrolment, for which nobody has credentials yet.
+    Enrolment,
     /// A device's report of itself.
     Heartbeat,
     /// A batch of what a device captured.
@@ -30,8 +34,14 @@ pub struct Budget {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Interactive, Self::Heartbeat, Self::Delivery, Self::Sync, Self::Photo];
+    pub const ALL: [Self; 6] = [
+        Self::Interactive,
+        Self::Enrolment,
+        Self::Heartbeat,
+        Self::Delivery,
+        Self::Sync,
+        Self::Photo,
+    ];
 
     /// Its name in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -48,10 +58,11 @@ impl Class {
         };
         match self {
             Self::Interactive => budget(16, 5, 512),
+            Self::Enrolment => budget(2, 5, 256),
             Self::Heartbeat => budget(4, 2, 512),
             Self::Delivery => budget(8, 2, 256),
             Self::Sync => budget(4, 2, 128),
-            Self::Photo => budget(16, 2, 64),
+            Self::Photo => budget(4, 2, 64),
         }
     }
 
@@ -60,8 +71,19 @@ impl Class {
         matches!(self, Self::Delivery | Self::Heartbeat | Self::Sync)
     }
 
-    /// Whether the work begins with the head of a request, not when its body is there.
-    pub(super) fn works_on_bodies(self) -> bool {
-        self == Self::Photo
+    /// Whether people are served by it, also on connections that overflow the limit.
+    pub(super) fn serves_people(self) -> bool {
+        matches!(self, Self::Interactive | Self::Enrolment)
+    }
+
+    /// How many requests of one caller may be there of whose bodies nothing more has come: of a
+    /// revoked device one. The next one takes the place of the oldest.
+    pub(super) fn coming_max(self, standing: Standing) -> usize {
+        match (self, standing) {
+            (_, Standing::Revoked) | (Self::Delivery, _) => 1,
+            (Self::Photo | Self::Heartbeat, _) => 2,
+            (Self::Interactive | Self::Sync, _) => 16,
+            (Self::Enrolment, _) => 32,
+        }
     }
 }

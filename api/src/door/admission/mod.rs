@@ -5,21 +5,25 @@
 //! - **class**: what a request is about. Each has a **budget**, a queue and a schedule of its own.
 //! - **admitted**: let in when its head has come, before its body is read; else **refused**, with a
 //!   time to come back.
+//! - **coming**: admitted, and its body isn't there. It waits in no queue, and nobody behind it.
 //! - **permit**: the right to be worked on. A class has so many at once.
-//! - **queue**: the admitted requests of a class that wait for a permit.
+//! - **queue**: the requests of a class that are there and wait for a permit.
 //! - **caller**: who sends a request, known by a hash of its credentials alone.
 //! - **schedule**: when the callers of a class may come back; a **slot** is one caller's time.
 //! - **on time**, **early**, **unscheduled**: how a caller arrives, held against its slot.
 //! - **overflow**: connections over the limit, on which devices are only told when to come back.
 //!
 //! # How a request goes
-//! It is refused when it would wait too long behind those already admitted ([`Budget::wait_max`],
-//! estimated from how long the last permits were held). It asks for its permit once its body is
-//! there, so that a slow connection keeps nobody waiting. What is refused gets a slot: far enough
-//! that all who have one can be served, and so spread by the size of the fleet. Devices that were
-//! served get the time of their next batch with the answer while others wait ([`Admission::pace`]).
+//! Its credentials are looked at first ([`Gate`](super::gate::Gate)): who has none gets into no
+//! line but that of enrolment. It is refused when it would wait too long behind the queue
+//! ([`Budget::wait_max`], estimated from how long the last permits were held), when its head comes
+//! and once more when its body is there: only then it asks for its permit, so that a slow
+//! connection keeps nobody waiting. Of the requests that a caller lets come, the oldest has to go
+//! when there are too many. What is refused gets a slot: far enough that all who have one can be
+//! served, and so spread by the size of the fleet. Devices that were served get the time of their
+//! next batch with the answer while others wait ([`Admission::pace`]).
 //!
-//! Early callers are admitted only as far as nobody else is kept waiting by it.
+//! Early callers and revoked devices are admitted only as far as nobody else is kept waiting by it.
 
 mod class;
 mod queue;
@@ -30,6 +34,7 @@ use std::{
     convert::Infallible,
     fmt,
     hash::BuildHasher,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -42,6 +47,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punchtrail_infra::ledger::Returning;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     class::{Budget, Class},
@@ -52,13 +58,20 @@ use self::{
     schedule::{Arrival, EarlyShare, Schedule},
 };
 use crate::{
-    door::{Door, connection_limit::Overflow},
-    problem::{CloseConnection, Refusal},
+    door::{
+        Door,
+        connection_limit::Overflow,
+        crowd::{Crowd, Member},
+        gate::Standing,
+        limits::COMING_MAX,
+        visit::{Visit, Whose},
+    },
+    problem::{CloseConnection, Code, Refusal},
 };
 
 /// How many times longer than estimated an admitted request may wait for its permit.
 const WAIT_FACTOR: u32 = 4;
-/// As many early callers may wait as one permit in so many.
+/// As many early callers and revoked devices may wait as one permit in so many.
 const EARLY_WAITING_SHARE: usize = 4;
 /// An unscheduled caller is admitted while the wait is no longer than one part in so many of what
 /// it may be: the rest is for those who have a slot, or they would be turned away a second time.
@@ -77,6 +90,10 @@ enum Why {
     /// It would have waited too long.
     Wait,
     Early,
+    /// It is a revoked device's.
+    Revoked,
+    /// Too many of its origin wait for their credentials to be looked up.
+    Unknown,
     /// It came on a connection that overflows the limit.
     #[strum(serialize = "seats")]
     Overflow,
@@ -95,6 +112,7 @@ pub struct Admission(Option<Arc<Limiters>>);
 
 struct Limiters {
     classes: [Limiter; Class::ALL.len()],
+    coming: Crowd<(Class, Whose)>,
     hasher: RandomState,
     returning: Returning,
 }
@@ -121,7 +139,12 @@ impl Admission {
             queue: Queue::new(budget(class).at_once),
             schedule: Mutex::new(Schedule::new(now, Arc::clone(&early_share))),
         });
-        Self(Some(Arc::new(Limiters { classes, hasher: RandomState::new(), returning })))
+        Self(Some(Arc::new(Limiters {
+            classes,
+            coming: Crowd::new(COMING_MAX),
+            hasher: RandomState::new(),
+            returning,
+        })))
     }
 
     /// Admits everything at once, to measure what that does.
@@ -169,6 +192,7 @@ impl Admission {
             metrics::gauge!("punchtrail_admission_waiting", "class" => class)
                 .set(load.waiting as f64);
         }
+        metrics::gauge!("punchtrail_admission_coming").set(limiters.coming.count() as f64);
     }
 }
 
@@ -181,32 +205,48 @@ impl Limiters {
         &self.classes[class as usize]
     }
 
-    fn caller(&self, class: Class, request: &Request) -> Option<Caller> {
-        let credentials = request.headers().get(header::AUTHORIZATION)?;
-        class.knows_callers().then(|| Caller(self.hasher.hash_one(credentials.as_bytes())))
-    }
-
     async fn serve(
         self: &Arc<Self>,
+        door: &Door,
         class: Class,
         mut request: Request,
         next: Next,
     ) -> Result<Response, Refusal> {
-        let (limiter, caller) = (self.of(class), self.caller(class, &request));
-        let is_overflow = request.extensions().get::<Overflow>().is_some();
-        let permit = match is_overflow && class != Class::Interactive {
-            true => Err((Why::Overflow, limiter.give(caller, 0))),
-            false => limiter.admit(caller),
+        let (limiter, sender) = (self.of(class), Sender::of(door, &self.hasher, &request));
+        let caller = sender.hash.filter(|_| class.knows_callers()).map(Caller);
+        let refuse = |(why, wait)| self.refuse(class, why, wait);
+        if request.extensions().get::<Overflow>().is_some() && !class.serves_people() {
+            return Err(refuse((Why::Overflow, limiter.give(caller, 0))));
+        }
+        let standing = match class {
+            Class::Enrolment => Standing::Stranger,
+            _ => door
+                .gate
+                .standing(request.headers(), sender.origin)
+                .await?
+                .ok_or_else(|| refuse((Why::Unknown, limiter.give(caller, 0))))?,
         };
-        let permit = permit.map_err(|(why, wait)| self.refuse(class, why, wait))?.into();
-        let admitted = Arc::new(Admitted { limiters: Arc::clone(self), class, caller, permit });
-        if class.works_on_bodies() || request.body().is_end_stream() {
+        let whose = sender.whose(standing);
+        let place = limiter.place(caller, standing);
+        limiter.check(place, caller).map_err(refuse)?;
+        if let Some(caller) = caller.filter(|_| place.priority() == Priority::Usual) {
+            limiter.schedule().came(caller, 0, Instant::now());
+        }
+        let (permit, out) = (limiter.queue.admit().into(), CancellationToken::new());
+        let coming = (!request.body().is_end_stream())
+            .then(|| self.coming.join((class, whose), class.coming_max(standing), out.clone()));
+        let limiters = Arc::clone(self);
+        let coming = Mutex::new(coming);
+        let admitted =
+            Arc::new(Admitted { limiters, class, caller, standing, place, permit, coming });
+        if request.body().is_end_stream() {
             admitted.wait_for_permit().await?;
         }
         request.extensions_mut().insert(Arc::clone(&admitted));
-        let response = next.run(request).await;
-        drop(admitted);
-        Ok(response)
+        tokio::select! {
+            response = next.run(request) => Ok(response),
+            () = out.cancelled() => Err(turned_out(class)),
+        }
     }
 
     /// A device was told to come back after `wait`; in milliseconds.
@@ -237,32 +277,105 @@ impl Limiter {
         self.schedule().give(caller, from_s, per_second, rand::random(), Instant::now())
     }
 
-    /// Admits one more request, or says why not and how long to wait.
-    fn admit(&self, caller: Option<Caller>) -> Result<Permit, (Why, Duration)> {
-        let now = Instant::now();
-        if !self.queue.is_free() {
-            let load = self.queue.load();
-            let arrival = caller.map(|caller| self.schedule().arrival(caller, now));
-            let wait_max = match arrival {
-                // A few are kept at hand, so that no permit is wasted while nobody else waits.
-                Some(Arrival::Early(_))
-                    if load.early < self.budget.at_once / EARLY_WAITING_SHARE =>
-                {
-                    return Ok(self.queue.admit(Priority::Early));
-                }
-                Some(Arrival::Early(left)) => return Err((Why::Early, left)),
-                Some(Arrival::Unscheduled) => self.budget.wait_max / UNSCHEDULED_SHARE,
-                Some(Arrival::OnTime) | None => self.budget.wait_max,
-            };
-            let too_many = load.waiting >= self.budget.waiting_max;
-            if too_many || self.queue.estimated_wait() > wait_max {
-                return Err((Why::Wait, self.give(caller, 0)));
+    /// Which place one more request has in the queue.
+    fn place(&self, caller: Option<Caller>, standing: Standing) -> Place {
+        let usual = Place { wait_max: self.budget.wait_max, last: None };
+        if self.queue.is_free() {
+            return usual;
+        }
+        match caller.map(|caller| self.schedule().arrival(caller, Instant::now())) {
+            Some(Arrival::Early(left)) => Place { last: Some((Why::Early, Some(left))), ..usual },
+            _ if standing == Standing::Revoked => {
+                Place { last: Some((Why::Revoked, None)), ..usual }
             }
+            Some(Arrival::Unscheduled) => {
+                Place { wait_max: usual.wait_max / UNSCHEDULED_SHARE, ..usual }
+            }
+            Some(Arrival::OnTime) | None => usual,
         }
-        if let Some(caller) = caller {
-            self.schedule().came(caller, 0, now);
+    }
+
+    /// That there is room for it, or why not and how long to wait.
+    fn check(&self, place: Place, caller: Option<Caller>) -> Result<(), (Why, Duration)> {
+        if self.queue.is_free() {
+            return Ok(());
         }
-        Ok(self.queue.admit(Priority::Usual))
+        let load = self.queue.load();
+        match place.last {
+            // A few are kept at hand, so that no permit is wasted while nobody else waits.
+            Some(_) if load.early < self.budget.at_once / EARLY_WAITING_SHARE => Ok(()),
+            Some((why, left)) => Err((why, left.unwrap_or_else(|| self.give(caller, 0)))),
+            None if load.waiting >= self.budget.waiting_max
+                || self.queue.estimated_wait() > place.wait_max =>
+            {
+                Err((Why::Wait, self.give(caller, 0)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The place of a request in its queue.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    wait_max: Duration,
+    /// Behind all others: why, and how early it came.
+    last: Option<(Why, Option<Duration>)>,
+}
+
+impl Place {
+    fn priority(self) -> Priority {
+        if self.last.is_some() { Priority::Early } else { Priority::Usual }
+    }
+}
+
+/// Who sends a request, as far as its head tells.
+struct Sender {
+    visit: Option<Visit>,
+    /// Of its credentials.
+    hash: Option<u64>,
+    origin: IpAddr,
+}
+
+impl Sender {
+    fn of(door: &Door, hasher: &RandomState, request: &Request) -> Self {
+        let visit = request.extensions().get::<Visit>().cloned();
+        let peer = visit.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Visit::peer);
+        let credentials = request.headers().get(header::AUTHORIZATION);
+        Self {
+            hash: credentials.map(|credentials| hasher.hash_one(credentials.as_bytes())),
+            origin: door.proxies.origin_of(peer, request.headers()),
+            visit,
+        }
+    }
+
+    /// Whose request it is, and from now on its connection, when it is worth that much.
+    fn whose(&self, standing: Standing) -> Whose {
+        match self.hash {
+            Some(hash) if standing != Standing::Stranger => {
+                if let Some(visit) = &self.visit {
+                    visit.is_of(hash, standing);
+                }
+                Whose::Caller(hash)
+            }
+            _ => Whose::Origin(self.origin),
+        }
+    }
+}
+
+fn turned_out(class: Class) -> Refusal {
+    match class {
+        Class::Delivery => Refusal::new(
+            Code::OneAtATime,
+            "Another batch of this device came while this one's body was still to come. Nothing of \
+             this one was taken; send it again after the answer to the other.",
+        )
+        .retried_after(1),
+        _ => Refusal::new(
+            Code::RequestTimeout,
+            "Others came while this request's body was still to come. Nothing was taken; send it \
+             again.",
+        ),
     }
 }
 
@@ -271,7 +384,11 @@ pub struct Admitted {
     limiters: Arc<Limiters>,
     class: Class,
     caller: Option<Caller>,
+    standing: Standing,
+    place: Place,
     permit: tokio::sync::Mutex<Permit>,
+    /// While its body is coming.
+    coming: Mutex<Option<Member<(Class, Whose)>>>,
 }
 
 impl fmt::Debug for Admitted {
@@ -290,20 +407,33 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
 }
 
 impl Admitted {
+    /// What its sender's credentials are worth.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Its body is there: it won't have to go any more.
+    pub fn has_come(&self) {
+        drop(self.coming.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Waits for the permit, if it isn't held yet.
     ///
     /// # Errors
-    /// Busy when it isn't granted in a reasonable time.
+    /// Busy when others came meanwhile, or it isn't granted in a reasonable time.
     pub async fn wait_for_permit(&self) -> Result<(), Refusal> {
+        self.has_come();
         let mut permit = self.permit.lock().await;
         if permit.is_held() {
             return Ok(());
         }
         let (class, limiter) = (self.class, self.limiters.of(self.class));
+        let refuse = |(why, wait)| self.limiters.refuse(class, why, wait);
+        limiter.check(self.place, self.caller).map_err(refuse)?;
         let (asked, wait_max) = (Instant::now(), limiter.budget.wait_max * WAIT_FACTOR);
-        tokio::time::timeout(wait_max, permit.acquire())
+        tokio::time::timeout(wait_max, permit.acquire(self.place.priority()))
             .await
-            .map_err(|_| self.limiters.refuse(class, Why::Wait, limiter.give(self.caller, 0)))?;
+            .map_err(|_| refuse((Why::Wait, limiter.give(self.caller, 0))))?;
         metrics::histogram!(
             "punchtrail_admission_wait_duration_seconds", "class" => class.as_str()
         )
@@ -320,11 +450,11 @@ pub async fn admit(
     next: Next,
 ) -> Response {
     let Some(limiters) = &door.admission.0 else { return next.run(request).await };
-    let mut response = match limiters.serve(class, request, next).await {
+    let mut response = match limiters.serve(&door, class, request, next).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
-    if class != Class::Interactive && door.connections.is_near() {
+    if !class.serves_people() && door.connections.is_near() {
         response.extensions_mut().insert(CloseConnection);
     }
     response

@@ -46,19 +46,14 @@ struct State {
     held_ahead_s: f64,
 }
 
-/// Requests of one priority.
-#[derive(Debug, Default)]
-struct Lane {
-    /// Admitted, and not yet queued: their bodies are still coming.
-    admitted: usize,
-    queued: VecDeque<oneshot::Sender<()>>,
-}
+/// Requests of one priority that wait.
+type Lane = VecDeque<oneshot::Sender<()>>;
 
 /// How many requests a queue has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub working: usize,
-    /// Admitted, and without a permit yet.
+    /// In the queue.
     pub waiting: usize,
     /// Those of them who came early.
     pub early: usize,
@@ -85,8 +80,8 @@ impl Queue {
     /// How many requests it has.
     pub fn load(&self) -> Load {
         let state = self.state();
-        let early = state.early.waiting();
-        Load { working: state.working, waiting: state.usual.waiting() + early, early }
+        let early = state.early.len();
+        Load { working: state.working, waiting: state.usual.len() + early, early }
     }
 
     /// Whether one who came now would get a permit at once.
@@ -106,10 +101,9 @@ impl Queue {
         self.at_once as f64 / self.state().held_ahead_s
     }
 
-    /// Admits one more request.
-    pub fn admit(self: &Arc<Self>, priority: Priority) -> Permit {
-        self.state().lane(priority).admitted += 1;
-        Permit { queue: Arc::clone(self), stage: Stage::Admitted(priority) }
+    /// Admits one more request. It isn't in the queue yet.
+    pub fn admit(self: &Arc<Self>) -> Permit {
+        Permit { queue: Arc::clone(self), stage: Stage::Admitted }
     }
 }
 
@@ -122,7 +116,7 @@ pub struct Permit {
 
 #[derive(Debug)]
 enum Stage {
-    Admitted(Priority),
+    Admitted,
     Queued(oneshot::Receiver<()>),
     Held(Instant),
 }
@@ -134,8 +128,8 @@ impl Permit {
     }
 
     /// Waits in the queue until it is held.
-    pub async fn acquire(&mut self) {
-        if let Stage::Admitted(priority) = self.stage {
+    pub async fn acquire(&mut self, priority: Priority) {
+        if let Stage::Admitted = self.stage {
             self.stage = self.enter(priority);
         }
         if let Stage::Queued(granted) = &mut self.stage {
@@ -147,41 +141,34 @@ impl Permit {
 
     fn enter(&self, priority: Priority) -> Stage {
         let mut state = self.queue.state();
-        state.lane(priority).admitted -= 1;
         if state.working < self.queue.at_once {
             state.working += 1;
             return Stage::Held(Instant::now());
         }
         let (grant, granted) = oneshot::channel();
-        state.lane(priority).queued.push_back(grant);
+        state.lane(priority).push_back(grant);
         Stage::Queued(granted)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.queue.state();
         match &mut self.stage {
-            Stage::Admitted(priority) => state.lane(*priority).admitted -= 1,
+            Stage::Admitted => {}
             Stage::Queued(granted) => {
+                let mut state = self.queue.state();
                 granted.close();
                 if granted.try_recv().is_ok() {
                     state.pass_on();
                 }
             }
             Stage::Held(since) => {
-                let held_s = since.elapsed().as_secs_f64();
+                let (mut state, held_s) = (self.queue.state(), since.elapsed().as_secs_f64());
                 state.held_s += (held_s - state.held_s) * NEWEST_WEIGHT;
                 state.held_ahead_s += (held_s - state.held_ahead_s) * NEWEST_WEIGHT_AHEAD;
                 state.pass_on();
             }
         }
-    }
-}
-
-impl Lane {
-    fn waiting(&self) -> usize {
-        self.admitted + self.queued.len()
     }
 }
 
@@ -195,7 +182,7 @@ impl State {
 
     /// Those who get a permit before one who comes now and isn't early, or hold one.
     fn ahead(&self) -> usize {
-        self.working + self.usual.waiting()
+        self.working + self.usual.len()
     }
 
     /// Hands the permit of one that is done to the next who still waits.
@@ -214,7 +201,7 @@ impl State {
             true => (&mut self.early, &mut self.usual),
             false => (&mut self.usual, &mut self.early),
         };
-        first.queued.pop_front().or_else(|| second.queued.pop_front())
+        first.pop_front().or_else(|| second.pop_front())
     }
 }
 
@@ -227,9 +214,9 @@ mod tests {
     type Waits = BoxFuture<'static, Permit>;
 
     fn waits(queue: &Arc<Queue>, priority: Priority) -> Waits {
-        let mut permit = queue.admit(priority);
+        let mut permit = queue.admit();
         async move {
-            permit.acquire().await;
+            permit.acquire(priority).await;
             permit
         }
         .boxed()
@@ -293,13 +280,10 @@ mod tests {
         let (queue, permits) = busy(1);
         let (gone, called) = (enqueue(&queue, Priority::Usual), enqueue(&queue, Priority::Usual));
         let mut last = enqueue(&queue, Priority::Usual);
-        let admitted = queue.admit(Priority::Usual);
         drop(gone);
         drop(permits);
         drop(called);
         drop(granted(&mut last).unwrap());
-        assert_eq!(queue.load(), Load { waiting: 1, ..EMPTY });
-        drop(admitted);
         assert_eq!(queue.load(), EMPTY);
     }
 
@@ -313,7 +297,9 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
             drop(permit);
         }
-        let _admitted: Vec<_> = (0..4).map(|_| queue.admit(Priority::Usual)).collect();
+        let (queue, _silent) = (Arc::clone(&queue), queue.admit());
+        let _held = [waits(&queue, Priority::Usual).await, waits(&queue, Priority::Usual).await];
+        let _queued = [Priority::Usual; 2].map(|priority| enqueue(&queue, priority));
         let wait_s = queue.estimated_wait().as_secs_f64();
         assert!((1.45..=1.5).contains(&wait_s), "{wait_s}");
         assert!((1.9..=2.1).contains(&queue.per_second()));

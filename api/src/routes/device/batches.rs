@@ -24,7 +24,7 @@ use strum::VariantArray as _;
 
 use super::history;
 use crate::{
-    ask::extract::{InPath, read_json, read_json_body},
+    ask::extract::{Coming, InPath, read_json, read_json_body},
     auth::DeliveringDevice,
     door::{admission::Caller, envelope::RequestId},
     metrics,
@@ -48,10 +48,12 @@ pub async fn deliver(
     request: Request,
 ) -> Result<Answer<BatchAnswer>, Refusal> {
     device.delivers_for(site)?;
-    let (bytes, _held) = read_json_body(&app, request, BATCH_BYTES_MAX).await?;
+    app.delivers_nothing(device.id())?;
+    let Coming { mut body, admitted } = read_json_body(&app, request, BATCH_BYTES_MAX).await?;
     let _alone = app.begin_delivery(device.id())?;
-    let batch: BatchRequest = read_json(&bytes)?;
-    drop(bytes);
+    admitted.wait_for_permit().await?;
+    let batch: BatchRequest = read_json(body.bytes())?;
+    body.read();
     within_limits(&batch)?;
     let items = batch.punches.len();
     let answer = take(&app, device.access(), &request_id, batch.punches).await?;

@@ -1,18 +1,34 @@
 //! Enrolment of devices.
 
-use axum::{Json as Answer, extract::State, http::StatusCode};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use axum::{
+    Json as Answer,
+    extract::{Request, State},
+    http::StatusCode,
+};
 use punchtrail_infra::devices::enrolment::{
     self, Certified, Comeback, EnrolledDevice, Enrolment, EnrolmentError,
 };
 use punchtrail_protocol::{
     capture::APP_CHARS_MAX,
     signing::{ENROLMENT_TYPE, KeyError, PublicKey, RETURN_TYPE, Signature, from_base64url},
-    wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, Enrolled, ReturnRequest, Returned, pairing_code},
+    wire::{
+        BODY_BYTES_MAX, CERTIFICATE_CHARS_MAX, EnrollRequest, Enrolled, ReturnRequest, Returned,
+        pairing_code,
+    },
 };
 
 use super::history;
 use crate::{
-    ask::{extract::Json, limits::DEVICE_NAME_CHARS_MAX},
+    ask::{
+        extract::{Coming, Json, read_json, read_json_body},
+        limits::DEVICE_NAME_CHARS_MAX,
+    },
+    door::{limits::SPACE_LETTERS, throttle::Turn, visit::Visit},
     problem::{Code, Refusal},
     seal,
     state::App,
@@ -29,15 +45,23 @@ const CERTIFICATE: &str = "punchtrail.certificate.v1";
 )]
 pub async fn enroll(
     State(app): State<App>,
-    Json(asked): Json<EnrollRequest>,
+    request: Request,
 ) -> Result<(StatusCode, Answer<Enrolled>), Refusal> {
-    within_quota(&app)?;
-    let enrolment = checked(asked).inspect_err(|refusal| count_failure(&app, refusal))?;
+    let peer = request.extensions().get::<Visit>().map(Visit::peer);
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let origin = app.door.proxies.origin_of(peer, request.headers());
+    let Coming { body, admitted } = read_json_body(&app, request, BODY_BYTES_MAX).await?;
+    let enrolment = checked(read_json(body.bytes())?)?;
+    let turns = Turns::take(&app, origin, &enrolment.code).await?;
+    admitted.wait_for_permit().await?;
     let org = app.deployment.org;
-    let device = enrolment::enroll(&app.ledger, org, enrolment)
-        .await
-        .map_err(Refusal::from)
-        .inspect_err(|refusal| count_failure(&app, refusal))?;
+    let device = match enrolment::enroll(&app.ledger, org, enrolment).await {
+        Err(EnrolmentError::CodeInvalid) => {
+            turns.failed();
+            return Err(invalid_code());
+        }
+        enrolled => enrolled?,
+    };
     tracing::info!(device = %device.device, site = %device.site, "a device was enrolled");
     let answer = Enrolled {
         device: device.device,
@@ -114,20 +138,30 @@ fn proven(app: &App, asked: &ReturnRequest) -> Result<Certified, Refusal> {
     Ok(certified)
 }
 
-fn within_quota(app: &App) -> Result<(), Refusal> {
-    match app.failed_enrolments.used_up_for_s() {
-        None => Ok(()),
-        Some(seconds) => Err(Refusal::new(
-            Code::QuotaExceeded,
-            "Too many enrolments have failed here lately. Wait a minute and try again.",
-        )
-        .retried_after(seconds)),
-    }
-}
+/// Leave to try a code: of where it comes from, and of those that begin like it.
+struct Turns(Turn<IpAddr>, Turn<String>);
 
-fn count_failure(app: &App, refusal: &Refusal) {
-    if refusal.code() == Code::PairingCodeInvalid {
-        app.failed_enrolments.count();
+impl Turns {
+    /// Waits for them if need be.
+    async fn take(app: &App, origin: IpAddr, code: &str) -> Result<Self, Refusal> {
+        let far = |wait: Duration| {
+            Refusal::new(
+                Code::QuotaExceeded,
+                "Too many wrong codes came from there or began like this one. Wait a moment and \
+                 try again; a new code may begin otherwise.",
+            )
+            .retried_after(wait.as_secs() + 1)
+        };
+        let of_origin = app.wrong_codes.turn(origin).map_err(far)?;
+        let space = code.chars().take(SPACE_LETTERS).collect();
+        let of_space = app.wrong_in_space.turn(space).map_err(far)?;
+        tokio::time::sleep(of_origin.wait.max(of_space.wait)).await;
+        Ok(Self(of_origin, of_space))
+    }
+
+    fn failed(self) {
+        self.0.failed();
+        self.1.failed();
     }
 }
 

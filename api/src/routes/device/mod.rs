@@ -20,13 +20,11 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         (Class::Delivery, routes().routes(routes!(batches::deliver))),
         (Class::Photo, routes().routes(routes!(photos::put))),
         (Class::Sync, routes().routes(routes!(manifest::manifest)).routes(routes!(feed::since))),
-        // A person at the door waits for these.
         (
-            Class::Interactive,
-            routes()
-                .routes(routes!(enrolment::enroll))
-                .routes(routes!(enrolment::come_back))
-                .routes(routes!(manifest::search)),
+            Class::Enrolment,
+            routes().routes(routes!(enrolment::enroll)).routes(routes!(enrolment::come_back)),
         ),
+        // A person at the door waits for it.
+        (Class::Interactive, routes().routes(routes!(manifest::search))),
     ]
 }

@@ -5,12 +5,11 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use http_body_util::BodyExt;
 use punchtrail_infra::photos::PhotoUpload;
 use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 
 use crate::{
-    ask::extract::{InPath, broken_off, content_length, media_type, too_large, too_slow},
+    ask::extract::{InPath, Line, content_length, media_type, next_chunk, too_large, too_slow},
     auth::DeliveringDevice,
     problem::{Code, Refusal},
     state::App,
@@ -36,9 +35,11 @@ pub async fn put(
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
     announced(&parts.headers)?;
-    let taking = take(&app, photo, body);
-    let is_new =
-        tokio::time::timeout(app.door.timeouts.photo, taking).await.map_err(|_| too_slow())??;
+    let coming = receive(&app, photo, body);
+    let upload =
+        tokio::time::timeout(app.door.timeouts.photo, coming).await.map_err(|_| too_slow())??;
+    Line::of(&parts).wait_for_permit().await?;
+    let is_new = keep(upload, photo).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -57,23 +58,25 @@ fn announced(headers: &axum::http::HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Writes the photo away as it comes; one that is kept already is only checked.
-async fn take(app: &App, photo: Digest, mut body: Body) -> Result<bool, Refusal> {
+async fn receive(
+    app: &App,
+    photo: Digest,
+    mut body: Body,
+) -> Result<Box<dyn PhotoUpload>, Refusal> {
     let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
     let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| broken_off())?;
-        let Some(chunk) = frame.data_ref() else { continue };
+    while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
         length_bytes += chunk.len();
         start.extend(chunk.iter().take(PNG.len() - start.len()));
         if length_bytes > PHOTO_BYTES_MAX {
             return Err(too_large(PHOTO_BYTES_MAX));
         }
-        upload.write(chunk).await.map_err(|error| store_failed(&error))?;
+        upload.write(&chunk).await.map_err(|error| store_failed(&error))?;
     }
     if !start.starts_with(JPEG) && !start.starts_with(PNG) {
         return Err(not_an_image());
     }
-    keep(upload, photo).await
+    Ok(upload)
 }
 
 async fn keep(upload: Box<dyn PhotoUpload>, photo: Digest) -> Result<bool, Refusal> {

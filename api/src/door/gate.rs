@@ -1,0 +1,264 @@
+//! Who may join a line at all: those whose credentials are known to be good.
+//!
+//! A line that anybody may stand in belongs to whoever sends most. So credentials are looked up
+//! before a request is admitted, a few strangers' at a time, and only so many of one origin may
+//! wait for it; those that were good lately go straight on. That gives no rights: a handler looks
+//! its caller up itself.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderMap, header};
+use futures::future::BoxFuture;
+use punchtrail_protocol::Digest;
+use tokio::sync::Semaphore;
+
+use crate::problem::Refusal;
+
+/// Strangers whose credentials are looked up at once.
+const LOOKED_UP_AT_ONCE: usize = 2;
+/// Requests of one origin that wait for that.
+const WAITING_EACH_MAX: usize = 256;
+/// And of all.
+const WAITING_MAX: usize = 4_096;
+/// How many credentials are remembered as good.
+const KNOWN_MAX: usize = 1 << 18;
+/// And for how long.
+const KNOWN_FOR: Duration = Duration::from_secs(86_400);
+
+/// What is known of whoever sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Standing {
+    /// Its credentials are good.
+    #[default]
+    Known,
+    /// They are a revoked device's, which may only deliver.
+    Revoked,
+    /// It has none, and needs none: it asks to be enrolled.
+    Stranger,
+}
+
+/// Finds what credentials are worth; none for nobody's.
+pub type LookUp =
+    Arc<dyn Fn(String) -> BoxFuture<'static, Result<Option<Standing>, Refusal>> + Send + Sync>;
+
+/// The gate. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate(Option<Arc<Inner>>);
+
+struct Inner {
+    look_up: LookUp,
+    known: Mutex<HashMap<Digest, (Standing, Instant)>>,
+    waiting: Mutex<HashMap<IpAddr, usize>>,
+    turns: Semaphore,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+/// The token of a request, as it stands in `Authorization: Bearer`.
+///
+/// # Errors
+/// When there is none.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match value.and_then(|text| text.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(Refusal::unauthenticated()),
+    }
+}
+
+impl Gate {
+    /// One that looks credentials up by `look_up`.
+    pub fn new(look_up: LookUp) -> Self {
+        Self(Some(Arc::new(Inner {
+            look_up,
+            known: Mutex::default(),
+            waiting: Mutex::default(),
+            turns: Semaphore::new(LOOKED_UP_AT_ONCE),
+        })))
+    }
+
+    /// One that lets everybody through.
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// What the sender of a request is worth; none when too many of that origin wait to be looked
+    /// up.
+    ///
+    /// # Errors
+    /// When its credentials are nobody's, or can't be looked up now.
+    pub async fn standing(
+        &self,
+        headers: &HeaderMap,
+        origin: IpAddr,
+    ) -> Result<Option<Standing>, Refusal> {
+        let Some(inner) = &self.0 else { return Ok(Some(Standing::Known)) };
+        let token = bearer(headers)?;
+        let digest = Digest::of(token.as_bytes());
+        if let Some(standing) = inner.remembered(&digest) {
+            return Ok(Some(standing));
+        }
+        let Some(_waiting) = Waiting::join(inner, origin) else { return Ok(None) };
+        // Nobody closes it.
+        let _turn = inner.turns.acquire().await.map_err(|_| Refusal::internal())?;
+        let standing = (inner.look_up)(token.to_owned()).await?;
+        let standing = standing.ok_or_else(Refusal::unauthenticated)?;
+        inner.remember(digest, standing);
+        Ok(Some(standing))
+    }
+
+    /// What a handler found of a token itself; none when it is nobody's.
+    pub fn found(&self, token: &str, standing: Option<Standing>) {
+        let Some(inner) = &self.0 else { return };
+        let digest = Digest::of(token.as_bytes());
+        match standing {
+            Some(standing) if inner.remembered(&digest) == Some(standing) => {}
+            Some(standing) => inner.remember(digest, standing),
+            None => drop(inner.known().remove(&digest)),
+        }
+    }
+}
+
+impl Inner {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (Standing, Instant)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, digest: &Digest) -> Option<Standing> {
+        let known = self.known();
+        let (standing, since) = known.get(digest)?;
+        (since.elapsed() < KNOWN_FOR).then_some(*standing)
+    }
+
+    fn remember(&self, digest: Digest, standing: Standing) {
+        let mut known = self.known();
+        if known.len() >= KNOWN_MAX {
+            known.retain(|_, (_, since)| since.elapsed() < KNOWN_FOR);
+            if known.len() >= KNOWN_MAX {
+                known.clear();
+            }
+        }
+        known.insert(digest, (standing, Instant::now()));
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits to be looked up, until it is dropped.
+struct Waiting<'a> {
+    gate: &'a Inner,
+    origin: IpAddr,
+}
+
+impl<'a> Waiting<'a> {
+    fn join(gate: &'a Inner, origin: IpAddr) -> Option<Self> {
+        let mut waiting = gate.waiting();
+        let all: usize = waiting.values().sum();
+        let same = waiting.entry(origin).or_default();
+        if *same >= WAITING_EACH_MAX || all >= WAITING_MAX {
+            if *same == 0 {
+                waiting.remove(&origin);
+            }
+            return None;
+        }
+        *same += 1;
+        drop(waiting);
+        Some(Self { gate, origin })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.gate.waiting();
+        if let Some(same) = waiting.get_mut(&self.origin) {
+            *same -= 1;
+            if *same == 0 {
+                waiting.remove(&self.origin);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures::{FutureExt, future::join_all};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn headers(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, format!("bearer {token}").parse().unwrap());
+        headers
+    }
+
+    fn from(n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_strangers_keeps_only_their_own_origin_waiting() {
+        let (slow, looked_up) = (Arc::new(Notify::new()), Arc::new(Mutex::new(0)));
+        let (held, count) = (Arc::clone(&slow), Arc::clone(&looked_up));
+        let gate = Gate::new(Arc::new(move |token: String| {
+            let (held, count) = (Arc::clone(&held), Arc::clone(&count));
+            async move {
+                *count.lock().unwrap() += 1;
+                held.notified().await;
+                Ok(token.starts_with("good").then_some(Standing::Known))
+            }
+            .boxed()
+        }));
+        let flood: Vec<_> = (0..WAITING_EACH_MAX + 50)
+            .map(|n| {
+                let gate = gate.clone();
+                tokio::spawn(async move { gate.standing(&headers(&n.to_string()), from(1)).await })
+            })
+            .collect();
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*looked_up.lock().unwrap(), LOOKED_UP_AT_ONCE);
+        let mut other = Box::pin({
+            let gate = gate.clone();
+            async move { gate.standing(&headers("good"), from(2)).await }
+        });
+        assert!((&mut other).now_or_never().is_none(), "it waits for its turn");
+        let letting = tokio::spawn(async move {
+            loop {
+                slow.notify_one();
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(other.await.unwrap(), Some(Standing::Known));
+        let answers = join_all(flood).await;
+        let turned_away = answers.iter().filter(|answer| matches!(answer, Ok(Ok(None)))).count();
+        assert_eq!(turned_away, 50);
+        letting.abort();
+        // It isn't looked up again, until it turns out to be nobody's any more.
+        let before = *looked_up.lock().unwrap();
+        assert_eq!(gate.standing(&headers("good"), from(2)).await.unwrap(), Some(Standing::Known));
+        assert_eq!(*looked_up.lock().unwrap(), before);
+        gate.found("good", Some(Standing::Revoked));
+        let standing = gate.standing(&headers("good"), from(2)).await.unwrap();
+        assert_eq!(standing, Some(Standing::Revoked));
+        gate.found("good", None);
+        let _ = gate.standing(&headers("good"), from(2)).now_or_never();
+        assert_eq!(*looked_up.lock().unwrap(), before + 1);
+        assert!(gate.standing(&HeaderMap::new(), from(2)).await.is_err());
+    }
+}
