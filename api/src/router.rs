@@ -11,7 +11,7 @@ use crate::{
     door::{
         Door,
         address::TrustedProxies,
-        admission::{Admission, admit},
+        admission::{Admission, Class, admit},
         connection_limit::ConnectionLimit,
         envelope::envelope,
         gate::Gate,
@@ -19,18 +19,30 @@ use crate::{
     },
     openapi,
     problem::Refusal,
-    routes::{device, office, operations},
+    routes::{
+        device::{self, history},
+        office, operations,
+    },
     state::App,
 };
 
-/// Every route, class by class.
-fn table(door: &Door) -> OpenApiRouter<App> {
-    let classed = device::table().into_iter().chain(office::table());
-    classed
-        .fold(OpenApiRouter::with_openapi(openapi::head()), |all, (class, routes)| {
-            let admitted = middleware::from_fn_with_state((door.clone(), class), admit);
-            all.merge(routes.route_layer(admitted))
-        })
+/// Every route, class by class; with an `app`, devices are told of its ledger on each.
+fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
+    let admitted = |(class, routes): (Class, OpenApiRouter<App>)| {
+        routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))
+    };
+    let told = |routes: OpenApiRouter<App>| match app {
+        Some(app) => {
+            let tell = history::on_every_answer;
+            routes.route_layer(middleware::from_fn_with_state(app.clone(), tell))
+        }
+        None => routes,
+    };
+    let devices = device::table().into_iter().map(admitted).map(told);
+    let office = office::table().into_iter().map(admitted);
+    devices
+        .chain(office)
+        .fold(OpenApiRouter::with_openapi(openapi::head()), OpenApiRouter::merge)
         // Whoever runs it asks in an overload first of all: never refused.
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
@@ -39,7 +51,7 @@ fn table(door: &Door) -> OpenApiRouter<App> {
 
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
-    let (routes, api) = table(&app.door).split_for_parts();
+    let (routes, api) = table(&app.door, Some(&app)).split_for_parts();
     let description = Arc::new(openapi::document(&openapi::complete(api)));
     let served = move || ready(operations::openapi((*description).as_deref()));
     routes
@@ -69,7 +81,7 @@ pub fn described() -> OpenApi {
         connections: ConnectionLimit::new(0, 0),
         proxies: TrustedProxies::default(),
     };
-    openapi::complete(table(&door).into_openapi())
+    openapi::complete(table(&door, None).into_openapi())
 }
 
 #[cfg(test)]

@@ -255,3 +255,34 @@ async fn photos_are_kept_once_by_their_digest() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn every_answer_to_a_device_says_where_the_ledger_stands() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let device = house.device(site).await;
+    let beat = house.beat(&device).await;
+    let epoch = beat.body["history"]["epochs"][0]["epoch"].as_str().unwrap().to_owned();
+    let token = Some(device.token.as_str());
+    let batch = format!("/v1/sites/{site}/punches/batch");
+    let answers = [
+        beat,
+        house.get(&format!("/v1/sites/{site}/manifest"), token).await,
+        house.get(&format!("/v1/sites/{site}/employees?q=a"), token).await,
+        house.get(&format!("/v1/sites/{site}/punches"), token).await,
+        house.post(&batch, token, &json!({ "punches": [] })).await,
+        house.post(&batch, token, &json!([])).await,
+        house.send(Method::PUT, "/v1/photos/x", token, "").await,
+        house.post("/v1/devices/enroll", None, &json!({})).await,
+    ];
+    for answer in answers {
+        let told = answer.headers.get("punchtrail-epoch").map(|told| told.to_str().unwrap());
+        assert_eq!(told, Some(epoch.as_str()), "{}", answer.text);
+        let position: u64 = answer.headers["punchtrail-ledger"].to_str().unwrap().parse().unwrap();
+        assert!(position > 0, "{}", answer.text);
+    }
+    let stranger = house.get(&format!("/v1/sites/{site}/manifest"), None).await;
+    assert_eq!(stranger.refusal(), "401 unauthenticated");
+    assert!(!stranger.headers.contains_key("punchtrail-ledger"));
+    house.close().await;
+}

@@ -133,7 +133,12 @@ fn finish(mut response: Response, id: &RequestId) -> Response {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let framework = (status.is_client_error() || status.is_server_error()) && !is_json;
     let mut response = match refused {
-        Some(refusal) => refusal.render(id.as_str()),
+        Some(refusal) => {
+            let mut rendered = refusal.render(id.as_str());
+            // What was added on the way out.
+            rendered.headers_mut().extend(response.headers_mut().drain());
+            rendered
+        }
         None if framework => {
             let allow = response.headers_mut().remove(header::ALLOW);
             let mut rendered = Refusal::of_status(status).render(id.as_str());

@@ -1,6 +1,12 @@
 //! What a device is told of the ledger's history, and what comes back of it: by it a server whose
 //! database went back is noticed, whoever of its nodes remembers.
 
+use axum::{
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode},
+    middleware::Next,
+    response::Response,
+};
 use punchtrail_domain::epoch::Anchor;
 use punchtrail_infra::ledger::Recollection;
 use punchtrail_protocol::{
@@ -23,6 +29,29 @@ pub(super) fn told(app: &App) -> LedgerHistory {
     epochs.reverse();
     let content = written(app.ledger.newest());
     LedgerHistory { epochs, anchor: seal::seal(&app.deployment, PURPOSE, &content) }
+}
+
+/// The epoch that the ledger is in, a UUID.
+const EPOCH: HeaderName = HeaderName::from_static("punchtrail-epoch");
+/// The position of the newest event that this node knows of.
+const LEDGER: HeaderName = HeaderName::from_static("punchtrail-ledger");
+
+/// Says on every answer to a device, refusals too, where the ledger stands. Strangers aren't told.
+pub(crate) async fn on_every_answer(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        return response;
+    }
+    let Recollection { epoch, anchor } = app.ledger.newest();
+    if let Ok(epoch) = HeaderValue::from_str(&epoch.to_string()) {
+        response.headers_mut().insert(EPOCH, epoch);
+        response.headers_mut().insert(LEDGER, HeaderValue::from(anchor.position.0));
+    }
+    response
 }
 
 /// What this device was told; none where it wasn't told here, which says nothing: it is given

@@ -4,7 +4,7 @@ pub mod batches;
 pub mod enrolment;
 pub mod feed;
 pub mod heartbeats;
-mod history;
+pub(crate) mod history;
 pub mod manifest;
 pub mod photos;
 
