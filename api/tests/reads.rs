@@ -5,7 +5,7 @@ mod common;
 
 use common::{Device, House, request};
 use hyper::{Method, StatusCode};
-use punchtrail_infra::testing::sqlx;
+use punchtrail_infra::{access::credentials, testing::sqlx};
 use punchtrail_protocol::{EmployeeId, capture::PunchKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -343,5 +343,69 @@ async fn a_read_beyond_the_head_is_refused() {
         request.headers_mut().insert("punchtrail-after", value.parse().unwrap());
         assert_eq!(house.ask(request).await.refusal(), refusal);
     }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_on_its_own_walk_and_nowhere_else() {
+    let house = House::new().await;
+    let sites = [house.site().await, house.site().await];
+    let mut people = Vec::new();
+    for badge in ["B-1", "B-2"] {
+        people.push(house.employee(sites[0], badge, "Ada").await);
+    }
+    let mut devices = [house.device(sites[0]).await, house.device(sites[0]).await];
+    let (path, device) = (format!("/v1/sites/{}/punches", sites[0]), &mut devices[0]);
+    let mut items = vec![json!({"capture": "1", "signature": "1"})];
+    items.push(json!({"capture": "2", "signature": "2"}));
+    for _ in 0..2 {
+        items.extend(people.iter().map(|person| device.next(*person, PunchKind::In)));
+    }
+    house.deliver(device, &items).await;
+    let head = house.settled().await;
+    let person = people[0];
+    let lists = [
+        "/v1/punches?".to_owned(),
+        "/v1/punches?order=oldest&".to_owned(),
+        format!("/v1/punches?employee={person}&"),
+        format!("/v1/punches?device={}&", devices[0].id),
+        format!("/v1/timeline?employee={person}&"),
+        "/v1/sites?".to_owned(),
+        "/v1/devices?".to_owned(),
+        format!("/v1/devices?site={}&", sites[0]),
+        "/v1/employees?".to_owned(),
+        format!("/v1/employees?site={}&", sites[0]),
+        "/v1/quarantine?".to_owned(),
+        format!("/v1/timecards?site={}&from=2020-01-01&to=2020-01-31&", sites[0]),
+    ];
+    let (_, other) = credentials::create_operator_key(&house.pools.writer, "other").await.unwrap();
+    let (mut cursors, key) = (Vec::new(), house.key.as_str());
+    for list in &lists {
+        let first = house.read_after(&format!("{list}limit=1"), head).await;
+        assert_eq!(first.status, StatusCode::OK, "{list}: {}", first.text);
+        let Some(cursor) = first.body["next_cursor"].as_str() else { continue };
+        cursors.push((list, cursor.to_owned()));
+    }
+    assert!(cursors.len() >= lists.len() - 1, "{cursors:?}");
+    for (of, cursor) in &cursors {
+        for list in &lists {
+            let page = house.get(&format!("{list}limit=2&cursor={cursor}"), Some(key)).await;
+            if list == *of {
+                assert_eq!(page.status, StatusCode::OK, "{list}: {}", page.text);
+            } else {
+                assert_eq!(page.refusal(), "400 cursor_invalid", "{of} on {list}");
+            }
+        }
+        let theirs = house.get(&format!("{of}limit=1&cursor={cursor}"), Some(other.reveal())).await;
+        assert_eq!(theirs.refusal(), "400 cursor_invalid", "{of}");
+        let feed = house.get(&format!("{path}?since={cursor}"), Some(&devices[0].token)).await;
+        assert_eq!(feed.refusal(), "400 cursor_invalid", "{of}");
+    }
+    let feed = house.get(&format!("{path}?limit=1"), Some(&devices[0].token)).await;
+    let since = feed.body["next_cursor"].as_str().unwrap();
+    let theirs = house.get(&format!("{path}?since={since}"), Some(&devices[1].token)).await;
+    assert_eq!(theirs.refusal(), "400 cursor_invalid");
+    let own = house.get(&format!("{path}?since={since}"), Some(&devices[0].token)).await;
+    assert_eq!(own.status, StatusCode::OK, "{}", own.text);
     house.close().await;
 }

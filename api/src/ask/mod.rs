@@ -5,3 +5,4 @@ pub mod cursor;
 pub mod extract;
 pub mod limits;
 pub mod page;
+pub mod walk;

@@ -8,6 +8,7 @@ use crate::{
         cursor,
         extract::page_limit,
         limits::{PAGE_DEFAULT, PAGE_MAX},
+        walk::Walk,
     },
     problem::Refusal,
     state::App,
@@ -46,28 +47,42 @@ impl PageQuery {
     /// The place after which the page starts: the key of the last row of the page before.
     ///
     /// # Errors
-    /// When the cursor isn't one of this list.
-    pub fn place<const N: usize>(&self, app: &App, list: &str) -> Result<Option<[u8; N]>, Refusal> {
-        let Some(text) = &self.cursor else { return Ok(None) };
-        let read = cursor::open(text)?;
-        let place = read.prove(&app.deployment, &[list.as_bytes()])?;
-        place.try_into().map(Some).map_err(|_| cursor::invalid())
+    /// When the cursor isn't one of this walk.
+    pub fn place<const N: usize>(
+        &self,
+        app: &App,
+        walk: &Walk,
+    ) -> Result<Option<[u8; N]>, Refusal> {
+        place(app, walk, self.cursor.as_deref())
     }
+}
+
+/// The place of a cursor, a key.
+///
+/// # Errors
+/// When it isn't one of this walk.
+pub fn place<const N: usize>(
+    app: &App,
+    walk: &Walk,
+    cursor: Option<&str>,
+) -> Result<Option<[u8; N]>, Refusal> {
+    let Some(text) = cursor else { return Ok(None) };
+    let read = cursor::open(text)?;
+    let place = walk.prove(&app.deployment, &[], &read)?;
+    place.try_into().map(Some).map_err(|_| cursor::invalid())
 }
 
 impl<T> Page<T> {
     /// The page of these rows.
     pub fn of<K: AsRef<[u8]>>(
         app: &App,
-        list: &str,
+        walk: &Walk,
         data: Vec<T>,
         has_more: bool,
         key: impl Fn(&T) -> K,
     ) -> Self {
-        let next_cursor = data
-            .last()
-            .filter(|_| has_more)
-            .map(|last| cursor::seal(&app.deployment, &[list.as_bytes()], key(last).as_ref()));
+        let last = data.last().filter(|_| has_more);
+        let next_cursor = last.map(|last| walk.cursor(&app.deployment, &[], key(last).as_ref()));
         Self { data, next_cursor, has_more }
     }
 }

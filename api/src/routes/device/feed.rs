@@ -1,6 +1,6 @@
 //! A site's punches for its devices: each at its latest change, in the order of those changes.
 //!
-//! A cursor is bound to the site and to the hash of the event at its position, so after a restore
+//! A cursor is bound to its walk and to the hash of the event at its position, so after a restore
 //! an outdated one is found out, and no clock has a part in it.
 
 use axum::{Json as Answer, extract::State};
@@ -20,6 +20,7 @@ use crate::{
         cursor,
         extract::{InPath, Params, page_limit},
         limits::{FEED_PAGE_DEFAULT, PAGE_MAX},
+        walk::Walk,
     },
     auth::ReadingDevice,
     problem::Refusal,
@@ -48,41 +49,44 @@ pub async fn since(
     device: ReadingDevice,
     InPath(site): InPath<SiteId>,
     after: After,
+    walk: Walk,
     Params(query): Params<FeedQuery>,
 ) -> Result<Answer<SitePunches>, Refusal> {
     device.serves(site)?;
     let limit = page_limit(query.limit, FEED_PAGE_DEFAULT, PAGE_MAX)?;
     let from = match &query.since {
-        Some(text) => proven(&app, site, text).await?,
+        Some(text) => proven(&app, &walk, text).await?,
         None => look_back(&app, site).await?,
     };
     after.reached(&app, &[site_feed::NAME]).await?;
-    page(&app, site, from, limit).await.map(Answer)
+    page(&app, &walk, site, from, limit).await.map(Answer)
 }
 
-async fn page(app: &App, site: SiteId, from: Position, limit: u32) -> Result<SitePunches, Refusal> {
+async fn page(
+    app: &App,
+    walk: &Walk,
+    site: SiteId,
+    from: Position,
+    limit: u32,
+) -> Result<SitePunches, Refusal> {
     let page = site_feed::after(&app.pools.reader, site, from, limit).await?;
     let reached = page.rows.last().map_or(from, |row| row.position);
     let hash = leaf_hash(app, reached).await?.ok_or_else(Refusal::internal)?;
     Ok(SitePunches {
         data: page.rows.into_iter().map(shown).collect(),
-        next_cursor: cursor::seal(&app.deployment, &scope(&site, &hash), &reached.0.to_be_bytes()),
+        next_cursor: walk.cursor(&app.deployment, &hash, &reached.0.to_be_bytes()),
         has_more: page.more,
     })
 }
 
-fn scope<'a>(site: &'a SiteId, hash: &'a [u8]) -> [&'a [u8]; 3] {
-    [b"site_feed", site.0.as_bytes(), hash]
-}
-
-async fn proven(app: &App, site: SiteId, text: &str) -> Result<Position, Refusal> {
+async fn proven(app: &App, walk: &Walk, text: &str) -> Result<Position, Refusal> {
     let read = cursor::open(text)?;
     let position = Position(read.claimed_number()?);
     if position.0 > i64::MAX.cast_unsigned() {
         return Err(cursor::invalid());
     }
     let hash = leaf_hash(app, position).await?.ok_or_else(cursor::invalid)?;
-    read.prove(&app.deployment, &scope(&site, &hash))?;
+    walk.prove(&app.deployment, &hash, &read)?;
     Ok(position)
 }
 

@@ -19,6 +19,7 @@ use crate::{
         cursor,
         extract::{InPath, Params, page_limit},
         limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
+        walk::Walk,
     },
     auth::ReadingDevice,
     problem::{Code, Refusal},
@@ -47,38 +48,35 @@ pub async fn manifest(
     device: ReadingDevice,
     InPath(site): InPath<SiteId>,
     after: After,
+    walk: Walk,
     Params(query): Params<ManifestQuery>,
 ) -> Result<Answer<ManifestPage>, Refusal> {
     device.serves(site)?;
     let limit = page_limit(query.limit, MANIFEST_PAGE_DEFAULT, PAGE_MAX)?;
     after.reached(&app, &roster::RESTS_ON).await?;
-    let walk = query.cursor.as_deref().map(|text| Walk::read(&app, site, text)).transpose()?;
+    let place = query.cursor.as_deref().map(|text| Place::read(&app, &walk, text)).transpose()?;
     let found =
-        roster::manifest(&app.pools.reader, site, walk.as_ref().map(|w| w.at), limit).await?;
-    if walk.is_some_and(|walk| walk.begun_with != found.version.as_bytes()) {
+        roster::manifest(&app.pools.reader, site, place.as_ref().map(|p| p.at), limit).await?;
+    if place.is_some_and(|place| place.begun_with != found.version.as_bytes()) {
         return Err(changed());
     }
-    page(&app, site, found).await.map(Answer)
+    page(&app, &walk, site, found).await.map(Answer)
 }
 
 /// Where a walk stands, and the version of the roster that it was begun with.
-struct Walk {
+struct Place {
     at: EmployeeId,
     begun_with: Vec<u8>,
 }
 
-impl Walk {
-    fn read(app: &App, site: SiteId, text: &str) -> Result<Self, Refusal> {
+impl Place {
+    fn read(app: &App, walk: &Walk, text: &str) -> Result<Self, Refusal> {
         let read = cursor::open(text)?;
-        let place = read.prove(&app.deployment, &scope(&site))?;
+        let place = walk.prove(&app.deployment, &[], &read)?;
         let (employee, begun_with) = place.split_first_chunk::<16>().ok_or_else(cursor::invalid)?;
         let at = EmployeeId(uuid::Uuid::from_bytes(*employee));
         Ok(Self { at, begun_with: begun_with.to_vec() })
     }
-}
-
-fn scope(site: &SiteId) -> [&[u8]; 2] {
-    [b"manifest", site.0.as_bytes()]
 }
 
 fn changed() -> Refusal {
@@ -91,6 +89,7 @@ fn changed() -> Refusal {
 
 async fn page(
     app: &App,
+    walk: &Walk,
     site: SiteId,
     found: roster::ManifestPage,
 ) -> Result<ManifestPage, Refusal> {
@@ -98,7 +97,7 @@ async fn page(
     let roster::ManifestPage { version, people } = found;
     let next_cursor = people.rows.last().filter(|_| people.more).map(|last| {
         let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
-        cursor::seal(&app.deployment, &scope(&site), &place)
+        walk.cursor(&app.deployment, &[], &place)
     });
     let photos = policy.policy().photos;
     Ok(ManifestPage {

@@ -13,13 +13,12 @@ use crate::{
         after::After,
         extract::{InPath, Json, Params},
         page::{Page, PageQuery},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const LIST: &str = "devices";
 
 /// Which devices.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -43,14 +42,15 @@ pub async fn list(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<DeviceQuery>,
 ) -> Result<Answer<Page<DeviceView>>, Refusal> {
     after.reached(&app, &[devices::NAME]).await?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
-    let place = page.place(&app, LIST)?.map(|id| DeviceId(uuid::Uuid::from_bytes(id)));
+    let place = page.place(&app, &walk)?.map(|id| DeviceId(uuid::Uuid::from_bytes(id)));
     let found = devices::list(&app.pools.reader, query.site, place, page.limit()?).await?;
     let key = |row: &DeviceView| *row.device.0.as_bytes();
-    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
+    Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 /// One device.

@@ -16,13 +16,12 @@ use crate::{
         after::After,
         extract::{InPath, Json, Params},
         page::{Page, PageQuery},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const LIST: &str = "employees";
 
 /// Which people.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -45,14 +44,15 @@ pub async fn list(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<EmployeeQuery>,
 ) -> Result<Answer<Page<EmployeeView>>, Refusal> {
     after.reached(&app, &[roster::NAME]).await?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
-    let place = page.place(&app, LIST)?.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
+    let place = page.place(&app, &walk)?.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
     let found = employees::list(&app.pools.reader, query.site, place, page.limit()?).await?;
     let key = |row: &EmployeeView| *row.employee.0.as_bytes();
-    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
+    Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 /// One person.

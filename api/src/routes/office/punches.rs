@@ -26,14 +26,13 @@ use crate::{
         after::After,
         extract::{InPath, Json, Params, page_limit},
         limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
-        page::{Page, PageQuery},
+        page::{Page, place},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const LIST: &str = "punches";
 
 /// Which punches.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -84,17 +83,18 @@ pub async fn list(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<PunchQuery>,
 ) -> Result<Answer<Page<PunchView>>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
-    let place = PageQuery { cursor: query.cursor.clone(), limit: None }.place(&app, LIST)?;
+    let place = place(&app, &walk, query.cursor.as_deref())?;
     let filter = query.filter();
     let (order, place) = (query.order.into(), place.map(Key::from_bytes));
     let mut found = timeline::list(&app.pools.reader, &filter, order, place, limit).await?;
     name(&app, &mut found.rows).await?;
     let key = |row: &PunchView| Key::from(row).to_bytes();
-    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
+    Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 impl PunchQuery {

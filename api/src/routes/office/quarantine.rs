@@ -23,13 +23,12 @@ use crate::{
         after::After,
         extract::{InPath, Json, Params},
         page::{Page, PageQuery},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const LIST: &str = "quarantine";
 
 /// Which items.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -57,15 +56,16 @@ pub async fn list(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<QuarantineQuery>,
 ) -> Result<Answer<Page<QuarantineItem>>, Refusal> {
     after.reached(&app, &[quarantine::NAME]).await?;
     let (state, order) = (state(query.state.as_deref())?, Order::from(query.order));
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
-    let place = page.place(&app, LIST)?.map(|place| Position(u64::from_be_bytes(place)));
+    let place = page.place(&app, &walk)?.map(|place| Position(u64::from_be_bytes(place)));
     let found = quarantine::list(&app.pools.reader, state, order, place, page.limit()?).await?;
     let key = |row: &QuarantineItem| row.position.0.to_be_bytes();
-    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
+    Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 fn state(asked: Option<&str>) -> Result<Option<ItemState>, Refusal> {

@@ -17,13 +17,12 @@ use crate::{
         after::After,
         extract::{InPath, Json, Params},
         page::{Page, PageQuery},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const LIST: &str = "sites";
 
 /// Sites in the order of their ids.
 #[utoipa::path(
@@ -34,13 +33,14 @@ pub async fn list(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<PageQuery>,
 ) -> Result<Answer<Page<SiteView>>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
-    let place = query.place(&app, LIST)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
+    let place = query.place(&app, &walk)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
     let found = sites::list(&app.pools.reader, place, query.limit()?).await?;
     let key = |row: &SiteView| *row.site.0.as_bytes();
-    Ok(Answer(Page::of(&app, LIST, found.rows, found.more, key)))
+    Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 /// One site.

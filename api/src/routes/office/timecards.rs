@@ -21,15 +21,13 @@ use crate::{
         after::After,
         extract::{Params, page_limit},
         limits::{PAGE_DEFAULT, PAGE_MAX},
-        page::{Page, PageQuery},
+        page::{Page, place},
+        walk::Walk,
     },
     auth::Operator,
     problem::Refusal,
     state::App,
 };
-
-const CARDS: &str = "timecards";
-const TIMELINE: &str = "timeline";
 
 /// Whose timeline.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -54,18 +52,19 @@ pub async fn timeline(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<TimelineQuery>,
 ) -> Result<Answer<Page<PunchView>>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
-    let place = PageQuery { cursor: query.cursor, limit: None }.place(&app, TIMELINE)?;
+    let place = place(&app, &walk, query.cursor.as_deref())?;
     let place = place.map(Key::from_bytes);
     let employee = Some(query.employee);
     let filter = Filter { employee, from: query.from, to: query.to, ..Filter::default() };
     let found =
         timeline::list(&app.pools.reader, &filter, Order::OldestFirst, place, limit).await?;
     let key = |row: &PunchView| Key::from(row).to_bytes();
-    let mut page = Page::of(&app, TIMELINE, found.rows, found.more, key);
+    let mut page = Page::of(&app, &walk, found.rows, found.more, key);
     page.data.retain(|row| row.standing.counts());
     punches::name(&app, &mut page.data).await?;
     Ok(Answer(page))
@@ -101,12 +100,13 @@ pub async fn cards(
     State(app): State<App>,
     _operator: Operator,
     after: After,
+    walk: Walk,
     Params(query): Params<TimecardQuery>,
 ) -> Result<Answer<Page<PersonTimecards>>, Refusal> {
     after.reached(&app, &timecards::RESTS_ON).await?;
     let mut page = match (query.employee, query.site) {
         (Some(employee), None) => of_employee(&app, employee, &query).await?,
-        (None, Some(site)) => of_site(&app, site, query).await?,
+        (None, Some(site)) => of_site(&app, &walk, site, query).await?,
         _ => {
             return Err(Refusal::field(
                 "employee",
@@ -131,15 +131,16 @@ async fn of_employee(
 
 async fn of_site(
     app: &App,
+    walk: &Walk,
     site: SiteId,
     query: TimecardQuery,
 ) -> Result<Page<PersonTimecards>, Refusal> {
     let limit = page_limit(query.limit, PAGE_DEFAULT, timecards::PAGE_PEOPLE_MAX)?;
-    let place = PageQuery { cursor: query.cursor, limit: None }.place(app, CARDS)?;
+    let place = place(app, walk, query.cursor.as_deref())?;
     let after = place.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
     let pool = &app.pools.reader;
     let found = timecards::of_site(pool, site, query.from, query.to, after, limit).await?;
-    Ok(Page::of(app, CARDS, found.rows, found.more, |row| *row.employee.0.as_bytes()))
+    Ok(Page::of(app, walk, found.rows, found.more, |row| *row.employee.0.as_bytes()))
 }
 
 /// Gives the people their names, as far as the directory has them.
