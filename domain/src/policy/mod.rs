@@ -3,6 +3,8 @@
 
 pub mod judging;
 
+use icu_locale_core::LanguageIdentifier;
+use isolang::Language;
 use punchtrail_protocol::wire::DevicePolicy;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +37,9 @@ pub struct Policy {
     pub travel_s: u32,
     /// Whether photos are taken.
     pub photos: bool,
-    /// The kiosk's languages (BCP 47), the first is the default; 1 to 16.
+    /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP 47
+    /// with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
+    /// `zh-Hant-TW`.
     pub languages: Vec<String>,
     /// When the business day starts, in minutes after midnight, 0 to 1,439.
     pub day_starts_min: u32,
@@ -64,20 +68,58 @@ impl Default for Policy {
     }
 }
 
-/// A value of a policy that is out of its range.
+/// A value of a policy that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` must be from {min} to {max}")]
-pub struct PolicyError {
-    pub field: &'static str,
-    pub min: u32,
-    pub max: u32,
+pub enum PolicyError {
+    /// It is out of its range.
+    #[error("`{field}` must be from {min} to {max}")]
+    Range { field: &'static str, min: u32, max: u32 },
+    /// No language's tag, by its place in the list.
+    #[error(
+        "`languages` has in place {} no tag of a language like `de` or `pt-BR` (BCP 47, ISO 639)",
+        .0 + 1
+    )]
+    NoLanguage(usize),
+    /// A tag that is there twice.
+    #[error("`languages` has in place {} a tag that it has before", .0 + 1)]
+    LanguageTwice(usize),
+}
+
+impl PolicyError {
+    /// A JSON pointer (RFC 6901) to the value.
+    pub fn pointer(&self) -> String {
+        match self {
+            Self::Range { field, .. } => format!("/{field}"),
+            Self::NoLanguage(place) | Self::LanguageTwice(place) => format!("/languages/{place}"),
+        }
+    }
+}
+
+/// The longest tag: a language, a script and a region.
+const TAG_CHARS_MAX: usize = "zho-Hant-419".len();
+
+/// Whether that is the tag of a language.
+fn is_language(tag: &str) -> bool {
+    if tag.len() > TAG_CHARS_MAX {
+        return false;
+    }
+    let Ok(read) = LanguageIdentifier::try_from_str(tag) else { return false };
+    let language = read.language.as_str();
+    let known = match language.len() {
+        2 => Language::from_639_1(language),
+        3 => Language::from_639_3(language),
+        _ => None,
+    };
+    // ISO 639 has codes for what is none, several or not known.
+    let is_one = !["und", "mul", "mis", "zxx"].contains(&language);
+    is_one && known.is_some() && read.variants.is_empty() && !tag.contains('_')
 }
 
 impl Policy {
     /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// Names the first that isn't.
+    /// Names the first that isn't, or a language that can't be.
     pub fn check(&self) -> Result<(), PolicyError> {
         let languages = u32::try_from(self.languages.len()).unwrap_or(u32::MAX);
         let ranges = [
@@ -95,9 +137,21 @@ impl Policy {
             ("shift_max_s", self.shift_max_s, 3_600, 48 * 3_600),
         ];
         match ranges.into_iter().find(|&(_, value, min, max)| value < min || value > max) {
-            Some((field, _, min, max)) => Err(PolicyError { field, min, max }),
-            None => Ok(()),
+            Some((field, _, min, max)) => Err(PolicyError::Range { field, min, max }),
+            None => self.check_languages(),
         }
+    }
+
+    fn check_languages(&self) -> Result<(), PolicyError> {
+        for (place, tag) in self.languages.iter().enumerate() {
+            if !is_language(tag) {
+                return Err(PolicyError::NoLanguage(place));
+            }
+            if self.languages[..place].iter().any(|before| before.eq_ignore_ascii_case(tag)) {
+                return Err(PolicyError::LanguageTwice(place));
+            }
+        }
+        Ok(())
     }
 
     /// How far around a punch its neighbours must be known, in milliseconds.
@@ -131,6 +185,45 @@ mod tests {
     fn a_policy_out_of_range_names_its_field() {
         assert_eq!(Policy::default().check(), Ok(()));
         let wrong = Policy { batch_max: 501, ..Policy::default() };
-        assert_eq!(wrong.check(), Err(PolicyError { field: "batch_max", min: 1, max: 500 }));
+        let refused = PolicyError::Range { field: "batch_max", min: 1, max: 500 };
+        assert_eq!(wrong.check(), Err(refused));
+    }
+
+    #[test]
+    fn languages_are_tags_of_languages() {
+        let of = |tags: &[&str]| {
+            let languages = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            Policy { languages, ..Policy::default() }.check()
+        };
+        let real = ["de", "pt-BR", "zh-Hant-TW", "es-419", "gsw", "sr-Latn", "DE-at", "kmr"];
+        assert_eq!(of(&real), Ok(()));
+        for wrong in [
+            "",
+            " ",
+            "x",
+            "zz",
+            "qqq",
+            "english",
+            "und",
+            "*",
+            "de_DE",
+            "de-",
+            "-de",
+            "d e",
+            "de\n",
+            "de-DE-1996",
+            "de-x-private",
+            "i-klingon",
+            "en-US-u-hc-h12",
+            "\u{202e}de",
+            "ｄｅ",
+            "de-DEUTSCHLAND",
+            &"de".repeat(10_000),
+        ] {
+            assert_eq!(of(&["en", wrong]), Err(PolicyError::NoLanguage(1)), "{wrong:?}");
+        }
+        assert_eq!(of(&["de", "tr", "DE"]), Err(PolicyError::LanguageTwice(2)));
+        assert!(matches!(of(&[]), Err(PolicyError::Range { .. })));
+        assert!(matches!(of(&["de"; 17]), Err(PolicyError::Range { .. })));
     }
 }

@@ -109,7 +109,7 @@ pub async fn change_policy(
 fn policy_refusal(error: ExecuteError<SiteError>) -> Refusal {
     match error {
         ExecuteError::Refused(SiteError::Policy(error)) => {
-            Refusal::field(format!("/{}", error.field), "invalid_value", format!("{error}."))
+            Refusal::field(error.pointer(), "invalid_value", format!("{error}."))
         }
         error => error.into(),
     }
