@@ -50,9 +50,10 @@ fn describe() {
     describe_counter!("punchtrail_items_total", "Items of batches, by what became of them");
     describe_gauge!("punchtrail_connections", "Connections being served");
     describe_gauge!("punchtrail_admission_working", "Requests being worked on, by class");
+    describe_gauge!("punchtrail_admission_coming", "Requests let in whose bodies are to come");
     describe_gauge!(
         "punchtrail_admission_waiting",
-        "Requests let in that wait for their body or their turn, by class"
+        "Requests that are there and wait for their turn, by class"
     );
     describe_histogram!(
         "punchtrail_admission_wait_duration_seconds",

@@ -38,8 +38,8 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
 
-    /// Proxies in front of this server, addresses or networks, separated by commas: for whom they ask
-    /// is taken from their X-Forwarded-For
+    /// Proxies in front of this server, addresses or networks, separated by commas: for whom they
+    /// ask is taken from their X-Forwarded-For
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_TRUSTED_PROXIES", value_delimiter = ',',
           value_parser = network)]
     trusted_proxies: Vec<IpNet>,

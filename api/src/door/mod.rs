@@ -1,5 +1,5 @@
-//! What stands between the network and a handler: connections and their limits, the gate, admission,
-//! and the envelope around every request. Nothing here knows what a punch is.
+//! What stands between the network and a handler: connections and their limits, the gate,
+//! admission, and the envelope around every request. Nothing here knows what a punch is.
 
 pub mod address;
 pub mod admission;

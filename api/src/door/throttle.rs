@@ -1,9 +1,9 @@
 //! How fast somebody may fail, on this node: exact enough to stop guessing, and no more than that.
 //!
-//! The generic cell rate algorithm (ITU-T I.371), by whoever fails. A try is counted while it lasts,
-//! and stays so if it fails. Who has used up its allowance waits for the next of its turns, and is
-//! refused when that is far: so nobody is locked out for long by failures that came from the same
-//! place.
+//! The generic cell rate algorithm (ITU-T I.371), by whoever fails. A try is counted while it
+//! lasts, and stays so if it fails. Who has used up its allowance waits for the next of its turns,
+//! and is refused when that is far: so nobody is locked out for long by failures that came from the
+//! same place.
 
 use std::{
     collections::HashMap,

@@ -37,8 +37,8 @@ pub struct Policy {
     pub travel_s: u32,
     /// Whether photos are taken.
     pub photos: bool,
-    /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP 47
-    /// with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
+    /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP
+    /// 47 with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
     /// `zh-Hant-TW`.
     pub languages: Vec<String>,
     /// When the business day starts, in minutes after midnight, 0 to 1,439.
