@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, test_runner::TestRunner};
 use punchtrail_domain::{
     Event,
-    device::{Device, DeviceCommand, DeviceEvent, Gap},
+    device::{Device, DeviceCommand, DeviceEvent, GAPS_MAX, Gap},
     employee::{Employee, EmployeeCommand},
     policy::Policy,
     punch::{Anomaly, Punch, PunchCommand},
@@ -188,6 +188,35 @@ async fn gaps_and_broken_links_are_the_device_s_and_refer_nothing() {
     for capture in captures.iter().chain([&astray]) {
         assert_eq!(punch(&world, capture).await.standing(), Standing::Accepted);
     }
+    world.close().await;
+}
+
+/// A device may leave out every other number: what is kept of its gaps stays small, and a number
+/// that is used twice among them is found all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_devices_gaps_do_not_grow_with_what_it_leaves_out() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let mut at_ms = NOON_MS - 80_000_000;
+    let captures = kiosk.captures(3 * GAPS_MAX, &mut at_ms, 1);
+    let odd: Vec<_> = captures.iter().step_by(2).collect();
+    for batch in odd.chunks(500) {
+        deliver(&world, &kiosk, batch).await;
+    }
+    settle(&world.ledger).await;
+    let kept = "select cardinality(gaps) from judged_devices";
+    let kept: i32 = sqlx::query_scalar(kept).fetch_one(&world.pools.writer).await.unwrap();
+    assert_eq!(usize::try_from(kept).unwrap(), 2 * GAPS_MAX);
+    let mut again = captures[2 * GAPS_MAX + 500].clone();
+    again.punch = PunchId(Uuid::now_v7());
+    deliver(&world, &kiosk, &[&again, &captures[2 * GAPS_MAX + 501]]).await;
+    settle(&world.ledger).await;
+    assert!(punch(&world, &again).await.anomalies().iter().any(|found| {
+        matches!(found, Anomaly::Fork { other: Some(other), .. }
+            if *other == captures[2 * GAPS_MAX + 500].punch)
+    }));
+    let late = punch(&world, &captures[2 * GAPS_MAX + 501]).await;
+    assert!(!reasons(&late).contains(&Reason::Fork));
     world.close().await;
 }
 

@@ -12,7 +12,7 @@ mod gap;
 use punchtrail_protocol::{OrgId, SiteId, Time, signing::PublicKey};
 use serde::{Deserialize, Serialize};
 
-pub use chain::{Chain, Seen};
+pub use chain::{Chain, GAPS_MAX, Seen};
 pub use command::DeviceCommand;
 pub use error::DeviceError;
 pub use event::DeviceEvent;

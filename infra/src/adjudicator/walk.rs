@@ -336,16 +336,19 @@ impl Walk<'_> {
             Seen::Filled(closed) => {
                 let around = (held.seq.saturating_sub(1), held.seq + 1);
                 let beside = register::held(self.pool, device, around, before).await?;
-                let mut noted = vec![closed];
-                noted.extend(broken_links(held, &beside));
-                (noted, None)
+                match beside.iter().find(|holder| holder.seq == held.seq) {
+                    Some(first) => forked(held, first.punch),
+                    None => {
+                        let mut noted = vec![closed];
+                        noted.extend(broken_links(held, &beside));
+                        (noted, None)
+                    }
+                }
             }
             Seen::Fork => {
                 let holders =
                     register::held(self.pool, device, (held.seq, held.seq), before).await?;
-                let first = holders.first().and_then(|holder| holder.punch);
-                let fork = DeviceEvent::ForkDetected { seq: held.seq, first, second: held.punch };
-                (vec![fork], Some(first))
+                forked(held, holders.first().and_then(|holder| holder.punch))
             }
         };
         if !noted.is_empty() {
@@ -354,6 +357,12 @@ impl Walk<'_> {
         }
         Ok(fork)
     }
+}
+
+/// What is noted of a number that was used again, and who had it first.
+fn forked(again: Held, first: Option<PunchId>) -> (Vec<DeviceEvent>, Option<Option<PunchId>>) {
+    let fork = DeviceEvent::ForkDetected { seq: again.seq, first, second: again.punch };
+    (vec![fork], Some(first))
 }
 
 fn digest_and_capture(entry: &Entry) -> Option<(Digest, &Capture)> {
