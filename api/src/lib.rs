@@ -25,3 +25,4 @@ pub mod routes;
 pub mod seal;
 pub mod server;
 pub mod state;
+pub mod upkeep;

@@ -48,6 +48,10 @@ fn describe() {
         "From a request's head to its answer"
     );
     describe_counter!("punchtrail_items_total", "Items of batches, by what became of them");
+    describe_counter!(
+        "punchtrail_photos_swept_total",
+        "Photos removed, or found removed, since no punch named them for 90 days"
+    );
     describe_gauge!("punchtrail_connections", "Connections being served");
     describe_gauge!("punchtrail_admission_working", "Requests being worked on, by class");
     describe_gauge!("punchtrail_admission_coming", "Requests let in whose bodies are to come");
@@ -88,6 +92,11 @@ pub fn answered(method: &Method, route: &str, status: StatusCode, took: Duration
 /// Counts an item of a batch by what became of it.
 pub fn items(status: &'static str, count: u64) {
     metrics::counter!("punchtrail_items_total", "status" => status).increment(count);
+}
+
+/// Counts a photo that was removed since no punch named it.
+pub fn photo_swept() {
+    metrics::counter!("punchtrail_photos_swept_total").increment(1);
 }
 
 /// Counts connections up and down.

@@ -116,7 +116,7 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     followers: Followers,
-    upkeep: Supervised,
+    upkeep: [Supervised; 2],
 }
 
 impl std::fmt::Debug for Server {
@@ -177,6 +177,10 @@ impl Server {
         };
         let photos = Arc::new(photos);
         let app = App::new(ledger, options.pools, deployment, photos, projections, health, door);
+        let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
+        let tidying = supervisor
+            .spawn("upkeep", stop, move || crate::upkeep::run(kept.clone(), until.clone()));
+        let upkeep = [upkeep, tidying];
         Ok(Self { listener, metrics_listener, address, app, followers, upkeep })
     }
 
@@ -216,7 +220,9 @@ impl Server {
         }
         let settling = async {
             self.followers.stop().await;
-            self.upkeep.settled().await;
+            for task in self.upkeep {
+                task.settled().await;
+            }
             self.app.ledger.close().await;
         };
         if timeout(SETTLE_MAX, settling).await.is_err() {

@@ -13,7 +13,10 @@ use common::{Device, House, enrolment_body, request};
 use ed25519_dalek::SigningKey;
 use hyper::{Method, Request, StatusCode, client::conn::http2, header, header::HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use punchtrail_infra::{devices, ledger::Metadata};
+use punchtrail_api::upkeep;
+use punchtrail_infra::{
+    devices, ledger::Metadata, photos::loose::LOOSE_OF_REVOKED_MAX, testing::sqlx,
+};
 use punchtrail_protocol::{
     Digest, Time,
     capture::PunchKind,
@@ -270,6 +273,60 @@ async fn connections_that_say_nothing_make_room() {
     })
     .await
     .unwrap();
+    house.close().await;
+}
+
+async fn send_photo(house: &House, device: &Device, photo: &[u8]) -> u16 {
+    let path = format!("/v1/photos/{}", Digest::of(photo));
+    let mut request = request(Method::PUT, &path, Some(&device.token), Body::from(photo.to_vec()));
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
+    house.ask(request).await.status.as_u16()
+}
+
+fn nth_photo(n: u64) -> Vec<u8> {
+    [b"\xff\xd8\xff".as_slice(), &n.to_be_bytes()].concat()
+}
+
+#[tokio::test]
+async fn photos_of_no_punch_are_few_and_go_again() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let (mut device, other) = (house.device(site).await, house.device(site).await);
+    revoke(&house, &device).await;
+    for n in 0..LOOSE_OF_REVOKED_MAX {
+        assert_eq!(send_photo(&house, &device, &nth_photo(n)).await, 201);
+    }
+    assert_eq!(send_photo(&house, &device, &nth_photo(1_000)).await, 503);
+    assert_eq!(send_photo(&house, &other, &nth_photo(2_000)).await, 201, "others aren't concerned");
+    // Its punches make room: their photos are somebody's.
+    let items: Vec<_> = (0..2)
+        .map(|n| {
+            let capture = device.chain.capture_with(|capture| {
+                capture.employee = Some(employee);
+                capture.captured_at = Time::from(jiff::Timestamp::now());
+                capture.photo = Some(Digest::of(&nth_photo(n)));
+            });
+            device.item(&capture)
+        })
+        .collect();
+    assert_eq!(house.deliver(&device, &items).await.outcomes(), ["applied", "applied"]);
+    house.settled().await;
+    assert_eq!(send_photo(&house, &device, &nth_photo(1_000)).await, 201);
+    // What nobody names goes after three months, what a punch names never.
+    upkeep::look(&house.app).await.unwrap();
+    for n in [0, 1, 5, 1_000] {
+        assert!(house.app.photos.has(&Digest::of(&nth_photo(n))).await.unwrap(), "{n}");
+    }
+    sqlx::query("update loose_photos set came_at = now() - interval '90 days' where photo <> $1")
+        .bind(Digest::of(&nth_photo(1_000)).0.as_slice())
+        .execute(&house.pools.owner)
+        .await
+        .unwrap();
+    upkeep::look(&house.app).await.unwrap();
+    for (n, stays) in [(0, true), (1, true), (5, false), (1_000, true), (2_000, false)] {
+        assert_eq!(house.app.photos.has(&Digest::of(&nth_photo(n))).await.unwrap(), stays, "{n}");
+    }
     house.close().await;
 }
 

@@ -32,6 +32,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(punches::timecards::Timecards),
         Arc::new(people::roster::Roster),
         Arc::new(punches::site_feed::SiteFeed),
+        Arc::new(punches::photos::Photos),
         Arc::new(devices::Devices),
         Arc::new(sites::Sites),
         Arc::new(rulings::quarantine::QuarantinedItems),

@@ -11,7 +11,10 @@ use ed25519_dalek::SigningKey;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use punchtrail_api::server::{ServeOptions, Server};
+use punchtrail_api::{
+    server::{ServeOptions, Server},
+    state::App,
+};
 use punchtrail_domain::{
     employee::{DirectoryField, Employee, EmployeeCommand},
     site::{Site, SiteCommand},
@@ -41,6 +44,7 @@ pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 
 /// A running server with its database and folder.
 pub struct House {
     pub database: TestDatabase,
+    pub app: App,
     pub pools: Pools,
     pub ledger: Ledger,
     pub address: SocketAddr,
@@ -72,6 +76,7 @@ impl House {
         let running = tokio::spawn(server.run(cancel.clone()));
         Self {
             database,
+            app: app.clone(),
             ledger: app.ledger.clone(),
             org: app.deployment.org,
             pools,

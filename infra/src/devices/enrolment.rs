@@ -56,6 +56,17 @@ pub async fn make_code(writer: &Pool, site: SiteId) -> Result<PairingCode, sqlx:
     Ok(PairingCode { letters, expires_at: expires_at.to_jiff().into() })
 }
 
+/// Forgets codes that nobody could use for a day.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn forget_codes(writer: &Pool) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from pairing_codes where expires_at < now() - interval '1 day'")
+        .execute(writer)
+        .await
+        .map(drop)
+}
+
 fn code_digest(letters: &str) -> Digest {
     Digest::of_parts(&[b"punchtrail.pairing.v1", letters.as_bytes()])
 }

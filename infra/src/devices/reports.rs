@@ -30,6 +30,10 @@ impl BootReport {
     }
 }
 
+/// The boots of a device that are remembered, those that reported last. Of a capture from one that
+/// isn't, nothing is known of the clock.
+pub const BOOTS_MAX: u32 = 1_000;
+
 /// What is known of a device that reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reported {
@@ -64,6 +68,13 @@ pub async fn record(
              $9) \
              on conflict (device, boot) do update set server_time = excluded.server_time, \
              uptime_ms = excluded.uptime_ms where device_boots.uptime_ms <= excluded.uptime_ms \
+             returning xmax = 0 as is_new \
+         ), swept as ( \
+             delete from device_boots old using ( \
+                 select device, boot from device_boots where device = $1 \
+                 order by server_time desc, boot offset $12 - 1 \
+             ) as beyond where old.device = beyond.device and old.boot = beyond.boot \
+             and old.boot <> $8 and exists (select from boot where is_new) \
          ) select (select acked_through from device_progress where device = $1), \
          (select leaf_hash from events where position = $11)",
     )
@@ -78,6 +89,7 @@ pub async fn record(
     .bind(heartbeat.uptime_ms.cast_signed())
     .bind(&heartbeat.app)
     .bind(at.to_db())
+    .bind(i64::from(BOOTS_MAX))
     .fetch_one(writer)
     .await?;
     Ok(Reported {
@@ -175,21 +187,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_latest_of_each_boot_is_kept() {
+    async fn no_more_boots_are_remembered_than_fit() {
+        let database = TestDatabase::new().await;
+        let pools = database.pools().await;
+        let device = DeviceId(Uuid::from_u128(7));
+        let (at, first) = (Time::from_millis(1_000), heartbeat(1, 500));
+        let acked = record(&pools.writer, device, at, &first, Position::START).await.unwrap();
+        assert_eq!(acked, Reported { acked_through: 0, stored: None });
+        // A device that says another boot each time is remembered by its last ones.
+        for n in 0..u128::from(BOOTS_MAX) + 20 {
+            let at = Time::from_millis(10_000 + i64::try_from(n).unwrap());
+            record(&pools.writer, device, at, &heartbeat(100 + n, 1), Position::START)
+                .await
+                .unwrap();
+        }
+        let count = "select count(*) from device_boots";
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&pools.writer).await.unwrap();
+        assert_eq!(count, i64::from(BOOTS_MAX));
+        let last = Uuid::from_u128(100 + u128::from(BOOTS_MAX) + 19);
+        assert_eq!(boots(&pools.writer, device, &[last]).await.unwrap().len(), 1);
+        pools.close().await;
+        database.close().await;
+    }
+
+    #[tokio::test]
+    async fn each_boot_has_its_latest() {
         let database = TestDatabase::new().await;
         let pools = database.pools().await;
         let device = DeviceId(Uuid::from_u128(7));
         for (at_ms, boot, uptime_ms) in [(1_000, 1, 500), (2_000, 2, 10), (3_000, 1, 400)] {
-            let acked = record(
-                &pools.writer,
-                device,
-                Time::from_millis(at_ms),
-                &heartbeat(boot, uptime_ms),
-                Position::START,
-            )
-            .await
-            .unwrap();
-            assert_eq!(acked, Reported { acked_through: 0, stored: None });
+            let at = Time::from_millis(at_ms);
+            record(&pools.writer, device, at, &heartbeat(boot, uptime_ms), Position::START)
+                .await
+                .unwrap();
         }
         let asked = [1, 2, 3].map(Uuid::from_u128);
         let found = boots(&pools.writer, device, &asked).await.unwrap();

@@ -1,6 +1,8 @@
-//! Punches: every one with where it stands, what a site's devices are told, what a day comes to.
+//! Punches: every one with where it stands, what a site's devices are told, what a day comes to,
+//! which photos they name.
 
 mod batch;
+pub mod photos;
 mod row;
 pub mod site_feed;
 pub mod timecards;

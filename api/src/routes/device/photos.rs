@@ -5,7 +5,14 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use punchtrail_infra::photos::PhotoUpload;
+use punchtrail_infra::{
+    access::credentials::DeviceAccess,
+    photos::{
+        PhotoUpload,
+        loose::{self, LOOSE_BYTES_MAX, LOOSE_OF_REVOKED_MAX, LOOSE_PHOTOS_MAX},
+    },
+};
+use punchtrail_projections::punches::photos::named;
 use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 
 use crate::{
@@ -13,6 +20,7 @@ use crate::{
     auth::DeliveringDevice,
     problem::{Code, Refusal},
     state::App,
+    upkeep,
 };
 
 const JPEG: &[u8] = b"\xff\xd8\xff";
@@ -29,16 +37,21 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 )]
 pub async fn put(
     State(app): State<App>,
-    _device: DeliveringDevice,
+    device: DeliveringDevice,
     InPath(photo): InPath<Digest>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
     announced(&parts.headers)?;
+    has_room(&app, device.access()).await?;
     let coming = receive(&app, photo, body);
-    let upload =
+    let (upload, length_bytes) =
         tokio::time::timeout(app.door.timeouts.photo, coming).await.map_err(|_| too_slow())??;
     Line::of(&parts).wait_for_permit().await?;
+    if upload.digest() == photo && named(&app.pools.reader, &[photo]).await?.is_empty() {
+        // Before it is kept, so that none is kept that nobody knows of.
+        loose::note(app.ledger.pool(), photo, device.id(), length_bytes).await?;
+    }
     let is_new = keep(upload, photo).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
@@ -62,7 +75,7 @@ async fn receive(
     app: &App,
     photo: Digest,
     mut body: Body,
-) -> Result<Box<dyn PhotoUpload>, Refusal> {
+) -> Result<(Box<dyn PhotoUpload>, u64), Refusal> {
     let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
     let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
     while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
@@ -76,7 +89,27 @@ async fn receive(
     if !start.starts_with(JPEG) && !start.starts_with(PNG) {
         return Err(not_an_image());
     }
-    Ok(upload)
+    Ok((upload, length_bytes as u64))
+}
+
+/// That the device may have one more photo kept that no punch names.
+async fn has_room(app: &App, access: &DeviceAccess) -> Result<(), Refusal> {
+    let photos_max = if access.revoked { LOOSE_OF_REVOKED_MAX } else { LOOSE_PHOTOS_MAX };
+    let is_full = async || -> Result<bool, Refusal> {
+        let (photos, bytes) = loose::of_device(app.ledger.pool(), access.device).await?;
+        Ok(photos >= photos_max || bytes >= LOOSE_BYTES_MAX)
+    };
+    if !is_full().await? {
+        return Ok(());
+    }
+    upkeep::forget_named(app, access.device).await?;
+    if is_full().await? {
+        return Err(Refusal::busy(
+            "Too many photos of this device are kept that none of its punches names. This one was \
+             not taken; deliver the punches first, and then send it again.",
+        ));
+    }
+    Ok(())
 }
 
 async fn keep(upload: Box<dyn PhotoUpload>, photo: Digest) -> Result<bool, Refusal> {

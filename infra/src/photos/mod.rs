@@ -5,6 +5,8 @@
 //! that has no name yet and is removed. Never changes what is kept: the same digest is the same
 //! photo.
 
+pub mod loose;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -38,6 +40,12 @@ pub trait PhotoStore: Send + Sync + 'static {
     /// # Errors
     /// When the store is out of reach, or full.
     async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>>;
+
+    /// Removes a photo, if it is kept.
+    ///
+    /// # Errors
+    /// When the store is out of reach.
+    async fn remove(&self, photo: &Digest) -> io::Result<()>;
 }
 
 /// A photo that is coming. Dropped, it leaves nothing.
@@ -115,6 +123,13 @@ impl PhotoStore for PhotoFolder {
             }
         };
         Ok(Box::new(FolderUpload { folder: self.clone(), photo, writing, hasher: Sha256::new() }))
+    }
+
+    async fn remove(&self, photo: &Digest) -> io::Result<()> {
+        match fs::remove_file(self.path_of(photo)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -198,8 +213,13 @@ mod tests {
         assert!(put(&folder, b"a photo").await);
         assert!(!put(&folder, b"a photo").await);
         assert!(folder.has(&digest).await.unwrap());
+        let other = folder.path_of(&Digest::of(b"another"));
+        folder.remove(&Digest::of(b"another")).await.unwrap();
+        assert!(!other.exists());
         assert_eq!(std::fs::read(folder.path_of(&digest)).unwrap(), b"a photo");
         assert_eq!(std::fs::read_dir(folder.unfinished()).unwrap().count(), 0);
+        folder.remove(&digest).await.unwrap();
+        assert!(!folder.has(&digest).await.unwrap());
     }
 
     #[tokio::test]

@@ -1,0 +1,87 @@
+//! What is tidied up now and then, by each node for itself: photos that no punch names, pairing
+//! codes that nobody can use.
+
+use std::time::Duration;
+
+use punchtrail_infra::{devices::enrolment, photos::loose};
+use punchtrail_projections::punches::photos;
+use punchtrail_protocol::Digest;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics, problem::Refusal, state::App};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(600);
+/// Photos that are looked at together.
+const PAGE: u32 = 500;
+/// How long a look waits for the model that tells which photos are named.
+const MODEL_WAIT: Duration = Duration::from_secs(5);
+
+/// Tidies up until it is stopped.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if stop.run_until_cancelled(look(&app)).await.is_some_and(|looked| looked.is_err()) {
+            tracing::warn!("what is to be tidied up can't be seen now; it is looked at again");
+        }
+    }
+}
+
+/// Tidies up once.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn look(app: &App) -> Result<(), Refusal> {
+    enrolment::forget_codes(app.ledger.pool()).await?;
+    // A model that is behind would take photos for nobody's.
+    let head = app.ledger.head().await?;
+    if app.projections.wait_for(&[photos::NAME], head, Instant::now() + MODEL_WAIT).await.is_err() {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let page = loose::page(app.ledger.pool(), None, after, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(*last);
+        let digests: Vec<Digest> = page.iter().map(|(photo, _)| *photo).collect();
+        let named = photos::named(&app.pools.reader, &digests).await?;
+        let mut forgotten: Vec<Digest> = named.iter().copied().collect();
+        for (photo, age) in page.into_iter().filter(|(photo, _)| !named.contains(photo)) {
+            if age < loose::LOOSE_FOR {
+                continue;
+            }
+            match app.photos.remove(&photo).await {
+                Ok(()) => metrics::photo_swept(),
+                Err(error) => {
+                    tracing::warn!(%error, "a photo of no punch can't be removed");
+                    continue;
+                }
+            }
+            if age >= loose::FORGOTTEN_AFTER {
+                forgotten.push(photo);
+            }
+        }
+        loose::forget(app.ledger.pool(), &forgotten).await?;
+    }
+}
+
+/// Forgets those photos of a device that a punch names by now.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn forget_named(app: &App, device: punchtrail_protocol::DeviceId) -> Result<(), Refusal> {
+    let mut after = None;
+    loop {
+        let page = loose::page(app.ledger.pool(), Some(device), after, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(*last);
+        let digests: Vec<Digest> = page.iter().map(|(photo, _)| *photo).collect();
+        let named = photos::named(&app.pools.reader, &digests).await?;
+        loose::forget(app.ledger.pool(), &named.into_iter().collect::<Vec<_>>()).await?;
+    }
+}
