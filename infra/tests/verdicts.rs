@@ -410,7 +410,7 @@ impl Stage {
                     item_digest(device.id, raw.capture.as_bytes(), raw.signature.as_bytes());
                 let held =
                     numbered.map(|_| (capture.seq, Digest::of(&capture.to_bytes()), capture.prev));
-                let item = DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, held);
+                let item = DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, held, None);
                 self.items.push(digest);
                 self.deliver(kiosk, vec![item]).await;
             }

@@ -1,6 +1,9 @@
 //! JSON as the wire takes it (RFC 8259, I-JSON in spirit): no duplicate keys, no NUL, no lone
 //! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a
-//! text would let one party see another punch than the other signed, so none of it is let in.
+//! text would let one party see another punch than the other signed, so none of it is let in. For
+//! the same reason types are read from it in the one shape that is written ([`Exact`]).
+
+mod exact;
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -8,6 +11,8 @@ use serde::{
     Deserialize,
     de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
+
+pub use exact::Exact;
 
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 32;
@@ -29,7 +34,7 @@ pub fn check(bytes: &[u8]) -> Result<(), MalformedJson> {
         .map_err(|error| MalformedJson(error.to_string()))
 }
 
-/// Parses `bytes` as a `T` after [`check`].
+/// Parses `bytes` as a `T` after [`check`], by [`Exact`].
 ///
 /// # Errors
 /// `Err(Ok(_))` when the JSON itself is malformed, `Err(Err(_))` when it is well formed but no `T`.
@@ -37,7 +42,8 @@ pub fn parse<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, Result<MalformedJson, serde_json::Error>> {
     check(bytes).map_err(Ok)?;
-    serde_json::from_slice(bytes).map_err(Err)
+    // What follows the text was looked for by the check.
+    T::deserialize(Exact(&mut serde_json::Deserializer::from_slice(bytes))).map_err(Err)
 }
 
 #[derive(Clone, Copy)]
