@@ -36,7 +36,8 @@ impl Time {
         self.0
     }
 
-    /// How much later than `earlier` this is, in milliseconds; negative when it is earlier.
+    /// How much later than `earlier` this is, in milliseconds; negative when it is earlier. Between
+    /// the first instant and the last there are fewer than 2^50.
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.millis() - earlier.millis()
     }

@@ -41,8 +41,9 @@ impl Chain {
             return Seen::Filled(DeviceEvent::SequenceGapClosed { gap });
         }
         let mut noted = Vec::new();
-        if seq > self.highest + 1 {
-            let gap = Gap { from: self.highest + 1, to: seq - 1 };
+        let next = self.highest.saturating_add(1);
+        if seq > next {
+            let gap = Gap { from: next, to: seq - 1 };
             self.gaps.push(gap);
             noted.push(DeviceEvent::SequenceGapOpened { gap });
         } else if prev != self.digest {

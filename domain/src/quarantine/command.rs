@@ -22,7 +22,5 @@ pub enum QuarantineCommand {
         stands: Option<(PunchId, Position)>,
     },
     /// Find that it is no punch.
-    Dismiss {
-        note: Option<Digest>,
-    },
+    Dismiss { note: Option<Digest> },
 }

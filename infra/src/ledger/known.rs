@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use punchtrail_domain::{
-    AggregateType, StoredEvent, aggregate::Stored, epoch::Anchor, punch::PunchEvent,
+    AggregateType, StoredEvent,
+    aggregate::Stored,
+    epoch::Anchor,
+    punch::PunchEvent,
     quarantine::{QuarantineEvent, is_admitted},
 };
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};

@@ -182,8 +182,7 @@ impl Found {
         admission: Admission,
         author: &Author,
     ) -> Result<Append, ExecuteError<QuarantineError>> {
-        let command =
-            QuarantineCommand::AdmitAsPunch { punch: self.punch, stands: self.stands() };
+        let command = QuarantineCommand::AdmitAsPunch { punch: self.punch, stands: self.stands() };
         let settled = self.item.aggregate.decide(command).map_err(ExecuteError::Refused)?;
         let (_, device, _) =
             self.item.aggregate.item().ok_or(ExecuteError::Refused(QuarantineError::Unknown))?;

@@ -7,7 +7,7 @@
 
 mod text;
 
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use text::CaptureText;
 
@@ -88,10 +88,10 @@ pub struct Capture {
     /// The device that made the capture.
     pub device: DeviceId,
     /// Who, if the manifest knew; then `badge` is none.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub employee: Option<EmployeeId>,
     /// An unknown credential as read.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub badge: Option<String>,
     pub kind: PunchKind,
     /// The device's own clock, never corrected.
@@ -110,7 +110,7 @@ pub struct Capture {
     /// How the device knew who punched.
     pub identified_by: IdentifiedBy,
     /// Digest of the first frame's bytes.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub photo: Option<Digest>,
     /// Whether the server was out of reach.
     pub offline: bool,
@@ -119,13 +119,6 @@ pub struct Capture {
 
 /// The one spelling of a NUL character in JSON, which may also be a backslash and four zeros.
 const ESCAPED_NUL: &str = r"\u0000";
-
-/// An optional field that must be written all the same: `null` is a value, absence is an error.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Option::deserialize(deserializer)
-}
 
 /// Why bytes are not a capture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,9 @@ pub use exact::Exact;
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 32;
 
+/// `serde_json` reads an object with this key as the text that it holds, not as an object.
+const OWN_KEY: &str = "$serde_json::private::RawValue";
+
 /// Why a text is not JSON that is taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -44,6 +47,20 @@ pub fn parse<'a, T: Deserialize<'a>>(
     check(bytes).map_err(Ok)?;
     // What follows the text was looked for by the check.
     T::deserialize(Exact(&mut serde_json::Deserializer::from_slice(bytes))).map_err(Err)
+}
+
+/// For a field that must be written even when it has no value: `null` is one, absence is an error.
+pub(crate) fn null_or<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// For a field that is left out when it has no value (`#[serde(default)]`): `null` is an error.
+pub(crate) fn no_null<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Clone, Copy)]
@@ -107,6 +124,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut seen = Keys::default();
         while let Some(Key(key)) = entries.next_key::<Key<'de>>()? {
             without_nul(&key)?;
+            if key == OWN_KEY {
+                return Err(de::Error::custom("a key that the server's parser keeps for itself"));
+            }
             entries.next_value_seed(inside)?;
             if let Some(key) = seen.replace(key) {
                 return Err(de::Error::custom(format_args!(
@@ -204,6 +224,7 @@ mod tests {
             r#"{"a":1} x"#,
             r#"{"a":1}{"#,
             r#"{"a":NaN}"#,
+            r#"{"$serde_json::private::RawValue":"{}"}"#,
             deep.as_str(),
             "",
         ] {
