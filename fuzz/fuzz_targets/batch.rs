@@ -37,8 +37,11 @@ fn said(item: &ReadItem) -> String {
 }
 
 fn check(items: Vec<BatchItem>) {
-    let alone: Vec<String> =
-        items.iter().flat_map(|item| RULES.read_all(vec![item.clone()])).map(|i| said(&i)).collect();
+    let alone: Vec<String> = items
+        .iter()
+        .flat_map(|item| RULES.read_all(vec![item.clone()]))
+        .map(|i| said(&i))
+        .collect();
     let read = RULES.read_all(items.clone());
     assert_eq!(read.len(), items.len());
     for ((item, alone), sent) in read.iter().zip(alone).zip(&items) {
