@@ -1,7 +1,7 @@
 //! The rule for a signature (docs/device-protocol.md): the cofactored equation of RFC 8032, section
 //! 5.1.7, over canonical encodings, with no R of small order. It is algorithm 2 of K. Chalkias,
-//! F. Garillot, V. Nikolaenko, "Taming the many EdDSAs" (2020), which shows that of all equations
-//! only the cofactored one gives the same answer alone and in a batch; R's order is checked besides.
+//! F. Garillot, V. Nikolaenko, "Taming the many EdDSAs" (2020), which shows that only with the
+//! cofactor there is one answer alone and in a batch; R's order is checked besides.
 //!
 //! Many signatures of one key are checked by one equation (D. J. Bernstein et al., "High-speed
 //! high-security signatures", 2011, section 5). A device's batch has one key, so its point is

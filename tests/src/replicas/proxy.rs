@@ -63,8 +63,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `program` before the nodes at `gates`, and waits until it leads to a primary alone: at
-    /// first it takes every node for one.
+    /// Starts `program` before the nodes at `gates`, and waits until it leads to a primary alone:
+    /// at first it takes every node for one.
     ///
     /// # Errors
     /// When it doesn't.
