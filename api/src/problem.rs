@@ -351,7 +351,7 @@ impl Refuses for QuarantineError {
     fn code(&self) -> Code {
         match self {
             Self::Unknown => Code::NotFound,
-            Self::Admitted | Self::Dismissed => Code::Conflict,
+            Self::Admitted | Self::Dismissed | Self::Stands { .. } => Code::Conflict,
         }
     }
 }

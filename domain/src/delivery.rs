@@ -51,6 +51,8 @@ pub enum Found {
         fragment: Fragment,
         /// Its place in the device's chain, if it has one.
         held: Held,
+        /// The punch that these very bytes are, if the ledger has it.
+        known_as: KnownAs,
     },
 }
 
@@ -77,24 +79,24 @@ impl From<&Capture> for Said {
 /// The number, digest and predecessor of what a device's valid signature covers.
 pub type Held = Option<(u64, Digest, Digest)>;
 
+/// The punch that a device's bytes name, and their digest: what was taken once is known again by
+/// it, whatever is wrong with the item now.
+pub type KnownAs = Option<(PunchId, Digest)>;
+
 /// An item's two texts in binary, its signature not yet checked.
-type Decoded = Result<(Vec<u8>, Signature), (QuarantineCode, &'static str)>;
+type Decoded = Result<(Vec<u8>, Option<Signature>), (QuarantineCode, &'static str)>;
 
 fn decode(item: &BatchItem) -> Decoded {
     if item.capture.len() > CAPTURE_CHARS_MAX {
         return Err((QuarantineCode::TooLarge, "The capture has more than 4,096 bytes."));
     }
-    let encoding = QuarantineCode::BadEncoding;
-    let bytes = URL_SAFE_NO_PAD
-        .decode(&item.capture)
-        .map_err(|_| (encoding, "The capture is not base64url without padding."))?;
+    let bytes = URL_SAFE_NO_PAD.decode(&item.capture).map_err(|_| {
+        (QuarantineCode::BadEncoding, "The capture is not base64url without padding.")
+    })?;
     if bytes.len() > CAPTURE_BYTES_MAX {
         return Err((QuarantineCode::TooLarge, "The capture has more than 4,096 bytes."));
     }
-    let signature = from_base64url(&item.signature)
-        .map(Signature)
-        .ok_or((encoding, "The signature is not 64 bytes in base64url without padding."))?;
-    Ok((bytes, signature))
+    Ok((bytes, from_base64url(&item.signature).map(Signature)))
 }
 
 impl Rules {
@@ -105,7 +107,7 @@ impl Rules {
         let signed: Vec<(&[u8], Signature)> = decoded
             .iter()
             .filter_map(|item| {
-                item.as_ref().ok().map(|(bytes, signature)| (&bytes[..], *signature))
+                item.as_ref().ok().and_then(|(bytes, signature)| Some((&bytes[..], (*signature)?)))
             })
             .collect();
         let mut valid = self.key.verify_all(CAPTURE_TYPE, &signed).into_iter();
@@ -115,23 +117,44 @@ impl Rules {
             .zip(decoded)
             .map(|(raw, decoded)| {
                 let found = match decoded {
-                    Err((code, detail)) => {
-                        let (detail, fragment) = (detail.to_owned(), Fragment::default());
-                        Found::Fault { code, detail, fragment, held: None }
-                    }
-                    Ok((bytes, signature)) if valid.next() == Some(true) => {
+                    Err((code, detail)) => Found::Fault {
+                        code,
+                        detail: detail.to_owned(),
+                        fragment: Fragment::default(),
+                        held: None,
+                        known_as: None,
+                    },
+                    Ok((bytes, Some(signature))) if valid.next() == Some(true) => {
                         self.read_signed(bytes, signature)
                     }
-                    Ok((bytes, _)) => Found::Fault {
-                        code: QuarantineCode::BadSignature,
-                        detail: "The signature does not verify under this device's key.".to_owned(),
-                        fragment: Fragment::of(&bytes),
-                        held: None,
-                    },
+                    Ok((bytes, signature)) => self.unsigned(&bytes, signature.is_some()),
                 };
                 ReadItem { raw, found }
             })
             .collect()
+    }
+
+    /// Which punch these bytes are, if the ledger has it. It took them by the rules of its time.
+    fn known_as(&self, bytes: &[u8]) -> KnownAs {
+        let kept = Capture::parse_kept(bytes).ok().filter(|kept| kept.device == self.device)?;
+        Some((kept.punch, Digest::of(bytes)))
+    }
+
+    fn unsigned(&self, bytes: &[u8], encoded: bool) -> Found {
+        let (code, detail) = if encoded {
+            let detail = "The signature does not verify under this device's key.";
+            (QuarantineCode::BadSignature, detail)
+        } else {
+            let detail = "The signature is not 64 bytes in base64url without padding.";
+            (QuarantineCode::BadEncoding, detail)
+        };
+        Found::Fault {
+            code,
+            detail: detail.to_owned(),
+            fragment: Fragment::of(bytes),
+            held: None,
+            known_as: self.known_as(bytes),
+        }
     }
 
     fn read_signed(&self, bytes: Vec<u8>, signature: Signature) -> Found {
@@ -139,26 +162,31 @@ impl Rules {
             let fragment = Fragment::of(bytes);
             let prev = fragment.prev.unwrap_or(Digest::ZERO);
             let held = fragment.seq.map(|seq| (seq, Digest::of(bytes), prev));
-            Found::Fault { code, detail, fragment, held }
+            Found::Fault { code, detail, fragment, held, known_as: self.known_as(bytes) }
         };
         let text = match String::from_utf8(bytes) {
-            Ok(text) => CaptureText::from(text),
+            Ok(text) => text,
             Err(error) => {
                 let detail = "The capture can't be taken: it is not UTF-8.";
                 return fault(QuarantineCode::BadCapture, detail.to_owned(), error.as_bytes());
             }
         };
-        let bytes = text.as_str().as_bytes();
-        let capture = match text.capture() {
-            Ok(capture) => capture,
-            Err(error) => {
-                let code = match error {
+        let text = match CaptureText::taken(text) {
+            Ok(text) => text,
+            Err((text, error)) => {
+                let code = match &error {
                     CaptureError::TooLarge(_) => QuarantineCode::TooLarge,
                     CaptureError::Bad(_) => QuarantineCode::BadCapture,
                     CaptureError::UnknownVersion(_) => QuarantineCode::UnknownVersion,
                 };
-                return fault(code, format!("The capture can't be taken: {error}."), bytes);
+                let detail = format!("The capture can't be taken: {error}.");
+                return fault(code, detail, text.as_bytes());
             }
+        };
+        let bytes = text.as_str().as_bytes();
+        let capture = match text.capture() {
+            Ok(capture) => capture,
+            Err(error) => return fault(QuarantineCode::BadCapture, error.to_string(), bytes),
         };
         if capture.device != self.device {
             let detail = "The capture names another device than the one that sent it.";
@@ -233,7 +261,7 @@ mod tests {
         let items = [
             (texts(&"!".repeat(CAPTURE_CHARS_MAX + 1), "!"), Some(TooLarge), (false, false)),
             (texts("!", &good.signature), Some(BadEncoding), (false, false)),
-            (texts(&good.capture, "!"), Some(BadEncoding), (false, false)),
+            (texts(&good.capture, "!"), Some(BadEncoding), (true, false)),
             (signed(&newer, &other), Some(BadSignature), (true, false)),
             (signed(&newer, &key()), Some(UnknownVersion), (true, true)),
             (signed("{}", &key()), Some(BadCapture), (false, false)),

@@ -410,7 +410,8 @@ impl Stage {
                     item_digest(device.id, raw.capture.as_bytes(), raw.signature.as_bytes());
                 let held =
                     numbered.map(|_| (capture.seq, Digest::of(&capture.to_bytes()), capture.prev));
-                let item = DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, held);
+                let item =
+                    DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, held, None);
                 self.items.push(digest);
                 self.deliver(kiosk, vec![item]).await;
             }
@@ -419,7 +420,7 @@ impl Stage {
                 let item = self.items[item];
                 let loaded = self.world.ledger.load::<Quarantine>(&item.to_string()).await.unwrap();
                 let punch = PunchId(Uuid::from_u128(0xAD00 + self.punches.len() as u128));
-                let command = QuarantineCommand::AdmitAsPunch { punch };
+                let command = QuarantineCommand::AdmitAsPunch { punch, stands: None };
                 let Ok(settled) = loaded.aggregate.decide(command) else { return };
                 let admit = PunchCommand::Admit {
                     quarantine: item,

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! strict_json ← capture ← wire
+//! strict_json ← wire
 //! vocabulary ← wire
 //! ```
 

@@ -16,14 +16,15 @@ impl Position {
     /// Before the first event.
     pub const START: Self = Self(0);
 
-    /// The position `count` further on.
+    /// The position `count` further on; none is beyond the last that there is.
     pub const fn plus(self, count: u64) -> Self {
-        Self(self.0 + count)
+        Self(self.0.saturating_add(count))
     }
 
-    /// The position as Postgres keeps it. Positions stay far below 2^63.
+    /// The position as Postgres keeps it. Those of events stay far below 2^63; of others that
+    /// somebody may ask for, all from there on are the same place beyond.
     pub const fn to_db(self) -> i64 {
-        self.0.cast_signed()
+        if self.0 > i64::MAX.cast_unsigned() { i64::MAX } else { self.0.cast_signed() }
     }
 
     /// A position that Postgres kept.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant, to the millisecond.
 ///
-/// Covers years 0001 to 9999 as far as [`jiff::Timestamp`] does; the last two hours of the year
-/// 9999 are out of range and refused.
+/// Covers years 0000 to 9999 as far as [`jiff::Timestamp`] does; the last 26 hours of the year 9999
+/// are out of range and refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(Timestamp);
 
@@ -36,7 +36,8 @@ impl Time {
         self.0
     }
 
-    /// How much later than `earlier` this is, in milliseconds; negative when it is earlier.
+    /// How much later than `earlier` this is, in milliseconds; negative when it is earlier. Between
+    /// the first instant and the last there are fewer than 2^50.
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.millis() - earlier.millis()
     }

@@ -98,6 +98,14 @@ pub enum QuarantineCode {
 }
 
 impl QuarantineCode {
+    /// Whether what was found wrong was found in bytes that the device had signed.
+    pub const fn is_signed(self) -> bool {
+        match self {
+            Self::TooLarge | Self::BadEncoding | Self::BadSignature => false,
+            Self::BadCapture | Self::UnknownVersion | Self::WrongDevice | Self::WrongSite => true,
+        }
+    }
+
     /// The code as the wire and the tables write it.
     pub fn as_str(self) -> &'static str {
         self.into()

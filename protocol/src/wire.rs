@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BootId, DeviceId, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
+    strict_json,
     vocabulary::{QuarantineCode, Reason, Standing},
 };
 
@@ -216,6 +217,7 @@ pub struct Heartbeat {
     pub outbox: u64,
     pub photos: u64,
     /// When the oldest waiting punch was captured.
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub oldest: Option<Time>,
     pub seq: u64,
     pub clock: Time,
@@ -223,7 +225,11 @@ pub struct Heartbeat {
     pub uptime_ms: u64,
     pub app: String,
     /// The anchor that the server gave last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict_json::no_null"
+    )]
     pub anchor: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
-//! elsewhere ([`eventually`]); saying that a test can't run here ([`not_run`]).
+//! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); saying that a test can't run here
+//! ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
 //! none of, and a feature that one crate turns on is on for the whole build, while a crate is in a
@@ -7,9 +8,11 @@
 //! may; `./dev lint` holds that no product does.
 
 mod captures;
+mod ends;
 mod here;
 mod wait;
 
 pub use captures::{Chain, EXAMPLE, text};
+pub use ends::{NUMBERS, TIMES, with_fields};
 pub use here::not_run;
 pub use wait::{PATIENCE, eventually};

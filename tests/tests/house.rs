@@ -15,7 +15,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "protocol",
     "domain",
     "infra",
@@ -26,6 +26,7 @@ const CRATES: [&str; 10] = [
     "testkit",
     "tests",
     "bench",
+    "fuzz",
 ];
 const LINE_CHARS_MAX: usize = 100;
 
@@ -429,4 +430,32 @@ fn numbers_on_the_pages_are_the_codes() {
     }
     assert_eq!((follower::LEASE_MS, follower::RENEW_MS), (6_000, 1_500), "as operations.md says");
     assert_eq!(models::DELIVERING_LINGER_MS, 1_000, "for a second at most, says read-models.md");
+}
+
+/// Input reaches all of ours, and a wrong number would be somebody's pay.
+#[test]
+fn the_release_build_checks_overflow_in_every_crate_of_ours() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = |name: &str| -> Vec<&str> {
+        let lines = manifest.lines().skip_while(|line| *line != format!("[{name}]")).skip(1);
+        lines.take_while(|line| !line.starts_with('[')).collect()
+    };
+    assert!(section("profile.release").contains(&"overflow-checks = true"));
+    // `"*"` are the dependencies; no crate of ours may have a profile that takes it back.
+    let of_packages = manifest.matches("[profile.release.package.").count();
+    assert_eq!(of_packages, manifest.matches("[profile.release.package.\"*\"]").count());
+}
+
+#[test]
+fn every_fuzz_target_is_on_the_page_and_has_inputs_to_begin_with() {
+    let page = fs::read_to_string(root().join("docs/development.md")).unwrap();
+    let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    let targets = files(&root().join("fuzz/fuzz_targets"), ".rs");
+    assert!(targets.len() >= 6);
+    for target in targets {
+        let name = target.file_stem().unwrap().to_str().unwrap();
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+        assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        assert!(!files(&root().join("fuzz/corpus").join(name), "").is_empty(), "{name}");
+    }
 }

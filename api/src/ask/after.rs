@@ -2,7 +2,7 @@
 //! Writes answer with their position; whoever gives it back here reads their own writes.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use punchtrail_protocol::Position;
+use punchtrail_protocol::{Position, capture::INTEGER_LIMIT};
 use tokio::time::Instant;
 
 use crate::{
@@ -23,12 +23,12 @@ impl<S: Sync> FromRequestParts<S> for After {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let Some(value) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
-        match number.filter(|number| *number <= i64::MAX.cast_unsigned()) {
+        match number.filter(|number| *number < INTEGER_LIMIT) {
             Some(position) => Ok(Self(Some(Position(position)))),
             None => Err(Refusal::field(
                 HEADER,
                 "invalid_value",
-                "The header holds a position, a number.",
+                "The header holds a position, a number below 2^53.",
             )),
         }
     }

@@ -211,7 +211,8 @@ pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 fn at_fault<T: DeserializeOwned>(bytes: &[u8]) -> Refusal {
     let mut track = serde_path_to_error::Track::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let read = T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    let json = strict_json::Exact(&mut json);
+    let read = T::deserialize(serde_path_to_error::Deserializer::new(json, &mut track));
     let message = read.err().map_or_else(String::new, |error| error.to_string());
     let (code, pointer) = fault(&message, &track.path());
     Refusal::field(pointer, code, format!("The body can't be taken: {message}."))
@@ -284,6 +285,8 @@ mod tests {
         );
         assert_eq!(batch(r#"{"punches":{}}"#), "invalid invalid_value /punches");
         assert_eq!(batch("{}"), "invalid missing_field /punches");
+        assert_eq!(batch("[[]]"), "invalid invalid_value ");
+        assert_eq!(batch(r#"{"punches":[["",""]]}"#), "invalid invalid_value /punches/0");
         assert_eq!(batch(r#"{"punches":[],"punches":[]}"#), "malformed_json");
         let heartbeat = read_json::<Heartbeat>(br#"{"outbox":1.5}"#).unwrap_err();
         assert_eq!(at(heartbeat), "invalid invalid_value /outbox");

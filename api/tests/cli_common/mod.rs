@@ -100,7 +100,7 @@ impl Scene {
     /// Something that can't be taken as a punch.
     pub fn garbage(&self, text: &str) -> DeliveryItem {
         let raw = BatchItem { capture: to_base64url(text.as_bytes()), signature: "AA".to_owned() };
-        DeliveryItem::quarantine(raw, QuarantineCode::BadSignature, None, None)
+        DeliveryItem::quarantine(raw, QuarantineCode::BadSignature, None, None, None)
     }
 
     pub async fn deliver(&self, items: Vec<DeliveryItem>) {

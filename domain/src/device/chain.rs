@@ -51,8 +51,9 @@ impl Chain {
             return Seen::Filled(DeviceEvent::SequenceGapClosed { gap });
         }
         let mut noted = Vec::new();
-        if seq > self.highest + 1 {
-            let gap = Gap { from: self.highest + 1, to: seq - 1 };
+        let next = self.highest.saturating_add(1);
+        if seq > next {
+            let gap = Gap { from: next, to: seq - 1 };
             match self.gaps.last_mut().filter(|_| is_full) {
                 Some(last) => last.to = gap.to,
                 None => {

@@ -120,7 +120,9 @@ fn doubts(policy: &Policy, facts: &Facts) -> Vec<Anomaly> {
     if let Some((seq, other)) = facts.fork {
         found.push(Anomaly::Fork { seq, other });
     }
-    if let Some(offset_ms) = facts.clock_offset_ms.filter(|offset| offset.abs() > tolerated_ms) {
+    if let Some(offset_ms) =
+        facts.clock_offset_ms.filter(|offset| offset.saturating_abs() > tolerated_ms)
+    {
         found.push(Anomaly::ClockSuspect { offset_ms });
     }
     if -age_ms > tolerated_ms {

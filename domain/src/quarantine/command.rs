@@ -1,7 +1,7 @@
 //! What may be asked of a quarantined item.
 
 use punchtrail_protocol::vocabulary::QuarantineCode;
-use punchtrail_protocol::{DeviceId, Digest, PunchId, Time};
+use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
 
 /// A command to a quarantined item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +18,9 @@ pub enum QuarantineCommand {
     },
     AdmitAsPunch {
         punch: PunchId,
+        /// The punch that it is already, and where that stands in the ledger.
+        stands: Option<(PunchId, Position)>,
     },
     /// Find that it is no punch.
-    Dismiss {
-        note: Option<Digest>,
-    },
+    Dismiss { note: Option<Digest> },
 }

@@ -111,7 +111,7 @@ pub async fn device_of_token(
 
 fn public_key(bytes: &[u8]) -> Result<PublicKey, sqlx::Error> {
     let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a key has 32 bytes".into()))?;
-    PublicKey::from_bytes(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    PublicKey::kept(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Keeps a device's key and the digest of its token.

@@ -77,7 +77,7 @@ pub(super) async fn check(
 fn bad(key: &PublicKey, signed: &[Signed]) -> Vec<Finding> {
     let items: Vec<(&[u8], Signature)> =
         signed.iter().map(|one| (one.body.as_slice(), one.signature)).collect();
-    let valid = key.audit_all(CAPTURE_TYPE, &items);
+    let valid = key.verify_all(CAPTURE_TYPE, &items);
     signed
         .iter()
         .zip(valid)

@@ -43,8 +43,8 @@ fn ready(
     boots: &HashMap<BootId, BootReport>,
 ) -> DeliveryItem {
     match found {
-        Found::Fault { code, fragment, held, .. } => {
-            DeliveryItem::quarantine(raw, code, fragment.punch, held)
+        Found::Fault { code, fragment, held, known_as, .. } => {
+            DeliveryItem::quarantine(raw, code, fragment.punch, held, known_as)
         }
         Found::Capture { text, signature, said } => {
             let clock = boots

@@ -24,8 +24,8 @@ impl BootReport {
     /// What is known of the device's clock at a capture of this boot: its true time is the
     /// heartbeat's server time less the difference of uptimes.
     pub fn clock_at(&self, captured_at: Time, uptime_ms: u64) -> Clock {
-        let before_ms = self.uptime_ms.cast_signed() - uptime_ms.cast_signed();
-        let true_time = self.server_time.plus_millis(-before_ms);
+        let after_ms = uptime_ms.cast_signed().saturating_sub(self.uptime_ms.cast_signed());
+        let true_time = self.server_time.plus_millis(after_ms);
         Clock::Known { offset_ms: captured_at.millis_since(true_time) }
     }
 }

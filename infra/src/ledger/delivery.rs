@@ -1,8 +1,9 @@
 //! What a device delivers, prepared for the committer.
 
 use punchtrail_domain::{
+    delivery::{Held, KnownAs},
     punch::{Clock, PunchEvent},
-    quarantine::{QuarantineEvent, item_digest},
+    quarantine::{QuarantineEvent, admitted_as, item_digest},
 };
 use punchtrail_protocol::{
     DeviceId, Digest, Position, PunchId, Time,
@@ -41,12 +42,19 @@ pub struct DeliveryItem {
 #[derive(Debug)]
 pub(super) enum ItemKind {
     Capture(Box<PreparedCapture>),
-    Quarantine { code: QuarantineCode, punch: Option<PunchId>, link: Option<Link> },
+    Quarantine {
+        code: QuarantineCode,
+        punch: Option<PunchId>,
+        link: Option<Link>,
+        known_as: KnownAs,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct PreparedCapture {
     pub punch: PunchId,
+    /// The punch that these bytes are if a person admitted them from quarantine.
+    pub admitted_as: PunchId,
     pub link: Link,
     pub captured: NewEvent,
     pub synced: NewEvent,
@@ -78,20 +86,33 @@ impl DeliveryItem {
         let link = Link { seq, digest: text.digest(), prev };
         let captured = NewEvent::of(&PunchEvent::Captured { capture: text, signature });
         let synced = NewEvent::of(&PunchEvent::Synced { device, received_at, clock });
-        let prepared = PreparedCapture { punch, link, captured, synced };
+        let admitted_as = admitted_as(link.digest);
+        let prepared = PreparedCapture { punch, admitted_as, link, captured, synced };
         Self { raw, kind: ItemKind::Capture(Box::new(prepared)) }
     }
 
-    /// An item that can't be taken as a punch. `held` is its number, its bytes' digest and its
-    /// named predecessor, when it was signed by the device and they could be read.
+    /// An item that can't be taken as a punch, unless the ledger has it as the punch that it is
+    /// `known_as`. `held` is its number, its bytes' digest and its named predecessor, when it was
+    /// signed by the device and they could be read.
     pub fn quarantine(
         raw: BatchItem,
         code: QuarantineCode,
         punch: Option<PunchId>,
-        held: Option<(u64, Digest, Digest)>,
+        held: Held,
+        known_as: KnownAs,
     ) -> Self {
         let link = held.map(|(seq, digest, prev)| Link { seq, digest, prev });
-        Self { raw, kind: ItemKind::Quarantine { code, punch, link } }
+        Self { raw, kind: ItemKind::Quarantine { code, punch, link, known_as } }
+    }
+
+    /// The punches that the item may stand in the ledger as.
+    pub(super) fn may_be(&self) -> impl Iterator<Item = PunchId> {
+        match &self.kind {
+            ItemKind::Capture(capture) => [Some(capture.punch), Some(capture.admitted_as)],
+            ItemKind::Quarantine { known_as, .. } => [known_as.map(|(punch, _)| punch), None],
+        }
+        .into_iter()
+        .flatten()
     }
 
     pub(super) fn link(&self) -> Option<Link> {

@@ -3,14 +3,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use punchtrail_domain::{
-    AggregateType, StoredEvent, aggregate::Stored, epoch::Anchor, punch::PunchEvent,
-    quarantine::QuarantineEvent,
+    AggregateType, StoredEvent,
+    aggregate::Stored,
+    epoch::Anchor,
+    punch::PunchEvent,
+    quarantine::{QuarantineEvent, is_admitted},
 };
 use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, vocabulary::QuarantineCode};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    delivery::{Delivery, ItemKind},
+    delivery::{Delivery, DeliveryItem, ItemKind},
     inspect,
     part::Part,
 };
@@ -31,6 +34,8 @@ pub(super) struct Known {
     /// Punches that are there already.
     pub punches: HashMap<PunchId, KnownPunch>,
     pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
+    /// Whether anything of anybody is in quarantine: without, nothing was ever admitted from there.
+    any_quarantined: bool,
     /// How far the devices' numbers are held.
     pub devices: HashMap<DeviceId, HeldNumbers>,
     /// Where the adjudicator stands; none where the event that it stands at is gone.
@@ -96,7 +101,8 @@ impl Known {
         let devices: Vec<uuid::Uuid> = deliveries.iter().map(|d| d.device.uuid()).collect();
         let rows = sqlx::query(
             "select (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us, \
-             device, acked_through, highest, quarantined \
+             device, acked_through, highest, quarantined, \
+             exists (select from quarantine_items) as any_quarantined \
              from (select 1) as one left join device_progress on device = any($1)",
         )
         .bind(&devices)
@@ -104,6 +110,7 @@ impl Known {
         .await?;
         for row in rows {
             self.clock_us = row.try_get("clock_us")?;
+            self.any_quarantined = row.try_get("any_quarantined")?;
             let Some(device) = row.try_get::<Option<uuid::Uuid>, _>("device")? else { continue };
             let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
             let progress = HeldNumbers {
@@ -125,10 +132,9 @@ impl Known {
         let ids: Vec<String> = deliveries
             .iter()
             .flat_map(|delivery| &delivery.items)
-            .filter_map(|item| match &item.kind {
-                ItemKind::Capture(capture) => Some(capture.punch.to_string()),
-                ItemKind::Quarantine { .. } => None,
-            })
+            .flat_map(DeliveryItem::may_be)
+            .filter(|punch| self.any_quarantined || !is_admitted(*punch))
+            .map(|punch| punch.to_string())
             .collect();
         if ids.is_empty() {
             return Ok(());
@@ -280,9 +286,15 @@ impl Known {
         Ok(())
     }
 
-    /// The last sequence of a stream, as of here in the group.
+    /// The last sequence of a stream, as of here in the group; a punch may have come in a delivery
+    /// of the same group.
     pub(super) fn last_sequence(&self, key: &StreamKey) -> u64 {
-        self.sequences.get(key).copied().unwrap_or(0)
+        let delivered = match key.0 {
+            AggregateType::Punch => key.1.parse().ok().and_then(|punch| self.punches.get(&punch)),
+            _ => None,
+        };
+        let delivered = delivered.map_or(0, |punch| punch.last_sequence);
+        self.sequences.get(key).copied().unwrap_or(0).max(delivered)
     }
 }
 

@@ -147,6 +147,7 @@ pub struct StreamAppend {
     pub aggregate_id: String,
     /// The sequence of its last event; 0 when it has none.
     pub expected: u64,
+    /// Without any, the stream is only held to what was expected of it.
     pub events: Vec<NewEvent>,
 }
 

@@ -102,6 +102,10 @@ impl<'a> Settlement<'a> {
     fn streams(&mut self, streams: &[StreamAppend], metadata: &str, known: &mut Known) -> Appended {
         let before = self.next;
         for stream in streams {
+            if stream.events.is_empty() {
+                // Nothing but a condition, which was checked.
+                continue;
+            }
             let key = (stream.aggregate_type, stream.aggregate_id.clone());
             let punch = match stream.aggregate_type {
                 AggregateType::Punch => key.1.parse().ok(),
@@ -149,6 +153,17 @@ impl<'a> Settlement<'a> {
         metadata: &str,
         known: &mut Known,
     ) -> ItemOutcome {
+        if let ItemKind::Quarantine { known_as: Some((punch, digest)), .. } = item.kind
+            && let Some(punch) = known.punches.get(&punch)
+            && punch.digest == Some(digest)
+        {
+            // Taken once, it is never anything else, whatever is wrong with the item now.
+            return ItemOutcome {
+                status: ItemStatus::Duplicate,
+                position: punch.first,
+                code: None,
+            };
+        }
         if known.looks_in_quarantine(delivery.device, &item.kind) {
             let held = known.quarantined.get(&item.item_digest(delivery.device));
             if let Some((code, position)) = held {
@@ -163,7 +178,7 @@ impl<'a> Settlement<'a> {
             ItemKind::Capture(capture) => {
                 self.capture(delivery, &item.raw, capture, metadata, known)
             }
-            ItemKind::Quarantine { code, punch, link } => {
+            ItemKind::Quarantine { code, punch, link, .. } => {
                 self.quarantine(delivery, item, (*code, *punch, *link), metadata, known)
             }
         }
@@ -178,6 +193,9 @@ impl<'a> Settlement<'a> {
         known: &mut Known,
     ) -> ItemOutcome {
         let outcome = |status, position| ItemOutcome { status, position, code: None };
+        if let Some(admitted) = known.punches.get(&capture.admitted_as) {
+            return outcome(ItemStatus::Duplicate, admitted.first);
+        }
         let Some(punch) = known.punches.get_mut(&capture.punch) else {
             let first = self.next;
             let id = capture.punch.to_string();

@@ -176,7 +176,7 @@ impl Kiosk {
 
     pub fn garbage(&self, text: &str) -> DeliveryItem {
         let raw = BatchItem { capture: text.into(), signature: "x".into() };
-        DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, None)
+        DeliveryItem::quarantine(raw, QuarantineCode::BadEncoding, None, None, None)
     }
 
     pub fn delivery(&self, items: Vec<DeliveryItem>) -> Delivery {

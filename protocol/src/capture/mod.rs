@@ -7,7 +7,7 @@
 
 mod text;
 
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use text::CaptureText;
 
@@ -88,10 +88,10 @@ pub struct Capture {
     /// The device that made the capture.
     pub device: DeviceId,
     /// Who, if the manifest knew; then `badge` is none.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub employee: Option<EmployeeId>,
     /// An unknown credential as read.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub badge: Option<String>,
     pub kind: PunchKind,
     /// The device's own clock, never corrected.
@@ -110,7 +110,7 @@ pub struct Capture {
     /// How the device knew who punched.
     pub identified_by: IdentifiedBy,
     /// Digest of the first frame's bytes.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "strict_json::null_or")]
     pub photo: Option<Digest>,
     /// Whether the server was out of reach.
     pub offline: bool,
@@ -119,13 +119,6 @@ pub struct Capture {
 
 /// The one spelling of a NUL character in JSON, which may also be a backslash and four zeros.
 const ESCAPED_NUL: &str = r"\u0000";
-
-/// An optional field that must be written all the same: `null` is a value, absence is an error.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Option::deserialize(deserializer)
-}
 
 /// Why bytes are not a capture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,11 +148,21 @@ impl Capture {
         let text = str::from_utf8(bytes).map_err(|error| CaptureError::Bad(error.to_string()))?;
         // What reads as a capture is strict JSON but for one rule, for none of its fields can be
         // there twice, be passed over or nest deep. So a good capture is read once.
-        match serde_json::from_str::<Self>(text) {
+        match read_exactly::<Self>(text) {
             Ok(capture) if !text.contains(ESCAPED_NUL) => capture.checked(),
             Ok(capture) => strict().and_then(|()| capture.checked()),
             Err(error) => strict().and_then(|()| Err(unreadable(bytes, &error))),
         }
+    }
+
+    /// Reads bytes that the ledger holds. They were judged when they came, maybe by a server that
+    /// took more than [`Self::parse`] does, and what was taken is read for ever: every rule but the
+    /// fields' types is passed over, so no number of it is in its range for sure.
+    ///
+    /// # Errors
+    /// When they never were a capture.
+    pub fn parse_kept(bytes: &[u8]) -> Result<Self, CaptureError> {
+        serde_json::from_slice(bytes).map_err(|error| CaptureError::Bad(error.to_string()))
     }
 
     fn checked(self) -> Result<Self, CaptureError> {
@@ -178,7 +181,9 @@ impl Capture {
             {
                 Some("`badge` has 1 to 64 characters")
             }
-            c if c.utc_offset_s.abs() > UTC_OFFSET_S_MAX => Some("`utc_offset_s` is beyond ±93599"),
+            c if !(-UTC_OFFSET_S_MAX..=UTC_OFFSET_S_MAX).contains(&c.utc_offset_s) => {
+                Some("`utc_offset_s` is beyond ±93599")
+            }
             c if !zone_is_plausible(&c.tz) => Some("`tz` is not the name of a time zone"),
             c if c.seq == 0 || c.seq >= INTEGER_LIMIT => {
                 Some("`seq` is an integer from 1, below 2^53")
@@ -197,6 +202,12 @@ impl Capture {
     }
 }
 
+fn read_exactly<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = T::deserialize(strict_json::Exact(&mut json))?;
+    json.end().map(|()| read)
+}
+
 fn zone_is_plausible(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= ZONE_CHARS_MAX
@@ -205,7 +216,8 @@ fn zone_is_plausible(name: &str) -> bool {
 
 /// Another version may have other fields, so the version is what is said to be wrong then.
 fn unreadable(bytes: &[u8], error: &serde_json::Error) -> CaptureError {
-    match lenient_field::<i64>(bytes, "v") {
+    let value = serde_json::from_slice(bytes).unwrap_or_default();
+    match lenient_field::<i64>(&value, "v") {
         Some(version) if version != 1 => CaptureError::UnknownVersion(version),
         _ => CaptureError::Bad(error.to_string()),
     }
@@ -229,16 +241,16 @@ impl Fragment {
         if bytes.len() > CAPTURE_BYTES_MAX || strict_json::check(bytes).is_err() {
             return Self::default();
         }
+        let Ok(value) = serde_json::from_slice(bytes) else { return Self::default() };
         Self {
-            punch: lenient_field(bytes, "punch"),
-            seq: lenient_field(bytes, "seq").filter(|&seq| seq > 0 && seq < INTEGER_LIMIT),
-            prev: lenient_field(bytes, "prev"),
+            punch: lenient_field(&value, "punch"),
+            seq: lenient_field(&value, "seq").filter(|&seq| seq > 0 && seq < INTEGER_LIMIT),
+            prev: lenient_field(&value, "prev"),
         }
     }
 }
 
-fn lenient_field<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Option<T> {
-    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+fn lenient_field<T: DeserializeOwned>(value: &serde_json::Value, name: &str) -> Option<T> {
     serde_json::from_value(value.get(name)?.clone()).ok()
 }
 
@@ -276,6 +288,13 @@ mod tests {
             (r#""seq":1"#, r#""seq":1e3"#),
             (r#""seq":1"#, r#""seq":9007199254740992"#),
             (r#""seq":1"#, r#""seq":99999999999999999999"#),
+            (r#""seq":1"#, r#""seq":1.0"#),
+            (r#""utc_offset_s":3600"#, r#""utc_offset_s":93600"#),
+            (r#""utc_offset_s":3600"#, r#""utc_offset_s":-93600"#),
+            (r#""utc_offset_s":3600"#, r#""utc_offset_s":-2147483648"#),
+            (r#""utc_offset_s":3600"#, r#""utc_offset_s":-0"#),
+            (r#""kind":"in""#, r#""kind":{"in":null}"#),
+            (r#""identified_by":"badge""#, r#""identified_by":{"badge":null}"#),
             (r#""seq":1"#, r#""seq":"1""#),
             (r#""seq":1,"#, r#""seq":1,"seq":2,"#),
             (r#""kind":"in""#, r#""kind":"lunch""#),
@@ -304,6 +323,27 @@ mod tests {
         }
         assert_eq!(refused(r#""v":1"#, r#""v":2,"extra":true"#), CaptureError::UnknownVersion(2));
         assert!(matches!(refused("kiosk/1.0", &"k".repeat(5_000)), CaptureError::TooLarge(_)));
+    }
+
+    /// The values in the order of the fields, which serde's derived reader takes for the object.
+    fn as_array() -> String {
+        let object: serde_json::Value = serde_json::from_str(EXAMPLE).unwrap();
+        let read = Capture::parse(EXAMPLE.as_bytes()).unwrap();
+        let names = String::from_utf8(read.to_bytes()).unwrap();
+        let mut fields: Vec<_> = object.as_object().unwrap().iter().collect();
+        fields.sort_by_key(|(name, _)| names.find(&format!("\"{name}\":")));
+        serde_json::to_string(&fields.iter().map(|(_, value)| value).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn an_array_is_no_capture_and_one_that_is_kept_is_read_all_the_same() {
+        let array = as_array();
+        assert!(matches!(Capture::parse(array.as_bytes()), Err(CaptureError::Bad(_))));
+        let kept = Capture::parse_kept(array.as_bytes()).unwrap();
+        assert_eq!(kept, Capture::parse(EXAMPLE.as_bytes()).unwrap());
+        assert_eq!(CaptureText::from(array).capture(), Ok(&kept));
+        let far = EXAMPLE.replacen(r#""utc_offset_s":3600"#, r#""utc_offset_s":-2147483648"#, 1);
+        assert_eq!(CaptureText::from(far).capture().unwrap().utc_offset_s, i32::MIN);
     }
 
     #[test]

@@ -34,12 +34,26 @@ impl CaptureText {
         *self.0.digest.get_or_init(|| Digest::of(self.0.text.as_bytes()))
     }
 
-    /// What it says.
+    /// Takes a text that has just come in, by every rule.
     ///
     /// # Errors
-    /// Names the rule or field at fault; see [`Capture::parse`].
+    /// Gives the text back with the rule or field at fault; see [`Capture::parse`].
+    pub fn taken(text: String) -> Result<Self, (String, CaptureError)> {
+        match Capture::parse(text.as_bytes()) {
+            Ok(capture) => {
+                let capture = OnceLock::from(Ok(capture));
+                Ok(Self(Arc::new(Kept { text, digest: OnceLock::new(), capture })))
+            }
+            Err(error) => Err((text, error)),
+        }
+    }
+
+    /// What it says, also if it would no longer be taken; see [`Capture::parse_kept`].
+    ///
+    /// # Errors
+    /// When it never was a capture.
     pub fn capture(&self) -> Result<&Capture, &CaptureError> {
-        self.0.capture.get_or_init(|| Capture::parse(self.0.text.as_bytes())).as_ref()
+        self.0.capture.get_or_init(|| Capture::parse_kept(self.0.text.as_bytes())).as_ref()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{Json as Answer, extract::State};
 use punchtrail_domain::{AggregateType, Recorded};
-use punchtrail_protocol::{EpochId, Position, Time};
+use punchtrail_protocol::{EpochId, Position, Time, capture::INTEGER_LIMIT};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -88,8 +88,8 @@ pub async fn events(
 ) -> Result<Answer<Events>, Refusal> {
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let after = query.after.unwrap_or_default();
-    if after > i64::MAX.cast_unsigned() {
-        return Err(Refusal::field("after", "invalid_value", "`after` is a position, below 2^63."));
+    if after >= INTEGER_LIMIT {
+        return Err(Refusal::field("after", "invalid_value", "`after` is a position, below 2^53."));
     }
     let entries = app.ledger.feed().read(Position(after), limit).await?;
     let data: Vec<_> =

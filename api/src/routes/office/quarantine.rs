@@ -84,8 +84,18 @@ pub struct QuarantineItemBytes {
     pub capture: String,
     /// The signature, the text as sent.
     pub signature: String,
+    /// The punch that it is in the ledger already; then it can only be dismissed.
+    pub stands_as: Option<StandsAs>,
     /// The capture's bytes as text, if the text as sent is base64url of UTF-8.
     pub decoded: Option<String>,
+}
+
+/// A punch that an item is already.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StandsAs {
+    pub punch: PunchId,
+    /// Position of its last event.
+    pub position: Position,
 }
 
 /// One quarantined item with the bytes as sent.
@@ -105,8 +115,10 @@ pub async fn one(
     let raw = kept::raw(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
     let bytes = URL_SAFE_NO_PAD.decode(&raw.capture).ok();
     let decoded = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let stands_as = rulings::stands(&app.ledger, item).await?;
+    let stands_as = stands_as.map(|(punch, position)| StandsAs { punch, position });
     let (item, capture, signature) = (found, raw.capture, raw.signature);
-    Ok(Answer(QuarantineItemBytes { item, capture, signature, decoded }))
+    Ok(Answer(QuarantineItemBytes { item, capture, signature, stands_as, decoded }))
 }
 
 /// What a person found in an item.
@@ -130,7 +142,8 @@ pub struct Admitted {
     pub position: Position,
 }
 
-/// Takes an item in as a punch, which is accepted by that.
+/// Takes an item in as a punch, which is accepted by that. One that is in the ledger already is 409
+/// `conflict`, with the punch that it is.
 #[utoipa::path(
     post, path = "/v1/quarantine/{item}/admit", tag = "quarantine",
     params(("item" = String, Path, description = "The item")),

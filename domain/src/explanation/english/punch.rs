@@ -125,8 +125,8 @@ fn synced(speaker: &Speaker<'_>, sync: &Receipt) -> String {
             quarantined(code)
         );
     }
-    let delay_ms = sync.delay_ms + sync.clock.offset_ms().unwrap_or_default();
-    let delay = if delay_ms.abs() <= AT_ONCE_MS {
+    let delay_ms = sync.delay_ms.saturating_add(sync.clock.offset_ms().unwrap_or_default());
+    let delay = if delay_ms.saturating_abs() <= AT_ONCE_MS {
         "at once".to_owned()
     } else if delay_ms < 0 {
         format!("{} before the time it bears", words::duration(delay_ms))
@@ -143,7 +143,9 @@ fn synced(speaker: &Speaker<'_>, sync: &Receipt) -> String {
 /// By how much a clock was off, if it is known to have been.
 const fn off_ms(clock: Clock) -> Option<i64> {
     match clock {
-        Clock::Known { offset_ms } if offset_ms.abs() >= CLOCK_RIGHT_MS => Some(offset_ms),
+        Clock::Known { offset_ms } if offset_ms.saturating_abs() >= CLOCK_RIGHT_MS => {
+            Some(offset_ms)
+        }
         Clock::Known { .. } | Clock::Unknown => None,
     }
 }
@@ -159,7 +161,7 @@ fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Receipt) -> Option<String>
             "The device's clock was {} {}; by the server's clock the punch was made {}.",
             words::duration(offset_ms),
             if offset_ms < 0 { "behind" } else { "ahead" },
-            speaker.when(story.captured_at.plus_millis(-offset_ms)),
+            speaker.when(story.captured_at.plus_millis(offset_ms.saturating_neg())),
         ),
     })
 }

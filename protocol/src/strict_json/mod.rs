@@ -1,6 +1,9 @@
 //! JSON as the wire takes it (RFC 8259, I-JSON in spirit): no duplicate keys, no NUL, no lone
 //! surrogates, no trailing bytes, at most [`DEPTH_MAX`] deep. Two parsers that disagree on such a
-//! text would let one party see another punch than the other signed, so none of it is let in.
+//! text would let one party see another punch than the other signed, so none of it is let in. For
+//! the same reason types are read from it in the one shape that is written ([`Exact`]).
+
+mod exact;
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -9,8 +12,13 @@ use serde::{
     de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 
+pub use exact::Exact;
+
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 32;
+
+/// `serde_json` reads an object with this key as the text that it holds, not as an object.
+const OWN_KEY: &str = "$serde_json::private::RawValue";
 
 /// Why a text is not JSON that is taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +37,7 @@ pub fn check(bytes: &[u8]) -> Result<(), MalformedJson> {
         .map_err(|error| MalformedJson(error.to_string()))
 }
 
-/// Parses `bytes` as a `T` after [`check`].
+/// Parses `bytes` as a `T` after [`check`], by [`Exact`].
 ///
 /// # Errors
 /// `Err(Ok(_))` when the JSON itself is malformed, `Err(Err(_))` when it is well formed but no `T`.
@@ -37,7 +45,22 @@ pub fn parse<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, Result<MalformedJson, serde_json::Error>> {
     check(bytes).map_err(Ok)?;
-    serde_json::from_slice(bytes).map_err(Err)
+    // What follows the text was looked for by the check.
+    T::deserialize(Exact(&mut serde_json::Deserializer::from_slice(bytes))).map_err(Err)
+}
+
+/// For a field that must be written even when it has no value: `null` is one, absence is an error.
+pub(crate) fn null_or<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// For a field that is left out when it has no value (`#[serde(default)]`): `null` is an error.
+pub(crate) fn no_null<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Clone, Copy)]
@@ -101,6 +124,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut seen = Keys::default();
         while let Some(Key(key)) = entries.next_key::<Key<'de>>()? {
             without_nul(&key)?;
+            if key == OWN_KEY {
+                return Err(de::Error::custom("a key that the server's parser keeps for itself"));
+            }
             entries.next_value_seed(inside)?;
             if let Some(key) = seen.replace(key) {
                 return Err(de::Error::custom(format_args!(
@@ -198,6 +224,7 @@ mod tests {
             r#"{"a":1} x"#,
             r#"{"a":1}{"#,
             r#"{"a":NaN}"#,
+            r#"{"$serde_json::private::RawValue":"{}"}"#,
             deep.as_str(),
             "",
         ] {

@@ -1,0 +1,213 @@
+//! JSON is what the pages say and nothing else: each body of each request with each of its objects
+//! as an array of the same values, and each of its words as an object with nothing in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
+
+mod common;
+
+use common::{House, enrolment_body};
+use ed25519_dalek::SigningKey;
+use hyper::Method;
+use punchtrail_domain::policy::Policy;
+use punchtrail_protocol::capture::PunchKind;
+use serde_json::{Map, Value, json};
+
+/// The values of an object in the order that its text has them; of `serde_json` itself they come
+/// sorted by name.
+fn values(object: &Map<String, Value>, order: &[&str]) -> Value {
+    let mut fields: Vec<_> = object.iter().collect();
+    fields.sort_by_key(|(name, _)| order.iter().position(|known| known == name));
+    fields.into_iter().map(|(_, value)| value.clone()).collect()
+}
+
+/// The pointers to everything in a value, itself first.
+fn pointers(value: &Value) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let below: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(n, v)| (n.to_string(), v)).collect(),
+        _ => vec![],
+    };
+    for (name, value) in below {
+        found.extend(pointers(value).into_iter().map(|inside| format!("/{name}{inside}")));
+    }
+    found
+}
+
+/// Everything that the body must not be taken as.
+fn other_shapes(body: &Value, order: &[&str], words: &[&str]) -> Vec<Value> {
+    let mut shapes = Vec::new();
+    for pointer in pointers(body) {
+        let mut put = |value: Value| {
+            let mut shape = body.clone();
+            *shape.pointer_mut(&pointer).unwrap() = value;
+            shapes.push(shape);
+        };
+        match body.pointer(&pointer).unwrap() {
+            Value::Object(object) => {
+                put(values(object, order));
+                put(json!([]));
+                put(json!([object]));
+                put(Value::Null);
+            }
+            Value::String(word) if words.contains(&word.as_str()) => {
+                put(json!({ word: null }));
+                put(json!({ word: {} }));
+                put(json!({ word: [] }));
+                put(json!([word]));
+                put(json!(0));
+            }
+            Value::Number(number) => {
+                put(json!(number.to_string()));
+                put(json!([number]));
+                put(json!(number.as_f64().unwrap() + 0.5));
+            }
+            Value::Bool(_) => put(json!(1)),
+            _ => {}
+        }
+    }
+    shapes
+}
+
+#[tokio::test]
+async fn no_body_is_taken_in_another_shape() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let mut device = house.device(site).await;
+    let punch = device.capture(employee, PunchKind::In);
+    let item = device.item(&punch);
+    let batch = json!({ "punches": [item] });
+    let unsigned = json!({ "capture": "e30", "signature": "" });
+    assert_eq!(house.deliver(&device, &[item, unsigned]).await.outcomes().len(), 2);
+    let kept = house.read("/v1/quarantine").await.body["data"][0]["item"].clone();
+    let kept = kept.as_str().unwrap();
+    let mut beat = device.heartbeat();
+    beat["oldest"] = json!("2026-11-21T09:00:00.000Z");
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let enrolment = enrolment_body(&key, &house.code(site).await);
+    let come_back = json!({ "certificate": "AAAA", "proof": "AAAA" });
+    let policy = serde_json::to_value(Policy::default()).unwrap();
+    let at = "2026-11-21T09:00:00.000Z";
+    let admission =
+        json!({ "employee": employee, "site": site, "kind": "in", "captured_at": at, "note": "n" });
+    let decision = json!({ "decision": "reject", "reason": "other", "note": "n" });
+    let amendment = json!({ "decision": "amend", "effective_at": at, "kind": "out" });
+    let (token, operator) = (Some(device.token.as_str()), Some(house.key.as_str()));
+    let requests = [
+        (Method::POST, "/v1/devices/enroll".to_owned(), None, enrolment),
+        (Method::POST, "/v1/devices/return".to_owned(), None, come_back),
+        (Method::POST, format!("/v1/sites/{site}/punches/batch"), token, batch),
+        (Method::POST, "/v1/devices/self/heartbeat".to_owned(), token, beat),
+        (Method::PUT, format!("/v1/sites/{site}/policy"), operator, policy),
+        (Method::POST, format!("/v1/quarantine/{kept}/admit"), operator, admission),
+        (Method::POST, format!("/v1/quarantine/{kept}/dismiss"), operator, json!({ "note": "n" })),
+        (Method::POST, format!("/v1/punches/{}/decision", punch.punch), operator, decision),
+        (Method::POST, format!("/v1/punches/{}/decision", punch.punch), operator, amendment),
+        (Method::POST, format!("/v1/devices/{}/site", device.id), operator, json!({"site": site})),
+        (
+            Method::POST,
+            format!("/v1/employees/{employee}/departure"),
+            operator,
+            json!({ "at": at }),
+        ),
+    ];
+    let described = house.get("/openapi.json", None).await.body;
+    let bodies: usize = described["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+        .filter(|operation| operation["requestBody"]["content"]["application/json"].is_object())
+        .count();
+    assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
+    let words = ["in", "out", "reject", "amend", "other"];
+    let head = house.settled().await;
+    for (method, path, token, body) in &requests {
+        // The order of the fields in the sources, which a derived reader goes by.
+        let order: Vec<&str> =
+            ORDERS.iter().find(|(name, _)| path.ends_with(name)).unwrap().1.to_vec();
+        for shape in other_shapes(body, &order, &words) {
+            let text = shape.to_string();
+            let answer = house.send(method.clone(), path, *token, text.clone()).await;
+            let refusal = answer.refusal();
+            assert!(refusal.starts_with("422 invalid: "), "{path} {text}: {refusal}");
+        }
+    }
+    assert_eq!(house.settled().await, head, "nothing was written");
+    house.close().await;
+}
+
+const ORDERS: [(&str, &[&str]); 10] = [
+    ("enroll", &["code", "name", "public_key", "proof", "app"]),
+    ("return", &["certificate", "proof"]),
+    ("batch", &["capture", "signature"]),
+    (
+        "heartbeat",
+        &["outbox", "photos", "oldest", "seq", "clock", "boot", "uptime_ms", "app", "anchor"],
+    ),
+    (
+        "policy",
+        &[
+            "batch_max",
+            "punches_per_minute",
+            "reconnect_spread_s",
+            "heartbeat_s",
+            "restore_window_s",
+            "lookback_s",
+            "clock_suspect_s",
+            "near_duplicate_s",
+            "travel_s",
+            "photos",
+            "languages",
+            "day_starts_min",
+            "shift_max_s",
+        ],
+    ),
+    ("admit", &["employee", "site", "kind", "captured_at", "note"]),
+    ("dismiss", &["note"]),
+    ("decision", &["decision", "reason", "effective_at", "kind", "note"]),
+    ("site", &["site"]),
+    ("departure", &["at"]),
+];
+
+#[tokio::test]
+async fn no_capture_is_taken_in_another_shape() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B1", "Ada").await;
+    let mut device = house.device(site).await;
+    let capture = device.capture(employee, PunchKind::In);
+    let text = String::from_utf8(capture.to_bytes()).unwrap();
+    let body: Value = serde_json::from_str(&text).unwrap();
+    let mut order: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    order.sort_by_key(|name| text.find(&format!("\"{name}\":")));
+    let items: Vec<Value> = other_shapes(&body, &order, &["in", "badge"])
+        .iter()
+        .map(|shape| device.signed(shape.to_string().as_bytes()))
+        .collect();
+    let outcomes = house.deliver(&device, &items).await.outcomes();
+    assert!(outcomes.len() > 20);
+    assert_eq!(outcomes, vec!["quarantined bad_capture"; items.len()]);
+    assert_eq!(house.deliver(&device, &[device.item(&capture)]).await.outcomes(), ["applied"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_writes_null_where_the_page_does_and_nowhere_else() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let device = house.device(site).await;
+    let beat = async |beat: &Value| {
+        let path = "/v1/devices/self/heartbeat";
+        house.post(path, Some(&device.token), beat).await
+    };
+    let good = device.heartbeat();
+    assert_eq!(beat(&good).await.status, 200, "`oldest` is null");
+    let mut wrong = good.clone();
+    wrong["anchor"] = Value::Null;
+    assert_eq!(beat(&wrong).await.refusal(), "422 invalid: /anchor invalid_value");
+    let mut wrong = good;
+    wrong.as_object_mut().unwrap().remove("oldest");
+    assert_eq!(beat(&wrong).await.refusal(), "422 invalid: /oldest missing_field");
+    house.close().await;
+}
