@@ -7,7 +7,7 @@ mod common;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{Device, House};
 use hyper::StatusCode;
-use punchtrail_protocol::{EmployeeId, capture::PunchKind};
+use punchtrail_protocol::{Digest, EmployeeId, capture::PunchKind};
 use serde_json::{Value, json};
 
 struct Scene {
@@ -215,5 +215,68 @@ async fn other_bytes_under_the_same_id_are_another_punch_only_if_they_are_signed
     assert_eq!(scene.stands_as(&item).await, Value::Null);
     assert_eq!(scene.admit(&item).await.status, StatusCode::CREATED);
     assert_eq!(scene.punches().await.len(), 2);
+    scene.house.close().await;
+}
+
+/// Another punch under a used id: the first stands, and nothing of the others is silent.
+#[tokio::test]
+async fn what_comes_under_a_used_id_waits_in_quarantine_and_grows_nothing_else() {
+    const CONFLICTS: usize = 60;
+    let mut scene = Scene::new().await;
+    assert_eq!(scene.send(&[&scene.good]).await, ["applied"]);
+    let used = scene.punches().await.remove(0);
+    let events = async |scene: &Scene| {
+        let path = format!("/v1/punches/{used}/events");
+        scene.house.read(&path).await.body["data"].as_array().unwrap().len()
+    };
+    let before = events(&scene).await;
+    let conflicts: Vec<Value> = (0..CONFLICTS)
+        .map(|n| {
+            let mut capture = scene.device.capture(scene.employee, PunchKind::Out);
+            capture.punch = used.parse().unwrap();
+            // Under the number of the first, and under others.
+            capture.seq = if n % 2 == 0 { 1 } else { capture.seq };
+            capture.prev = if capture.seq == 1 { Digest::ZERO } else { capture.prev };
+            scene.device.item(&capture)
+        })
+        .collect();
+    let all: Vec<&Value> = conflicts.iter().collect();
+    assert_eq!(scene.send(&all).await, vec!["conflict"; CONFLICTS]);
+    let head = scene.house.settled().await;
+    assert_eq!(scene.send(&all).await, vec!["conflict"; CONFLICTS]);
+    assert_eq!(scene.house.settled().await, head, "each is kept once");
+
+    // Each can be read, and is counted under the punch's id.
+    let path = format!("/v1/quarantine?punch={used}&order=oldest");
+    let listed = scene.house.read_after(&path, head).await.body;
+    let listed = listed["data"].as_array().unwrap();
+    assert_eq!(listed.len(), CONFLICTS);
+    for row in listed {
+        assert_eq!((&row["code"], &row["state"]), (&json!("conflict"), &json!("waiting")));
+        assert_eq!(row["employee"], scene.employee.to_string());
+    }
+    // The punch's own story didn't grow with them, the device is marked once, the day names them.
+    assert_eq!(events(&scene).await, before + 1);
+    let explanation = scene.house.read(&format!("/v1/punches/{used}/explanation")).await;
+    assert!(explanation.text.contains("waits in quarantine"), "{}", explanation.text);
+    let device = scene.house.read(&format!("/v1/devices/{}", scene.device.id)).await.body;
+    assert_eq!((&device["conflicts"], &device["forks"]), (&json!(1), &json!(0)), "{device}");
+    let day = listed[0]["captured_at"].as_str().unwrap()[..10].to_owned();
+    let path = format!("/v1/employees/{}/days/{day}/explanation", scene.employee);
+    let told = scene.house.read_after(&path, head).await;
+    assert_eq!(told.body["quarantined"].as_array().unwrap().len(), 20, "{}", told.text);
+    assert_eq!(told.body["quarantined_more"], true);
+    assert!(told.text.contains("another punch under its id"), "{}", told.text);
+    assert!(told.text.contains(listed[0]["item"].as_str().unwrap()), "{}", told.text);
+
+    // One is admitted as a punch of its own, and counts once, however often it comes.
+    let item = listed[1]["item"].as_str().unwrap();
+    let admitted = scene.admit(item).await;
+    assert_eq!(admitted.status, StatusCode::CREATED, "{}", admitted.text);
+    assert_eq!(scene.send(&all[1..2]).await, ["duplicate"]);
+    assert_eq!(scene.send(&all[..1]).await, ["conflict"]);
+    assert_eq!(scene.send(&[&scene.good]).await, ["duplicate"]);
+    let punches = scene.punches().await;
+    assert_eq!(punches.len(), 2, "{punches:?}");
     scene.house.close().await;
 }

@@ -490,13 +490,13 @@ async fn quarantined_items_wait_until_a_person_settles_them() {
         let page = quarantine::list(pool, state, Order::OldestFirst, None, 10).await.unwrap();
         page.rows.iter().map(|row| (row.item, row.state, row.admitted_as)).collect()
     };
-    assert_eq!(states(Some(Waiting)).await, [(ids[2], Waiting, None)]);
+    assert_eq!(states((Some(Waiting), None)).await, [(ids[2], Waiting, None)]);
     let all = [(ids[0], Dismissed, None), (ids[1], Admitted, Some(punch)), (ids[2], Waiting, None)];
-    assert_eq!(states(None).await, all);
-    let first = quarantine::list(pool, None, Order::NewestFirst, None, 2).await.unwrap();
+    assert_eq!(states((None, None)).await, all);
+    let first = quarantine::list(pool, (None, None), Order::NewestFirst, None, 2).await.unwrap();
     assert!(first.more);
     let after = Some(first.rows[1].position);
-    let rest = quarantine::list(pool, None, Order::NewestFirst, after, 2).await.unwrap();
+    let rest = quarantine::list(pool, (None, None), Order::NewestFirst, after, 2).await.unwrap();
     assert_eq!(rest.rows[0].item, ids[0]);
     let one = quarantine::one(pool, ids[1]).await.unwrap().unwrap();
     assert_eq!((one.code.as_str(), one.device), ("bad_encoding", kiosk.id));

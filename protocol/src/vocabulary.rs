@@ -78,7 +78,7 @@ impl Reason {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-#[derive(strum::IntoStaticStr)]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum QuarantineCode {
     /// The capture is larger than a capture may be.
@@ -95,6 +95,8 @@ pub enum QuarantineCode {
     WrongDevice,
     /// The capture names another organisation, or a site the device never served.
     WrongSite,
+    /// Another capture stands under the punch's id.
+    Conflict,
 }
 
 impl QuarantineCode {
@@ -102,7 +104,11 @@ impl QuarantineCode {
     pub const fn is_signed(self) -> bool {
         match self {
             Self::TooLarge | Self::BadEncoding | Self::BadSignature => false,
-            Self::BadCapture | Self::UnknownVersion | Self::WrongDevice | Self::WrongSite => true,
+            Self::BadCapture
+            | Self::UnknownVersion
+            | Self::WrongDevice
+            | Self::WrongSite
+            | Self::Conflict => true,
         }
     }
 

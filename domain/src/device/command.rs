@@ -21,7 +21,7 @@ pub enum DeviceCommand {
     },
     /// Note what the adjudicator saw in its sequence.
     Observe {
-        /// Gaps, broken links and forks, in the order they were seen.
+        /// Gaps, broken links, forks and conflicts, in the order they were seen.
         events: Vec<DeviceEvent>,
     },
     Revoke {

@@ -28,6 +28,7 @@ pub struct Device {
     sites: Vec<SiteId>,
     gaps: Vec<Gap>,
     forks: u64,
+    conflicts: u64,
     revoked_at: Option<Time>,
 }
 
@@ -51,6 +52,11 @@ impl Device {
     /// How many forks were found.
     pub fn forks(&self) -> u64 {
         self.forks
+    }
+
+    /// Of how many punches it used the id again.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
     }
 
     /// What follows from `command`.
@@ -96,6 +102,7 @@ impl Device {
             DeviceEvent::SequenceGapClosed { gap } => self.gaps = without(&self.gaps, gap),
             DeviceEvent::LinkBroken { .. } => {}
             DeviceEvent::ForkDetected { .. } => self.forks += 1,
+            DeviceEvent::ConflictDetected { .. } => self.conflicts += 1,
             DeviceEvent::Revoked { at } => self.revoked_at = Some(at),
         }
     }
@@ -103,7 +110,7 @@ impl Device {
 
 aggregate!(Device, DeviceCommand, DeviceEvent, DeviceError, {
     Registered, Enrolled, SiteAssigned, SequenceGapOpened, SequenceGapClosed, LinkBroken,
-    ForkDetected, Revoked,
+    ForkDetected, ConflictDetected, Revoked,
 });
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub struct Punch {
     effective: Option<(Time, PunchKind)>,
     standing: Standing,
     anomalies: Vec<Anomaly>,
-    conflicts: Vec<Digest>,
+    conflicted: bool,
 }
 
 /// How a punch came to be.
@@ -80,9 +80,9 @@ impl Punch {
     pub fn anomalies(&self) -> &[Anomaly] {
         &self.anomalies
     }
-    /// Whether these other bytes are known already.
-    pub fn knows_conflict(&self, digest: &Digest) -> bool {
-        self.conflicts.contains(digest)
+    /// Whether other bytes came under its id.
+    pub fn is_conflicted(&self) -> bool {
+        self.conflicted
     }
 
     /// What follows from `command`; no events when nothing is left to do.
@@ -144,7 +144,7 @@ impl Punch {
             ]);
         }
         let digest = capture.digest();
-        if self.digest() == Some(digest) || self.knows_conflict(&digest) {
+        if self.digest() == Some(digest) || self.conflicted {
             return Ok(Vec::new());
         }
         Ok(vec![PunchEvent::ConflictingCaptureReceived { digest, device, received_at }])
@@ -223,7 +223,7 @@ impl Punch {
                     kind,
                 });
             }
-            PunchEvent::ConflictingCaptureReceived { digest, .. } => self.conflicts.push(digest),
+            PunchEvent::ConflictingCaptureReceived { .. } => self.conflicted = true,
             PunchEvent::AnomalyFlagged { anomaly } => self.anomalies.push(anomaly),
             PunchEvent::ReferredForReview { .. } => self.standing = Standing::Referred,
             PunchEvent::Accepted { .. } => self.standing = Standing::Accepted,

@@ -19,6 +19,7 @@ use punchtrail_domain::{
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
     capture::{Capture, PunchKind},
+    vocabulary::QuarantineCode,
 };
 
 use super::{
@@ -204,9 +205,18 @@ impl Walk<'_> {
                 self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
             }
             Event::Punch(punch, PunchEvent::Voided { .. }) => self.found.voided.push(*punch),
-            Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
-            | Event::Quarantine(_, QuarantineEvent::Quarantined { device, seq: Some(_), .. }) => {
-                self.held_otherwise(*device, entry.position()).await?;
+            Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { device, .. }) => {
+                self.held_otherwise(*device, entry.position(), true).await?;
+                let detected = DeviceEvent::ConflictDetected { punch: *punch };
+                self.events += 1;
+                self.found.observed.entry(*device).or_default().push(detected);
+            }
+            Event::Quarantine(
+                _,
+                QuarantineEvent::Quarantined { device, seq: Some(_), code, .. },
+            ) => {
+                let conflicts = *code == QuarantineCode::Conflict;
+                self.held_otherwise(*device, entry.position(), conflicts).await?;
             }
             Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) => {}
             Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
@@ -306,16 +316,17 @@ impl Walk<'_> {
         judgement.own
     }
 
-    /// Conflicting bytes and quarantined items that a device signed hold their numbers, too.
+    /// Conflicting bytes and quarantined items that a device signed hold their numbers, too. Those
+    /// that are in conflict are passed over under a number that it came by before.
     async fn held_otherwise(
         &mut self,
         device: DeviceId,
         position: Position,
+        conflicts: bool,
     ) -> Result<(), AdjudicatorError> {
         if let Some(held) = register::held_at(self.pool, device, position).await? {
             let chain = self.found.chains.entry(device).or_default();
-            let conflicts = held.punch.is_some() && held.seq <= chain.highest;
-            if !conflicts {
+            if !(conflicts && held.seq <= chain.highest) {
                 self.chain(device, held, position).await?;
             }
         }

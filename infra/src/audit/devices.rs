@@ -175,8 +175,11 @@ pub(super) async fn chains(
         findings,
     };
     let mut rows = sqlx::query(
-        "select device, seq, digest, prev, position, punch is not null and exists (select from \
-         conflicting_captures where digest = chain.digest) as conflicts \
+        "select device, seq, digest, prev, position, case when punch is not null \
+         then exists (select from conflicting_captures where digest = chain.digest) \
+         else exists (select from events event where event.position = chain.position \
+             and event.aggregate_type = 'quarantine' \
+             and event.payload -> 'Quarantined' ->> 'code' = 'conflict') end as conflicts \
          from device_chain chain order by device, position",
     )
     .fetch(snapshot);

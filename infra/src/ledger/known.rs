@@ -34,6 +34,8 @@ pub(super) struct Known {
     /// Punches that are there already.
     pub punches: HashMap<PunchId, KnownPunch>,
     pub quarantined: HashMap<Digest, (QuarantineCode, Position)>,
+    /// Bytes that are kept of a device though others stand under their punch's id.
+    pub conflicting: HashSet<(DeviceId, Digest)>,
     /// Whether anything of anybody is in quarantine: without, nothing was ever admitted from there.
     any_quarantined: bool,
     /// How far the devices' numbers are held.
@@ -50,7 +52,8 @@ pub(super) struct KnownPunch {
     pub digest: Option<Digest>,
     pub first: Position,
     pub last_sequence: u64,
-    pub conflicts: Vec<Digest>,
+    /// Whether other bytes came under its id.
+    pub conflicted: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -78,6 +81,7 @@ impl Known {
         known.read_devices(connection, &deliveries).await?;
         if !deliveries.is_empty() {
             known.read_punches(connection, &deliveries).await?;
+            known.read_conflicts(connection, &deliveries).await?;
             known.read_quarantined(connection, &deliveries).await?;
             known.read_beyond(connection, &deliveries).await?;
         }
@@ -166,11 +170,44 @@ impl Known {
                 PunchEvent::Captured { capture, .. } => {
                     punch.digest = Some(capture.digest());
                 }
-                PunchEvent::ConflictingCaptureReceived { digest, .. } => {
-                    punch.conflicts.push(digest);
-                }
+                PunchEvent::ConflictingCaptureReceived { .. } => punch.conflicted = true,
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Which of the captures that can't be taken, since others stand under their ids, are kept.
+    async fn read_conflicts(
+        &mut self,
+        connection: &mut PgConnection,
+        deliveries: &[&Delivery],
+    ) -> Result<(), sqlx::Error> {
+        let (mut devices, mut seqs, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+        for (device, item) in deliveries.iter().flat_map(|d| d.items.iter().map(|i| (d.device, i)))
+        {
+            let ItemKind::Capture(capture) = &item.kind else { continue };
+            let standing = self.punches.get(&capture.punch);
+            if standing.is_some_and(|punch| punch.digest != Some(capture.link.digest)) {
+                devices.push(device.uuid());
+                seqs.push(capture.link.seq.cast_signed());
+                digests.push(capture.link.digest.0.to_vec());
+            }
+        }
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let kept: Vec<(uuid::Uuid, Vec<u8>)> = sqlx::query_as(
+            "select device, digest from unnest($1::uuid[], $2::bigint[], $3::bytea[]) \
+             as asked (device, seq, digest) join device_chain using (device, seq, digest)",
+        )
+        .bind(devices)
+        .bind(seqs)
+        .bind(digests)
+        .fetch_all(connection)
+        .await?;
+        for (device, digest) in kept {
+            self.conflicting.extend(digest.try_into().ok().map(|d| (device.into(), Digest(d))));
         }
         Ok(())
     }

@@ -7,9 +7,7 @@ use punchtrail_domain::{
     AggregateType, Event, Recorded, log::leaf::LEAF_BYTES_MAX, punch::PunchEvent,
 };
 use punchtrail_protocol::{
-    DeviceId, Position, PunchId,
-    vocabulary::QuarantineCode,
-    wire::{BatchItem, ItemStatus},
+    DeviceId, Position, PunchId, vocabulary::QuarantineCode, wire::ItemStatus,
 };
 
 use super::{
@@ -166,6 +164,8 @@ impl<'a> Settlement<'a> {
         }
         if known.looks_in_quarantine(delivery.device, &item.kind) {
             let held = known.quarantined.get(&item.item_digest(delivery.device));
+            // What is in conflict is answered as that, by the punch that stands.
+            let held = held.filter(|(code, _)| *code != QuarantineCode::Conflict);
             if let Some((code, position)) = held {
                 return ItemOutcome {
                     status: ItemStatus::Quarantined,
@@ -175,9 +175,7 @@ impl<'a> Settlement<'a> {
             }
         }
         match &item.kind {
-            ItemKind::Capture(capture) => {
-                self.capture(delivery, &item.raw, capture, metadata, known)
-            }
+            ItemKind::Capture(capture) => self.capture(delivery, item, capture, metadata, known),
             ItemKind::Quarantine { code, punch, link, .. } => {
                 self.quarantine(delivery, item, (*code, *punch, *link), metadata, known)
             }
@@ -187,7 +185,7 @@ impl<'a> Settlement<'a> {
     fn capture(
         &mut self,
         delivery: &Delivery,
-        raw: &'a BatchItem,
+        item: &'a DeliveryItem,
         capture: &PreparedCapture,
         metadata: &str,
         known: &mut Known,
@@ -206,7 +204,7 @@ impl<'a> Settlement<'a> {
                 digest: Some(capture.link.digest),
                 first,
                 last_sequence: 2,
-                conflicts: Vec::new(),
+                conflicted: false,
             };
             known.punches.insert(capture.punch, punch);
             self.hold(delivery.device, capture.link, Some(capture.punch), first, known);
@@ -216,21 +214,24 @@ impl<'a> Settlement<'a> {
         if punch.digest == Some(capture.link.digest) {
             return outcome(ItemStatus::Duplicate, first);
         }
-        if !punch.conflicts.contains(&capture.link.digest) {
-            punch.conflicts.push(capture.link.digest);
-            punch.last_sequence += 1;
-            let sequence = punch.last_sequence;
+        if !known.conflicting.insert((delivery.device, capture.link.digest)) {
+            return outcome(ItemStatus::Conflict, first);
+        }
+        let noted = std::mem::replace(&mut punch.conflicted, true);
+        punch.last_sequence += u64::from(!noted);
+        let sequence = punch.last_sequence;
+        let why = (QuarantineCode::Conflict, Some(capture.punch), Some(capture.link));
+        self.quarantine(delivery, item, why, metadata, known);
+        if !noted {
             let event = NewEvent::of(&PunchEvent::ConflictingCaptureReceived {
                 digest: capture.link.digest,
                 device: delivery.device,
                 received_at: delivery.received_at,
             });
-            let position = self.next;
             let id = capture.punch.to_string();
             let stream = (AggregateType::Punch, id.as_str(), Some(capture.punch));
             self.push(stream, sequence, &event, metadata);
-            self.side.conflicts.push((capture.link.digest, capture.punch, raw));
-            self.hold(delivery.device, capture.link, Some(capture.punch), position, known);
+            self.side.conflicts.push((capture.link.digest, capture.punch, &item.raw));
         }
         outcome(ItemStatus::Conflict, first)
     }

@@ -28,6 +28,7 @@ struct Changed {
     punches: i64,
     quarantined: i64,
     forks: i64,
+    conflicts: i64,
     broken_links: i64,
     last_seq: u64,
     last_synced_at: Option<Time>,
@@ -114,6 +115,7 @@ fn fold_device(
         DeviceEvent::SequenceGapClosed { gap } => changed.gaps.push((false, *gap)),
         DeviceEvent::LinkBroken { .. } => changed.broken_links += 1,
         DeviceEvent::ForkDetected { .. } => changed.forks += 1,
+        DeviceEvent::ConflictDetected { .. } => changed.conflicts += 1,
         DeviceEvent::Revoked { at } => changed.revoked_at = Some(*at),
     }
     Ok(Some(*device))
@@ -145,10 +147,10 @@ async fn write_devices(
     };
     let statement = format!(
         "insert into {table} as held (device, site, app, enrolled_at, revoked_at, punches, \
-             quarantined, forks, broken_links, last_seq, last_synced_at, position) \
+             quarantined, forks, conflicts, broken_links, last_seq, last_synced_at, position) \
          select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], \
              $5::timestamptz[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
-             $10::bigint[], $11::timestamptz[], $12::bigint[]) \
+             $10::bigint[], $11::bigint[], $12::timestamptz[], $13::bigint[]) \
          on conflict (device) do update set \
              site = coalesce(excluded.site, held.site), \
              app = coalesce(excluded.app, held.app), \
@@ -157,6 +159,7 @@ async fn write_devices(
              punches = held.punches + excluded.punches, \
              quarantined = held.quarantined + excluded.quarantined, \
              forks = held.forks + excluded.forks, \
+             conflicts = held.conflicts + excluded.conflicts, \
              broken_links = held.broken_links + excluded.broken_links, \
              last_seq = greatest(held.last_seq, excluded.last_seq), \
              last_synced_at = greatest(held.last_synced_at, excluded.last_synced_at), \
@@ -171,6 +174,7 @@ async fn write_devices(
         .bind(column(|c| c.punches))
         .bind(column(|c| c.quarantined))
         .bind(column(|c| c.forks))
+        .bind(column(|c| c.conflicts))
         .bind(column(|c| c.broken_links))
         .bind(column(|c| c.last_seq.cast_signed()))
         .bind(times(|c| c.last_synced_at))

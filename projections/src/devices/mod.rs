@@ -30,7 +30,7 @@ impl Projection for Devices {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -51,6 +51,7 @@ impl Projection for Devices {
                  punches        bigint not null,
                  quarantined    bigint not null,
                  forks          bigint not null,
+                 conflicts      bigint not null,
                  broken_links   bigint not null,
                  last_seq       bigint not null,
                  last_synced_at timestamptz,

@@ -38,6 +38,8 @@ pub struct DeviceView {
     pub quarantined: u64,
     /// How many numbers it used twice.
     pub forks: u64,
+    /// Of how many punches it used the id again. What came under it is in quarantine.
+    pub conflicts: u64,
     /// How many of its captures name another predecessor than the one that is held.
     pub broken_links: u64,
     /// The highest number in the ledger; 0 when there is none.
@@ -94,6 +96,7 @@ impl FromRow<'_, PgRow> for DeviceView {
             punches: unsigned(row, "punches")?,
             quarantined: unsigned(row, "quarantined")?,
             forks: unsigned(row, "forks")?,
+            conflicts: unsigned(row, "conflicts")?,
             broken_links: unsigned(row, "broken_links")?,
             last_seq: unsigned(row, "last_seq")?,
             last_synced_at: time_or_none(row, "last_synced_at")?,

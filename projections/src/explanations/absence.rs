@@ -9,7 +9,7 @@ use punchtrail_domain::{
     employee::EmployeeEvent,
     explanation::{
         Backlog, Names, Place,
-        absence::{self, Absence, AbsenceFacts, DayPunch, DeviceFacts, MissingRun},
+        absence::{self, Absence, AbsenceFacts, DayItem, DayPunch, DeviceFacts, MissingRun},
     },
     policy::Policy,
     site::SiteEvent,
@@ -17,6 +17,7 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{
     ledger::{self, ReadError},
+    people::directory,
     postgres::Pool,
 };
 use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
@@ -26,10 +27,15 @@ use uuid::Uuid;
 use crate::{
     engine::page::Order,
     punches::timeline::{self, Filter},
+    rulings::quarantine,
 };
 
+/// The models that an answer rests on.
+pub const RESTS_ON: [&str; 3] = [super::NAME, timeline::NAME, quarantine::NAME];
 /// The most punches of the day that an answer lists.
 pub const PUNCHES_MAX: u32 = 200;
+/// The most items in quarantine that an answer lists.
+pub const ITEMS_MAX: usize = 20;
 /// The most devices that an answer lists.
 pub const DEVICES_MAX: u32 = 200;
 /// The most runs of missing numbers that an answer lists of one device.
@@ -84,7 +90,12 @@ pub async fn explain_absence(
     let mut names = Names::default();
     names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
     let devices = devices(pool, &places, &mut names).await?;
+    let mut quarantined = items(pool, employee, bounds, &mut names).await?;
+    let quarantined_more = quarantined.len() > ITEMS_MAX;
+    quarantined.truncate(ITEMS_MAX);
     let facts = AbsenceFacts {
+        quarantined,
+        quarantined_more,
         employee,
         day,
         zone: pairing.zone,
@@ -150,6 +161,29 @@ async fn punches(
         (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
     };
     Ok(page.rows.into_iter().map(day_punch).collect())
+}
+
+/// What waits in quarantine and says to be a punch of that day; one more than is listed.
+async fn items(
+    pool: &Pool,
+    employee: EmployeeId,
+    bounds: (Time, Time),
+    names: &mut Names,
+) -> Result<Vec<DayItem>, sqlx::Error> {
+    let limit = u32::try_from(ITEMS_MAX + 1).unwrap_or(u32::MAX);
+    let found = quarantine::of_person(pool, employee, bounds, limit).await?;
+    let senders: Vec<DeviceId> = found.iter().map(|item| item.device).collect();
+    names.devices.extend(directory::device_names(pool, &senders).await?);
+    let item = |row: quarantine::QuarantineItem| {
+        Some(DayItem {
+            item: row.item,
+            code: row.code.parse().ok()?,
+            device: row.device,
+            captured_at: row.captured_at?,
+            received_at: row.received_at,
+        })
+    };
+    Ok(found.into_iter().filter_map(item).collect())
 }
 
 async fn name(pool: &Pool, employee: EmployeeId) -> Result<Option<String>, sqlx::Error> {
@@ -226,7 +260,7 @@ async fn position(pool: &Pool) -> Result<Position, sqlx::Error> {
     let position: Option<i64> = sqlx::query_scalar(
         "select min(position) from read.projections where live and name = any($1)",
     )
-    .bind([super::NAME, timeline::NAME])
+    .bind(RESTS_ON)
     .fetch_one(pool)
     .await?;
     Ok(Position::from_db(position.unwrap_or_default()))

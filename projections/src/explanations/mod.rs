@@ -28,7 +28,9 @@ use sqlx::PgConnection;
 
 use crate::engine::{Generation, Projection, ProjectionError};
 
-pub use absence::{AbsenceError, DEVICES_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, explain_absence};
+pub use absence::{
+    AbsenceError, DEVICES_MAX, ITEMS_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, RESTS_ON, explain_absence,
+};
 pub use ledger_alone::explain_from_ledger;
 pub use read::{ExplainError, explain, explain_many};
 pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
@@ -119,6 +121,8 @@ impl Projection for ChainFacts {
                     DeviceEvent::Registered { .. }
                     | DeviceEvent::Enrolled { .. }
                     | DeviceEvent::SiteAssigned { .. } => {}
+                    // The punch's own events tell of it.
+                    DeviceEvent::ConflictDetected { .. } => {}
                 }
             }
             marks.write(tx, &generation.table(MARKS)).await?;

@@ -4,14 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::{AggregateType, Event, quarantine::QuarantineEvent};
+use punchtrail_domain::{
+    AggregateType, Event,
+    quarantine::{QuarantineEvent, bytes_of},
+};
 use punchtrail_infra::{ledger::Entry, postgres::Pool};
-use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, Time};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::Capture,
+};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use crate::{
-    engine::columns::{parsed, time},
+    engine::columns::{parsed, time, time_or_none},
     engine::{
         Generation, Projection, ProjectionError,
         page::{Order, Page},
@@ -63,7 +68,7 @@ impl Projection for QuarantinedItems {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -80,6 +85,9 @@ impl Projection for QuarantinedItems {
                  punch       uuid,
                  seq         bigint,
                  received_at timestamptz not null,
+                 -- Whose punch it says to be and of when, as far as its bytes can be read.
+                 employee    uuid,
+                 captured_at timestamptz,
                  state       text not null,
                  admitted_as uuid,
                  -- Of the item's first event: the order of the list.
@@ -95,7 +103,15 @@ impl Projection for QuarantinedItems {
             "-- Serves all items in the order they came.
              create index if not exists {all} on {table} (position);
              -- Serves those in one state, in the order they came.
-             create index if not exists {state} on {table} (state, position);",
+             create index if not exists {state} on {table} (state, position);
+             -- Serves those under a punch's id.
+             create index if not exists {punch} on {table} (punch, position)
+                 where punch is not null;
+             -- Serves a person's day.
+             create index if not exists {person} on {table} (employee, captured_at)
+                 where employee is not null;",
+            punch = generation.index("quarantine", "punch"),
+            person = generation.index("quarantine", "person"),
             all = generation.index("quarantine", "position"),
             state = generation.index("quarantine", "state"),
         )
@@ -140,6 +156,8 @@ async fn insert(
     if new.is_empty() {
         return Ok(());
     }
+    let said = said(tx, new.iter().map(|(item, ..)| *item)).await?;
+    let (mut employees, mut made_at) = (vec![], vec![]);
     let (mut items, mut codes, mut devices, mut punches) = (vec![], vec![], vec![], vec![]);
     let (mut seqs, mut times, mut positions) = (vec![], vec![], vec![]);
     for (item, event, position) in new {
@@ -153,13 +171,18 @@ async fn insert(
         seqs.push(seq.map(u64::cast_signed));
         times.push(received_at.timestamp().to_sqlx());
         positions.push(position.to_db());
+        let said = said.get(item);
+        employees.push(said.and_then(|capture| capture.employee).map(EmployeeId::uuid));
+        made_at.push(said.map(|capture| capture.captured_at.timestamp().to_sqlx()));
     }
     let statement = format!(
-        "insert into {table} (item, code, device, punch, seq, received_at, state, position) \
-         select item, code, device, punch, seq, received_at, 'waiting', position \
+        "insert into {table} (item, code, device, punch, seq, received_at, employee, captured_at, \
+             state, position) \
+         select item, code, device, punch, seq, received_at, employee, captured_at, 'waiting', \
+             position \
          from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[], \
-             $6::timestamptz[], $7::bigint[]) \
-         as new (item, code, device, punch, seq, received_at, position)"
+             $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::bigint[]) \
+         as new (item, code, device, punch, seq, received_at, employee, captured_at, position)"
     );
     sqlx::query(&statement)
         .bind(items)
@@ -168,10 +191,30 @@ async fn insert(
         .bind(punches)
         .bind(seqs)
         .bind(times)
+        .bind(employees)
+        .bind(made_at)
         .bind(positions)
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// What items say, those that can be read as a capture. An item's id binds its bytes to its event.
+async fn said(
+    tx: &mut PgConnection,
+    items: impl Iterator<Item = Digest>,
+) -> Result<HashMap<Digest, Capture>, sqlx::Error> {
+    let ids: Vec<_> = items.map(|item| item.0.to_vec()).collect();
+    let kept: Vec<(Vec<u8>, String)> =
+        sqlx::query_as("select id, capture from quarantine_items where id = any($1)")
+            .bind(ids)
+            .fetch_all(tx)
+            .await?;
+    let read = |(id, capture): (Vec<u8>, String)| {
+        let capture = Capture::parse_kept(&bytes_of(&capture)).ok()?;
+        Some((Digest(id.try_into().ok()?), capture))
+    };
+    Ok(kept.into_iter().filter_map(read).collect())
 }
 
 async fn settle(
@@ -216,6 +259,10 @@ pub struct QuarantineItem {
     pub seq: Option<u64>,
     /// When it came, by the server's clock.
     pub received_at: Time,
+    /// Whose punch it says to be, if that can be read.
+    pub employee: Option<EmployeeId>,
+    /// Of when it says to be, if that can be read.
+    pub captured_at: Option<Time>,
     /// What became of it: `waiting`, `admitted` or `dismissed`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: ItemState,
@@ -238,6 +285,8 @@ impl FromRow<'_, PgRow> for QuarantineItem {
             punch: row.try_get::<Option<_>, _>("punch")?.map(PunchId),
             seq: row.try_get::<Option<i64>, _>("seq")?.map(i64::cast_unsigned),
             received_at: time(row, "received_at")?,
+            employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
+            captured_at: time_or_none(row, "captured_at")?,
             state: parsed(row, "state")?,
             admitted_as: row.try_get::<Option<_>, _>("admitted_as")?.map(PunchId),
             position: Position::from_db(row.try_get("position")?),
@@ -256,13 +305,37 @@ pub async fn one(pool: &Pool, item: Digest) -> Result<Option<QuarantineItem>, sq
         .await
 }
 
-/// The items in the order they came, after that position; at most `limit`.
+/// The items that wait and say to be a person's punches of that time, in the order they came; at
+/// most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn of_person(
+    pool: &Pool,
+    employee: EmployeeId,
+    (from, to): (Time, Time),
+    limit: u32,
+) -> Result<Vec<QuarantineItem>, sqlx::Error> {
+    sqlx::query_as(
+        "select * from read.quarantine where employee = $1 and captured_at >= $2 \
+         and captured_at < $3 and state = 'waiting' order by position limit $4",
+    )
+    .bind(employee.uuid())
+    .bind(from.timestamp().to_sqlx())
+    .bind(to.timestamp().to_sqlx())
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await
+}
+
+/// The items in the order they came, after that position; at most `limit`. In one state, and under
+/// one punch's id, if these are given.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    state: Option<ItemState>,
+    (state, punch): (Option<ItemState>, Option<PunchId>),
     order: Order,
     after: Option<Position>,
     limit: u32,
@@ -270,6 +343,9 @@ pub async fn list(
     let mut query = QueryBuilder::<Postgres>::new("select * from read.quarantine where true");
     if let Some(state) = state {
         query.push(" and state = ").push_bind(state.as_str());
+    }
+    if let Some(punch) = punch {
+        query.push(" and punch = ").push_bind(punch.uuid());
     }
     let (beyond, direction) = match order {
         Order::NewestFirst => ("<", "desc"),

@@ -112,8 +112,7 @@ async fn read_apart(
 }
 
 const KEPT: &str = "It is kept where a manager sees it and can admit it.";
-const IN_CONFLICT: &str =
-    "Other bytes came under this punch's id before. Those stand; these are kept as evidence.";
+const IN_CONFLICT: &str = "Other bytes came under this punch's id before, and stand.";
 
 fn answer(
     outcome: DeliveryOutcome,
@@ -128,7 +127,7 @@ fn answer(
         .map(|(item, ((punch, seq), fault))| {
             let detail = match item.status {
                 ItemStatus::Applied | ItemStatus::Duplicate => None,
-                ItemStatus::Conflict => Some(IN_CONFLICT.to_owned()),
+                ItemStatus::Conflict => Some(format!("{IN_CONFLICT} {KEPT}")),
                 ItemStatus::Quarantined => Some(match fault {
                     Some(fault) => format!("{fault} {KEPT}"),
                     None => KEPT.to_owned(),

@@ -3,10 +3,7 @@
 use axum::{Json as Answer, extract::State};
 use jiff::civil::Date;
 use punchtrail_domain::explanation::{Explanation, absence::Absence};
-use punchtrail_projections::{
-    explanations::{self, AbsenceError, ExplainError},
-    punches::timeline,
-};
+use punchtrail_projections::explanations::{self, AbsenceError, ExplainError};
 use punchtrail_protocol::{EmployeeId, PunchId};
 
 use crate::{
@@ -48,7 +45,7 @@ pub async fn of_day(
     InPath((employee, day)): InPath<(EmployeeId, Date)>,
     after: After,
 ) -> Result<Answer<Absence>, Refusal> {
-    after.reached(&app, &[explanations::NAME, timeline::NAME]).await?;
+    after.reached(&app, &explanations::RESTS_ON).await?;
     let absence = explanations::explain_absence(&app.pools.reader, employee, day).await?;
     absence.map(Answer).ok_or_else(Refusal::not_found)
 }

@@ -37,6 +37,8 @@ use crate::{
 pub struct QuarantineQuery {
     /// Only those that are `waiting`, `admitted` or `dismissed`.
     pub state: Option<String>,
+    /// Only those that came under this punch's id.
+    pub punch: Option<PunchId>,
     /// `newest` (unless given) or `oldest` first.
     #[serde(default)]
     #[param(inline)]
@@ -61,9 +63,10 @@ pub async fn list(
 ) -> Result<Answer<Page<QuarantineItem>>, Refusal> {
     after.reached(&app, &[quarantine::NAME]).await?;
     let (state, order) = (state(query.state.as_deref())?, Order::from(query.order));
+    let pool = &app.pools.reader;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let place = page.place(&app, &walk)?.map(|place| Position(u64::from_be_bytes(place)));
-    let found = quarantine::list(&app.pools.reader, state, order, place, page.limit()?).await?;
+    let found = quarantine::list(pool, (state, query.punch), order, place, page.limit()?).await?;
     let key = |row: &QuarantineItem| row.position.0.to_be_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }

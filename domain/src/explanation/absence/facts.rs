@@ -2,7 +2,9 @@
 
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::PunchKind,
+    vocabulary::{QuarantineCode, Standing},
 };
 use serde::Serialize;
 
@@ -22,6 +24,10 @@ pub struct AbsenceFacts {
     pub bounds: (Time, Time),
     /// The worker's punches of that day, in order of time.
     pub punches: Vec<DayPunch>,
+    /// What waits in quarantine and says to be the worker's punch of that day.
+    pub quarantined: Vec<DayItem>,
+    /// Whether more waits there than is listed.
+    pub quarantined_more: bool,
     /// The devices of the worker's sites.
     pub devices: Vec<DeviceFacts>,
     /// Up to where in the ledger these facts are known.
@@ -36,6 +42,23 @@ pub struct DayPunch {
     pub kind: PunchKind,
     pub effective_at: Time,
     pub standing: Standing,
+}
+
+/// An item in quarantine that says to be a punch of the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayItem {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub item: Digest,
+    /// Why it can't be taken as a punch.
+    pub code: QuarantineCode,
+    /// Who sent it.
+    pub device: DeviceId,
+    /// When the punch was made, as it says.
+    pub captured_at: Time,
+    /// When it came, by the server's clock.
+    pub received_at: Time,
 }
 
 /// What is known of a device.
@@ -94,6 +117,10 @@ pub struct Absence {
     pub to: Time,
     /// The worker's punches of that day that the ledger holds.
     pub punches: Vec<DayPunch>,
+    /// What waits in quarantine for a person and says to be the worker's punch of that day.
+    pub quarantined: Vec<DayItem>,
+    /// Whether more waits there than is listed.
+    pub quarantined_more: bool,
     /// What the ledger says, in plain sentences.
     pub sentences: Vec<String>,
     /// Each device of the worker's sites, with what it last said of itself.

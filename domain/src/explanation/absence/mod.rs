@@ -11,8 +11,8 @@ pub(super) mod facts;
 use punchtrail_protocol::Time;
 
 pub use facts::{
-    Absence, AbsenceFacts, Conclusion, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds,
-    MissingRun,
+    Absence, AbsenceFacts, Conclusion, ConclusionCode, DayItem, DayPunch, DeviceAnswer,
+    DeviceFacts, Holds, MissingRun,
 };
 
 use super::{Names, english};
@@ -48,6 +48,8 @@ pub fn explain_absence(facts: AbsenceFacts, names: &Names) -> Absence {
         conclusion: Conclusion { code, known_until, sentence },
         devices,
         punches: facts.punches,
+        quarantined: facts.quarantined,
+        quarantined_more: facts.quarantined_more,
         position: facts.position,
     }
 }

@@ -2,9 +2,9 @@
 
 use punchtrail_protocol::{Time, vocabulary::Standing};
 
-use super::{Speaker, report, words};
+use super::{Speaker, punch::quarantined, report, words};
 use crate::explanation::absence::facts::{
-    AbsenceFacts, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
+    AbsenceFacts, ConclusionCode, DayItem, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
 };
 
 /// What the ledger says, from events alone.
@@ -22,6 +22,10 @@ pub(in crate::explanation) fn sentences(
         let count = words::many(held.len() as u64, "punch");
         format!("The ledger holds {count} of {worker} for {day}: {}.", words::list(&held))
     }];
+    told.extend(facts.quarantined.iter().map(|item| waits(speaker, item)));
+    if facts.quarantined_more {
+        told.push("More such items wait there than are listed here.".to_owned());
+    }
     for device in devices {
         let name = speaker.device(device.device);
         told.extend(device.missing.iter().map(|run| missing(speaker, &name, run)));
@@ -44,6 +48,18 @@ fn held(speaker: &Speaker<'_>, punch: &DayPunch) -> String {
         Standing::Voided => " (taken out of the count)",
     };
     format!("{} {}{stands}", words::did(punch.kind), speaker.when(punch.effective_at))
+}
+
+fn waits(speaker: &Speaker<'_>, item: &DayItem) -> String {
+    format!(
+        "{} sent something that says to be a punch of {} made {}. It could not be taken as one, \
+         because {}; it waits in quarantine for a person (item {}).",
+        speaker.device(item.device),
+        speaker.worker_within(),
+        speaker.when(item.captured_at),
+        quarantined(item.code),
+        item.item
+    )
 }
 
 fn missing(speaker: &Speaker<'_>, device: &str, run: &MissingRun) -> String {

@@ -56,8 +56,8 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
             )),
             What::Amended(amendment) => told.push(amended(speaker, step, amendment)),
             What::Conflict(conflict) => told.push(format!(
-                "Other data came under the same punch {}. The first stands; the other is kept as \
-                 evidence.",
+                "Other data came under the same punch {}. The first stands; the other waits in \
+                 quarantine, as does whatever else came under it.",
                 speaker.when(conflict.received_at)
             )),
         }
@@ -166,7 +166,8 @@ fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Receipt) -> Option<String>
     })
 }
 
-const fn quarantined(code: QuarantineCode) -> &'static str {
+/// Why an item is in quarantine, after "because".
+pub(super) const fn quarantined(code: QuarantineCode) -> &'static str {
     match code {
         QuarantineCode::TooLarge => "it was larger than a punch may be",
         QuarantineCode::BadEncoding => "it was garbled",
@@ -175,6 +176,7 @@ const fn quarantined(code: QuarantineCode) -> &'static str {
         QuarantineCode::UnknownVersion => "it came in a form that the server did not know",
         QuarantineCode::WrongDevice => "it named another device than the one that sent it",
         QuarantineCode::WrongSite => "it named a site that the device does not serve",
+        QuarantineCode::Conflict => "the device had sent another punch under its id before",
     }
 }
 

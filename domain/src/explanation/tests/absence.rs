@@ -52,6 +52,8 @@ fn facts(devices: Vec<DeviceFacts>) -> AbsenceFacts {
         standing,
     };
     AbsenceFacts {
+        quarantined: Vec::new(),
+        quarantined_more: false,
         employee: employee(),
         day: "2026-11-21".parse().unwrap(),
         zone: berlin(),
