@@ -54,8 +54,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// JSON as it may be shown: what has no look of its own stands as JSON's own escape, so that whoever
-/// reads the JSON gets the very same values.
+/// JSON as it may be shown: what has no look of its own stands as JSON's own escape, so that
+/// whoever reads the JSON gets the very same values.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -119,8 +119,8 @@ fn shown(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// Whether a character is not seen itself, but changes how others are: controls, directions, breaks,
-/// and what Unicode lets a display leave out (Default_Ignorable_Code_Point).
+/// Whether a character is not seen itself, but changes how others are: controls, directions,
+/// breaks, and what Unicode lets a display leave out (Default_Ignorable_Code_Point).
 fn invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -266,7 +266,8 @@ mod tests {
                 prop_assert!(!seen.chars().any(deceives), "{seen:?}");
             }
             let bounded = Shown::new(&text).within(chars).to_string();
-            prop_assert!(bounded.chars().filter(|c| !is_combining_mark(*c)).count() <= 12 * (chars + 1));
+            let letters = bounded.chars().filter(|c| !is_combining_mark(*c)).count();
+            prop_assert!(letters <= 12 * (chars + 1));
             prop_assert_eq!(all(&all(&text)), all(&text), "shown once or twice, it is the same");
             let exact = serde_json::to_string(&text).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(&json(&exact)).unwrap(), text);

@@ -73,11 +73,12 @@ impl Courier for Device {
             News::Heard(at, answer, head) => {
                 let HeartbeatAnswer { server_time, acked_through, ref history, .. } = *answer;
                 let told = Told { acked_through, ledger: None, history, head: *head, server_time };
-                self.settle(&mut write, identity, told, at).await?;
+                // Before the identity may be retired.
                 let roster = contact::of(&mut write, id).await?.roster;
                 if roster.as_ref() == Some(&answer.roster) {
                     failures::clear(&mut write, id, Purpose::Manifest).await?;
                 }
+                self.settle(&mut write, identity, told, at).await?;
                 contact::reached(&mut write, id, Purpose::Heartbeat, at, Some(server_time)).await?;
             }
             News::Walked(Manifest { rows, policy, roster }) => {

@@ -187,8 +187,8 @@ pub async fn acknowledge(db: Db<'_>, identity: IdentityId, at: AckedAt) -> Resul
 }
 
 /// Photos of captures that wait again wait again too, and those that were acknowledged after the
-/// histories parted. A photo is no event of the ledger: one that was stored when the head stood
-/// where they parted may be lacking.
+/// histories parted; where nobody says at which position that was, all of them. A photo is no event
+/// of the ledger: one that was stored when the head stood where they parted may be lacking.
 ///
 /// # Errors
 /// When the store refuses.

@@ -27,8 +27,8 @@ pub fn normal(badge: &str) -> String {
     badge.nfc().collect()
 }
 
-/// The one person with this badge, however it is spelled. None when nobody has it, and when several do: then nobody can
-/// say who it was, and the punch goes to a person with the badge as read.
+/// The one person with this badge, however it is spelled. None when nobody has it, and when several
+/// do: then nobody can say who it was, and the punch goes to a person with the badge as read.
 ///
 /// # Errors
 /// When the store refuses.
