@@ -8,7 +8,7 @@ mod door;
 use std::path::Path;
 
 use punchtrail_device::{Device, Drain};
-use punchtrail_protocol::{Digest, EpochId};
+use punchtrail_protocol::Digest;
 use punchtrail_stand_in::{CODE, Call, Fault, StandIn};
 use sqlx::{Connection, migrate::Migrator, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
@@ -281,23 +281,38 @@ async fn an_epoch_in_a_head_makes_a_heartbeat_due_and_stops_forgetting_until_it_
 }
 
 #[tokio::test]
-async fn a_refusal_that_names_another_epoch_is_heard_too() {
-    let server = StandIn::start().await;
-    server.ledger().part_at(100);
-    let door = Door::enrolled(&server).await;
-    door.punch_times(2).await;
-    assert!(door.sync().await.complete);
-    door.punch_times(1).await;
-    // The head parts between this heartbeat and the batch, which is refused.
-    let epoch = EpochId(Uuid::new_v4());
-    server.ledger().always.insert("batch", Fault::Refuse(403, "forbidden"));
-    server.ledger().epoch_header = Some(epoch.to_string());
-    assert!(!door.sync().await.complete);
-    let beats = server.ledger().calls.len();
-    assert!(beats >= 2, "{:?}", server.ledger().calls);
-    server.ledger().always.clear();
-    server.ledger().epoch_header = None;
-    assert!(door.sync().await.complete);
+async fn any_answer_that_names_another_epoch_makes_a_heartbeat_due() {
+    for path in ["batch", "photos", "manifest"] {
+        let server = StandIn::start().await;
+        server.ledger().part_at(100);
+        let door = Door::enrolled(&server).await;
+        door.punch_times(2).await;
+        assert!(door.sync().await.complete);
+        match path {
+            "batch" => door.punch_times(1).await,
+            "photos" => {
+                server.ledger().refuse_photos = true;
+                door.punch(Some(b"\xff\xd8\xffframe")).await;
+                assert!(!door.sync().await.complete);
+                server.ledger().refuse_photos = false;
+            }
+            _ => server.ledger().roster = "r2".to_owned(),
+        }
+        let beats = {
+            let mut ledger = server.ledger();
+            ledger.calls.clear();
+            ledger.always.insert(path, Fault::Refuse(415, "told_to"));
+            ledger.parts_on = Some((path, 101));
+            drop(ledger);
+            door.sync().await;
+            let ledger = server.ledger();
+            ledger.calls.iter().filter(|call| matches!(call, Call::Heartbeat { .. })).count()
+        };
+        assert!(beats >= 2, "{path}: {beats} heartbeats");
+        server.ledger().always.clear();
+        assert!(door.sync().await.complete, "{path}");
+        assert_eq!(server.ledger().punches.len(), if path == "manifest" { 2 } else { 3 });
+    }
 }
 
 #[tokio::test]
