@@ -298,16 +298,15 @@ async fn any_answer_that_names_another_epoch_makes_a_heartbeat_due() {
             }
             _ => server.ledger().roster = "r2".to_owned(),
         }
-        let beats = {
+        {
             let mut ledger = server.ledger();
             ledger.calls.clear();
             ledger.always.insert(path, Fault::Refuse(415, "told_to"));
             ledger.parts_on = Some((path, 101));
-            drop(ledger);
-            door.sync().await;
-            let ledger = server.ledger();
-            ledger.calls.iter().filter(|call| matches!(call, Call::Heartbeat { .. })).count()
-        };
+        }
+        door.sync().await;
+        let calls = server.ledger().calls.clone();
+        let beats = calls.iter().filter(|call| matches!(call, Call::Heartbeat { .. })).count();
         assert!(beats >= 2, "{path}: {beats} heartbeats");
         server.ledger().always.clear();
         assert!(door.sync().await.complete, "{path}");
