@@ -106,6 +106,11 @@ impl Backoff {
         }
     }
 
+    /// How many tries failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// A try went well: the next failure starts from the shortest wait again.
     pub fn succeeded(&mut self) {
         self.failures = 0;

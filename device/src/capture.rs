@@ -4,6 +4,8 @@
 //! transaction that syncs; only then does the caller hear of it, and the screen may confirm.
 //! Whatever fails before leaves nothing, and the worker is told so. No network has a part in this.
 
+use std::borrow::Cow;
+
 use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
     capture::{BADGE_CHARS_MAX, Capture, IdentifiedBy, PunchKind},
@@ -95,7 +97,7 @@ pub enum PunchError {
     PinThrottled,
     /// A photo that isn't taken.
     #[error("the photo {0}. Nothing was recorded; take another, or punch without a photo")]
-    BadPhoto(&'static str),
+    BadPhoto(Cow<'static, str>),
     /// The device was enrolled anew between two looks.
     #[error("this device was enrolled anew at this very moment. Nothing was recorded; punch again")]
     EnrolledMeanwhile,
@@ -122,6 +124,11 @@ impl From<StoreError> for PunchError {
 }
 
 impl PunchError {
+    /// A photo over [`PHOTO_BYTES_MAX`].
+    pub fn photo_too_large() -> Self {
+        Self::BadPhoto("is larger than 5 MiB".into())
+    }
+
     /// A stable word for it.
     pub fn code(&self) -> &'static str {
         match self {
@@ -158,10 +165,7 @@ impl Device {
     /// With nothing kept.
     pub async fn punch(&self, press: Press) -> Result<Confirmation, PunchError> {
         let moment = self.now();
-        let badge = press.badge.trim().to_owned();
-        if badge.is_empty() || badge.chars().count() > BADGE_CHARS_MAX || badge.contains('\0') {
-            return Err(PunchError::BadBadge);
-        }
+        let badge = as_read(&press.badge).ok_or(PunchError::BadBadge)?;
         let frame = press.photo.map(frame).transpose()?;
         let identity = self.identity().await?.ok_or(PunchError::NotEnrolled)?;
         let who = self.who(&identity, &badge, press.pin, &moment).await?;
@@ -310,15 +314,31 @@ pub async fn record(
     identity::advance(write, identity.id, count, last.capture.seq, head).await
 }
 
+/// A badge as read, without the blanks around it; none if it can't be one. A reader that takes
+/// letters and marks apart may give more characters than the badge has: then its normal form.
+fn as_read(typed: &str) -> Option<String> {
+    let badge = typed.trim();
+    if badge.is_empty() || badge.contains('\0') {
+        return None;
+    }
+    let fits = |badge: &str| badge.chars().count() <= BADGE_CHARS_MAX;
+    if fits(badge) {
+        return Some(badge.to_owned());
+    }
+    // Nothing shrinks to less than a quarter, and what is longer isn't worth the work.
+    let normal = (badge.len() <= 16 * BADGE_CHARS_MAX).then(|| roster::normal(badge))?;
+    fits(&normal).then_some(normal)
+}
+
 fn frame(bytes: Zeroizing<Vec<u8>>) -> Result<Frame, PunchError> {
     let media = match bytes.as_slice() {
-        [] => return Err(PunchError::BadPhoto("is empty")),
+        [] => return Err(PunchError::BadPhoto("is empty".into())),
         photo if photo.len() > PHOTO_BYTES_MAX => {
-            return Err(PunchError::BadPhoto("is larger than 5 MiB"));
+            return Err(PunchError::photo_too_large());
         }
         [0xff, 0xd8, 0xff, ..] => "image/jpeg",
         photo if photo.starts_with(b"\x89PNG\r\n\x1a\n") => "image/png",
-        _ => return Err(PunchError::BadPhoto("is neither JPEG nor PNG")),
+        _ => return Err(PunchError::BadPhoto("is neither JPEG nor PNG".into())),
     };
     Ok(Frame { digest: Digest::of(&bytes), media, bytes })
 }

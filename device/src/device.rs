@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
     Digest,
     signing::{ENROLMENT_TYPE, PublicKey, sign},
-    wire::{EnrollRequest, pairing_code},
+    wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, pairing_code},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::{
     APP,
     backoff::BACKOFF_CAP_MS,
-    client::{AddressError, CallError, Server},
+    client::{AddressError, CALL_MS, CallError, Server},
     clock::{Clock, MachineClock, Moment},
     folder::{AgentLock, Folder, FolderError},
     store::{
@@ -44,6 +44,8 @@ pub struct Options {
     pub pages_max: Option<u32>,
     /// Bounds the waits between tries that this device chooses itself, in milliseconds.
     pub retry_cap_ms: u64,
+    /// Bounds how long a call may take, in milliseconds, below the client's own limit; for tests.
+    pub call_ms: u64,
     /// Bounds the spread after a reconnect, in seconds, below the policy's; for rehearsals.
     pub spread_cap_s: Option<u32>,
     /// Whether a commit is on the disk when it returns. A device at a door never goes without; the
@@ -58,6 +60,7 @@ impl Default for Options {
             seed: None,
             pages_max: None,
             retry_cap_ms: BACKOFF_CAP_MS,
+            call_ms: CALL_MS,
             spread_cap_s: None,
             synced: true,
         }
@@ -192,7 +195,7 @@ impl Device {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
             return Err(EnrollError::BadName);
         }
-        let server = Server::at(server)?;
+        let server = Server::with_patience(server, self.options.call_ms)?;
         let seed = Zeroizing::new(self.random_bytes::<32>());
         let key = SigningKey::from_bytes(&seed);
         let enrolled = server
@@ -213,7 +216,9 @@ impl Device {
             name: name.to_owned(),
             token: Zeroizing::new(enrolled.token),
             key,
-            certificate: enrolled.certificate,
+            certificate: enrolled
+                .certificate
+                .filter(|text| text.chars().count() <= CERTIFICATE_CHARS_MAX),
             seq: 0,
             head: Digest::ZERO,
         };

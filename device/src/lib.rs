@@ -19,10 +19,11 @@
 //! other way (`tests/tests/house.rs`):
 //!
 //! ```text
-//! clock ← store ← pin ← capture
+//! clock, policy ← store ← pin ← capture
 //! folder ← store ← device ← status ← drain
 //! backoff, client ← device ← capture
 //! client ← manifest ← drain
+//! policy ← manifest
 //! ```
 
 pub mod backoff;
@@ -34,6 +35,7 @@ pub mod drain;
 pub mod folder;
 pub mod manifest;
 pub mod pin;
+pub mod policy;
 pub mod program;
 pub mod status;
 pub mod store;

@@ -3,17 +3,26 @@
 //! The walk is taken only as a whole. When the roster changes under it, it starts over later; until
 //! it ends, the manifest of the walk before stands.
 
+use std::time::Duration;
+
 use punchtrail_protocol::{
     SiteId,
-    wire::{BATCH_ITEMS_MAX, DevicePolicy, ManifestRow},
+    wire::{DevicePolicy, ManifestRow},
 };
 
-use crate::client::{CallError, Server};
+use crate::{
+    client::{CallError, Server},
+    policy::followed,
+};
 
 /// The most people that a device takes on.
 pub const ROWS_MAX: usize = 200_000;
 /// The most pages of a walk, so that a server which never ends one is left alone.
-pub const PAGES_MAX: usize = 10_000;
+pub const PAGES_MAX: usize = 2_000;
+/// The most text that a walk brings, in bytes: a tenth of a KiB a person is usual.
+pub const TEXT_BYTES_MAX: usize = 64 << 20;
+/// The longest walk, in milliseconds: nothing is delivered meanwhile.
+pub const WALK_MS: u64 = 300_000;
 
 /// A finished walk.
 #[derive(Debug, Clone)]
@@ -29,6 +38,14 @@ pub struct Manifest {
 /// # Errors
 /// As the calls went; 409 `roster_changed` when the roster changed meanwhile.
 pub async fn walk(server: &Server, site: SiteId) -> Result<Manifest, CallError> {
+    let walked = tokio::time::timeout(Duration::from_millis(WALK_MS), pages(server, site)).await;
+    walked.unwrap_or_else(|_| {
+        Err(CallError::Silent(format!("the manifest took over {} s", WALK_MS / 1_000)))
+    })
+}
+
+async fn pages(server: &Server, site: SiteId) -> Result<Manifest, CallError> {
+    let mut text_bytes = 0;
     let mut rows = Vec::new();
     let mut cursor: Option<String> = None;
     let mut roster: Option<String> = None;
@@ -41,53 +58,26 @@ pub async fn walk(server: &Server, site: SiteId) -> Result<Manifest, CallError> 
                 detail: "the roster changed during the walk".to_owned(),
             });
         }
+        text_bytes += page.data.iter().map(text_of).sum::<usize>();
         rows.extend(page.data);
-        if rows.len() > ROWS_MAX {
+        if rows.len() > ROWS_MAX || text_bytes > TEXT_BYTES_MAX {
             break;
         }
         match page.next_cursor.filter(|_| page.has_more) {
+            Some(next) if cursor.as_ref() == Some(&next) => break,
             Some(next) => {
                 cursor = Some(next);
                 roster = Some(page.roster);
             }
             None => {
-                return Ok(Manifest {
-                    rows,
-                    policy: within_limits(page.policy),
-                    roster: page.roster,
-                });
+                return Ok(Manifest { rows, policy: followed(page.policy), roster: page.roster });
             }
         }
     }
     Err(CallError::Senseless { status: 200, detail: "the manifest does not end".to_owned() })
 }
 
-/// A policy whose numbers can't stop or overrun this device, whatever was set.
-fn within_limits(policy: DevicePolicy) -> DevicePolicy {
-    DevicePolicy {
-        batch_max: policy.batch_max.clamp(1, BATCH_ITEMS_MAX as u32),
-        punches_per_minute: policy.punches_per_minute.clamp(1, 100_000),
-        reconnect_spread_s: policy.reconnect_spread_s.min(3_600),
-        heartbeat_s: policy.heartbeat_s.clamp(1, 86_400),
-        ..policy
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_of_zeros_still_delivers() {
-        let zeros = DevicePolicy {
-            batch_max: 0,
-            punches_per_minute: 0,
-            reconnect_spread_s: u32::MAX,
-            heartbeat_s: 0,
-            ..DevicePolicy::default()
-        };
-        let taken = within_limits(zeros);
-        assert_eq!((taken.batch_max, taken.punches_per_minute, taken.heartbeat_s), (1, 1, 1));
-        assert_eq!(taken.reconnect_spread_s, 3_600);
-    }
+fn text_of(row: &ManifestRow) -> usize {
+    let pin = row.pin.as_ref().map_or(0, |pin| pin.phc.len());
+    row.name.len() + row.badge.as_ref().map_or(0, String::len) + pin
 }

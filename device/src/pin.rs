@@ -84,6 +84,7 @@ pub async fn look(
     let mut write = store.write().await?;
     let recent = guesses::recent(&mut write, employee, now, GUESS_WINDOW_MS).await?;
     if recent.of_person >= GUESSES_PER_PERSON_MAX || recent.of_device >= GUESSES_PER_DEVICE_MAX {
+        write.commit().await?;
         return Ok(Look::Throttled);
     }
     guesses::add(&mut write, employee, now).await?;

@@ -5,17 +5,27 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use punchtrail_protocol::shown::Shown;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, field::MakeExt, fmt::format::debug_fn};
 
-/// Logs to stderr what `RUST_LOG` chooses, or `default_filter`.
+/// Logs to stderr what `RUST_LOG` chooses, or `default_filter`. Whatever a server said stands in it
+/// as it may be shown.
 pub fn log(default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default_filter.into());
+    let fields = debug_fn(|out, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(out, "{}", Shown::new(&value)),
+            name => write!(out, "{name}={}", Shown::new(&value)),
+        }
+    });
     tracing_subscriber::fmt()
+        .fmt_fields(fields.delimited(" "))
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

@@ -8,7 +8,8 @@ use crate::{
     device::{Device, is_offline},
     store::{
         StoreError,
-        contact::{self, Contact, Failure},
+        contact::{self, Contact},
+        failures::Failure,
         identity::{self, Identity},
         outbox, photos, roster,
     },
@@ -45,7 +46,7 @@ pub struct IdentityStatus {
     pub photos: u64,
     /// When the first of the waiting punches was captured.
     pub oldest: Option<Time>,
-    /// Punches that wait and that the server refused when sent alone.
+    /// Punches that wait and that failed when sent alone.
     pub refused: u64,
     /// Photos that wait and that the server refused.
     pub photos_refused: u64,
@@ -60,8 +61,10 @@ pub struct IdentityStatus {
     pub behind_server: bool,
     /// When the server last answered, by this device's clock.
     pub last_contact: Option<Time>,
-    /// What went wrong since the last success.
+    /// What goes wrong now: the last failure of a kind of call that hasn't gone well since.
     pub last_error: Option<ErrorStatus>,
+    /// The same for each kind of call, the last first.
+    pub errors: Vec<ErrorStatus>,
 }
 
 /// Something that went wrong.
@@ -69,8 +72,12 @@ pub struct IdentityStatus {
 pub struct ErrorStatus {
     /// When, by this device's clock.
     pub at: Time,
+    /// What the call was for: `heartbeat`, `manifest`, `punches`, `photos`.
+    pub of: &'static str,
     pub code: String,
     pub detail: String,
+    /// How many such calls failed in a row.
+    pub times: u64,
 }
 
 /// A device's clocks.
@@ -88,7 +95,8 @@ pub struct ClockStatus {
 
 impl From<Failure> for ErrorStatus {
     fn from(failure: Failure) -> Self {
-        Self { at: failure.at, code: failure.code, detail: failure.text }
+        let Failure { purpose, at, code, text, times } = failure;
+        Self { at, of: purpose.word(), code, detail: text, times }
     }
 }
 
@@ -147,6 +155,7 @@ async fn identity_status(
 ) -> Result<IdentityStatus, StoreError> {
     let punches = outbox::backlog(db, identity.id).await?;
     let photos = photos::backlog(db, identity.id).await?;
+    let errors: Vec<_> = contact.failures.iter().cloned().map(ErrorStatus::from).collect();
     Ok(IdentityStatus {
         device: identity.device,
         org: identity.org,
@@ -164,6 +173,7 @@ async fn identity_status(
         acked_through: contact.acked_through,
         behind_server: contact.acked_through > identity.seq,
         last_contact: contact.reached_at.map(|(at, _, _)| at),
-        last_error: contact.failure.clone().map(ErrorStatus::from),
+        last_error: errors.first().cloned(),
+        errors,
     })
 }

@@ -8,7 +8,7 @@ use punchtrail_device::{
     Device, Options, Press, PunchError,
     store::{
         identity::{self, Identity},
-        outbox,
+        outbox::{self, AckedAt},
     },
 };
 use punchtrail_protocol::{
@@ -231,8 +231,9 @@ async fn an_answer_settles_each_capture_by_its_own_status() {
         answered(7, ItemStatus::Duplicate, None),
     ];
     let mut write = device.store().write().await.unwrap();
-    let at = Time::from_millis(1_790_000_000_000);
-    outbox::acknowledge(&mut write, identity.id, &answers, at, 9).await.unwrap();
+    let server = Time::from_millis(1_790_000_000_000);
+    let at = AckedAt { server, passed_ms: 0, ledger: Some(9) };
+    outbox::acknowledge(&mut write, identity.id, &answers, at).await.unwrap();
     write.commit().await.unwrap();
     let rows: Vec<(i64, Option<String>, Option<String>)> =
         sqlx::query_as("SELECT seq, status, code FROM capture ORDER BY seq")

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use punchtrail_stand_in::{CODE, Fault, StandIn};
+use punchtrail_stand_in::{CODE, Fault, StandIn, person};
 use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -277,4 +277,94 @@ async fn a_device_can_be_rehearsed_with_a_wrong_clock_and_another_boot() {
     let ledger = server.ledger();
     let device = ledger.tokens.values().next().unwrap().device;
     assert_eq!(ledger.captures(device)[0].boot.to_string(), boot);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_outside_cannot_act_on_a_terminal() {
+    const NASTY: &str = "E\u{1b}[2Jve\u{9b}31m\u{202e}\u{200b}\r\n\u{7}\u{8}\u{2028}Zoë";
+    let server = StandIn::start().await;
+    server.ledger().rows.push(person("13", NASTY, None));
+    let folder = Folder::new();
+    let name = format!("Gate {NASTY}");
+    let enrol = ["enroll", "--server", &server.url, "--code", CODE, "--name", &name, "--json"];
+    assert!(folder.run(&enrol).await.status.success());
+    let badge = format!("b{NASTY}");
+    let known = ["punch", "--badge", "13", "--kind", "in"];
+    let unknown = ["punch", "--badge", &badge, "--kind", "in"];
+    let exact = folder.json(&[&known[..], &["--json"]].concat()).await;
+    assert_eq!(exact["name"], NASTY, "JSON is exact");
+    let sent = Fault::Body(format!("{{\"results\":\"{}\"}}", "x".repeat(100)));
+    server.ledger().always.insert("batch", sent);
+    let detail = format!("no{NASTY}");
+    server.ledger().always.insert("heartbeat", Fault::Problem(422, detail.clone()));
+    let misused = ["punch", "--badge", "1", "--kind", NASTY];
+    let bad_photo = [&known[..], &["--photo", NASTY]].concat();
+    let commands =
+        [&known[..], &unknown, &["sync"], &["sync", "--json"], &["status"], &misused, &bad_photo];
+    for command in commands {
+        let mut process = folder.command(command);
+        process.env("RUST_LOG", "trace");
+        let output = tokio::task::spawn_blocking(move || process.output().unwrap()).await.unwrap();
+        let text = said(&output);
+        let acts = |c: char| {
+            c != '\n' && c.is_control() || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2028}')
+        };
+        assert!(!text.chars().any(acts), "{command:?}: {text:?}");
+    }
+    let status = folder.json(&["status", "--json"]).await;
+    assert!(status["errors"].to_string().contains("no"), "{status}");
+    let told = status["last_error"]["detail"].as_str().unwrap();
+    assert!(told.contains(&detail), "{told:?}");
+    let shown = folder.run(&["punch", "--badge", "13", "--kind", "out"]).await;
+    assert!(said(&shown).contains("\\u{1b}[2Jve\\u{9b}31m\\u{202e}"), "{}", said(&shown));
+    assert!(said(&shown).contains("Zoë"), "{}", said(&shown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_is_a_file_and_what_is_none_is_refused_before_anything_is_recorded() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let punch = |photo: &str| {
+        let arguments = ["punch", "--badge", "1001", "--kind", "in", "--photo", photo, "--json"];
+        arguments.map(str::to_owned)
+    };
+    let at = |name: &str| folder.path.with_file_name(name).to_str().unwrap().to_owned();
+    let (pipe, huge, text, good) = (at("pipe"), at("huge"), at("text"), at("good"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    std::fs::write(&text, "hello").unwrap();
+    std::fs::write(&good, b"\xff\xd8\xffframe").unwrap();
+    for bad in ["/dev/zero", "/dev/stdin", "/proc/self/maps", "/", &pipe, &huge, &text, "gone"] {
+        let arguments = punch(bad);
+        let answer = folder.json(&arguments.each_ref().map(String::as_str)).await;
+        assert_eq!(answer["error"]["code"], "bad_photo", "{bad}: {answer}");
+    }
+    let arguments = punch(&good);
+    let answer = folder.json(&arguments.each_ref().map(String::as_str)).await;
+    assert_eq!(answer["seq"], 1, "nothing was recorded before: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_way_of_calling_the_program_gives_more_guesses() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let wrong = ["punch", "--badge", "1001", "--kind", "in", "--pin", "0000", "--json"];
+    for _ in 0..5 {
+        assert_eq!(folder.json(&wrong).await["error"]["code"], "wrong_pin");
+    }
+    let boot = "0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e";
+    let enrol = ["enroll", "--server", &server.url, "--code", CODE, "--json"];
+    for extra in [
+        &["--boot", boot][..],
+        &["--boot", "0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8f"],
+        &["--clock-offset-s", "86400000"],
+        &["--clock-offset-s", "-86400000"],
+        &["--pages-max", "1"],
+        &[],
+    ] {
+        let answer = folder.json(&[extra, &wrong].concat()).await;
+        let code = answer["error"]["code"].as_str().unwrap();
+        assert!(["pin_throttled", "disk_full"].contains(&code), "{extra:?}: {answer}");
+        folder.json(&enrol).await;
+    }
 }

@@ -17,6 +17,7 @@ pub mod capture;
 pub mod digest;
 pub mod id;
 pub mod position;
+pub mod shown;
 pub mod signing;
 pub mod spread;
 pub mod strict_json;

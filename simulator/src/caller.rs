@@ -11,7 +11,7 @@ use punchtrail_device::{
     },
     store::{
         StoreError,
-        contact::Failure,
+        failures::Failure,
         identity::Identity,
         outbox::{self, Waiting},
     },
@@ -67,8 +67,9 @@ impl<'a> Caller<'a> {
         let Member { waiting, oldest, ref identity, .. } = *self.member;
         let policy = self.member.followed(&self.fleet.plan);
         let (need, seq) = (Need { waiting, photos: 0 }, identity.seq);
-        let (roster, anchor) = (self.member.roster.clone(), self.member.anchor.clone());
-        Account { need, oldest, seq, policy, roster, anchor, current: true }
+        let Member { epoch, ref roster, ref anchor, .. } = *self.member;
+        let (roster, anchor) = (roster.clone(), anchor.clone());
+        Account { need, oldest, seq, policy, roster, epoch, anchor, current: true }
     }
 
     /// Notes how its last errand went.
@@ -170,20 +171,20 @@ impl Courier for Caller<'_> {
         let before = self.member.waiting;
         match news {
             News::Failed { failure, reached, .. } => self.last_failure = Some((failure, reached)),
-            News::Heard(_, ref answer)
+            News::Heard(_, ref answer, _)
                 if answer.acked_through == self.member.acked_through
                     && !self.member.hears_of_another_history(&answer.history) =>
             {
                 self.member.hear(&answer.history);
                 self.unwritten = Some(news);
             }
-            News::Heard(_, HeartbeatAnswer { acked_through, ref history, .. }) => {
+            News::Heard(_, HeartbeatAnswer { acked_through, ref history, .. }, _) => {
                 self.member.hear(history);
                 self.unwritten = None;
                 self.enter(news, false).await?;
                 self.member.acked_through = acked_through;
             }
-            News::Delivered(_, BatchOutcome { acked_through, ref history, .. }) => {
+            News::Delivered(_, BatchOutcome { acked_through, ref history, .. }, _) => {
                 self.member.hear(history);
                 self.unwritten = None;
                 self.enter(news, !self.member.behaviour.no_throttle).await?;

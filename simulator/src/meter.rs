@@ -174,7 +174,9 @@ impl Tally {
             CallError::Busy { code, .. } if code == "busy" => second.busy_503 += 1,
             CallError::Busy { .. } => second.busy_429 += 1,
             CallError::Refused { .. } => second.refused += 1,
-            CallError::Unreachable(_) | CallError::Senseless { .. } => second.unanswered += 1,
+            CallError::Unreachable(_) | CallError::Silent(_) | CallError::Senseless { .. } => {
+                second.unanswered += 1;
+            }
         }
     }
 

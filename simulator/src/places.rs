@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use punchtrail_device::{
+    client::CALL_MS,
     device::{Device, Options},
     folder::AgentLock,
     store::StoreError,
@@ -157,6 +158,7 @@ pub fn options(plan: &Plan, clock_off_s: i64) -> Options {
         seed: None,
         pages_max: None,
         retry_cap_ms: plan.retry_cap_ms,
+        call_ms: CALL_MS,
         spread_cap_s: plan.spread_cap_s,
         synced: plan.synced,
     }

@@ -229,7 +229,7 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
 /// Whether another try may go better.
 fn passing(error: &CallError) -> bool {
     match error {
-        CallError::Busy { .. } | CallError::Unreachable(_) => true,
+        CallError::Busy { .. } | CallError::Unreachable(_) | CallError::Silent(_) => true,
         CallError::Refused { code, .. } => code == "roster_changed",
         CallError::Senseless { status, .. } => *status >= 500,
     }

@@ -1,17 +1,22 @@
 //! The command line.
 
+mod photo;
 mod text;
 
 use std::{
     io::{self, BufRead},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use punchtrail_protocol::{BootId, capture::PunchKind, wire::PHOTO_BYTES_MAX};
+use punchtrail_protocol::{
+    BootId,
+    capture::PunchKind,
+    shown::{self, Shown},
+};
 use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -19,6 +24,7 @@ use zeroize::Zeroizing;
 use punchtrail_device::{
     Device, Drain, Options, Pin, Press, PunchError,
     backoff::BACKOFF_CAP_MS,
+    client::CALL_MS,
     clock::MachineClock,
     device::NAME_CHARS_MAX,
     program::{say, stop_on_signal, whole},
@@ -139,6 +145,19 @@ impl Arguments {
     }
 }
 
+/// Says what is wrong with the arguments, without repeating what a terminal would act on; or gives
+/// the help that was asked for.
+pub fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    for line in error.render().to_string().lines() {
+        eprintln!("{}", Shown::new(line));
+    }
+    ExitCode::from(2)
+}
+
 /// Runs the command; what went wrong is said on stderr, and with `--json` on stdout too.
 pub async fn run(arguments: Arguments) -> ExitCode {
     let json = arguments.json();
@@ -148,9 +167,10 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             let detail = whole(error.as_ref());
             if json {
                 let code = error.downcast_ref::<PunchError>().map_or("failed", PunchError::code);
-                say(&json!({"error": {"code": code, "detail": detail}}).to_string());
+                let error = json!({"error": {"code": code, "detail": detail}});
+                say(&shown::json(&error.to_string()));
             }
-            eprintln!("punchtrail-device: {detail}");
+            eprintln!("punchtrail-device: {}", Shown::new(&detail));
             ExitCode::FAILURE
         }
     }
@@ -164,6 +184,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         seed: None,
         pages_max,
         retry_cap_ms,
+        call_ms: CALL_MS,
         spread_cap_s,
         synced: true,
     };
@@ -175,7 +196,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             enroll(&device, &server, &code, &name, json).await
         }
         Command::Punch { badge, kind, pin, photo, json } => {
-            let photo = photo.as_deref().map(read_photo).transpose()?;
+            let photo = photo.as_deref().map(photo::read).transpose()?;
             let pin = pin.map(|pin| if pin.is("-") { typed_pin() } else { Ok(pin) }).transpose()?;
             let device = Device::open(dir, options).await.map_err(PunchError::from)?;
             let confirmation = device.punch(Press { badge, kind, pin, photo }).await?;
@@ -217,7 +238,9 @@ async fn enroll(
     });
     let manifest = match &report.error {
         None => format!("{people} people can punch here."),
-        Some(error) => format!("The manifest isn't here yet: {}.", error.detail),
+        Some(error) => {
+            format!("The manifest isn't here yet: {}.", Shown::new(&error.detail))
+        }
     };
     let text =
         format!("Enrolled as device {} of site {}. {manifest}", identity.device, identity.site);
@@ -246,7 +269,8 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
     let identity = enrolled(device).await?;
     device.sweep_photos(&agent).await?;
     let (stop, listener) = stop_on_signal()?;
-    say(&format!("running as device {} for {}", identity.device, identity.server));
+    let server = Shown::new(&identity.server);
+    say(&format!("running as device {} for {server}", identity.device));
     Drain::new(device, &agent).run(&stop).await;
     listener.abort();
     device.close().await;
@@ -270,20 +294,6 @@ fn machine_name() -> String {
     if name.is_empty() { "device".to_owned() } else { name }
 }
 
-fn read_photo(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let refused = || {
-        format!(
-            "can't read the photo {}. Nothing was recorded; take another, or punch without a photo",
-            path.display()
-        )
-    };
-    let size = std::fs::metadata(path).with_context(refused)?.len();
-    if size > PHOTO_BYTES_MAX as u64 {
-        return Err(PunchError::BadPhoto("is larger than 5 MiB").into());
-    }
-    Ok(Zeroizing::new(std::fs::read(path).with_context(refused)?))
-}
-
 fn typed_pin() -> anyhow::Result<Pin> {
     let mut line = Zeroizing::new(String::new());
     io::stdin().lock().read_line(&mut line).context("can't read the PIN. Nothing was recorded")?;
@@ -292,7 +302,7 @@ fn typed_pin() -> anyhow::Result<Pin> {
 
 fn show(json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
     if json {
-        say(&serde_json::to_string(object)?);
+        say(&shown::json(&serde_json::to_string(object)?));
     } else {
         say(text);
     }

@@ -5,7 +5,20 @@ use punchtrail_device::{
     capture::Notice,
     status::{IdentityStatus, Status},
 };
-use punchtrail_protocol::capture::PunchKind;
+use punchtrail_protocol::{capture::PunchKind, shown::Shown};
+
+/// How much of a name, a badge or an address is shown, in characters.
+const NAME_SHOWN_MAX: usize = 80;
+/// How much of a sentence is.
+const SENTENCE_SHOWN_MAX: usize = 600;
+
+fn name(text: &str) -> Shown<'_> {
+    Shown::new(text).within(NAME_SHOWN_MAX)
+}
+
+fn sentence(text: &str) -> Shown<'_> {
+    Shown::new(text).within(SENTENCE_SHOWN_MAX)
+}
 
 /// A punch that is on disk.
 pub fn confirmed(punch: &Confirmation) -> String {
@@ -16,8 +29,8 @@ pub fn confirmed(punch: &Confirmation) -> String {
         PunchKind::BreakEnd => "break ended",
     };
     let who = match (&punch.name, &punch.badge) {
-        (Some(name), _) => name.clone(),
-        (None, Some(badge)) => format!("badge {badge}"),
+        (Some(who), _) => name(who).to_string(),
+        (None, Some(badge)) => format!("badge {}", name(badge)),
         (None, None) => "unknown".to_owned(),
     };
     let notice = match punch.notice {
@@ -45,10 +58,29 @@ pub fn synced(report: &SyncReport) -> String {
     match (&report.error, report.complete) {
         (None, true) => format!("{done} Nothing waits."),
         (Some(error), true) => {
-            format!("{done} Nothing waits. Not everything went well: {}", error.detail)
+            format!("{done} Nothing waits. Not everything went well: {}", sentence(&error.detail))
         }
-        (Some(error), false) => format!("{done} {waiting}: {}. Try again later.", error.detail),
+        (Some(error), false) if report.waiting + report.photos_waiting == 0 => format!(
+            "{done} Nothing waits, but the server can't be asked: {}. Try again later.",
+            sentence(&error.detail)
+        ),
+        (Some(error), false) => format!(
+            "{done} {waiting}, and nothing is lost. Gave up at {}: {}. Try again later, or leave \
+             `run` at work.",
+            doing(error.of),
+            sentence(&error.detail)
+        ),
         (None, false) => format!("{done} {waiting}. Try again."),
+    }
+}
+
+/// A kind of call, by its word, as one does it.
+fn doing(of: &str) -> &str {
+    match of {
+        "heartbeat" => "reporting to the server",
+        "manifest" => "fetching the manifest",
+        "photos" => "delivering photos",
+        _ => "delivering punches",
     }
 }
 
@@ -64,7 +96,7 @@ pub fn described(status: &Status) -> String {
         status
             .roster_version
             .as_deref()
-            .map_or("never walked".to_owned(), |v| format!("version {v}"))
+            .map_or("to be walked".to_owned(), |version| format!("version {}", name(version)))
     ));
     lines.push(match status.clock.ahead_of_server_ms {
         Some(ms) => format!(
@@ -91,8 +123,8 @@ pub fn described(status: &Status) -> String {
 fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     let oldest = identity.oldest.map_or(String::new(), |at| format!(", the oldest from {at}"));
     let mut lines = vec![
-        format!("device {} ({})", identity.device, identity.name),
-        format!("  server         {}, site {}", identity.server, identity.site),
+        format!("device {} ({})", identity.device, name(&identity.name)),
+        format!("  server         {}, site {}", name(&identity.server), identity.site),
         format!("  waiting        {} punches{oldest}; {} photos", identity.outbox, identity.photos),
         format!(
             "  made           {}; the server holds all through {}; {} kept in case it is restored",
@@ -103,12 +135,15 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
             identity.last_contact.map_or("never".to_owned(), |at| at.to_string())
         ),
     ];
-    if let Some(error) = &identity.last_error {
-        lines.push(format!("  last error     {} {}: {}", error.at, error.code, error.detail));
+    for error in &identity.errors {
+        let (code, detail) = (name(&error.code), sentence(&error.detail));
+        let (what, times) = (doing(error.of), error.times);
+        lines.push(format!("  failing        {what}, {times} in a row, the last {}", error.at));
+        lines.push(format!("                 {code}: {detail}"));
     }
     if identity.refused + identity.photos_refused > 0 {
         lines.push(format!(
-            "  refused        {} punches and {} photos, kept and tried again",
+            "  refused        {} punches and {} photos when sent alone, kept and tried again",
             identity.refused, identity.photos_refused
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punchtrail_protocol::wire::Problem;
+use punchtrail_protocol::{EpochId, wire::Problem};
 use reqwest::{
     Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},
@@ -13,13 +13,14 @@ use super::CallError;
 
 /// The largest answer that is read, in bytes: a manifest page of 1,000 rows has a fifth of it.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Says which epoch the ledger is in, on every answer to a device.
+const EPOCH_HEADER: &str = "punchtrail-epoch";
+/// Says where the ledger's head stands.
+const LEDGER_HEADER: &str = "punchtrail-ledger";
 /// How much of a server's sentence is kept, in characters.
 const DETAIL_CHARS_MAX: usize = 400;
 
-pub(super) async fn answer<A: DeserializeOwned>(
-    sent: Result<Response, reqwest::Error>,
-) -> Result<A, CallError> {
-    let response = sent.map_err(|error| CallError::Unreachable(chain(&error.without_url())))?;
+pub(super) async fn answer<A: DeserializeOwned>(response: Response) -> Result<A, CallError> {
     let status = response.status();
     if !status.is_success() {
         return Err(refusal(response).await);
@@ -79,9 +80,24 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, CallError> {
                 return Err(CallError::Senseless { status, detail });
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(CallError::Unreachable(chain(&error.without_url()))),
+            Err(error) => return Err(unanswered(error)),
         }
     }
+}
+
+/// A call without a whole answer.
+pub(super) fn unanswered(error: reqwest::Error) -> CallError {
+    let connected = !error.is_connect();
+    let text = chain(&error.without_url());
+    if connected { CallError::Silent(text) } else { CallError::Unreachable(text) }
+}
+
+/// What an answer's head says of the ledger: its epoch, and where its head stands. What is absent
+/// or can't be read says nothing.
+pub(super) fn heads(headers: &HeaderMap) -> (Option<EpochId>, Option<u64>) {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let epoch = text(EPOCH_HEADER).and_then(|text| text.parse().ok());
+    (epoch, text(LEDGER_HEADER).and_then(|text| text.parse().ok()))
 }
 
 /// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is taken against the answer's own

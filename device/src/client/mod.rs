@@ -3,32 +3,38 @@
 //! Every call has a time limit for connecting and for the whole, and reads a bounded answer.
 //! Redirects aren't followed, since a punch goes where the device was enrolled and nowhere else.
 //! Outside loopback only TLS is spoken. Nothing is retried here; that is `drain`'s to decide.
+//! Whatever the answer, what its head says of the ledger is kept for whoever called.
 
 mod answer;
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use punchtrail_protocol::{
-    Digest, PunchId, SiteId, Time,
+    Digest, EpochId, PunchId, SiteId, Time,
     wire::{
         BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
         LedgerHistory, ManifestPage, ReturnRequest, Returned,
     },
 };
 use reqwest::{
-    Method, RequestBuilder, Url,
+    Method, RequestBuilder, Response, Url,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use self::answer::{answer, chain, refusal};
+use self::answer::{answer, chain, heads, refusal, unanswered};
 
 /// Limit on making a connection, in milliseconds.
 const CONNECT_MS: u64 = 10_000;
 /// Limit on a call from its start to the end of its answer, in milliseconds.
-const CALL_MS: u64 = 30_000;
+pub const CALL_MS: u64 = 30_000;
 /// The same for a photo, which may be 5 MiB over a slow line.
-const PHOTO_CALL_MS: u64 = 180_000;
+const PHOTO_CALL_MS: u64 = 6 * CALL_MS;
 /// How long a connection is kept for another call, in milliseconds: from one errand to the next,
 /// and no longer. Ten thousand devices that sit out their spread must not hold a server's
 /// connections.
@@ -58,9 +64,12 @@ pub enum AddressError {
 /// A call that didn't give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No answer, or a broken-off one. What was sent may have arrived.
+    /// No way to the server.
     #[error("the server can't be reached: {0}")]
     Unreachable(String),
+    /// A connection, but no whole answer in time. What was sent may have arrived.
+    #[error("the server gave no whole answer: {0}")]
+    Silent(String),
     /// An answer that doesn't come from a Punchtrail server, or not from a sound one.
     #[error("no sense in the answer (HTTP {status}): {detail}")]
     Senseless { status: u16, detail: String },
@@ -86,6 +95,7 @@ impl CallError {
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable(_) => "unreachable",
+            Self::Silent(_) => "no_answer",
             Self::Senseless { .. } => "senseless_answer",
             Self::Busy { code, .. } | Self::Refused { code, .. } => code,
         }
@@ -112,6 +122,20 @@ impl CallError {
     pub fn concerns_the_content(&self) -> bool {
         matches!(self.refused_with(), Some(400 | 413 | 415 | 422))
     }
+
+    /// Whether the server failed at what was sent: as likely as not because of something in it.
+    pub fn may_concern_the_content(&self) -> bool {
+        self.concerns_the_content() || matches!(self, Self::Senseless { status: 500, .. })
+    }
+}
+
+/// What the heads of answers said of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heads {
+    /// The last epoch that wasn't the one the caller knows.
+    pub other_epoch: Option<EpochId>,
+    /// The ledger's head, as told last.
+    pub ledger: Option<u64>,
 }
 
 /// Answer to a batch, read with tolerance: a code that this version doesn't know must not keep it
@@ -146,6 +170,15 @@ pub struct Server {
     http: reqwest::Client,
     base: String,
     authorization: Option<HeaderValue>,
+    photo_patience: Duration,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What was said of the ledger since somebody began to listen.
+#[derive(Debug, Default)]
+struct Heard {
+    known: Option<EpochId>,
+    heads: Heads,
 }
 
 impl std::fmt::Debug for Server {
@@ -161,10 +194,20 @@ impl Server {
     /// # Errors
     /// When the address can't be used.
     pub fn at(address: &str) -> Result<Self, AddressError> {
+        Self::with_patience(address, CALL_MS)
+    }
+
+    /// The server at `address`, waited for no longer than `call_ms` milliseconds a call, and six
+    /// times that for a photo.
+    ///
+    /// # Errors
+    /// When the address can't be used.
+    pub fn with_patience(address: &str, call_ms: u64) -> Result<Self, AddressError> {
+        let call_ms = call_ms.min(CALL_MS);
         let (base, local) = checked(address)?;
         let mut http = reqwest::Client::builder()
             .connect_timeout(Duration::from_millis(CONNECT_MS))
-            .timeout(Duration::from_millis(CALL_MS))
+            .timeout(Duration::from_millis(call_ms))
             .pool_idle_timeout(Duration::from_millis(IDLE_MS))
             .pool_max_idle_per_host(1)
             .redirect(reqwest::redirect::Policy::none())
@@ -178,7 +221,9 @@ impl Server {
             }
         }
         let http = http.build().map_err(|error| AddressError::Tls(chain(&error)))?;
-        Ok(Self { http, base, authorization: None })
+        let photo_patience = Duration::from_millis(call_ms * PHOTO_CALL_MS / CALL_MS);
+        let heard = Arc::default();
+        Ok(Self { http, base, authorization: None, photo_patience, heard })
     }
 
     /// The same server, called with this device's token.
@@ -191,6 +236,39 @@ impl Server {
         value.set_sensitive(true);
         self.authorization = Some(value);
         Ok(self)
+    }
+
+    /// Listens anew to what answers say of the ledger, whose epoch is known as `epoch`.
+    pub fn listen(&self, epoch: Option<EpochId>) {
+        *self.heard() = Heard { known: epoch, heads: Heads::default() };
+    }
+
+    /// What answers said of the ledger since [`Server::listen`].
+    pub fn heads(&self) -> Heads {
+        self.heard().heads
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request, and notes what the head of its answer says.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let response = request.send().await.map_err(unanswered)?;
+        let (epoch, ledger) = heads(response.headers());
+        let mut heard = self.heard();
+        heard.heads.ledger = ledger.or(heard.heads.ledger);
+        if let (Some(epoch), Some(known)) = (epoch, heard.known)
+            && epoch != known
+        {
+            heard.heads.other_epoch = Some(epoch);
+        }
+        drop(heard);
+        Ok(response)
+    }
+
+    async fn ask<A: DeserializeOwned>(&self, request: RequestBuilder) -> Result<A, CallError> {
+        answer(self.send(request).await?).await
     }
 
     /// The address, without a slash at the end.
@@ -211,7 +289,7 @@ impl Server {
         path: &str,
         body: &impl Serialize,
     ) -> Result<A, CallError> {
-        answer(self.call(Method::POST, path).json(body).send().await).await
+        self.ask(self.call(Method::POST, path).json(body)).await
     }
 
     /// Makes a pairing code for `site`, where this is called with an operator's key.
@@ -224,7 +302,7 @@ impl Server {
             code: String,
         }
         let path = format!("/v1/sites/{site}/pairing-codes");
-        let made: Made = answer(self.call(Method::POST, &path).send().await).await?;
+        let made: Made = self.ask(self.call(Method::POST, &path)).await?;
         Ok(made.code)
     }
 
@@ -265,7 +343,7 @@ impl Server {
         let path = format!("/v1/sites/{site}/punches/batch");
         let request = self.call(Method::POST, &path).json(&batch);
         drop(batch);
-        let outcome: BatchOutcome = answer(request.send().await).await?;
+        let outcome: BatchOutcome = self.ask(request).await?;
         if outcome.results.len() == items {
             return Ok(outcome);
         }
@@ -289,7 +367,7 @@ impl Server {
             path.push_str("&cursor=");
             path.push_str(&percent_encoded(cursor));
         }
-        answer(self.call(Method::GET, &path).send().await).await
+        self.ask(self.call(Method::GET, &path)).await
     }
 
     /// Delivers a photo, streamed from its file.
@@ -304,18 +382,17 @@ impl Server {
     ) -> Result<Result<(), CallError>, std::io::Error> {
         let file = tokio::fs::File::open(file).await?;
         let size_bytes = file.metadata().await?.len();
-        let sent = self
+        let request = self
             .call(Method::PUT, &format!("/v1/photos/{digest}"))
-            .timeout(Duration::from_millis(PHOTO_CALL_MS))
+            .timeout(self.photo_patience)
             .header(CONTENT_TYPE, media)
             .header(CONTENT_LENGTH, size_bytes)
-            .body(file)
-            .send()
-            .await;
-        Ok(match sent {
-            Ok(response) if response.status().is_success() => Ok(()),
+            .body(file);
+        Ok(match self.send(request).await {
+            // Another success, like 202 or 204, says nothing of the photo.
+            Ok(response) if matches!(response.status().as_u16(), 200 | 201) => Ok(()),
             Ok(response) => Err(refusal(response).await),
-            Err(error) => Err(CallError::Unreachable(chain(&error.without_url()))),
+            Err(error) => Err(error),
         })
     }
 }

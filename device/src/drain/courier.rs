@@ -7,19 +7,19 @@
 //! follows, is [`Route`](super::Route)'s alone.
 
 use punchtrail_protocol::{
-    PunchId, SiteId, Time,
+    EpochId, PunchId, SiteId, Time,
     signing::to_base64url,
     wire::{BATCH_BYTES_MAX, BatchItem, BatchRequest, DevicePolicy, HeartbeatAnswer},
 };
 
 use super::lane::{Errand, Need};
 use crate::{
-    client::{BatchOutcome, CallError, Server},
+    client::{BatchOutcome, CALL_MS, CallError, Server},
     clock::Moment,
     manifest::Manifest,
     store::{
         StoreError,
-        contact::Failure,
+        failures::Failure,
         identity::Identity,
         outbox::{Acknowledgement, Waiting},
     },
@@ -41,6 +41,8 @@ pub struct Account {
     pub policy: DevicePolicy,
     /// Version of the manifest that is held.
     pub roster: Option<String>,
+    /// The ledger's epoch when last told.
+    pub epoch: Option<EpochId>,
     /// What the server said last of its ledger under its seal.
     pub anchor: Option<String>,
     /// Whether people punch as this identity: only then is its manifest walked.
@@ -81,15 +83,25 @@ impl Batch {
     }
 }
 
+/// What the head of an answer said of the ledger, beside its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The ledger's head, if it was told.
+    pub ledger: Option<u64>,
+    /// Whether a head named another epoch than this device knows, and no heartbeat has said yet
+    /// where the histories parted: nothing is forgotten then.
+    pub doubted: bool,
+}
+
 /// What a route learned that the folder has to know.
 #[derive(Debug)]
 pub enum News {
     /// What a heartbeat, made at this moment, was answered.
-    Heard(Moment, HeartbeatAnswer),
+    Heard(Moment, HeartbeatAnswer, Head),
     Walked(Manifest),
     /// What became of each item of a batch.
-    Delivered(Vec<Acknowledgement>, BatchOutcome),
-    /// The capture of this number was refused when it was sent alone: others go first.
+    Delivered(Vec<Acknowledgement>, BatchOutcome, Head),
+    /// The capture of this number failed when it was sent alone: others go first.
     RefusedAlone(u64),
     Failed {
         failure: Failure,
@@ -130,6 +142,11 @@ pub trait Courier {
 
     /// A roll from 0 to 1.
     fn roll(&mut self) -> f64;
+
+    /// How long a call may take, in milliseconds.
+    fn call_ms(&self) -> u64 {
+        CALL_MS
+    }
 
     /// Where `identity` stands; none once it is retired.
     async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError>;

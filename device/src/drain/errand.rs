@@ -7,19 +7,21 @@ use punchtrail_protocol::{
 };
 
 use super::{
-    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
+    courier::{Account, Batch, Courier, Head, News, PhotoSent, Setback},
     lane::Need,
 };
 use crate::{
-    client::{BatchOutcome, Server},
+    client::{BatchOutcome, CallError, Server},
     clock::Moment,
     device::Device,
     manifest::Manifest,
     store::{
         StoreError, Write,
         contact::{self, Contact},
+        failures::{self, Purpose},
         identity::{self, Identity},
-        outbox::{self, Doubtful},
+        outbox::{self, AckedAt, Doubtful},
+        passed::{self, Until},
         photos, roster,
     },
 };
@@ -31,6 +33,10 @@ impl Courier for Device {
 
     fn roll(&mut self) -> f64 {
         Self::roll(self)
+    }
+
+    fn call_ms(&self) -> u64 {
+        self.options.call_ms
     }
 
     async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
@@ -49,6 +55,7 @@ impl Courier for Device {
             seq,
             policy: self.policy(&contact),
             roster: contact.roster,
+            epoch: contact.epoch,
             anchor: contact.anchor,
             current: identities.last().is_some_and(|last| last.id == id),
         }))
@@ -63,23 +70,31 @@ impl Courier for Device {
         let (id, now) = (identity.id, self.now());
         let mut write = self.store.write().await?;
         match &news {
-            News::Heard(at, HeartbeatAnswer { server_time, acked_through, history, .. }) => {
-                let told = Told { acked_through: *acked_through, ledger: None, history };
-                self.settle(&mut write, identity, told, *server_time).await?;
-                contact::reached(&mut write, id, at, Some(*server_time)).await?;
+            News::Heard(at, answer, head) => {
+                let HeartbeatAnswer { server_time, acked_through, ref history, .. } = *answer;
+                let told = Told { acked_through, ledger: None, history, head: *head, server_time };
+                // Before the identity may be retired.
+                let roster = contact::of(&mut write, id).await?.roster;
+                if roster.as_ref() == Some(&answer.roster) {
+                    failures::clear(&mut write, id, Purpose::Manifest).await?;
+                }
+                self.settle(&mut write, identity, told, at).await?;
+                contact::reached(&mut write, id, Purpose::Heartbeat, at, Some(server_time)).await?;
             }
             News::Walked(Manifest { rows, policy, roster }) => {
                 roster::replace(&mut write, id, rows, policy, roster).await?;
-                contact::reached(&mut write, id, &now, None).await?;
+                contact::reached(&mut write, id, Purpose::Manifest, &now, None).await?;
             }
-            News::Delivered(items, outcome) => {
+            News::Delivered(items, outcome, head) => {
                 let BatchOutcome { acked_through, ledger, server_time, ref history, .. } = *outcome;
-                let told = Told { acked_through, ledger: Some(ledger), history };
+                let (ledger, head) = (Some(ledger), *head);
+                let told = Told { acked_through, ledger, history, head, server_time };
                 // Before the acknowledgements: what this answer acknowledges, the restored server
                 // has.
-                self.settle(&mut write, identity, told, server_time).await?;
-                outbox::acknowledge(&mut write, id, items, server_time, ledger).await?;
-                contact::reached(&mut write, id, &now, Some(server_time)).await?;
+                let passed_ms = self.settle(&mut write, identity, told, &now).await?;
+                let at = AckedAt { server: server_time, passed_ms, ledger };
+                outbox::acknowledge(&mut write, id, items, at).await?;
+                contact::reached(&mut write, id, Purpose::Punches, &now, Some(server_time)).await?;
             }
             News::RefusedAlone(seq) => outbox::refused_alone(&mut write, id, *seq).await?,
             News::Failed { failure, reached, hold_ms } => {
@@ -119,7 +134,7 @@ impl Courier for Device {
                 let now = self.now();
                 let mut write = self.store.write().await?;
                 photos::stored(&mut write, identity.id, digest).await?;
-                contact::reached(&mut write, identity.id, &now, None).await?;
+                contact::reached(&mut write, identity.id, Purpose::Photos, &now, None).await?;
                 write.commit().await.map_err(StoreError::from)?;
                 tracing::info!(device = %identity.device, photo = %digest, "photo delivered");
                 Ok(Some(PhotoSent::Stored))
@@ -130,7 +145,16 @@ impl Courier for Device {
                 write.commit().await.map_err(StoreError::from)?;
                 Ok(Some(PhotoSent::Refused(error)))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // Whoever breaks the line, or the server, goes behind those that may not. A server
+                // that is busy, or isn't there, says nothing of this photo.
+                if matches!(error, CallError::Silent(_) | CallError::Senseless { .. }) {
+                    let mut write = self.store.write().await?;
+                    photos::stalled(&mut write, identity.id, digest).await?;
+                    write.commit().await.map_err(StoreError::from)?;
+                }
+                Err(error.into())
+            }
         }
     }
 }
@@ -141,6 +165,8 @@ struct Told<'a> {
     acked_through: u64,
     ledger: Option<u64>,
     history: &'a Option<LedgerHistory>,
+    head: Head,
+    server_time: Time,
 }
 
 impl Device {
@@ -153,14 +179,15 @@ impl Device {
     }
 
     /// What follows from any answer that says how far the server holds the chain: a restored server
-    /// gets again what it lost, and what it has had for long enough is forgotten.
+    /// gets again what it lost, and what it has had for long enough, by every clock, is forgotten.
+    /// Gives the time that has surely passed.
     async fn settle(
         &self,
         write: &mut Write,
         identity: &Identity,
-        Told { acked_through, ledger, history }: Told<'_>,
-        server_time: Time,
-    ) -> Result<(), StoreError> {
+        Told { acked_through, ledger, history, head, server_time }: Told<'_>,
+        at: &Moment,
+    ) -> Result<u64, StoreError> {
         let contact = contact::of(write, identity.id).await?;
         let known = history.as_ref().zip(contact.epoch);
         let parted = known.and_then(|(history, epoch)| history.parted_after(epoch));
@@ -174,7 +201,7 @@ impl Device {
         };
         if let Some(doubtful) = doubtful {
             let again = outbox::wait_again(write, identity.id, doubtful).await?;
-            photos::wait_again(write, identity.id).await?;
+            photos::wait_again(write, identity.id, doubtful).await?;
             let (device, told_before) = (identity.device, contact.acked_through);
             tracing::warn!(
                 %device, acked_through, told_before, ?doubtful, again,
@@ -185,13 +212,20 @@ impl Device {
         if let Some(history) = history {
             contact::told_history(write, identity.id, history).await?;
         }
-        photos::acknowledge(write, identity.id, server_time).await?;
+        let passed_ms = passed::read(write, identity.id, at, server_time).await?;
+        let now = AckedAt { server: server_time, passed_ms, ledger: ledger.max(head.ledger) };
+        photos::acknowledge(write, identity.id, now).await?;
+        outbox::count_from(write, identity.id, now).await?;
+        if head.doubted {
+            return Ok(passed_ms);
+        }
         let window_s = contact
             .policy
             .as_ref()
             .map_or_else(|| DevicePolicy::default().restore_window_s, |p| p.restore_window_s);
-        let forgotten = outbox::forget(write, identity.id, server_time, window_s).await?;
-        for digest in photos::forget(write, identity.id, server_time, window_s).await? {
+        let until = Until::before(server_time, passed_ms, window_s);
+        let forgotten = outbox::forget(write, identity.id, until).await?;
+        for digest in photos::forget(write, identity.id, until).await? {
             self.folder.forget_photo(digest)?;
         }
         let retired = identity::retire_emptied(write, identity.id).await?;
@@ -199,7 +233,7 @@ impl Device {
             tracing::info!(device = %identity.device, forgotten, retired, "the restore window has \
                 passed");
         }
-        Ok(())
+        Ok(passed_ms)
     }
 
     async fn lose_photo(&self, identity: &Identity, digest: Digest) -> Result<PhotoSent, Setback> {
@@ -218,7 +252,7 @@ impl News {
             Self::Walked(Manifest { rows, .. }) => {
                 tracing::info!(%device, employees = rows.len(), "manifest walked");
             }
-            Self::Delivered(items, BatchOutcome { acked_through, .. }) => {
+            Self::Delivered(items, BatchOutcome { acked_through, .. }, _) => {
                 for item in items.iter().filter(|item| item.status != ItemStatus::Applied) {
                     tracing::info!(%device, seq = item.seq, status = ?item.status,
                         code = item.code, "acknowledged");

@@ -22,7 +22,7 @@ pub use self::{
     route::Route,
 };
 use self::{
-    lane::{Next, Pace},
+    lane::{Errand, Next, Pace},
     route::failure,
 };
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
     store::{
         StoreError,
         contact::{self, Contact},
+        failures::Purpose,
         identity::{self, IdentityId},
     },
 };
@@ -44,8 +45,12 @@ pub const LOOK_MS: u64 = 500;
 pub const STOP_GRACE_MS: u64 = 5_000;
 /// The longest pause that a person who asked for a sync waits through, in milliseconds.
 pub const SYNC_PATIENCE_MS: u64 = 30_000;
-/// Failures in a row after which a sync says so and ends.
+/// Failures in a row of one kind of call after which a sync says so and ends, however well others
+/// go.
 pub const SYNC_TRIES_MAX: u32 = 4;
+/// Calls after which a sync ends if less didn't wait after any of them than before: a server may
+/// take everything and take it back.
+pub const SYNC_CALLS_MAX: u32 = 40;
 
 /// Drains a folder, as its agent.
 pub struct Drain<'a> {
@@ -134,8 +139,8 @@ impl<'a> Drain<'a> {
     }
 
     /// Delivers everything now, as a person asked: no spread, no rate, but every pause that a
-    /// failure or the server makes. Ends when nothing waits, or after [`SYNC_TRIES_MAX`] failures
-    /// in a row.
+    /// failure or the server makes. Ends when nothing waits, after [`SYNC_TRIES_MAX`] failures of
+    /// one kind of call in a row, or after [`SYNC_CALLS_MAX`] calls that made nothing less.
     ///
     /// # Errors
     /// When the store refuses; a server that doesn't take everything is said in the report.
@@ -144,9 +149,9 @@ impl<'a> Drain<'a> {
         let mut report = SyncReport::default();
         let mut reachable = true;
         for route in self.routes.values_mut() {
-            if let Err(error) = route.sync().await? {
-                reachable &= error.reached();
-                report.error = Some(failure(&error, self.device.now().time).into());
+            if let Err((errand, error)) = route.sync().await? {
+                reachable &= error.reached() || route.lane.in_contact();
+                report.error = Some(failure(errand, &error, self.device.now().time).into());
             }
             report.delivered += route.punches_delivered;
             report.photos_delivered += route.photos_delivered;
@@ -163,40 +168,69 @@ impl<'a> Drain<'a> {
 
 impl Route<Device> {
     /// Delivers all of this identity's. The inner result is the failure that ended it.
-    async fn sync(&mut self) -> Result<Result<(), CallError>, StoreError> {
-        let mut failures = 0;
-        let mut last = CallError::Unreachable("it was not tried".to_owned());
+    async fn sync(&mut self) -> Result<Result<(), (Errand, CallError)>, StoreError> {
+        let mut failures = BTreeMap::<Purpose, u32>::new();
+        let mut last: Option<(Errand, CallError)> = None;
+        let (mut fewest, mut calls) = (u64::MAX, 0);
         (self.punches_delivered, self.photos_delivered) = (0, 0);
         self.lane.heartbeat_now(Instant::now());
         loop {
             let Some(account) = self.account().await? else { return Ok(Ok(())) };
             let now = Instant::now();
+            let left = account.need.waiting + account.need.photos;
+            if left < fewest {
+                (fewest, calls) = (left, 0);
+            }
             match self.next(&account, Pace::Asked) {
-                Next::Do(errand) => match self.perform(errand, &account).await {
-                    Ok(()) => failures = 0,
-                    Err(Setback::Store(error)) => return Err(error),
-                    Err(Setback::Call(error)) => {
-                        failures += 1;
-                        if failures >= SYNC_TRIES_MAX {
-                            return Ok(Err(error));
+                Next::Do(errand) if calls >= SYNC_CALLS_MAX => {
+                    return Ok(Err(last.unwrap_or_else(|| (errand, in_vain()))));
+                }
+                Next::Do(errand) => {
+                    calls += 1;
+                    let failed = failures.entry(errand.purpose()).or_default();
+                    match self.perform(errand, &account).await {
+                        Ok(()) => {
+                            *failed = 0;
+                            last = last.filter(|(of, _)| of.purpose() != errand.purpose());
                         }
-                        last = error;
+                        Err(Setback::Store(error)) => return Err(error),
+                        Err(Setback::Call(error)) => {
+                            *failed += 1;
+                            if *failed >= SYNC_TRIES_MAX {
+                                return Ok(Err((errand, error)));
+                            }
+                            last = Some((errand, error));
+                        }
                     }
-                },
-                Next::Wait(_) if self.settled(&account) => return Ok(Ok(())),
+                }
+                // What failed and isn't waited for, like a walk that comes later, is said.
+                Next::Wait(_) if self.settled(&account) => return Ok(last.map_or(Ok(()), Err)),
                 Next::Wait(at) if at > now + Duration::from_millis(SYNC_PATIENCE_MS) => {
+                    if let Some(last) = last {
+                        return Ok(Err(last));
+                    }
                     let mut db = self.courier.store.read().await?;
-                    let known = contact::of(&mut db, self.identity.id).await?.failure;
-                    let held = known.map_or(last, |failure| CallError::Busy {
-                        code: failure.code,
-                        detail: failure.text,
-                        retry_after: Some(at - now),
-                    });
-                    return Ok(Err(held));
+                    let known = contact::of(&mut db, self.identity.id).await?.failures;
+                    let paused = known.into_iter().next().map_or_else(
+                        || ("paused".to_owned(), "it asked for a pause".to_owned()),
+                        |failure| (failure.code, failure.text),
+                    );
+                    let (code, detail) = paused;
+                    let retry_after = Some(at - now);
+                    let busy = CallError::Busy { code, detail, retry_after };
+                    return Ok(Err((Errand::Heartbeat, busy)));
                 }
                 Next::Wait(at) => sleep_until(at).await,
             }
         }
+    }
+}
+
+/// The server takes what it is given, and it waits again all the same.
+fn in_vain() -> CallError {
+    CallError::Senseless {
+        status: 200,
+        detail: format!("{SYNC_CALLS_MAX} calls went well and as much waits as before"),
     }
 }
 

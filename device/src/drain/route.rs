@@ -8,12 +8,12 @@ use std::time::Duration;
 use punchtrail_protocol::{
     PunchId, Time,
     signing::{RETURN_TYPE, sign},
-    wire::{DevicePolicy, Heartbeat, ReturnRequest},
+    wire::{DevicePolicy, Heartbeat, ItemStatus, LedgerHistory, ReturnRequest},
 };
 use tokio::time::Instant;
 
 use super::{
-    courier::{Account, Batch, Courier, News, PhotoSent, Setback},
+    courier::{Account, Batch, Courier, Head, News, PhotoSent, Setback},
     lane::{Errand, Heard, Lane, Need, Next, Pace},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     backoff::TRY_FLOOR_MS,
     client::{BatchOutcome, CallError, Server},
     manifest,
-    store::{StoreError, contact::Failure, identity::Identity, outbox::Acknowledgement},
+    store::{StoreError, failures::Failure, identity::Identity, outbox::Acknowledgement},
 };
 
 /// Ceiling of the wait before a walk of the manifest starts over when the roster changed under it,
@@ -37,6 +37,9 @@ pub struct Route<C> {
     pub lane: Lane,
     pub(super) punches_delivered: u64,
     pub(super) photos_delivered: u64,
+    /// Whether an answer named another epoch of the ledger than is known, and no heartbeat has said
+    /// yet where the histories parted.
+    doubted: bool,
     /// Made at the first call; making it fails where the machine has no root certificates.
     server: Option<Server>,
 }
@@ -52,8 +55,15 @@ impl<C: Courier> Route<C> {
         ready_at: Instant,
     ) -> Self {
         let lane = Lane::new(identity.device, policy, cap_ms, ready_at, Instant::now());
-        let (punches_delivered, photos_delivered) = (0, 0);
-        Self { identity, courier, lane, punches_delivered, photos_delivered, server: None }
+        Self {
+            identity,
+            courier,
+            lane,
+            punches_delivered: 0,
+            photos_delivered: 0,
+            doubted: false,
+            server: None,
+        }
     }
 
     /// Where the identity stands; none once it is retired.
@@ -81,7 +91,16 @@ impl<C: Courier> Route<C> {
     /// How it failed. Nothing is lost by it.
     pub async fn perform(&mut self, errand: Errand, account: &Account) -> Result<(), Setback> {
         let done = match self.server() {
-            Ok(server) => self.attempt(&server, errand, account).await,
+            Ok(server) => {
+                server.listen(account.epoch);
+                let done = self.attempt(&server, errand, account).await;
+                if let Some(other) = server.heads().other_epoch
+                    && self.account().await?.is_some_and(|known| known.epoch != Some(other))
+                {
+                    self.doubt(errand);
+                }
+                done
+            }
             Err(error) => Err(error.into()),
         };
         match &done {
@@ -90,18 +109,38 @@ impl<C: Courier> Route<C> {
             // The call may have been answered; without this, a full disk would make it a tight
             // loop.
             Err(Setback::Store(_)) => {
-                let pause = CallError::Unreachable("the store refused".to_owned());
-                self.lane.failed(&pause, self.courier.roll(), Instant::now());
+                self.lane.store_failed(self.courier.roll(), Instant::now());
             }
         }
         done
+    }
+
+    /// The ledger is in another epoch than is known: a heartbeat has to say where the histories
+    /// parted, and until then nothing is forgotten.
+    fn doubt(&mut self, errand: Errand) {
+        let device = self.identity.device;
+        tracing::warn!(%device, ?errand, "an answer names another epoch of the server's ledger");
+        self.doubted = true;
+        // A heartbeat whose own head differs from what it says is followed by another at its
+        // interval, not at once, or that would never end.
+        if errand != Errand::Heartbeat {
+            self.lane.heartbeat_now(Instant::now());
+        }
+    }
+
+    /// What the heads of an errand's answers said, beside the history in its body.
+    fn head(&self, server: &Server, account: &Account, history: &Option<LedgerHistory>) -> Head {
+        let heads = server.heads();
+        let known = history.as_ref().and_then(LedgerHistory::current).or(account.epoch);
+        let doubted = heads.other_epoch.is_some_and(|other| known != Some(other));
+        Head { ledger: heads.ledger, doubted }
     }
 
     fn server(&mut self) -> Result<Server, CallError> {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        let server = Server::at(&self.identity.server)
+        let server = Server::with_patience(&self.identity.server, self.courier.call_ms())
             .and_then(|server| server.with_token(&self.identity.token))
             .map_err(|error| CallError::Unreachable(error.to_string()))?;
         Ok(self.server.insert(server).clone())
@@ -124,7 +163,7 @@ impl<C: Courier> Route<C> {
                 }
                 Ok(())
             }
-            Errand::Batch(items_max) => self.deliver(server, items_max, &account.policy).await,
+            Errand::Batch(items_max) => self.deliver(server, items_max, account).await,
             Errand::Photo => match self.courier.photo(server, &self.identity).await? {
                 Some(PhotoSent::Stored) => {
                     self.photos_delivered += 1;
@@ -141,7 +180,7 @@ impl<C: Courier> Route<C> {
     }
 
     async fn beat(&mut self, server: &Server, account: &Account) -> Result<(), Setback> {
-        let Account { need, oldest, seq, policy, roster, anchor, current } = account;
+        let Account { need, oldest, seq, policy, roster, anchor, current, .. } = account;
         let now = self.courier.now();
         let heartbeat = Heartbeat {
             outbox: need.waiting,
@@ -172,7 +211,10 @@ impl<C: Courier> Route<C> {
             next_batch_after_ms: answer.next_batch_after_ms,
             roster_differs: *current && roster.as_ref() != Some(&answer.roster),
         };
-        self.courier.write_down(&self.identity, News::Heard(now, answer)).await?;
+        // It settles an earlier doubt, unless its own head says otherwise.
+        let head = self.head(server, account, &answer.history);
+        self.courier.write_down(&self.identity, News::Heard(now, answer, head)).await?;
+        self.doubted = head.doubted;
         let roll = self.courier.roll();
         self.lane.heartbeat_answered(heard, policy, roll, Instant::now());
         Ok(())
@@ -205,7 +247,7 @@ impl<C: Courier> Route<C> {
         &mut self,
         server: &Server,
         items_max: usize,
-        policy: &DevicePolicy,
+        account: &Account,
     ) -> Result<(), Setback> {
         let Batch { items, request } = self.courier.next_batch(&self.identity, items_max).await?;
         if items.is_empty() {
@@ -218,29 +260,36 @@ impl<C: Courier> Route<C> {
         match matched {
             Ok((acknowledged, outcome)) => {
                 let next_after_ms = outcome.next_batch_after_ms;
-                let news = News::Delivered(acknowledged, outcome);
+                let mut head = self.head(server, account, &outcome.history);
+                head.doubted |= self.doubted;
+                let news = News::Delivered(acknowledged, outcome, head);
                 self.courier.write_down(&self.identity, news).await?;
                 self.punches_delivered += items.len() as u64;
                 let now = Instant::now();
+                let policy = &account.policy;
                 self.lane.batch_answered(items.len(), took_ms, next_after_ms, policy, now);
                 Ok(())
             }
-            Err(error) => {
-                if !error.reached() {
-                    self.lane.batch_unanswered(items.len(), took_ms);
-                }
-                self.batch_failed(&items, error).await
-            }
+            Err(error) => self.batch_failed(&items, took_ms, error).await,
         }
     }
 
-    /// A batch refused for its content is halved; one item refused alone steps behind the others.
+    /// A batch refused for its content, or that the server failed at, is halved; one item refused
+    /// alone steps behind the others. So it is with one that gets no sensible answer again and
+    /// again while the server is there.
     async fn batch_failed(
         &mut self,
         items: &[(u64, PunchId)],
+        took_ms: u64,
         error: CallError,
     ) -> Result<(), Setback> {
-        if error.concerns_the_content() {
+        let alone = match error {
+            CallError::Silent(_) | CallError::Senseless { .. } | CallError::Unreachable(_) => {
+                self.lane.batch_unanswered(items.len(), took_ms)
+            }
+            _ => false,
+        };
+        if error.may_concern_the_content() || alone {
             if self.lane.split(items.len(), Instant::now()) {
                 tracing::warn!(device = %self.identity.device, items = items.len(), %error,
                     "batch refused; halves are tried");
@@ -276,7 +325,7 @@ impl<C: Courier> Route<C> {
                 self.lane.walk_refused(floor + Duration::from_millis(wait_ms));
                 floor
             }
-            _ => self.lane.failed(error, self.courier.roll(), now),
+            _ => self.lane.failed(errand, error, self.courier.roll(), now),
         };
         tracing::warn!(device = %self.identity.device, ?errand, %error,
             wait_ms = (next_at - now).as_millis() as u64, "not done; trying again later");
@@ -284,7 +333,7 @@ impl<C: Courier> Route<C> {
         // `sync` waits out in a second.
         let asked = error.retry_after().map_or(floor, |_| next_at);
         let failed = News::Failed {
-            failure: failure(error, self.courier.now().time),
+            failure: failure(errand, error, self.courier.now().time),
             reached: error.reached(),
             hold_ms: (asked - now).as_millis() as u64,
         };
@@ -293,8 +342,9 @@ impl<C: Courier> Route<C> {
 }
 
 /// A failure at `at`, in words.
-pub(super) fn failure(error: &CallError, at: Time) -> Failure {
-    Failure { at, code: error.code().to_owned(), text: error.to_string() }
+pub(super) fn failure(errand: Errand, error: &CallError, at: Time) -> Failure {
+    let (code, text) = (error.code().to_owned(), error.to_string());
+    Failure { purpose: errand.purpose(), at, code, text, times: 1 }
 }
 
 /// Results in step with items. An answer about another punch is not an answer to this batch.
@@ -305,6 +355,11 @@ fn matched(
     let in_step = items.iter().zip(&outcome.results);
     in_step
         .map(|(&(seq, punch), result)| match result.punch {
+            // Only of what can't be read is the punch unknown.
+            None if result.status != ItemStatus::Quarantined => Err(CallError::Senseless {
+                status: 200,
+                detail: format!("a result about no punch where number {seq} stood"),
+            }),
             Some(other) if other != punch => Err(CallError::Senseless {
                 status: 200,
                 detail: format!("a result about another punch where number {seq} stood"),

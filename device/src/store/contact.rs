@@ -2,22 +2,18 @@
 
 use punchtrail_protocol::{
     BootId, EpochId, Time,
-    wire::{DevicePolicy, LedgerHistory},
+    wire::{ANCHOR_CHARS_MAX, DevicePolicy, LedgerHistory},
 };
 use sqlx::Row;
 
-use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
-use crate::clock::Moment;
-
-/// A failure, in words for `status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// When, by the device's clock.
-    pub at: Time,
-    /// The server's code, or the device's own word.
-    pub code: String,
-    pub text: String,
-}
+use super::{
+    Db, StoreError,
+    failures::{self, Failure, Purpose},
+    from_stored,
+    identity::IdentityId,
+    to_stored,
+};
+use crate::{clock::Moment, policy::followed};
 
 /// What is known of an identity's contact with its server.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,9 +36,9 @@ pub struct Contact {
     pub reached_at: Option<(Time, BootId, u64)>,
     /// No try before this uptime (milliseconds) of this boot.
     pub hold: Option<(BootId, u64)>,
-    /// The last failure since the last success.
-    pub failure: Option<Failure>,
-    /// The site's policy, if it was told.
+    /// What goes wrong now, by what it was for, the last first.
+    pub failures: Vec<Failure>,
+    /// The site's policy as this device follows it, if it was told.
     pub policy: Option<DevicePolicy>,
     /// Version of the manifest that is held.
     pub roster: Option<String>,
@@ -55,8 +51,9 @@ pub struct Contact {
 pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError> {
     let row = sqlx::query("SELECT * FROM contact WHERE identity = ?")
         .bind(identity)
-        .fetch_one(db)
+        .fetch_one(&mut *db)
         .await?;
+    let failures = failures::of(db, identity).await?;
     let boot = |column: &str| -> Result<Option<BootId>, StoreError> {
         let text: Option<String> = row.try_get(column)?;
         text.map(|text| text.parse().map_err(StoreError::unreadable)).transpose()
@@ -69,15 +66,6 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
             }
             _ => None,
         };
-    let failure = number("error_at_ms")?
-        .map(|at| -> Result<Failure, StoreError> {
-            Ok(Failure {
-                at: Time::from_millis(at),
-                code: row.try_get::<Option<String>, _>("error_code")?.unwrap_or_default(),
-                text: row.try_get::<Option<String>, _>("error_text")?.unwrap_or_default(),
-            })
-        })
-        .transpose()?;
     let policy: Option<String> = row.try_get("policy")?;
     Ok(Contact {
         acked_through: from_stored(row.try_get("acked_through")?),
@@ -92,29 +80,31 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
         reached: row.try_get("reached")?,
         reached_at,
         hold: boot("hold_boot")?.zip(number("hold_uptime_ms")?.map(from_stored)),
-        failure,
+        failures,
         policy: policy
             .map(|json| serde_json::from_str(&json).map_err(StoreError::unreadable))
-            .transpose()?,
+            .transpose()?
+            .map(followed),
         roster: row.try_get("roster")?,
     })
 }
 
-/// The server answered as the protocol says; `server_time` where the answer carries one.
+/// The server answered a call for `purpose` as the protocol says; `server_time` where the answer
+/// carries one.
 ///
 /// # Errors
 /// When the store refuses.
 pub async fn reached(
     db: Db<'_>,
     identity: IdentityId,
+    purpose: Purpose,
     at: &Moment,
     server_time: Option<Time>,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE contact SET reached = 1, reached_at_ms = ?, reached_boot = ?, reached_uptime_ms = ?,
-             server_time_ms = coalesce(?, server_time_ms), clock_ahead_ms = coalesce(?, \
-             clock_ahead_ms),
-             error_at_ms = NULL, error_code = NULL, error_text = NULL
+             server_time_ms = coalesce(?, server_time_ms),
+             clock_ahead_ms = coalesce(?, clock_ahead_ms)
          WHERE identity = ?",
     )
     .bind(at.time.millis())
@@ -123,9 +113,9 @@ pub async fn reached(
     .bind(server_time.map(Time::millis))
     .bind(server_time.map(|server| at.time.millis_since(server)))
     .bind(identity)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    failures::clear(db, identity, purpose).await
 }
 
 /// A try failed. `reached` when the server itself said no; then that, too, is contact. No try
@@ -146,25 +136,22 @@ pub async fn failed(
              reached_at_ms = CASE WHEN ?1 THEN ?2 ELSE reached_at_ms END,
              reached_boot = CASE WHEN ?1 THEN ?3 ELSE reached_boot END,
              reached_uptime_ms = CASE WHEN ?1 THEN ?4 ELSE reached_uptime_ms END,
-             hold_boot = ?3, hold_uptime_ms = ?4 + ?5,
-             error_at_ms = ?6, error_code = ?7, error_text = ?8
-         WHERE identity = ?9",
+             hold_boot = ?3, hold_uptime_ms = ?4 + ?5
+         WHERE identity = ?6",
     )
     .bind(reached)
     .bind(at.time.millis())
     .bind(at.boot.to_string())
     .bind(to_stored(at.uptime_ms))
     .bind(to_stored(hold_ms))
-    .bind(failure.at.millis())
-    .bind(&failure.code)
-    .bind(&failure.text)
     .bind(identity)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    failures::note(db, identity, failure).await
 }
 
-/// Notes which history the server says that its ledger has.
+/// Notes which history the server says that its ledger has. An anchor longer than any that this
+/// protocol knows is none: a heartbeat that carried it would be refused.
 ///
 /// # Errors
 /// When the store refuses.
@@ -175,7 +162,7 @@ pub async fn told_history(
 ) -> Result<(), StoreError> {
     sqlx::query("UPDATE contact SET epoch = coalesce(?, epoch), anchor = ? WHERE identity = ?")
         .bind(history.current().map(|epoch| epoch.to_string()))
-        .bind(&history.anchor)
+        .bind(Some(&history.anchor).filter(|anchor| anchor.chars().count() <= ANCHOR_CHARS_MAX))
         .bind(identity)
         .execute(db)
         .await?;

@@ -13,7 +13,9 @@ pub struct Recent {
 }
 
 /// Counts guesses of the last `window_ms` milliseconds, forgetting earlier ones. Uptime measures,
-/// since the wall clock can be set; guesses of an earlier boot count as made when this boot began.
+/// since the wall clock can be set. Guesses of another boot count as made now, when they are first
+/// seen in this one: how long ago they were nobody can say, and a boot is easily claimed
+/// (`--boot`). To be committed whatever follows, or they would be seen first again and again.
 ///
 /// # Errors
 /// When the store refuses.
@@ -24,13 +26,17 @@ pub async fn recent(
     window_ms: u64,
 ) -> Result<Recent, StoreError> {
     sqlx::query(
-        "DELETE FROM pin_guess WHERE CASE WHEN boot = ? THEN uptime_ms ELSE 0 END <= ? - ?",
+        "UPDATE pin_guess SET boot = ?1, uptime_ms = ?2 WHERE boot <> ?1 OR uptime_ms > ?2",
     )
     .bind(now.boot.to_string())
     .bind(to_stored(now.uptime_ms))
-    .bind(to_stored(window_ms))
     .execute(&mut *db)
     .await?;
+    sqlx::query("DELETE FROM pin_guess WHERE uptime_ms <= ? - ?")
+        .bind(to_stored(now.uptime_ms))
+        .bind(to_stored(window_ms))
+        .execute(&mut *db)
+        .await?;
     let (of_device, of_person): (i64, i64) =
         sqlx::query_as("SELECT count(*), count(CASE WHEN employee = ? THEN 1 END) FROM pin_guess")
             .bind(employee.to_string())

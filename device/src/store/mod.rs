@@ -6,12 +6,15 @@
 //! any number of `punch` processes work side by side on one folder, and a sequence number is read
 //! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
-//! SQL lives in one module a table: `identity`, `contact`, `outbox`, `photos`, `roster`, `guesses`.
+//! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`,
+//! `photos`, `roster`, `guesses`; `passed` counts time in `contact`.
 
 pub mod contact;
+pub mod failures;
 pub mod guesses;
 pub mod identity;
 pub mod outbox;
+pub mod passed;
 pub mod photos;
 pub mod roster;
 

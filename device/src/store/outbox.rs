@@ -5,7 +5,7 @@ use punchtrail_protocol::{
 };
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
+use super::{Db, StoreError, from_stored, identity::IdentityId, passed::Until, to_stored};
 
 /// Rows in one insert: seven values each, well below SQLite's limit of 32,766 a statement.
 const INSERT_ROWS_MAX: usize = 500;
@@ -129,8 +129,18 @@ pub async fn next(
         .collect()
 }
 
-/// The server answered for these at `server_time`, when its ledger's head was `ledger`. Neighbours
-/// that fared alike are written down in one statement.
+/// When something was acknowledged, by all that tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckedAt {
+    /// By the server's clock.
+    pub server: Time,
+    /// By the time that has surely passed for this identity, in milliseconds.
+    pub passed_ms: u64,
+    /// The ledger's head then, if it was told.
+    pub ledger: Option<u64>,
+}
+
+/// The server answered for these. Neighbours that fared alike are written down in one statement.
 ///
 /// # Errors
 /// When the store refuses.
@@ -138,8 +148,7 @@ pub async fn acknowledge(
     db: Db<'_>,
     identity: IdentityId,
     items: &[Acknowledgement],
-    server_time: Time,
-    ledger: u64,
+    at: AckedAt,
 ) -> Result<(), StoreError> {
     let alike = |one: &Acknowledgement, next: &Acknowledgement| {
         next.seq == one.seq + 1 && (next.status, &next.code) == (one.status, &one.code)
@@ -153,11 +162,13 @@ pub async fn acknowledge(
             ItemStatus::Quarantined => "quarantined",
         };
         sqlx::query(
-            "UPDATE capture SET acked_ms = ?, acked_ledger = ?, status = ?, code = ?
+            "UPDATE capture SET acked_ms = ?, acked_passed_ms = ?, acked_ledger = ?, status = ?,
+                 code = ?
              WHERE identity = ? AND seq BETWEEN ? AND ?",
         )
-        .bind(server_time.millis())
-        .bind(to_stored(ledger))
+        .bind(at.server.millis())
+        .bind(to_stored(at.passed_ms))
+        .bind(at.ledger.map(to_stored))
         .bind(status)
         .bind(first.code.as_deref())
         .bind(identity)
@@ -216,24 +227,37 @@ pub async fn refused_alone(db: Db<'_>, identity: IdentityId, seq: u64) -> Result
     Ok(())
 }
 
-/// Forgets what the server has had for at least `restore_window_s` seconds of its own time, as of
-/// `server_time`. Gives how many.
+/// The server's clock shows `at.server`. What was acknowledged later by that clock was so while it
+/// was ahead, and counts from now: else it would be kept until the clock comes by again.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn forget(
-    db: Db<'_>,
-    identity: IdentityId,
-    server_time: Time,
-    restore_window_s: u32,
-) -> Result<u64, StoreError> {
-    let until = server_time.plus_millis(-i64::from(restore_window_s) * 1_000);
-    let forgotten = sqlx::query(
-        "DELETE FROM capture WHERE rowid IN (SELECT rowid FROM capture
-             WHERE identity = ? AND acked_ms IS NOT NULL AND acked_ms <= ? LIMIT ?)",
+pub async fn count_from(db: Db<'_>, identity: IdentityId, at: AckedAt) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE capture SET acked_ms = ?2, acked_passed_ms = ?3
+         WHERE identity = ?1 AND acked_ms IS NOT NULL AND acked_ms > ?2",
     )
     .bind(identity)
-    .bind(until.millis())
+    .bind(at.server.millis())
+    .bind(to_stored(at.passed_ms))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what the server has had since before `until`. Gives how many.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn forget(db: Db<'_>, identity: IdentityId, until: Until) -> Result<u64, StoreError> {
+    let forgotten = sqlx::query(
+        "DELETE FROM capture WHERE rowid IN (SELECT rowid FROM capture
+             WHERE identity = ? AND acked_ms IS NOT NULL AND acked_ms <= ? AND acked_passed_ms <= ?
+             LIMIT ?)",
+    )
+    .bind(identity)
+    .bind(until.server.millis())
+    .bind(until.passed_ms)
     .bind(FORGET_MAX)
     .execute(db)
     .await?;

@@ -1,9 +1,15 @@
 //! Photos that captures name: which wait, which the server has. The bytes are files in the folder.
 
-use punchtrail_protocol::{Digest, Time};
+use punchtrail_protocol::Digest;
 use sqlx::Row;
 
-use super::{Db, StoreError, from_stored, identity::IdentityId, to_stored};
+use super::{
+    Db, StoreError, from_stored,
+    identity::IdentityId,
+    outbox::{AckedAt, Doubtful},
+    passed::Until,
+    to_stored,
+};
 
 /// A photo that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,14 +76,15 @@ pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<PhotoBacklog, S
     })
 }
 
-/// The next photo to send: the least refused, the oldest of those.
+/// The next photo to send: the one that failed least, the oldest of those.
 ///
 /// # Errors
 /// When the store refuses.
 pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingPhoto>, StoreError> {
     let row = sqlx::query(
         "SELECT sha256, size_bytes, media FROM photo
-         WHERE identity = ? AND stored = 0 AND lost = 0 ORDER BY tries, rowid LIMIT 1",
+         WHERE identity = ? AND stored = 0 AND lost = 0
+         ORDER BY tries + stalled, rowid LIMIT 1",
     )
     .bind(identity)
     .fetch_optional(db)
@@ -127,6 +134,20 @@ pub async fn refused(
     Ok(())
 }
 
+/// The photo was sent and nothing sensible came back; it keeps waiting, behind the others.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn stalled(db: Db<'_>, identity: IdentityId, digest: Digest) -> Result<(), StoreError> {
+    set(
+        db,
+        "UPDATE photo SET stalled = stalled + 1 WHERE identity = ? AND sha256 = ?",
+        identity,
+        digest,
+    )
+    .await
+}
+
 /// The photo's file is gone or damaged; its capture stands without it.
 ///
 /// # Errors
@@ -145,36 +166,49 @@ async fn set(
     Ok(())
 }
 
-/// An answer carried `server_time`: photos stored before it count as acknowledged from then.
+/// The first answer after photos were stored: they count as acknowledged then. What was so by a
+/// server's clock that was ahead counts anew from now.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn acknowledge(
-    db: Db<'_>,
-    identity: IdentityId,
-    server_time: Time,
-) -> Result<(), StoreError> {
+pub async fn acknowledge(db: Db<'_>, identity: IdentityId, at: AckedAt) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE photo SET acked_ms = ? WHERE identity = ? AND stored = 1 AND acked_ms IS NULL",
+        "UPDATE photo SET acked_ms = ?2, acked_passed_ms = ?3,
+             acked_ledger = CASE WHEN acked_ms IS NULL THEN ?4 ELSE acked_ledger END
+         WHERE identity = ?1 AND stored = 1 AND (acked_ms IS NULL OR acked_ms > ?2)",
     )
-    .bind(server_time.millis())
     .bind(identity)
+    .bind(at.server.millis())
+    .bind(to_stored(at.passed_ms))
+    .bind(at.ledger.map(to_stored))
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Photos of captures that wait again wait again too.
+/// Photos of captures that wait again wait again too, and those that were acknowledged after the
+/// histories parted; where nobody says at which position that was, all of them. A photo is no event
+/// of the ledger: one that was stored when the head stood where they parted may be lacking.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn wait_again(db: Db<'_>, identity: IdentityId) -> Result<(), StoreError> {
+pub async fn wait_again(
+    db: Db<'_>,
+    identity: IdentityId,
+    doubtful: Doubtful,
+) -> Result<(), StoreError> {
+    let parted = match doubtful {
+        Doubtful::Ledger(after) => Some(to_stored(after)),
+        Doubtful::Number(_) => None,
+    };
     sqlx::query(
-        "UPDATE photo SET stored = 0, acked_ms = NULL, tries = 0 WHERE identity = ?1 AND sha256 IN
-             (SELECT photo FROM capture WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT \
-             NULL)",
+        "UPDATE photo SET stored = 0, acked_ms = NULL, acked_ledger = NULL, tries = 0, stalled = 0
+         WHERE identity = ?1 AND stored = 1 AND (coalesce(acked_ledger >= ?2, TRUE) OR sha256 IN
+             (SELECT photo FROM capture
+              WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT NULL))",
     )
     .bind(identity)
+    .bind(parted)
     .execute(db)
     .await?;
     Ok(())
@@ -188,17 +222,17 @@ pub async fn wait_again(db: Db<'_>, identity: IdentityId) -> Result<(), StoreErr
 pub async fn forget(
     db: Db<'_>,
     identity: IdentityId,
-    server_time: Time,
-    restore_window_s: u32,
+    until: Until,
 ) -> Result<Vec<Digest>, StoreError> {
-    let until = server_time.plus_millis(-i64::from(restore_window_s) * 1_000);
     let gone: Vec<String> = sqlx::query_scalar(
-        "DELETE FROM photo WHERE identity = ?1 AND (lost OR acked_ms <= ?2) AND NOT EXISTS
+        "DELETE FROM photo WHERE identity = ?1
+             AND (lost OR acked_ms <= ?2 AND acked_passed_ms <= ?3) AND NOT EXISTS
              (SELECT 1 FROM capture WHERE capture.identity = ?1 AND capture.photo = photo.sha256)
          RETURNING sha256",
     )
     .bind(identity)
-    .bind(until.millis())
+    .bind(until.server.millis())
+    .bind(until.passed_ms)
     .fetch_all(&mut *db)
     .await?;
     let mut unneeded = Vec::new();

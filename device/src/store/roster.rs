@@ -5,6 +5,7 @@ use punchtrail_protocol::{
     wire::{DevicePolicy, ManifestRow},
 };
 use sqlx::{QueryBuilder, Row, Sqlite};
+use unicode_normalization::UnicodeNormalization;
 
 use super::{Db, StoreError, from_stored, identity::IdentityId};
 
@@ -20,8 +21,14 @@ pub struct Person {
     pub pin_phc: Option<String>,
 }
 
-/// The one person with this badge. None when nobody has it, and when several do: then nobody can
-/// say who it was, and the punch goes to a person with the badge as read.
+/// A badge as badges are compared: in Unicode's normal form C, since one reader gives `é` as one
+/// character and another as two.
+pub fn normal(badge: &str) -> String {
+    badge.nfc().collect()
+}
+
+/// The one person with this badge, however it is spelled. None when nobody has it, and when several
+/// do: then nobody can say who it was, and the punch goes to a person with the badge as read.
 ///
 /// # Errors
 /// When the store refuses.
@@ -34,7 +41,7 @@ pub async fn by_badge(
         "SELECT employee, name, pin_phc FROM manifest WHERE identity = ? AND badge = ? LIMIT 2",
     )
     .bind(identity)
-    .bind(badge)
+    .bind(normal(badge))
     .fetch_all(db)
     .await?;
     let [row] = rows.as_slice() else { return Ok(None) };
@@ -66,7 +73,7 @@ pub async fn replace(
             values
                 .push_bind(identity)
                 .push_bind(row.employee.to_string())
-                .push_bind(row.badge.as_deref())
+                .push_bind(row.badge.as_deref().map(normal))
                 .push_bind(&row.name)
                 .push_bind(row.pin.as_ref().map(|pin| pin.phc.as_str()))
                 .push_bind(row.face)

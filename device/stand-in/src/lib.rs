@@ -16,14 +16,15 @@ use std::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time,
+    DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId, SiteId, Time,
     capture::Capture,
     signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url},
     wire::{
@@ -50,10 +51,28 @@ pub enum Fault {
     Cut,
     /// A problem document with this status and code.
     Refuse(u16, &'static str),
+    /// A problem document with this status and detail.
+    Problem(u16, String),
     /// A gateway's page.
     Html(u16),
     /// 307 to elsewhere.
     Redirect(String),
+    /// No answer at all.
+    Silent,
+    /// 200, and a body that begins and never goes on.
+    SilentBody,
+    /// 200, and a body of one byte now and then.
+    Dripping,
+    /// 200, and a body without an end.
+    Endless,
+    /// 200, and this body.
+    Body(String),
+    /// Takes a batch and gives so many results only.
+    Results(usize),
+    /// Takes a batch and gives results about other punches.
+    OtherPunches,
+    /// Takes a batch and gives results about no punch.
+    NoPunches,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +99,22 @@ pub enum Call {
 
 #[derive(Debug)]
 pub struct Ledger {
+    /// What goes wrong each time, by the last part of the path: `heartbeat`, `manifest`, `batch`,
+    /// `photos`.
+    pub always: HashMap<&'static str, Fault>,
+    /// How often that was.
+    pub faulted: u64,
+    /// The ledger's epochs and up to where each has the history before it. Told in headers where
+    /// there are any, and in bodies.
+    pub epochs: Vec<(EpochId, u64)>,
+    /// Said in the header instead.
+    pub epoch_header: Option<String>,
+    /// Puts a copy back, to this position, when such a call comes next.
+    pub parts_on: Option<(&'static str, u64)>,
+    /// Breaks off whenever a batch has this punch.
+    pub breaks_on: Option<PunchId>,
+    /// Every batch begins an epoch that has nothing of those before it.
+    pub forgets: bool,
     pub org: OrgId,
     pub site: SiteId,
     pub tokens: HashMap<String, Enrolment>,
@@ -152,6 +187,20 @@ impl Ledger {
         Some(Fault::Busy(retry_after_s))
     }
 
+    fn history(&self) -> Value {
+        let told = |(epoch, after): &(EpochId, u64)| json!({"epoch": epoch, "after": after});
+        let epochs: Vec<Value> = self.epochs.iter().map(told).collect();
+        if epochs.is_empty() { Value::Null } else { json!({"epochs": epochs, "anchor": "sealed"}) }
+    }
+
+    /// Puts a copy back as [`Ledger::restore_to`], and begins an epoch.
+    pub fn part_at(&mut self, position: u64) -> EpochId {
+        self.restore_to(position);
+        let epoch = EpochId(Uuid::new_v4());
+        self.epochs.push((epoch, position));
+        epoch
+    }
+
     pub fn batches(&self) -> Vec<Vec<u64>> {
         self.calls
             .iter()
@@ -178,6 +227,13 @@ impl StandIn {
             ..DevicePolicy::default()
         };
         let ledger = Arc::new(Mutex::new(Ledger {
+            always: HashMap::new(),
+            faulted: 0,
+            epochs: Vec::new(),
+            epoch_header: None,
+            parts_on: None,
+            breaks_on: None,
+            forgets: false,
             org: OrgId(Uuid::new_v4()),
             site: SiteId(Uuid::new_v4()),
             tokens: HashMap::new(),
@@ -214,6 +270,7 @@ impl StandIn {
             .route("/v1/sites/{site}/manifest", get(manifest))
             .route("/v1/sites/{site}/punches/batch", post(batch))
             .route("/v1/photos/{digest}", put(photo))
+            .layer(middleware::from_fn_with_state(stand_in.clone(), misbehave))
             .with_state(stand_in.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         stand_in
@@ -251,13 +308,69 @@ fn hashed(pin: &str) -> String {
 }
 
 fn problem(status: u16, code: &str) -> Response {
+    refusal(status, code, &format!("told to: {code}"))
+}
+
+fn refusal(status: u16, code: &str, detail: &str) -> Response {
     let body = json!({
-        "type": "about:blank", "title": code, "status": status, "detail": format!("told to: \
-            {code}"),
+        "type": "about:blank", "title": code, "status": status, "detail": detail,
         "code": code, "request_id": "r",
     });
     let status = StatusCode::from_u16(status).unwrap();
     (status, [("content-type", "application/problem+json")], body.to_string()).into_response()
+}
+
+/// Does what is always done for a path, and puts the ledger's headers on every answer.
+async fn misbehave(State(server): State<StandIn>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let of = ["heartbeat", "manifest", "batch", "photos"].into_iter().find(|of| path.contains(of));
+    let fault = {
+        let mut ledger = server.ledger();
+        if let Some((_, position)) = ledger.parts_on.take_if(|(on, _)| of == Some(*on)) {
+            ledger.part_at(position);
+        }
+        let fault = of.and_then(|of| ledger.always.get(of).cloned());
+        ledger.faulted += u64::from(fault.is_some());
+        fault
+    };
+    let mut response = match fault {
+        None | Some(Fault::Results(_) | Fault::OtherPunches | Fault::NoPunches) => {
+            next.run(request).await
+        }
+        Some(Fault::Silent) => std::future::pending().await,
+        Some(fault) => {
+            // Read to its end, so that the answer isn't taken for a connection that broke.
+            let _ = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+            fault.response()
+        }
+    };
+    let ledger = server.ledger();
+    let epoch = ledger.epochs.last().map(|(epoch, _)| epoch.to_string());
+    if let Some(epoch) = ledger.epoch_header.clone().or(epoch) {
+        let headers = response.headers_mut();
+        headers.insert("punchtrail-epoch", HeaderValue::from_str(&epoch).unwrap());
+        headers.insert("punchtrail-ledger", ledger.head.into());
+    }
+    response
+}
+
+fn streamed(
+    next: impl Fn(u64) -> Option<(Bytes, u64)> + Send + 'static,
+    pause_ms: u64,
+) -> Response {
+    let stream = futures::stream::unfold(0u64, move |n| {
+        let item = next(n);
+        async move {
+            match item {
+                Some((bytes, wait_ms)) => {
+                    tokio::time::sleep(Duration::from_millis(wait_ms.max(pause_ms))).await;
+                    Some((Ok::<_, std::io::Error>(bytes), n + 1))
+                }
+                None => std::future::pending().await,
+            }
+        }
+    });
+    Response::new(Body::from_stream(stream))
 }
 
 /// Headers go out, the body never ends well: the client sees a broken-off answer.
@@ -277,11 +390,19 @@ impl Fault {
             Self::OneAtATime => problem(429, "one_at_a_time"),
             Self::Cut | Self::CutAfterCommit => cut(),
             Self::Refuse(status, code) => problem(*status, code),
+            Self::Problem(status, detail) => refusal(*status, "invalid", detail),
             Self::Html(status) => {
                 (StatusCode::from_u16(*status).unwrap(), "<html>gateway</html>").into_response()
             }
             Self::Redirect(to) => {
                 (StatusCode::TEMPORARY_REDIRECT, [("location", to.clone())]).into_response()
+            }
+            Self::SilentBody => streamed(|n| (n == 0).then(|| (Bytes::from_static(b"{"), 0)), 0),
+            Self::Dripping => streamed(|_| Some((Bytes::from_static(b" "), 0)), 20),
+            Self::Endless => streamed(|_| Some((Bytes::from(vec![b' '; 1 << 16]), 0)), 0),
+            Self::Body(body) => body.clone().into_response(),
+            Self::Silent | Self::Results(_) | Self::OtherPunches | Self::NoPunches => {
+                StatusCode::IM_A_TEAPOT.into_response()
             }
         }
     }
@@ -306,6 +427,7 @@ async fn enroll(State(server): State<StandIn>, Json(request): Json<EnrollRequest
     let answer = json!({
         "device": device, "org": ledger.org, "site": ledger.site, "token": token,
         "server_time": ledger.clock, "added_by_a_later_version": true,
+        "history": ledger.history(),
     });
     (StatusCode::CREATED, Json(answer)).into_response()
 }
@@ -338,7 +460,7 @@ async fn heartbeat(
     ledger.last_heartbeat = Some(heartbeat);
     Json(json!({
         "server_time": ledger.clock, "acked_through": ledger.acked_through(device),
-        "roster": ledger.roster, "commands": false,
+        "roster": ledger.roster, "commands": false, "history": ledger.history(),
     }))
     .into_response()
 }
@@ -403,6 +525,9 @@ async fn batch(
     if captures.len() > ledger.batch_items_max {
         return problem(413, "payload_too_large");
     }
+    if captures.iter().any(|capture| Some(capture.punch) == ledger.breaks_on) {
+        return cut();
+    }
     if captures.iter().any(|capture| Some(capture.punch) == ledger.refuse_punch) {
         return problem(422, "invalid");
     }
@@ -431,12 +556,25 @@ async fn batch(
         json!({"punch": null, "seq": null, "status": "quarantined", "position": ledger.head,
                "code": "bad_capture", "detail": "no capture"})
     }));
+    if ledger.forgets {
+        ledger.epochs.push((EpochId(Uuid::new_v4()), 0));
+    }
     if fault == Some(Fault::CutAfterCommit) {
         return cut();
     }
+    match ledger.always.get("batch") {
+        Some(Fault::Results(count)) => results.truncate(*count),
+        Some(Fault::OtherPunches) => {
+            results.iter_mut().for_each(|result| result["punch"] = json!(Uuid::now_v7()));
+        }
+        Some(Fault::NoPunches) => {
+            results.iter_mut().for_each(|result| result["punch"] = Value::Null);
+        }
+        _ => {}
+    }
     Json(json!({
         "results": results, "acked_through": ledger.acked_through(device), "ledger": ledger.head,
-        "server_time": ledger.clock, "next_batch_after_ms": 0,
+        "server_time": ledger.clock, "next_batch_after_ms": 0, "history": ledger.history(),
     }))
     .into_response()
 }

@@ -1,6 +1,10 @@
 //! When to do what for one identity: a decision from the outbox's state, the policy and a few
 //! instants, so that it can be tested without a network or a wait.
 //!
+//! Heartbeats, walks, batches and photos fail each for themselves: what one of them waits after a
+//! failure grows until that one goes well, and the others go on. Only a server that can't be
+//! reached, or that asked for a pause, is left alone altogether.
+//!
 //! It looks at what waits, never at what just happened, so a punch that slipped in between two
 //! looks is seen at the next and nothing waits for another punch to come.
 
@@ -12,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::{Backoff, TRY_FLOOR_MS, TokenBucket},
     client::CallError,
+    store::failures::Purpose,
 };
 
 /// How many slices a minute's punches are delivered in while a backlog drains: one every fifteen
@@ -26,6 +31,12 @@ pub const BATCH_QUICK_MS: u64 = 500;
 pub const BATCH_SLOW_MS: u64 = 3_000;
 /// The longest wait between batches that a server can ask for, in milliseconds.
 const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
+
+/// Heartbeats in a row that came to nothing, though the server was there, before one punch is tried
+/// without: what is broken may be the heartbeat.
+const HEARTBEATS_FAILED_MAX: u32 = 3;
+/// Batches in a row that failed before photos go in the pauses between them.
+const BATCHES_FAILED_MAX: u32 = 2;
 
 /// What an identity has to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +60,18 @@ pub enum Errand {
     /// Deliver up to so many punches.
     Batch(usize),
     Photo,
+}
+
+impl Errand {
+    /// What it is for.
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Heartbeat => Purpose::Heartbeat,
+            Self::Walk => Purpose::Manifest,
+            Self::Batch(_) => Purpose::Punches,
+            Self::Photo => Purpose::Photos,
+        }
+    }
 }
 
 /// What a heartbeat brought.
@@ -89,14 +112,25 @@ pub struct Lane {
     spread_until: Instant,
     /// No batch before this: the server asked.
     batch_at: Instant,
+    /// No batch before this: the last one failed.
+    batch_again_at: Instant,
     heartbeat_at: Instant,
     heartbeat_floor: Instant,
     walk_due: bool,
     walk_at: Instant,
     photo_at: Instant,
     batch_limit: usize,
+    /// Heartbeats, and whatever found no server.
     calls: Backoff,
+    walk_tries: Backoff,
+    batch_tries: Backoff,
     photo_tries: Backoff,
+    /// Heartbeats in a row that came to nothing, though the server was there.
+    heartbeats_failed: u32,
+    /// Whether a batch failed since the last photo went.
+    photo_turn: bool,
+    /// Whether the last call was a punch without a heartbeat before it.
+    probed: bool,
     bucket: TokenBucket,
     /// Whether the last heartbeat said that something waits.
     reported: bool,
@@ -117,6 +151,7 @@ impl Lane {
             ready_at,
             spread_until: now,
             batch_at: now,
+            batch_again_at: now,
             heartbeat_at: now,
             heartbeat_floor: now,
             walk_due: false,
@@ -124,7 +159,12 @@ impl Lane {
             photo_at: now,
             batch_limit: policy.batch_max as usize,
             calls: Backoff::new(cap_ms, now),
+            walk_tries: Backoff::new(cap_ms, now),
+            batch_tries: Backoff::new(cap_ms, now),
             photo_tries: Backoff::new(cap_ms, now),
+            heartbeats_failed: 0,
+            photo_turn: false,
+            probed: false,
             bucket: TokenBucket::full(saved_up_max(policy), policy.punches_per_minute, now),
             reported: false,
         }
@@ -136,13 +176,20 @@ impl Lane {
             return Next::Wait(self.ready_at);
         }
         if !self.in_contact || now >= self.heartbeat_at {
+            let broken = self.heartbeats_failed >= HEARTBEATS_FAILED_MAX && need.waiting > 0;
+            let batch_at = self.batch_at.max(self.batch_again_at);
+            if broken && !self.probed && now >= batch_at {
+                return Next::Do(Errand::Batch(1));
+            }
             return Next::Do(Errand::Heartbeat);
         }
         let walk_at = match pace {
             Pace::Steady => self.walk_at.max(self.spread_until),
             Pace::Asked => self.walk_at,
         };
-        if self.walk_due && now >= walk_at {
+        let walk = self.walk_due && now >= walk_at;
+        // One that failed comes after what can be delivered: it may fail for ever.
+        if walk && self.walk_tries.failures() == 0 {
             return Next::Do(Errand::Walk);
         }
         let mut look_at = self.heartbeat_at;
@@ -157,6 +204,7 @@ impl Lane {
             look_at = look_at.min(self.heartbeat_floor);
         }
         match self.delivery(need, policy, pace, now) {
+            Some(Next::Wait(_)) | None if walk => Next::Do(Errand::Walk),
             Some(Next::Wait(at)) => Next::Wait(at.min(look_at)),
             Some(errand) => errand,
             None => Next::Wait(look_at),
@@ -178,15 +226,22 @@ impl Lane {
         if steady && now < self.spread_until {
             return Some(Next::Wait(self.spread_until));
         }
-        let (errand_at, wanted) = if need.waiting > 0 {
+        let batch_at = self.batch_at.max(self.batch_again_at);
+        let stuck = self.batch_tries.failures() >= BATCHES_FAILED_MAX && need.photos > 0;
+        let photo_first = stuck
+            && now >= self.photo_at.max(self.batch_at)
+            && (self.photo_turn || now < self.batch_again_at);
+        let punches = need.waiting > 0 && !photo_first;
+        let (errand_at, wanted) = if punches {
             let slice = policy.punches_per_minute.div_ceil(SLICES_PER_MINUTE);
             let waiting = u32::try_from(need.waiting).unwrap_or(u32::MAX);
-            (self.batch_at, slice.min(waiting).min(policy.batch_max))
+            (batch_at, slice.min(waiting).min(policy.batch_max))
         } else {
             (self.photo_at, 1)
         };
         if now < errand_at {
-            return Some(Next::Wait(errand_at));
+            let photo_at = self.photo_at.max(self.batch_at);
+            return Some(Next::Wait(if stuck { errand_at.min(photo_at) } else { errand_at }));
         }
         let mut items = self.batch_limit.min(policy.batch_max as usize);
         if steady {
@@ -195,11 +250,12 @@ impl Lane {
             if tokens_at > now {
                 return Some(Next::Wait(tokens_at));
             }
+
             items = items.min(self.bucket.available(now) as usize);
         }
-        Some(Next::Do(match need.waiting {
-            0 => Errand::Photo,
-            _ => Errand::Batch(items.max(1)),
+        Some(Next::Do(match punches {
+            true => Errand::Batch(items.max(1)),
+            false => Errand::Photo,
         }))
     }
 
@@ -212,12 +268,9 @@ impl Lane {
         roll: f64,
         now: Instant,
     ) {
-        self.answered();
-        if !self.in_contact {
-            self.in_contact = true;
-            let spread_ms = reconnect_ms(self.device, policy.reconnect_spread_s);
-            self.spread_until = now + Duration::from_millis(spread_ms);
-        }
+        self.calls.succeeded();
+        (self.heartbeats_failed, self.probed) = (0, false);
+        self.reconnected(policy, now);
         self.reported = heard.reported;
         self.walk_due = heard.roster_differs;
         self.batch_at = self.batch_at.max(asked_pause(heard.next_batch_after_ms, now));
@@ -226,6 +279,14 @@ impl Lane {
         self.heartbeat_at =
             now + Duration::from_millis((interval_ms - early_ms).max(HEARTBEAT_FLOOR_MS));
         self.heartbeat_floor = now + Duration::from_millis(HEARTBEAT_FLOOR_MS);
+    }
+
+    fn reconnected(&mut self, policy: &DevicePolicy, now: Instant) {
+        if !self.in_contact {
+            self.in_contact = true;
+            let spread_ms = reconnect_ms(self.device, policy.reconnect_spread_s);
+            self.spread_until = now + Duration::from_millis(spread_ms);
+        }
     }
 
     /// A batch of `items` was answered after `took_ms`; the server wants no other within
@@ -238,7 +299,15 @@ impl Lane {
         policy: &DevicePolicy,
         now: Instant,
     ) {
-        self.answered();
+        self.batch_tries.succeeded();
+        let probe = !self.in_contact || now >= self.heartbeat_at;
+        if probe && self.heartbeats_failed >= HEARTBEATS_FAILED_MAX {
+            // The server takes punches and has no answer to heartbeats: those are tried at their
+            // interval still, and hold up nothing.
+            self.probed = true;
+            self.reconnected(policy, now);
+            self.heartbeat_at = now + Duration::from_secs(u64::from(policy.heartbeat_s));
+        }
         self.bucket.take(items as u32, now);
         self.batch_at = asked_pause(next_after_ms, now);
         let limit = match took_ms {
@@ -250,23 +319,27 @@ impl Lane {
     }
 
     /// A batch of `items` got no answer within `took_ms`. On a line too slow for it the same again
-    /// would fail for ever, so after a long wait the next one is half as large.
-    pub fn batch_unanswered(&mut self, items: usize, took_ms: u64) {
-        if took_ms > BATCH_SLOW_MS {
+    /// would fail for ever, so after a long wait the next one is half as large; so it is when the
+    /// one before came to nothing, too, since something in it may be what breaks the line. Whether
+    /// it was one item alone, after another that failed: then others may go first.
+    pub fn batch_unanswered(&mut self, items: usize, took_ms: u64) -> bool {
+        let again = self.batch_tries.failures() > 0;
+        if took_ms > BATCH_SLOW_MS || again {
             self.batch_limit = (items.min(self.batch_limit) / 2).max(1);
         }
+        items == 1 && again
     }
 
     /// A photo arrived.
     pub fn photo_answered(&mut self, now: Instant) {
-        self.answered();
         self.photo_tries.succeeded();
+        self.photo_turn = false;
         self.bucket.take(1, now);
     }
 
     /// The manifest was walked; its policy may want things sooner than the one before.
     pub fn walked(&mut self, policy: &DevicePolicy, now: Instant) {
-        self.answered();
+        self.walk_tries.succeeded();
         self.walk_due = false;
         let spread_ms = reconnect_ms(self.device, policy.reconnect_spread_s);
         self.spread_until = self.spread_until.min(now + Duration::from_millis(spread_ms));
@@ -274,15 +347,45 @@ impl Lane {
         self.heartbeat_at = self.heartbeat_at.min(now + interval);
     }
 
-    fn answered(&mut self) {
-        self.calls.succeeded();
+    /// An errand failed: when the next of its kind may start. A server that isn't there concerns
+    /// every call, and so does the pause that one asks for.
+    pub fn failed(
+        &mut self,
+        errand: Errand,
+        error: &CallError,
+        roll: f64,
+        now: Instant,
+    ) -> Instant {
+        let (tries, again_at) = match errand {
+            Errand::Heartbeat => (&mut self.calls, &mut self.ready_at),
+            Errand::Walk => (&mut self.walk_tries, &mut self.walk_at),
+            Errand::Batch(_) => (&mut self.batch_tries, &mut self.batch_again_at),
+            Errand::Photo => (&mut self.photo_tries, &mut self.photo_at),
+        };
+        let at = tries.failed(error.retry_after(), roll, now);
+        *again_at = at;
+        // The call after one of these is a heartbeat, if none was answered.
+        self.probed = errand != Errand::Heartbeat;
+        self.photo_turn =
+            matches!(errand, Errand::Batch(_)) || self.photo_turn && errand != Errand::Photo;
+        if errand == Errand::Heartbeat {
+            let there = !matches!(error, CallError::Unreachable(_) | CallError::Busy { .. });
+            self.heartbeats_failed = if there { self.heartbeats_failed + 1 } else { 0 };
+        } else {
+            let floor = now + Duration::from_millis(TRY_FLOOR_MS);
+            self.ready_at = match error {
+                CallError::Busy { retry_after: Some(_), .. } => at,
+                error if error.reached() => floor,
+                _ => self.calls.failed(None, roll, now),
+            };
+        }
+        self.in_contact &= error.reached();
+        at
     }
 
-    /// A call failed in a way that concerns every call: when the next may start.
-    pub fn failed(&mut self, error: &CallError, roll: f64, now: Instant) -> Instant {
-        self.in_contact &= error.reached();
-        self.ready_at = self.calls.failed(error.retry_after(), roll, now);
-        self.ready_at
+    /// The folder refused what an answer brought: nothing is called for a while.
+    pub fn store_failed(&mut self, roll: f64, now: Instant) {
+        self.ready_at = self.calls.failed(None, roll, now);
     }
 
     /// A batch of `items` was refused for what it is: halves are tried next. False when it was one
@@ -298,6 +401,7 @@ impl Lane {
 
     /// The server refused this one photo; another may go later.
     pub fn photo_refused(&mut self, roll: f64, now: Instant) -> Instant {
+        self.photo_turn = false;
         self.photo_at = self.photo_tries.failed(None, roll, now);
         self.photo_at
     }
@@ -318,9 +422,10 @@ impl Lane {
         self.heartbeat_at = now;
     }
 
-    /// No call before `at`, whatever failures and server said: how a simulated device misbehaves.
+    /// No call before `at`, and any from then, whatever failures and server said: how a simulated
+    /// device misbehaves.
     pub fn retry_at(&mut self, at: Instant) {
-        self.ready_at = at;
+        (self.ready_at, self.batch_again_at, self.walk_at) = (at, at, at);
     }
 
     /// No pause before the next batch, whatever the server said: the same.

@@ -36,7 +36,7 @@ fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
     assert_eq!(lane.next(need, &policy, Pace::Steady, start), Next::Do(Errand::Batch(200)));
 
-    let retry = lane.failed(&unreachable(), ROLL, start);
+    let retry = lane.failed(Errand::Batch(200), &unreachable(), ROLL, start);
     assert!(retry >= later(start, TRY_FLOOR_MS));
     for pace in [Pace::Steady, Pace::Asked] {
         assert_eq!(lane.next(need, &policy, pace, start), Next::Wait(retry));
@@ -98,7 +98,7 @@ fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
         detail: String::new(),
         retry_after: Some(Duration::from_secs(20)),
     };
-    let retry = lane.failed(&busy, ROLL, now);
+    let retry = lane.failed(Errand::Batch(200), &busy, ROLL, now);
     assert!(lane.in_contact());
     assert!(retry >= later(now, 20_000));
     let need = Need { waiting: 1, photos: 0 };
