@@ -96,7 +96,7 @@ async fn what_was_applied_is_a_duplicate_under_any_signature() {
     let scene = Scene::new().await;
     assert_eq!(scene.send(&[&scene.good]).await, ["applied"]);
     let [one, two, three] = &scene.bad;
-    let first = scene.house.deliver(&scene.device, &[one.clone()]).await;
+    let first = scene.house.deliver(&scene.device, std::slice::from_ref(one)).await;
     assert_eq!(first.outcomes(), ["duplicate"]);
     let result = &first.body["results"][0];
     assert_eq!((&result["seq"], &result["detail"]), (&json!(1), &Value::Null));
@@ -129,7 +129,7 @@ async fn what_was_admitted_is_a_duplicate_when_it_comes_well_signed() {
     let waiting = scene.waiting().await;
     let admitted = scene.admit(&waiting[0]).await;
     assert_eq!(admitted.status, StatusCode::CREATED, "{}", admitted.text);
-    let again = scene.house.deliver(&scene.device, &[scene.good.clone()]).await;
+    let again = scene.house.deliver(&scene.device, std::slice::from_ref(&scene.good)).await;
     assert_eq!(again.outcomes(), ["duplicate"]);
     let first = again.body["results"][0]["position"].as_u64().unwrap();
     assert!(first < admitted.body["position"].as_u64().unwrap(), "of the punch's first event");
@@ -180,7 +180,8 @@ async fn bytes_that_another_device_sent_are_one_punch_with_their_own() {
         other.chain.next.employee = Some(scene.employee);
         let bytes = scene.bytes();
         let copied = other.signed(&bytes);
-        let copy = async || scene.house.deliver(&other, &[copied.clone()]).await.outcomes();
+        let copy =
+            async || scene.house.deliver(&other, std::slice::from_ref(&copied)).await.outcomes();
         if applied_first {
             assert_eq!(scene.send(&[&scene.good]).await, ["applied"]);
             assert_eq!(copy().await, ["quarantined wrong_device"]);

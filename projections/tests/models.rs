@@ -482,7 +482,7 @@ async fn quarantined_items_wait_until_a_person_settles_them() {
     execute::<Quarantine>(&world, &ids[0].to_string(), QuarantineCommand::Dismiss { note: None })
         .await;
     let punch = PunchId(Uuid::now_v7());
-    let admit = QuarantineCommand::AdmitAsPunch { punch };
+    let admit = QuarantineCommand::AdmitAsPunch { punch, stands: None };
     execute::<Quarantine>(&world, &ids[1].to_string(), admit).await;
     settle(&world, &running).await;
     use quarantine::ItemState::{Admitted, Dismissed, Waiting};

@@ -297,7 +297,12 @@ impl History {
             note: None,
         };
         execute::<Punch>(&self.world, &punch.to_string(), admit).await;
-        execute::<Quarantine>(&self.world, &id, QuarantineCommand::AdmitAsPunch { punch }).await;
+        execute::<Quarantine>(
+            &self.world,
+            &id,
+            QuarantineCommand::AdmitAsPunch { punch, stands: None },
+        )
+        .await;
         self.punches.push(punch);
     }
 
