@@ -1,6 +1,6 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
-//! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); saying that a test can't run here
-//! ([`not_run`]).
+//! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); saying that a test can't run
+//! here ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
 //! none of, and a feature that one crate turns on is on for the whole build, while a crate is in a
