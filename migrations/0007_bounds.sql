@@ -19,3 +19,13 @@ create index quarantine_items_device on quarantine_items (device);
 grant select, insert, delete on loose_photos to punchtrail_writer;
 grant select on loose_photos to punchtrail_reader;
 grant delete on device_boots, pairing_codes to punchtrail_writer;
+
+-- Badges, external ids and names of sites are kept in one spelling (Unicode's normal form C). Where
+-- somebody has the other one already, both stay as they are until a person gives one a new one.
+update employee_directory entry set badge = normalize(badge, nfc) where badge is not nfc normalized
+    and not exists (select from employee_directory other where other.badge = normalize(entry.badge, nfc));
+update employee_directory entry set external_id = normalize(external_id, nfc)
+    where external_id is not nfc normalized and not exists (select from employee_directory other
+        where other.external_id = normalize(entry.external_id, nfc));
+update site_directory entry set name = normalize(name, nfc) where name is not nfc normalized
+    and not exists (select from site_directory other where other.name = normalize(entry.name, nfc));

@@ -10,6 +10,7 @@ use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
     capture::{BADGE_CHARS_MAX, Capture, IdentifiedBy, PunchKind},
     signing::{CAPTURE_TYPE, sign},
+    spelling::normal,
     wire::{DevicePolicy, PHOTO_BYTES_MAX},
 };
 use serde::Serialize;
@@ -326,8 +327,8 @@ fn as_read(typed: &str) -> Option<String> {
         return Some(badge.to_owned());
     }
     // Nothing shrinks to less than a quarter, and what is longer isn't worth the work.
-    let normal = (badge.len() <= 16 * BADGE_CHARS_MAX).then(|| roster::normal(badge))?;
-    fits(&normal).then_some(normal)
+    let spelled = (badge.len() <= 16 * BADGE_CHARS_MAX).then(|| normal(badge))?;
+    fits(&spelled).then_some(spelled)
 }
 
 fn frame(bytes: Zeroizing<Vec<u8>>) -> Result<Frame, PunchError> {

@@ -8,7 +8,7 @@ use punchtrail_domain::{
     AggregateType, Event,
     site::{Site, SiteCommand, SiteError, SiteEvent},
 };
-use punchtrail_protocol::{Position, SiteId};
+use punchtrail_protocol::{Position, SiteId, spelling::normal};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ pub async fn named(
     let found: Option<Uuid> =
         sqlx::query_scalar("select site from site_directory where site = $1 or name = $2")
             .bind(id)
-            .bind(name)
+            .bind(normal(name))
             .fetch_optional(executor)
             .await?;
     Ok(found.map(SiteId))

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use punchtrail_domain::{
     device::Gap,
     explanation::{
@@ -25,7 +27,8 @@ use punchtrail_infra::{
 use punchtrail_projections::{
     engine::{Generation, Projection, Projections},
     explanations::{self, ChainFacts, Explanations},
-    punches::timeline::{self, Timeline},
+    punches::timeline::Timeline,
+    rulings::quarantine::QuarantinedItems,
 };
 use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
@@ -48,7 +51,7 @@ impl Told {
     async fn new() -> Self {
         let world = World::new().await;
         let models: Vec<std::sync::Arc<dyn Projection>> =
-            vec![std::sync::Arc::new(ChainFacts), std::sync::Arc::new(Timeline)];
+            vec![Arc::new(ChainFacts), Arc::new(Timeline), Arc::new(QuarantinedItems)];
         let followers = Followers::new(&world.ledger, Node::anywhere(), &CancellationToken::new());
         let (pool, feed) = (world.pools.reader.clone(), world.ledger.feed());
         let models = Projections::start(models, pool, feed, &followers).await.unwrap();
@@ -93,7 +96,7 @@ impl Told {
         while self.adjudicator.step().await.unwrap().is_some() {}
         let head = self.world.ledger.head().await.unwrap();
         let deadline = Instant::now() + PATIENCE;
-        let models = [explanations::NAME, timeline::NAME];
+        let models = explanations::RESTS_ON;
         let waited = self.models.wait_for(&models, head, deadline).await;
         assert_eq!(waited, Ok(()), "{:?}", self.followers.status());
     }

@@ -19,6 +19,7 @@ pub mod id;
 pub mod position;
 pub mod shown;
 pub mod signing;
+pub mod spelling;
 pub mod spread;
 pub mod strict_json;
 pub mod time;

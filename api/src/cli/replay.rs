@@ -8,7 +8,7 @@ use punchtrail_protocol::{Position, PunchId};
 use serde::Serialize;
 
 use super::{
-    answer::{Answer, Refusal, is_closed, print},
+    answer::{Answer, Refusal, is_closed, print_json},
     events::{self, Shown, line},
     punch::PunchState,
     source::{Need, Opened, Source},
@@ -136,7 +136,7 @@ fn shown(lines: &mut String) -> std::io::Result<bool> {
     if lines.is_empty() {
         return Ok(true);
     }
-    match print(&std::mem::take(lines)) {
+    match print_json(&std::mem::take(lines)) {
         Ok(()) => Ok(true),
         Err(error) if is_closed(&error) => Ok(false),
         Err(error) => Err(error),

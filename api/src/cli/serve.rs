@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{Answer, print},
+    answer::{Answer, print, print_json},
     source::{Need, Source},
 };
 
@@ -146,7 +146,8 @@ impl Serve {
             true => serde_json::json!({ "listening": url }).to_string(),
             false => format!("listening {url}"),
         };
-        print(&ready).context("nobody can be told that the server listens")?;
+        let printed = if json { print_json(&ready) } else { print(&ready) };
+        printed.context("nobody can be told that the server listens")?;
         let stop = CancellationToken::new();
         let watching = tokio::spawn(stops.obey(stop.clone()));
         server.run(stop).await;

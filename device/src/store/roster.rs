@@ -2,10 +2,10 @@
 
 use punchtrail_protocol::{
     EmployeeId,
+    spelling::normal,
     wire::{DevicePolicy, ManifestRow},
 };
 use sqlx::{QueryBuilder, Row, Sqlite};
-use unicode_normalization::UnicodeNormalization;
 
 use super::{Db, StoreError, from_stored, identity::IdentityId};
 
@@ -19,12 +19,6 @@ pub struct Person {
     pub name: String,
     /// The PIN's Argon2id hash, in PHC string format, if there is one.
     pub pin_phc: Option<String>,
-}
-
-/// A badge as badges are compared: in Unicode's normal form C, since one reader gives `é` as one
-/// character and another as two.
-pub fn normal(badge: &str) -> String {
-    badge.nfc().collect()
 }
 
 /// The one person with this badge, however it is spelled. None when nobody has it, and when several

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use punchtrail_protocol::{DeviceId, EmployeeId, SiteId};
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, spelling::normal};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ pub async fn put_site(
          on conflict (site) do update set name = excluded.name",
     )
     .bind(site.uuid())
-    .bind(name)
+    .bind(normal(name))
     .execute(connection)
     .await
     .map(drop)
@@ -74,10 +74,10 @@ pub async fn put_employee(
          name = excluded.name, pin_phc = excluded.pin_phc, external_id = excluded.external_id",
     )
     .bind(entry.employee.uuid())
-    .bind(&entry.badge)
+    .bind(entry.badge.as_deref().map(normal))
     .bind(&entry.name)
     .bind(&entry.pin_phc)
-    .bind(&entry.external_id)
+    .bind(entry.external_id.as_deref().map(normal))
     .execute(connection)
     .await
     .map(drop)

@@ -202,6 +202,7 @@ impl History {
                 capture.seq += skip;
                 capture.captured_at = Time::from_millis(at_ms);
                 capture.employee = employee.filter(|_| !unknown);
+                capture.photo = unknown.then(|| Digest::of(&at_ms.to_be_bytes()));
                 capture.badge = unknown.then(|| "unknown-77".to_owned());
             }));
         }

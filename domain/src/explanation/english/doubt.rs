@@ -43,7 +43,7 @@ pub(super) fn statement(speaker: &Speaker<'_>, kind: PunchKind, anomaly: &Anomal
         ),
         Anomaly::TwoSites { other, site, apart_ms } => format!(
             "{worker} had punched at {} only {} (punch {other})",
-            speaker.site(*site).unwrap_or("another site"),
+            speaker.site(*site).unwrap_or_else(|| "another site".to_owned()),
             earlier(*apart_ms)
         ),
     }

@@ -14,10 +14,13 @@ use jiff::{
     civil::Date,
     tz::{Offset, TimeZone},
 };
-use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time};
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time, shown::Shown};
 
 use super::{Context, Names, absence::facts::AbsenceFacts, story::Story};
 use crate::{log::recorded::Actor, punch::Basis};
+
+/// How much of a name stands in a sentence.
+const NAME_SHOWN_CHARS_MAX: usize = 128;
 
 /// Whoever tells: knows the names, the zone in which times are told, and the day that is spoken of.
 pub(super) struct Speaker<'a> {
@@ -45,15 +48,15 @@ impl<'a> Speaker<'a> {
     }
 
     /// The worker, at the start of a sentence.
-    fn worker(&self) -> &str {
+    fn worker(&self) -> String {
         let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
-        known.map_or("The worker", String::as_str)
+        known.map_or_else(|| "The worker".to_owned(), |name| shown(name))
     }
 
     /// The worker, within a sentence.
-    fn worker_within(&self) -> &str {
+    fn worker_within(&self) -> String {
         let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
-        known.map_or("the worker", String::as_str)
+        known.map_or_else(|| "the worker".to_owned(), |name| shown(name))
     }
 
     /// The device, at the start of a sentence.
@@ -66,8 +69,8 @@ impl<'a> Speaker<'a> {
         self.names.devices.get(&device).map_or_else(|| "the device".to_owned(), |name| quoted(name))
     }
 
-    fn site(&self, site: SiteId) -> Option<&str> {
-        self.names.sites.get(&site).map(String::as_str)
+    fn site(&self, site: SiteId) -> Option<String> {
+        self.names.sites.get(&site).map(|name| shown(name))
     }
 
     /// Who caused something, at the start of a sentence.
@@ -117,8 +120,13 @@ impl<'a> Speaker<'a> {
     }
 }
 
+/// A name as it may stand in a sentence, whatever somebody typed.
+fn shown(name: &str) -> String {
+    Shown::new(name).within(NAME_SHOWN_CHARS_MAX).to_string()
+}
+
 fn quoted(name: &str) -> String {
-    format!("“{name}”")
+    format!("“{}”", shown(name))
 }
 
 const fn basis(basis: Basis) -> &'static str {

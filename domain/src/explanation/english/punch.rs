@@ -85,8 +85,11 @@ fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) 
     let site = speaker.site(story.site).map_or_else(String::new, |site| format!(", at {site}"));
     match origin {
         Origin::Device { kind, seq, identified_by, badge_unknown, .. } => {
-            let who =
-                if *badge_unknown { "Somebody with an unknown badge" } else { speaker.worker() };
+            let who = if *badge_unknown {
+                "Somebody with an unknown badge".to_owned()
+            } else {
+                speaker.worker()
+            };
             let how = words::identified(*identified_by);
             let how = if *badge_unknown { String::new() } else { format!(", {how}") };
             let device = speaker.device_within(story.device);

@@ -219,7 +219,7 @@ fn other_data_under_the_same_punch() {
         Stream::offline().accepted().then("09:30:00.000", Actor::Device(device()), conflict);
     assert_snapshot!(stream.explained(&context()).sentences[4..].join("\n"), @r#"
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
-    Other data came under the same punch at 10:30:00. The first stands; the other is kept as evidence.
+    Other data came under the same punch at 10:30:00. The first stands; the other waits in quarantine, as does whatever else came under it.
     It counts.
     "#);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use punchtrail_protocol::capture::BADGE_CHARS_MAX;
+use punchtrail_protocol::{capture::BADGE_CHARS_MAX, spelling::normal};
 
 use super::{ImportError, RowFault};
 
@@ -156,7 +156,7 @@ impl Header {
         if site.is_empty() {
             return Err("`site` is empty".to_owned());
         }
-        Ok(RosterRow { row, badge, name, pin, site: site.to_owned(), external_id })
+        Ok(RosterRow { row, badge, name, pin, site: normal(site), external_id })
     }
 }
 
@@ -169,7 +169,7 @@ fn text(column: &str, cell: &str, chars_max: usize) -> Result<Option<String>, St
         _ if cell.chars().any(char::is_control) => {
             Err(format!("`{column}` has a control character, a line break for one"))
         }
-        _ => Ok(Some(cell.to_owned())),
+        _ => Ok(Some(normal(cell))),
     }
 }
 
@@ -237,6 +237,16 @@ mod tests {
         assert_eq!(rows[0].badge.as_deref(), Some("17"));
         assert_eq!(rows[0].pin, Some(Pin("0042".into())));
         assert_eq!(rows[0].external_id.as_deref(), Some("E-1"));
+    }
+
+    #[test]
+    fn a_badge_has_one_spelling() {
+        let rows = parse("badge,name,pin,site\nE\u{301}-1,Zoe\u{308},,Mu\u{308}hle\n".as_bytes());
+        let rows = rows.unwrap();
+        assert_eq!(rows[0].badge.as_deref(), Some("\u{c9}-1"));
+        assert_eq!((rows[0].name.as_str(), rows[0].site.as_str()), ("Zo\u{eb}", "M\u{fc}hle"));
+        let found = faults("badge,name,pin,site\nE\u{301},Ada,,Mill\n\u{c9},Eve,,Mill\n");
+        assert_eq!(found[0].1, "`badge` stands in row 2 already");
     }
 
     #[test]
