@@ -1,9 +1,9 @@
 //! Who may join a line at all: those whose credentials are known to be good.
 //!
 //! A line that anybody may stand in belongs to whoever sends most. So credentials are looked up
-//! before a request is admitted, a few strangers' at a time, and only so many of one origin may
-//! wait for it; those that were good lately go straight on. That gives no rights: a handler looks
-//! its caller up itself.
+//! before a request is admitted, a few strangers' at a time. Only so many of one origin may wait
+//! for it, and there the connections of which most wait have to give way to the others. Those that
+//! were good lately go straight on. That gives no rights: a handler looks its caller up itself.
 
 use std::{
     collections::HashMap,
@@ -17,15 +17,17 @@ use axum::http::{HeaderMap, header};
 use futures::future::BoxFuture;
 use punchtrail_protocol::Digest;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use super::crowd::{Crowd, Member};
 use crate::problem::Refusal;
 
 /// Strangers whose credentials are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 2;
 /// Requests of one origin that wait for that.
 const WAITING_EACH_MAX: usize = 256;
-/// And of all.
-const WAITING_MAX: usize = 4_096;
+/// Origins of which some wait.
+const ORIGINS_MAX: usize = 4_096;
 /// How many credentials are remembered as good.
 const KNOWN_MAX: usize = 1 << 18;
 /// And for how long.
@@ -54,7 +56,8 @@ pub struct Gate(Option<Arc<Inner>>);
 struct Inner {
     look_up: LookUp,
     known: Mutex<HashMap<Digest, (Standing, Instant)>>,
-    waiting: Mutex<HashMap<IpAddr, usize>>,
+    /// By origin, and there by connection.
+    waiting: Mutex<HashMap<IpAddr, Crowd<u64>>>,
     turns: Semaphore,
 }
 
@@ -92,15 +95,15 @@ impl Gate {
         Self(None)
     }
 
-    /// What the sender of a request is worth; none when too many of that origin wait to be looked
-    /// up.
+    /// What the sender of a request is worth that came from there over that connection; none when
+    /// too many wait to be looked up.
     ///
     /// # Errors
     /// When its credentials are nobody's, or can't be looked up now.
     pub async fn standing(
         &self,
         headers: &HeaderMap,
-        origin: IpAddr,
+        (origin, connection): (IpAddr, u64),
     ) -> Result<Option<Standing>, Refusal> {
         let Some(inner) = &self.0 else { return Ok(Some(Standing::Known)) };
         let token = bearer(headers)?;
@@ -108,9 +111,18 @@ impl Gate {
         if let Some(standing) = inner.remembered(&digest) {
             return Ok(Some(standing));
         }
-        let Some(_waiting) = Waiting::join(inner, origin) else { return Ok(None) };
+        let out = CancellationToken::new();
+        let Some(waiting) = Waiting::join(inner, origin, connection, &out) else {
+            return Ok(None);
+        };
+        let turn = tokio::select! {
+            biased;
+            turn = inner.turns.acquire() => turn,
+            () = out.cancelled() => return Ok(None),
+        };
+        drop(waiting);
         // Nobody closes it.
-        let _turn = inner.turns.acquire().await.map_err(|_| Refusal::internal())?;
+        let _turn = turn.map_err(|_| Refusal::internal())?;
         let standing = (inner.look_up)(token.to_owned()).await?;
         let standing = standing.ok_or_else(Refusal::unauthenticated)?;
         inner.remember(digest, standing);
@@ -151,7 +163,7 @@ impl Inner {
         known.insert(digest, (standing, Instant::now()));
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Crowd<u64>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,33 +172,32 @@ impl Inner {
 struct Waiting<'a> {
     gate: &'a Inner,
     origin: IpAddr,
+    member: Option<Member<u64>>,
 }
 
 impl<'a> Waiting<'a> {
-    fn join(gate: &'a Inner, origin: IpAddr) -> Option<Self> {
+    fn join(
+        gate: &'a Inner,
+        origin: IpAddr,
+        connection: u64,
+        out: &CancellationToken,
+    ) -> Option<Self> {
         let mut waiting = gate.waiting();
-        let all: usize = waiting.values().sum();
-        let same = waiting.entry(origin).or_default();
-        if *same >= WAITING_EACH_MAX || all >= WAITING_MAX {
-            if *same == 0 {
-                waiting.remove(&origin);
-            }
+        if waiting.len() >= ORIGINS_MAX && !waiting.contains_key(&origin) {
             return None;
         }
-        *same += 1;
-        drop(waiting);
-        Some(Self { gate, origin })
+        let same = waiting.entry(origin).or_insert_with(|| Crowd::new(WAITING_EACH_MAX));
+        let member = same.join(connection, WAITING_EACH_MAX, out.clone());
+        Some(Self { gate, origin, member: Some(member) })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut waiting = self.gate.waiting();
-        if let Some(same) = waiting.get_mut(&self.origin) {
-            *same -= 1;
-            if *same == 0 {
-                waiting.remove(&self.origin);
-            }
+        self.member = None;
+        if waiting.get(&self.origin).is_some_and(|same| same.count() == 0) {
+            waiting.remove(&self.origin);
         }
     }
 }
@@ -226,39 +237,48 @@ mod tests {
         let flood: Vec<_> = (0..WAITING_EACH_MAX + 50)
             .map(|n| {
                 let gate = gate.clone();
-                tokio::spawn(async move { gate.standing(&headers(&n.to_string()), from(1)).await })
+                let place = (from(1), n as u64 % 3);
+                tokio::spawn(async move { gate.standing(&headers(&n.to_string()), place).await })
             })
             .collect();
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
         assert_eq!(*looked_up.lock().unwrap(), LOOKED_UP_AT_ONCE);
-        let mut other = Box::pin({
+        // Who comes from elsewhere waits for its turn, and so does who comes from the same place.
+        let others = [(from(2), 8), (from(1), 9)].map(|place| {
             let gate = gate.clone();
-            async move { gate.standing(&headers("good"), from(2)).await }
+            let token = format!("good {}", place.1);
+            async move { gate.standing(&headers(&token), place).await }
         });
-        assert!((&mut other).now_or_never().is_none(), "it waits for its turn");
+        let mut others = Box::pin(join_all(others));
+        assert!((&mut others).now_or_never().is_none());
         let letting = tokio::spawn(async move {
             loop {
                 slow.notify_one();
                 tokio::task::yield_now().await;
             }
         });
-        assert_eq!(other.await.unwrap(), Some(Standing::Known));
+        for other in others.await {
+            assert_eq!(other.unwrap(), Some(Standing::Known));
+        }
         let answers = join_all(flood).await;
         let turned_away = answers.iter().filter(|answer| matches!(answer, Ok(Ok(None)))).count();
-        assert_eq!(turned_away, 50);
+        assert_eq!(turned_away, 50 - LOOKED_UP_AT_ONCE + 1, "one of them gave way to the other");
         letting.abort();
         // It isn't looked up again, until it turns out to be nobody's any more.
         let before = *looked_up.lock().unwrap();
-        assert_eq!(gate.standing(&headers("good"), from(2)).await.unwrap(), Some(Standing::Known));
+        assert_eq!(
+            gate.standing(&headers("good 8"), (from(2), 8)).await.unwrap(),
+            Some(Standing::Known)
+        );
         assert_eq!(*looked_up.lock().unwrap(), before);
-        gate.found("good", Some(Standing::Revoked));
-        let standing = gate.standing(&headers("good"), from(2)).await.unwrap();
+        gate.found("good 8", Some(Standing::Revoked));
+        let standing = gate.standing(&headers("good 8"), (from(2), 8)).await.unwrap();
         assert_eq!(standing, Some(Standing::Revoked));
-        gate.found("good", None);
-        let _ = gate.standing(&headers("good"), from(2)).now_or_never();
+        gate.found("good 8", None);
+        let _ = gate.standing(&headers("good 8"), (from(2), 8)).now_or_never();
         assert_eq!(*looked_up.lock().unwrap(), before + 1);
-        assert!(gate.standing(&HeaderMap::new(), from(2)).await.is_err());
+        assert!(gate.standing(&HeaderMap::new(), (from(2), 8)).await.is_err());
     }
 }

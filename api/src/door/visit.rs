@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio_util::sync::CancellationToken;
@@ -12,6 +15,8 @@ use super::{
     gate::Standing,
     limits::{SILENT_OF_CALLER_MAX, SILENT_OF_ORIGIN_MAX, SILENT_OF_REVOKED_MAX},
 };
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Who is counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +34,7 @@ pub struct Visit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    number: u64,
     peer: IpAddr,
     silent: Crowd<Whose>,
     out: CancellationToken,
@@ -54,6 +60,7 @@ impl Visit {
     pub fn new(peer: IpAddr, origin: Option<IpAddr>, silent: &Crowd<Whose>) -> Self {
         let whose = origin.map(|origin| (Whose::Origin(origin), SILENT_OF_ORIGIN_MAX));
         let visit = Self(Arc::new(Inner {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             peer,
             silent: silent.clone(),
             out: CancellationToken::new(),
@@ -61,6 +68,11 @@ impl Visit {
         }));
         visit.fall_silent(&mut visit.state());
         visit
+    }
+
+    /// Its number among all connections.
+    pub fn number(&self) -> u64 {
+        self.0.number
     }
 
     /// Who is at its other end.

@@ -222,7 +222,7 @@ impl Limiters {
             Class::Enrolment => Standing::Stranger,
             _ => door
                 .gate
-                .standing(request.headers(), sender.origin)
+                .standing(request.headers(), (sender.origin, sender.connection()))
                 .await?
                 .ok_or_else(|| refuse((Why::Unknown, limiter.give(caller, 0))))?,
         };
@@ -347,6 +347,10 @@ impl Sender {
             origin: door.proxies.origin_of(peer, request.headers()),
             visit,
         }
+    }
+
+    fn connection(&self) -> u64 {
+        self.visit.as_ref().map_or(0, Visit::number)
     }
 
     /// Whose request it is, and from now on its connection, when it is worth that much.

@@ -28,7 +28,7 @@ use crate::{
         extract::{Coming, Json, read_json, read_json_body},
         limits::DEVICE_NAME_CHARS_MAX,
     },
-    door::{limits::SPACE_LETTERS, throttle::Turn, visit::Visit},
+    door::{gate::Standing, limits::SPACE_LETTERS, throttle::Turn, visit::Visit},
     problem::{Code, Refusal},
     seal,
     state::App,
@@ -62,6 +62,7 @@ pub async fn enroll(
         }
         enrolled => enrolled?,
     };
+    app.door.gate.found(device.token.reveal(), Some(Standing::Known));
     tracing::info!(device = %device.device, site = %device.site, "a device was enrolled");
     let answer = Enrolled {
         device: device.device,
