@@ -93,6 +93,16 @@ impl Kiosk {
         BatchItem { signature, ..self.chain.signed(bytes) }
     }
 
+    /// Where it takes the server to be.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The path of its batches.
     pub fn batch_path(&self) -> String {
         format!("/v1/sites/{}/punches/batch", self.chain.next.site)

@@ -10,6 +10,7 @@
 //! - [`shop`]: a server with one site and a few people, where most tests begin.
 //! - [`fleet`]: the fleet simulator; [`storm`]: fleets that come back at once, over lines with
 //!   faults.
+//! - [`hostile`]: those who do their worst at the door meanwhile.
 //! - [`replicas`]: a highly available Postgres of three nodes, each of which may be killed, cut off
 //!   or frozen.
 //! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be
@@ -30,6 +31,7 @@ pub mod demo;
 pub mod file;
 pub mod fleet;
 pub mod gate;
+pub mod hostile;
 pub mod kiosk;
 pub mod operator;
 pub mod process;
@@ -47,6 +49,7 @@ pub use cluster::DataDir;
 pub use comparison::compare;
 pub use fleet::Fleet;
 pub use gate::Gate;
+pub use hostile::Hostile;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
 pub use replicas::{Patroni, Replicas};

@@ -10,7 +10,7 @@ use futures::{FutureExt, future::join_all};
 use jiff::{Timestamp, tz::TimeZone};
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_tests::{
-    Agent, Fleet, Installation, Kiosk, Shop,
+    Agent, Fleet, Hostile, Installation, Kiosk, Shop,
     agent::Punch,
     seed,
     shop::{BADGES, ZONE, crowd},
@@ -55,8 +55,19 @@ async fn read(shop: &Shop, punch: &str, kiosk: &Kiosk, stop: &AtomicBool) -> usi
     reads
 }
 
-/// Runs the storm, `misbehave` told to nine of ten devices, and holds every promise against it.
-async fn storm(misbehave: Option<&str>) {
+/// A stranger and a revoked device begin to do their worst.
+async fn beset_by_two(shop: &Shop) -> Hostile {
+    let revoked = shop.kiosk(shop.server.url()).await.unwrap();
+    revoked.heartbeat(0, None).await.unwrap();
+    let path = format!("/v1/devices/{}/revoke", revoked.chain.next.device);
+    let (status, answer) = shop.operator.ask(Method::POST, &path, None).await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    Hostile::begin(shop.server.url(), shop.server.address().unwrap(), &revoked).unwrap()
+}
+
+/// Runs the storm, `misbehave` told to nine of ten devices, beside a stranger and a revoked device
+/// that do their worst if it is `beset`, and holds every promise against it.
+async fn storm(misbehave: Option<&str>, beset: bool) {
     let place = Installation::embedded().unwrap();
     let shop = Shop::open_with(place, &crowd(DEVICES), &POLICY).await.unwrap();
     let (agent, kiosk) = doors(&shop).await;
@@ -75,6 +86,7 @@ async fn storm(misbehave: Option<&str>) {
     fleet.capture(&shop, PUNCHES).await.unwrap();
     fleet.start(&shop).unwrap();
 
+    let hostile = if beset { Some(beset_by_two(&shop).await) } else { None };
     let over = AtomicBool::new(false);
     let delivering = fleet.delivers().map(|report| {
         over.store(true, Ordering::Relaxed);
@@ -85,6 +97,7 @@ async fn storm(misbehave: Option<&str>) {
     assert!(reads.iter().all(|reads| *reads > 0), "nobody read meanwhile: {reads:?}");
     assert_eq!(report["outcome"]["acknowledged"], DEVICES * PUNCHES, "{}", report["outcome"]);
 
+    drop(hostile);
     let mut folders = fleet.folders();
     folders.push(agent.dir().to_owned());
     let comparison = shop.compare(&folders).await.unwrap();
@@ -96,10 +109,15 @@ async fn storm(misbehave: Option<&str>) {
 
 #[tokio::test]
 async fn a_well_behaved_fleet_is_taken_whole_and_nobody_is_turned_away() {
-    storm(None).await;
+    storm(None, false).await;
 }
 
 #[tokio::test]
 async fn so_is_one_in_which_nine_of_ten_do_everything_wrong() {
-    storm(Some(MISBEHAVIOUR)).await;
+    storm(Some(MISBEHAVIOUR), false).await;
+}
+
+#[tokio::test]
+async fn so_is_one_beside_a_stranger_and_a_revoked_device_that_do_their_worst() {
+    storm(None, true).await;
 }
