@@ -13,9 +13,6 @@ create index loose_photos_device on loose_photos (device);
 -- Serves the oldest.
 create index loose_photos_came_at on loose_photos (came_at);
 
--- Serves how much of a device is in quarantine.
-create index quarantine_items_device on quarantine_items (device);
-
 grant select, insert, delete on loose_photos to punchtrail_writer;
 grant select on loose_photos to punchtrail_reader;
 grant delete on device_boots, pairing_codes to punchtrail_writer;

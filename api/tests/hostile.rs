@@ -15,7 +15,10 @@ use hyper::{Method, Request, StatusCode, client::conn::http2, header, header::He
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use punchtrail_api::upkeep;
 use punchtrail_infra::{
-    devices, ledger::Metadata, photos::loose::LOOSE_OF_REVOKED_MAX, testing::sqlx,
+    devices,
+    ledger::{Metadata, QuarantineRoom},
+    photos::loose::LOOSE_OF_REVOKED_MAX,
+    testing::sqlx,
 };
 use punchtrail_protocol::{
     Digest, Time,
@@ -327,6 +330,44 @@ async fn photos_of_no_punch_are_few_and_go_again() {
     for (n, stays) in [(0, true), (1, true), (5, false), (1_000, true), (2_000, false)] {
         assert_eq!(house.app.photos.has(&Digest::of(&nth_photo(n))).await.unwrap(), stays, "{n}");
     }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_device_fills_its_own_quarantine_and_its_punches_come_all_the_same() {
+    let house = House::new().await;
+    let site = house.site().await;
+    let employee = house.employee(site, "B-1", "Ada").await;
+    let mut device = house.device(site).await;
+    revoke(&house, &device).await;
+    let path = format!("/v1/sites/{site}/punches/batch");
+    let garbage = |n: u64| json!({ "capture": n.to_string(), "signature": "x" });
+    let all = QuarantineRoom::OF_REVOKED.items;
+    for batch in (0..all).collect::<Vec<_>>().chunks(500) {
+        let items: Vec<_> = batch.iter().map(|n| garbage(*n)).collect();
+        assert_eq!(house.deliver(&device, &items).await.status, StatusCode::OK);
+    }
+    let kept = async || {
+        let head = house.settled().await;
+        assert_eq!(house.read_after("/v1/quarantine?limit=1", head).await.status, StatusCode::OK);
+    };
+    kept().await;
+    let punch = device.next(employee, PunchKind::In);
+    let both = json!({ "punches": [garbage(all), punch, garbage(0)] });
+    let refused = house.post(&path, Some(&device.token), &both).await;
+    assert_eq!(refused.refusal(), "503 busy");
+    assert!(refused.text.contains("rule"), "{}", refused.text);
+    assert_eq!(refused.headers["retry-after"], "600");
+    assert_eq!(house.deliver(&device, &[punch]).await.outcomes(), ["duplicate"], "it was taken");
+    // A ruling makes room.
+    let head = house.settled().await;
+    let waiting = house.read_after("/v1/quarantine?state=waiting&limit=1", head).await;
+    let item = waiting.body["data"][0]["item"].as_str().unwrap();
+    let ruled = house.write(&format!("/v1/quarantine/{item}/dismiss"), &json!({})).await;
+    assert_eq!(ruled.status, StatusCode::OK, "{}", ruled.text);
+    kept().await;
+    let taken = house.deliver(&device, &[garbage(all)]).await.outcomes();
+    assert_eq!(taken, ["quarantined bad_encoding"]);
     house.close().await;
 }
 

@@ -11,11 +11,16 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::adjudicator::Adjudicator;
 use punchtrail_infra::ledger::{
-    Append, AppendError, ItemOutcome, Ledger, LedgerStore, Metadata, NewEvent, SideWrite,
-    StreamAppend,
+    Append, AppendError, Delivery, DeliveryItem, ItemOutcome, Ledger, LedgerStore, Metadata,
+    NewEvent, QuarantineRoom, SideWrite, StreamAppend,
 };
 use punchtrail_infra::testing::world::{NOON_MS, World};
-use punchtrail_protocol::{Position, capture::PunchKind, wire::ItemStatus};
+use punchtrail_protocol::{
+    Position,
+    capture::{Capture, PunchKind},
+    vocabulary::QuarantineCode,
+    wire::{BatchItem, ItemStatus},
+};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -446,5 +451,43 @@ async fn a_committer_that_panics_is_started_again_and_nothing_of_it_is_written()
     let committer = tasks.into_iter().find(|task| task.name == "committer").unwrap();
     assert_eq!((committer.runs, committer.restarts), (true, 1));
     assert_eq!(committer.error.as_deref(), Some("it panicked: made to panic"));
+    world.close().await;
+}
+
+/// What can't be taken as a punch has its room, which is a person's patience; what can has all.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_in_quarantine_the_rest_is_taken_and_the_caller_told() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let good = [kiosk.capture(PunchKind::In, NOON_MS), kiosk.capture(PunchKind::Out, NOON_MS + 1)];
+    let conflict = Capture { kind: PunchKind::BreakEnd, ..good[0].clone() };
+    let garbage = |text: &str| {
+        let raw = BatchItem { capture: text.to_owned(), signature: "AA".to_owned() };
+        DeliveryItem::quarantine(raw, QuarantineCode::BadSignature, None, None, None)
+    };
+    let deliver = async |room: QuarantineRoom| {
+        let mut items: Vec<_> = ["a", "b", "c"].map(garbage).into();
+        items.extend([&good[0], &conflict, &good[1]].map(|capture| kiosk.item(capture)));
+        let delivery = Delivery { room, ..kiosk.delivery(items) };
+        world.ledger.deliver(delivery).await.unwrap()
+    };
+    let of = |items, bytes| QuarantineRoom { items, bytes };
+    assert_eq!(deliver(of(2, 1_000)).await.left, 2);
+    let counted = async || -> (i64, i64) {
+        let counts = "select count(*) filter (where event_type = 'Captured'), \
+                      count(*) filter (where event_type = 'Quarantined') from events";
+        sqlx::query_as(counts).fetch_one(&world.pools.writer).await.unwrap()
+    };
+    assert_eq!(counted().await, (2, 2), "both punches, and as much else as there is room for");
+    let head = world.ledger.head().await.unwrap();
+    assert_eq!(deliver(of(0, 1_000)).await.left, 2, "what is kept needs no room");
+    assert_eq!(deliver(of(10, 2)).await.left, 2, "by their bytes there is none");
+    assert_eq!(world.ledger.head().await.unwrap(), head, "nothing was written");
+    let all = deliver(QuarantineRoom::OF_DEVICE).await;
+    assert_eq!(all.left, 0);
+    use ItemStatus::{Conflict, Duplicate, Quarantined};
+    let statuses = statuses(&all.items);
+    assert_eq!(statuses, [Quarantined, Quarantined, Quarantined, Duplicate, Conflict, Duplicate]);
+    assert_eq!(counted().await, (2, 4));
     world.close().await;
 }

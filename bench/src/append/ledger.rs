@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use punchtrail_domain::{log::recorded::Actor, punch::Clock};
-use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata};
+use punchtrail_infra::ledger::{Append, Delivery, DeliveryItem, Ledger, Metadata, QuarantineRoom};
 use punchtrail_protocol::{Digest, PunchId, Time, wire::BatchItem};
 
 use crate::{database::Database, load, report::rate};
@@ -66,7 +66,8 @@ pub async fn deliver(database: &Database, punches: usize) -> anyhow::Result<f64>
                 })
                 .collect();
             let metadata = Metadata::new(Actor::Device(kiosk.device()));
-            Delivery { device: kiosk.device(), received_at, metadata, items }
+            let room = QuarantineRoom::OF_DEVICE;
+            Delivery { device: kiosk.device(), received_at, metadata, items, room }
         })
         .collect();
     let ledger = Ledger::open(database.pools.writer.clone()).await?;

@@ -15,7 +15,7 @@ use punchtrail_infra::{
         self, Claims,
         checkpoint::{Checkpoints, Folder},
     },
-    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    ledger::{Delivery, DeliveryItem, Ledger, Metadata, QuarantineRoom},
 };
 use punchtrail_protocol::{
     Time,
@@ -215,7 +215,8 @@ fn delivery(door: &mut Door) -> Delivery {
         )
     };
     let items = signed.into_iter().map(item).collect();
-    Delivery { device, received_at, metadata: Metadata::new(Actor::Device(device)), items }
+    let (metadata, room) = (Metadata::new(Actor::Device(device)), QuarantineRoom::OF_DEVICE);
+    Delivery { device, received_at, metadata, items, room }
 }
 
 /// A checkpoint of what was appended since the last one, in microseconds an event.

@@ -65,6 +65,8 @@ pub struct DeviceAccess {
     pub revoked: bool,
     /// Every site it was ever assigned to, the present one last.
     pub sites: Vec<SiteId>,
+    /// How many of its items ever went into quarantine.
+    pub quarantined: u64,
 }
 
 /// An operator whose key was found good.
@@ -91,7 +93,9 @@ pub async fn device_of_token(
     }
     sqlx::query(
         "select device, public_key, revoked_at is not null as revoked, array(select site from \
-         device_sites s where s.device = c.device order by ordinal) as sites \
+         device_sites s where s.device = c.device order by ordinal) as sites, \
+         coalesce((select quarantined from device_progress p where p.device = c.device), 0) \
+         as quarantined \
          from device_credentials c where token_hash = $1",
     )
     .bind(Digest::of(token.as_bytes()).0.as_slice())
@@ -103,6 +107,7 @@ pub async fn device_of_token(
             key: public_key(&bytes)?,
             revoked: row.try_get("revoked")?,
             sites: sites.into_iter().map(SiteId).collect(),
+            quarantined: row.try_get::<i64, _>("quarantined")?.cast_unsigned(),
         })
     })
     .fetch_optional(writer)

@@ -30,6 +30,40 @@ pub struct Delivery {
     pub metadata: Metadata,
     /// The items, in the order of the request.
     pub items: Vec<DeliveryItem>,
+    /// How much more of the device may go into quarantine.
+    pub room: QuarantineRoom,
+}
+
+/// How much may go into quarantine. What can't be taken as a punch is kept for a person, so that
+/// nobody can send more of it than people look through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineRoom {
+    pub items: u64,
+    /// Of their texts as sent.
+    pub bytes: u64,
+}
+
+impl QuarantineRoom {
+    /// What may wait of a device.
+    pub const OF_DEVICE: Self = Self { items: 20_000, bytes: 256 << 20 };
+    /// And of a revoked one.
+    pub const OF_REVOKED: Self = Self { items: 2_000, bytes: 16 << 20 };
+
+    /// What is left where so much waits.
+    #[must_use]
+    pub fn beside(self, items: u64, bytes: u64) -> Self {
+        Self { items: self.items.saturating_sub(items), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    /// Takes room for an item, if there is some.
+    pub(super) fn take(&mut self, item: &BatchItem) -> bool {
+        let bytes = (item.capture.len() + item.signature.len()) as u64;
+        let fits = self.items > 0 && self.bytes >= bytes;
+        if fits {
+            *self = self.beside(1, bytes);
+        }
+        fits
+    }
 }
 
 /// One item of a delivery.
@@ -146,6 +180,8 @@ pub struct DeliveryOutcome {
     pub acked_through: u64,
     /// The head after the commit.
     pub head: Position,
+    /// How many items weren't taken, for want of room in quarantine.
+    pub left: usize,
 }
 
 /// What became of one item.

@@ -67,7 +67,7 @@ use crate::{
 pub use clock::Clock;
 use commits::Commits;
 pub use commits::{COMMITTED_MS_MAX, CommitStatus};
-pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome};
+pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome, QuarantineRoom};
 pub use entry::Entry;
 pub use epochs::Recollection;
 pub use event_store::LedgerStore;

@@ -13,7 +13,7 @@ use punchtrail_protocol::{
 use super::{
     Append, AppendError, Appended, Delivery, DeliveryOutcome, Entry, ItemOutcome, Judging,
     Metadata, NewEvent, StreamAppend,
-    delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, quarantined},
+    delivery::{DeliveryItem, ItemKind, Link, PreparedCapture, QuarantineRoom, quarantined},
     known::{HeldNumbers, Known, KnownPunch},
     part::{self, Part},
     rows::{ChainRow, SideRows},
@@ -29,6 +29,9 @@ pub(super) enum Verdict {
 /// A group being settled.
 pub(super) struct Settlement<'a> {
     next: Position,
+    /// Of the delivery that is being settled: its room in quarantine, and how many had none.
+    room: QuarantineRoom,
+    left: usize,
     events: Vec<Entry>,
     side: SideRows<'a>,
 }
@@ -41,7 +44,13 @@ pub(super) struct Settled<'a> {
 
 impl<'a> Settlement<'a> {
     pub(super) fn new(head: Position) -> Self {
-        Self { next: head.plus(1), events: Vec::new(), side: SideRows::default() }
+        Self {
+            next: head.plus(1),
+            room: QuarantineRoom::OF_DEVICE,
+            left: 0,
+            events: Vec::new(),
+            side: SideRows::default(),
+        }
     }
 
     /// Whether a caller's part still fits what is known. A delivery always does.
@@ -134,6 +143,7 @@ impl<'a> Settlement<'a> {
 
     fn delivery(&mut self, delivery: &'a Delivery, known: &mut Known) -> Verdict {
         let metadata = delivery.metadata.to_text();
+        (self.room, self.left) = (delivery.room, 0);
         let items =
             delivery.items.iter().map(|item| self.item(delivery, item, &metadata, known)).collect();
         let progress = known.devices.entry(delivery.device).or_default();
@@ -141,6 +151,7 @@ impl<'a> Settlement<'a> {
             items,
             acked_through: progress.acked_through,
             head: Position(self.next.0 - 1),
+            left: self.left,
         })
     }
 
@@ -176,6 +187,12 @@ impl<'a> Settlement<'a> {
         }
         match &item.kind {
             ItemKind::Capture(capture) => self.capture(delivery, item, capture, metadata, known),
+            // The answer isn't given.
+            ItemKind::Quarantine { code, .. } if !self.has_room(item) => ItemOutcome {
+                status: ItemStatus::Quarantined,
+                position: Position::START,
+                code: Some(*code),
+            },
             ItemKind::Quarantine { code, punch, link, .. } => {
                 self.quarantine(delivery, item, (*code, *punch, *link), metadata, known)
             }
@@ -214,9 +231,11 @@ impl<'a> Settlement<'a> {
         if punch.digest == Some(capture.link.digest) {
             return outcome(ItemStatus::Duplicate, first);
         }
-        if !known.conflicting.insert((delivery.device, capture.link.digest)) {
+        let bytes = (delivery.device, capture.link.digest);
+        if known.conflicting.contains(&bytes) || !self.has_room(item) {
             return outcome(ItemStatus::Conflict, first);
         }
+        known.conflicting.insert(bytes);
         let noted = std::mem::replace(&mut punch.conflicted, true);
         punch.last_sequence += u64::from(!noted);
         let sequence = punch.last_sequence;
@@ -234,6 +253,13 @@ impl<'a> Settlement<'a> {
             self.side.conflicts.push((capture.link.digest, capture.punch, &item.raw));
         }
         outcome(ItemStatus::Conflict, first)
+    }
+
+    /// Takes room in quarantine for an item, or counts it as one that isn't taken.
+    fn has_room(&mut self, item: &DeliveryItem) -> bool {
+        let fits = self.room.take(&item.raw);
+        self.left += usize::from(!fits);
+        fits
     }
 
     fn quarantine(

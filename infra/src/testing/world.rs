@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::TestDatabase;
 use crate::{
-    ledger::{Delivery, DeliveryItem, Ledger, Metadata},
+    ledger::{Delivery, DeliveryItem, Ledger, Metadata, QuarantineRoom},
     postgres::Pools,
 };
 
@@ -181,6 +181,7 @@ impl Kiosk {
 
     pub fn delivery(&self, items: Vec<DeliveryItem>) -> Delivery {
         Delivery {
+            room: QuarantineRoom::OF_DEVICE,
             device: self.id,
             received_at: self.received_at,
             metadata: Metadata::new(Actor::Device(self.id)),

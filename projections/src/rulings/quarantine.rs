@@ -107,10 +107,13 @@ impl Projection for QuarantinedItems {
              -- Serves those under a punch's id.
              create index if not exists {punch} on {table} (punch, position)
                  where punch is not null;
+             -- Serves how much of a device waits.
+             create index if not exists {device} on {table} (device) where state = 'waiting';
              -- Serves a person's day.
              create index if not exists {person} on {table} (employee, captured_at)
                  where employee is not null;",
             punch = generation.index("quarantine", "punch"),
+            device = generation.index("quarantine", "device"),
             person = generation.index("quarantine", "person"),
             all = generation.index("quarantine", "position"),
             state = generation.index("quarantine", "state"),
@@ -292,6 +295,22 @@ impl FromRow<'_, PgRow> for QuarantineItem {
             position: Position::from_db(row.try_get("position")?),
         })
     }
+}
+
+/// How many items of a device wait for a person, and how many bytes their texts have.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn waiting_of(pool: &Pool, device: DeviceId) -> Result<(u64, u64), sqlx::Error> {
+    let (items, bytes): (i64, i64) = sqlx::query_as(
+        "select count(*), coalesce(sum(octet_length(capture) + octet_length(signature)), 0)::bigint \
+         from read.quarantine waiting join quarantine_items kept on kept.id = waiting.item \
+         where waiting.device = $1 and waiting.state = 'waiting'",
+    )
+    .bind(device.uuid())
+    .fetch_one(pool)
+    .await?;
+    Ok((items.cast_unsigned(), bytes.cast_unsigned()))
 }
 
 /// One item; none if there is none of that id.

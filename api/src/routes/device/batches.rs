@@ -11,8 +11,9 @@ use punchtrail_domain::{
 use punchtrail_infra::{
     access::credentials::DeviceAccess,
     devices::delivery,
-    ledger::{Delivery, DeliveryOutcome, Metadata},
+    ledger::{Delivery, DeliveryOutcome, Metadata, QuarantineRoom},
 };
+use punchtrail_projections::rulings::quarantine;
 use punchtrail_protocol::{
     PunchId, SiteId, Time,
     wire::{
@@ -31,6 +32,9 @@ use crate::{
     problem::{Code, Refusal},
     state::App,
 };
+
+/// After so many seconds a device whose quarantine is full may try again: people rule slowly.
+const FULL_RETRY_AFTER_S: u64 = 600;
 
 /// Takes a batch of captures. Every item is answered; each answer is an acknowledgement.
 #[utoipa::path(
@@ -90,8 +94,35 @@ async fn take(
     let device = access.device;
     let items = delivery::prepare(app.ledger.pool(), device, received_at, read).await?;
     let metadata = Metadata::new(Actor::Device(device)).with_request(request.as_str());
-    let outcome = app.ledger.deliver(Delivery { device, received_at, metadata, items }).await?;
+    let room = room(app, access).await?;
+    let outcome =
+        app.ledger.deliver(Delivery { device, received_at, metadata, items, room }).await?;
+    if outcome.left > 0 {
+        return Err(full(outcome.left));
+    }
     Ok(answer(outcome, named, faults, app.ledger.now()))
+}
+
+/// How much more of a device may go into quarantine, by what waits there for a person.
+async fn room(app: &App, access: &DeviceAccess) -> Result<QuarantineRoom, Refusal> {
+    let most = match access.revoked {
+        true => QuarantineRoom::OF_REVOKED,
+        false => QuarantineRoom::OF_DEVICE,
+    };
+    if access.quarantined == 0 {
+        return Ok(most);
+    }
+    let (items, bytes) = quarantine::waiting_of(&app.pools.reader, access.device).await?;
+    Ok(most.beside(items, bytes))
+}
+
+fn full(left: usize) -> Refusal {
+    Refusal::busy(format!(
+        "{left} of the items can't be taken as punches, and too much of this device waits in \
+         quarantine already. They were not taken, whatever else is a punch was; keep all of them and \
+         send them again once people have ruled on what waits."
+    ))
+    .retried_after(FULL_RETRY_AFTER_S)
 }
 
 /// Signatures are checked together, away from the threads that serve requests, and no more batches
