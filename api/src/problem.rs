@@ -83,6 +83,8 @@ codes! {
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "The type of content is not taken here";
     /// A field or parameter is at fault.
     Invalid = UNPROCESSABLE_ENTITY, "The request is not valid";
+    /// Too much of the device waits in quarantine.
+    QuarantineFull = UNPROCESSABLE_ENTITY, "Too much waits in quarantine";
     /// The bytes are not those that the digest names.
     DigestMismatch = UNPROCESSABLE_ENTITY, "The digest is another one";
     /// The device's last batch is still being taken.

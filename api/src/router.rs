@@ -4,6 +4,7 @@
 use std::{future::ready, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use bytes::Bytes;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -11,7 +12,7 @@ use crate::{
     door::{
         Door,
         address::TrustedProxies,
-        admission::{Admission, Class, admit},
+        admission::{Admission, Class, admit, gated},
         connection_limit::ConnectionLimit,
         envelope::envelope,
         gate::Gate,
@@ -46,14 +47,19 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
         // Whoever runs it asks in an overload first of all: never refused.
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
-        .routes(routes!(operations::metrics))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(operations::metrics))
+                .route_layer(middleware::from_fn_with_state(door.clone(), gated)),
+        )
 }
 
 /// Every route, inside the envelope.
 pub fn router(app: App) -> Router {
     let (routes, api) = table(&app.door, Some(&app)).split_for_parts();
-    let description = Arc::new(openapi::document(&openapi::complete(api)));
-    let served = move || ready(operations::openapi((*description).as_deref()));
+    // Shared by all who ask, however slowly they read.
+    let description = Arc::new(openapi::document(&openapi::complete(api)).map(Bytes::from));
+    let served = move || ready(operations::openapi((*description).as_ref()));
     routes
         .route("/openapi.json", get(served))
         .fallback(async || Refusal::not_found())

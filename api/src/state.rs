@@ -20,10 +20,11 @@ use crate::{
         Door,
         gate::Standing,
         limits::{
-            BODIES_KIB_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX, WRONG_CODE_EVERY,
-            WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY, WRONG_IN_SPACE_MAX,
+            BODIES_KIB_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX, TRIES_WAITING_MAX,
+            WRONG_CODE_EVERY, WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY, WRONG_IN_SPACE_MAX,
         },
         throttle::Throttle,
+        waiters::Waiters,
     },
     health::Health,
     problem::{Code, Refusal},
@@ -56,6 +57,8 @@ pub struct Parts {
     pub wrong_codes: Throttle<IpAddr>,
     /// And by their first letters.
     pub wrong_in_space: Throttle<String>,
+    /// Who waits for leave to try a code.
+    pub tries: Waiters,
     /// Operators' keys found good a moment ago.
     pub keys: Keys,
 }
@@ -99,6 +102,7 @@ impl App {
             verifying: Semaphore::new(cores),
             wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
             wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
+            tries: Waiters::new(TRIES_WAITING_MAX),
             keys: Keys::default(),
         }))
     }

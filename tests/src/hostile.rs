@@ -4,8 +4,12 @@
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
+use ed25519_dalek::SigningKey;
 use futures::{StreamExt, stream};
-use punchtrail_protocol::{signing::to_base64url, wire::PAIRING_ALPHABET};
+use punchtrail_protocol::{
+    signing::{ENROLMENT_TYPE, PublicKey, sign, to_base64url},
+    wire::PAIRING_ALPHABET,
+};
 use rand::RngExt;
 use reqwest::{Body, Client, header};
 use serde_json::json;
@@ -33,16 +37,18 @@ impl Hostile {
     pub fn begin(url: &str, address: SocketAddr, revoked: &Kiosk) -> anyhow::Result<Self> {
         let mut doing = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (http, url) = (many_at_once()?, url.to_owned());
+            let (http, at) = (many_at_once()?, format!("{url}/v1/devices/enroll"));
             doing.spawn(over_and_over(move |_| {
-                let enrolment = http.post(format!("{url}/v1/devices/enroll"));
+                let enrolment = http.post(&at);
                 drop_answer(without_body(enrolment))
             }));
-            let (http, at) = (many_at_once()?, format!("{}/v1/punches", revoked.base()));
+            let (http, url) = (many_at_once()?, url.to_owned());
             doing.spawn(over_and_over(move |n| {
                 let kind = if n.is_multiple_of(2) { "ptk_" } else { "ptd_" };
                 let nobody = format!("{kind}{}", to_base64url(&rand::random::<[u8; 32]>()));
-                drop_answer(http.get(&at).bearer_auth(nobody))
+                let path = ["/v1/punches", "/metrics", "/openapi.json", "/nowhere"];
+                let path = path[usize::try_from(n % 4).unwrap_or_default()];
+                drop_answer(http.get(format!("{url}{path}")).bearer_auth(nobody))
             }));
         }
         let (http, at) = (many_at_once()?, format!("{url}/v1/devices/enroll"));
@@ -83,7 +89,11 @@ fn guess() -> serde_json::Value {
         char::from(PAIRING_ALPHABET[at])
     };
     let code: String = (0..8).map(|_| letter()).collect();
-    json!({"code": code, "name": "x", "public_key": "x", "proof": "x", "app": "x"})
+    let key = SigningKey::from_bytes(&[7; 32]);
+    json!({
+        "code": code, "name": "x", "app": "x", "public_key": PublicKey::from(&key),
+        "proof": sign(&key, ENROLMENT_TYPE, code.as_bytes()),
+    })
 }
 
 async fn drop_answer(request: reqwest::RequestBuilder) {

@@ -97,6 +97,13 @@ impl Line {
         self.0.as_ref().map_or(Standing::Known, |admitted| admitted.standing())
     }
 
+    /// The body is there.
+    pub fn has_come(&self) {
+        if let Some(admitted) = &self.0 {
+            admitted.has_come();
+        }
+    }
+
     /// Waits for the permit to be worked on.
     ///
     /// # Errors
@@ -106,6 +113,17 @@ impl Line {
             Some(admitted) => admitted.wait_for_permit().await,
             None => Ok(()),
         }
+    }
+}
+
+/// The permit of a request whose body isn't read.
+#[derive(Debug)]
+pub struct Permitted;
+
+impl FromRequestParts<App> for Permitted {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Refusal> {
+        Line::of(parts).wait_for_permit().await.map(|()| Self)
     }
 }
 
@@ -140,6 +158,7 @@ pub async fn read_json_body(
         Ok(())
     };
     tokio::time::timeout(app.door.timeouts.body, reading).await.map_err(|_| too_slow())??;
+    admitted.has_come();
     Ok(Coming { body: held, admitted })
 }
 

@@ -6,7 +6,7 @@
 //! their answers and devices a time to come back. What comes then waits in the kernel's queue,
 //! moments as long as answers close connections. Whoever keeps silent makes room first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -14,6 +14,9 @@ use super::{crowd::Crowd, limits::SILENT_MIN, visit::Whose};
 
 /// The limit is near when less than one part in so many is left.
 const NEAR_SHARE: usize = 4;
+
+/// How long a connection that has to go may take to do so.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
 
 /// A request on a connection that overflows the limit: only people are admitted on it, once.
 #[derive(Debug, Clone, Copy)]
@@ -51,17 +54,24 @@ impl ConnectionLimit {
 
     /// Waits until one more may be served, within the limit if it can.
     pub async fn acquire(&self) -> Counted {
-        if self.within.available_permits() == 0 {
-            self.silent.turn_out_one(SILENT_MIN);
+        loop {
+            let makes_room =
+                self.within.available_permits() == 0 && self.silent.turn_out_one(SILENT_MIN);
+            let within = Arc::clone(&self.within).acquire_owned();
+            // Nobody closes these semaphores.
+            if makes_room && let Ok(permit) = tokio::time::timeout(ROOM_WAIT, within).await {
+                return Counted { _permit: permit.ok(), is_overflow: false };
+            }
+            let (within, overflow) = (Arc::clone(&self.within), Arc::clone(&self.overflow));
+            let (permit, is_overflow) = tokio::select! {
+                biased;
+                permit = within.acquire_owned() => (permit, false),
+                permit = overflow.acquire_owned() => (permit, true),
+                // Somebody may have been silent for long enough by now.
+                () = tokio::time::sleep(SILENT_MIN) => continue,
+            };
+            return Counted { _permit: permit.ok(), is_overflow };
         }
-        let (within, overflow) = (Arc::clone(&self.within), Arc::clone(&self.overflow));
-        let (permit, is_overflow) = tokio::select! {
-            biased;
-            permit = within.acquire_owned() => (permit, false),
-            permit = overflow.acquire_owned() => (permit, true),
-        };
-        // Nobody closes these semaphores.
-        Counted { _permit: permit.ok(), is_overflow }
     }
 
     /// Whether answers should close their connections.

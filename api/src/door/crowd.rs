@@ -3,6 +3,7 @@
 //! too many, the one that has kept silent longest has to go.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -78,8 +79,9 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     }
 
     /// The oldest of those of whom most are there has to go, if it has been there for so long.
-    pub fn turn_out_one(&self, there_min: Duration) {
-        self.0.state().turn_out_one(there_min);
+    /// Whether one had to.
+    pub fn turn_out_one(&self, there_min: Duration) -> bool {
+        self.0.state().turn_out_one(there_min)
     }
 
     /// How many there are.
@@ -95,12 +97,18 @@ impl<K> Shared<K> {
 }
 
 impl<K: Eq + Hash + Clone> State<K> {
-    fn turn_out_one(&mut self, there_min: Duration) {
-        let most = self.members.iter().max_by_key(|(_, same)| same.len());
-        let Some((key, same)) = most else { return };
-        if same.first_key_value().is_some_and(|(_, (since, _))| since.elapsed() >= there_min) {
+    fn turn_out_one(&mut self, there_min: Duration) -> bool {
+        let rank = |same: &BTreeMap<u64, _>| {
+            (same.len(), same.first_key_value().map(|(number, _)| Reverse(*number)))
+        };
+        let most = self.members.iter().max_by_key(|(_, same)| rank(same));
+        let Some((key, same)) = most else { return false };
+        let since = same.first_key_value().map(|(_, (since, _))| since.elapsed());
+        let goes = since.is_some_and(|since| since >= there_min);
+        if goes {
             self.turn_out_of(&key.clone());
         }
+        goes
     }
 
     fn turn_out_of(&mut self, key: &K) {

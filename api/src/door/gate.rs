@@ -1,14 +1,13 @@
 //! Who may join a line at all: those whose credentials are known to be good.
 //!
 //! A line that anybody may stand in belongs to whoever sends most. So credentials are looked up
-//! before a request is admitted, a few strangers' at a time. Only so many of one origin may wait
-//! for it, and there the connections of which most wait have to give way to the others. Those that
-//! were good lately go straight on. That gives no rights: a handler looks its caller up itself.
+//! before a request is admitted, a few strangers' at a time, and one of each origin
+//! ([`Waiters`]). Those that were good lately go straight on. That gives no rights: a handler looks
+//! its caller up itself.
 
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,17 +16,14 @@ use axum::http::{HeaderMap, header};
 use futures::future::BoxFuture;
 use punchtrail_protocol::Digest;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
-use super::crowd::{Crowd, Member};
+use super::waiters::{Place, Waiters};
 use crate::problem::Refusal;
 
 /// Strangers whose credentials are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 2;
 /// Requests of one origin that wait for that.
 const WAITING_EACH_MAX: usize = 256;
-/// Origins of which some wait.
-const ORIGINS_MAX: usize = 4_096;
 /// How many credentials are remembered as good.
 const KNOWN_MAX: usize = 1 << 18;
 /// And for how long.
@@ -56,8 +52,7 @@ pub struct Gate(Option<Arc<Inner>>);
 struct Inner {
     look_up: LookUp,
     known: Mutex<HashMap<Digest, (Standing, Instant)>>,
-    /// By origin, and there by connection.
-    waiting: Mutex<HashMap<IpAddr, Crowd<u64>>>,
+    waiters: Waiters,
     turns: Semaphore,
 }
 
@@ -85,7 +80,7 @@ impl Gate {
         Self(Some(Arc::new(Inner {
             look_up,
             known: Mutex::default(),
-            waiting: Mutex::default(),
+            waiters: Waiters::new(WAITING_EACH_MAX),
             turns: Semaphore::new(LOOKED_UP_AT_ONCE),
         })))
     }
@@ -103,7 +98,7 @@ impl Gate {
     pub async fn standing(
         &self,
         headers: &HeaderMap,
-        (origin, connection): (IpAddr, u64),
+        place: Place,
     ) -> Result<Option<Standing>, Refusal> {
         let Some(inner) = &self.0 else { return Ok(Some(Standing::Known)) };
         let token = bearer(headers)?;
@@ -111,22 +106,22 @@ impl Gate {
         if let Some(standing) = inner.remembered(&digest) {
             return Ok(Some(standing));
         }
-        let out = CancellationToken::new();
-        let Some(waiting) = Waiting::join(inner, origin, connection, &out) else {
+        let Some(mut waiter) = inner.waiters.join(place) else { return Ok(None) };
+        if !waiter.is_in_front().await {
             return Ok(None);
-        };
-        let turn = tokio::select! {
-            biased;
-            turn = inner.turns.acquire() => turn,
-            () = out.cancelled() => return Ok(None),
-        };
-        drop(waiting);
+        }
         // Nobody closes it.
-        let _turn = turn.map_err(|_| Refusal::internal())?;
+        let _turn = inner.turns.acquire().await.map_err(|_| Refusal::internal())?;
         let standing = (inner.look_up)(token.to_owned()).await?;
         let standing = standing.ok_or_else(Refusal::unauthenticated)?;
         inner.remember(digest, standing);
         Ok(Some(standing))
+    }
+
+    /// Whether the credentials of a request were good lately.
+    pub fn knows(&self, headers: &HeaderMap) -> bool {
+        let Some(inner) = &self.0 else { return true };
+        bearer(headers).is_ok_and(|token| inner.remembered(&Digest::of(token.as_bytes())).is_some())
     }
 
     /// What a handler found of a token itself; none when it is nobody's.
@@ -162,49 +157,11 @@ impl Inner {
         }
         known.insert(digest, (standing, Instant::now()));
     }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Crowd<u64>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits to be looked up, until it is dropped.
-struct Waiting<'a> {
-    gate: &'a Inner,
-    origin: IpAddr,
-    member: Option<Member<u64>>,
-}
-
-impl<'a> Waiting<'a> {
-    fn join(
-        gate: &'a Inner,
-        origin: IpAddr,
-        connection: u64,
-        out: &CancellationToken,
-    ) -> Option<Self> {
-        let mut waiting = gate.waiting();
-        if waiting.len() >= ORIGINS_MAX && !waiting.contains_key(&origin) {
-            return None;
-        }
-        let same = waiting.entry(origin).or_insert_with(|| Crowd::new(WAITING_EACH_MAX));
-        let member = same.join(connection, WAITING_EACH_MAX, out.clone());
-        Some(Self { gate, origin, member: Some(member) })
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.gate.waiting();
-        self.member = None;
-        if waiting.get(&self.origin).is_some_and(|same| same.count() == 0) {
-            waiting.remove(&self.origin);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use futures::{FutureExt, future::join_all};
     use tokio::sync::Notify;
@@ -244,7 +201,7 @@ mod tests {
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(*looked_up.lock().unwrap(), LOOKED_UP_AT_ONCE);
+        assert_eq!(*looked_up.lock().unwrap(), 1, "one of an origin at a time");
         // Who comes from elsewhere waits for its turn, and so does who comes from the same place.
         let others = [(from(2), 8), (from(1), 9)].map(|place| {
             let gate = gate.clone();
@@ -264,7 +221,7 @@ mod tests {
         }
         let answers = join_all(flood).await;
         let turned_away = answers.iter().filter(|answer| matches!(answer, Ok(Ok(None)))).count();
-        assert_eq!(turned_away, 50 - LOOKED_UP_AT_ONCE + 1, "one of them gave way to the other");
+        assert_eq!(turned_away, 50, "one of them gave way to the other");
         letting.abort();
         // It isn't looked up again, until it turns out to be nobody's any more.
         let before = *looked_up.lock().unwrap();

@@ -13,17 +13,19 @@ pub const CONNECTIONS_OVERFLOW_MAX: usize = 256;
 /// request is being answered: one more ends the oldest.
 pub const SILENT_OF_ORIGIN_MAX: usize = 1_024;
 /// The same of one caller with good credentials.
-pub const SILENT_OF_CALLER_MAX: usize = 64;
+pub const SILENT_OF_CALLER_MAX: usize = 32;
 /// And of a revoked device.
 pub const SILENT_OF_REVOKED_MAX: usize = 4;
 /// When the limit is reached, those that have been silent for so long make room.
 pub const SILENT_MIN: Duration = Duration::from_secs(1);
 /// Requests at once whose bodies are still coming; one more ends the oldest of whoever has most.
 pub const COMING_MAX: usize = 2_048;
+/// The same of those who ask to be enrolled.
+pub const COMING_OF_STRANGERS_MAX: usize = 512;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests at once on one HTTP/2 connection.
-pub const STREAMS_MAX: u32 = 64;
+/// Requests at once on one HTTP/2 connection, and so the answers on it that nobody reads.
+pub const STREAMS_MAX: u32 = 16;
 /// The largest head of a request, in bytes; and what is read from a connection at a time.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields of a request.
@@ -65,6 +67,8 @@ pub const BODIES_KIB_MAX: usize = 160 << 10;
 pub const REVOKED_BODIES_KIB_MAX: usize = 16 << 10;
 /// And of those who ask to be enrolled.
 pub const STRANGERS_BODIES_KIB_MAX: usize = 16 << 10;
+/// The largest body of such a request, in bytes.
+pub const STRANGERS_BODY_BYTES_MAX: usize = 8 << 10;
 /// How much of a body that is refused is still read and thrown away, in bytes, so that the sender
 /// gets to read the refusal.
 pub const REFUSED_BYTES_MAX: usize = 16 << 20;
@@ -82,6 +86,10 @@ pub const WRONG_CODE_EVERY: Duration = Duration::from_millis(100);
 pub const WRONG_IN_SPACE_MAX: u32 = 20;
 /// After so long one more wrong code may begin with the same letters.
 pub const WRONG_IN_SPACE_EVERY: Duration = Duration::from_secs(3);
+/// Tries of one origin that wait for their turn.
+pub const TRIES_WAITING_MAX: usize = 50;
+/// And for how long.
+pub const TRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How many letters those are.
 pub const SPACE_LETTERS: usize = 4;
 /// How long requests in flight may take to be answered when the server stops.

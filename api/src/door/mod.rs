@@ -14,11 +14,16 @@ pub mod leftover;
 pub mod limits;
 pub mod throttle;
 pub mod visit;
+pub mod waiters;
 
 use self::{
     address::TrustedProxies, admission::Admission, connection_limit::ConnectionLimit, gate::Gate,
-    limits::Timeouts,
+    limits::Timeouts, visit::Visit, waiters::Place,
 };
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::extract::Request;
 
 /// What is granted to whoever comes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,4 +37,14 @@ pub struct Door {
     pub connections: ConnectionLimit,
     /// Who may say for whom they ask.
     pub proxies: TrustedProxies,
+}
+
+impl Door {
+    /// Where a request comes from.
+    pub fn place_of(&self, request: &Request) -> Place {
+        let visit = request.extensions().get::<Visit>();
+        let peer = visit.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Visit::peer);
+        let origin = self.proxies.origin_of(peer, request.headers());
+        (origin, visit.map_or(0, Visit::number))
+    }
 }

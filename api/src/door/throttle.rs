@@ -1,9 +1,8 @@
 //! How fast somebody may fail, on this node: exact enough to stop guessing, and no more than that.
 //!
 //! The generic cell rate algorithm (ITU-T I.371), by whoever fails. A try is counted while it
-//! lasts, and stays so if it fails. Who has used up its allowance waits for the next of its turns,
-//! and is refused when that is far: so nobody is locked out for long by failures that came from the
-//! same place.
+//! lasts, and stays so if it fails. Who has used up its allowance waits for its turn; nobody is
+//! locked out for long by failures that came from the same place.
 
 use std::{
     collections::HashMap,
@@ -12,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest wait for a turn.
-const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const KEYS_MAX: usize = 1 << 16;
 
@@ -32,8 +29,6 @@ pub struct Turn<K: Eq + Hash + Clone> {
     throttle: Throttle<K>,
     key: K,
     failed: bool,
-    /// How long to wait first.
-    pub wait: Duration,
 }
 
 impl<K: Clone> Clone for Throttle<K> {
@@ -48,24 +43,27 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         Self { burst, every, forgiven: Arc::default() }
     }
 
-    /// A turn for `key`, maybe after a wait, in which it is taken from others already.
-    ///
-    /// # Errors
-    /// How long until there is one that may be waited for.
-    pub fn turn(&self, key: K) -> Result<Turn<K>, Duration> {
-        self.turn_at(key, Instant::now())
+    /// Waits for a turn for `key`.
+    pub async fn turn(&self, key: K) -> Turn<K> {
+        loop {
+            match self.turn_at(&key, Instant::now()) {
+                Ok(turn) => return turn,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
     }
 
-    fn turn_at(&self, key: K, now: Instant) -> Result<Turn<K>, Duration> {
+    /// A turn, or how long until there is one.
+    fn turn_at(&self, key: &K, now: Instant) -> Result<Turn<K>, Duration> {
         let mut forgiven = self.forgiven();
-        let debt = forgiven.get(&key).map_or(Duration::ZERO, |at| at.duration_since(now));
+        let debt = forgiven.get(key).map_or(Duration::ZERO, |at| at.duration_since(now));
         let wait = (debt + self.every).saturating_sub(self.every * self.burst);
-        if wait > WAIT_MAX {
-            return Err(wait - WAIT_MAX);
+        if !wait.is_zero() {
+            return Err(wait);
         }
-        self.count(&mut forgiven, &key, now);
+        self.count(&mut forgiven, key, now);
         drop(forgiven);
-        Ok(Turn { throttle: self.clone(), key, failed: false, wait })
+        Ok(Turn { throttle: self.clone(), key: key.clone(), failed: false })
     }
 
     fn count(&self, forgiven: &mut HashMap<K, Instant>, key: &K, now: Instant) {
@@ -108,37 +106,27 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn who_failed_too_often_waits_and_then_is_refused_and_others_are_not() {
+    fn who_failed_too_often_waits_and_others_do_not() {
         let (throttle, now) = (Throttle::new(3, SECOND), Instant::now());
-        let turn = |key, now| throttle.turn_at(key, now).inspect(|turn| assert_eq!(turn.key, key));
-        for _ in 0..3 {
-            let turn = turn("a", now).unwrap();
-            assert_eq!(turn.wait, Duration::ZERO);
-            turn.failed();
-        }
-        let mut turns: Vec<_> = (0..5).map(|_| turn("a", now).unwrap()).collect();
-        let waits: Vec<_> = turns.iter().map(|turn| turn.wait.as_secs()).collect();
-        assert_eq!(waits, [1, 2, 3, 4, 5]);
-        assert_eq!(turn("a", now).unwrap_err(), SECOND);
-        assert_eq!(turn("b", now).unwrap().wait, Duration::ZERO);
-        turns.pop();
-        assert_eq!(turn("a", now).unwrap().wait, 5 * SECOND);
-        turns.drain(..).for_each(Turn::failed);
-        assert_eq!(turn("a", now + 4 * SECOND).unwrap().wait, SECOND);
-        assert_eq!(turn("a", now + 60 * SECOND).unwrap().wait, Duration::ZERO);
+        (0..3).for_each(|_| throttle.turn_at(&"a", now).unwrap().failed());
+        assert_eq!(throttle.turn_at(&"a", now).unwrap_err(), SECOND);
+        assert!(throttle.turn_at(&"b", now).is_ok());
+        throttle.turn_at(&"a", now + SECOND).unwrap().failed();
+        assert_eq!(throttle.turn_at(&"a", now + SECOND).unwrap_err(), SECOND);
+        assert!(throttle.turn_at(&"a", now + 60 * SECOND).is_ok());
     }
 
     #[test]
     fn who_succeeds_is_not_counted() {
-        let throttle = Throttle::new(2, SECOND);
+        let (throttle, now) = (Throttle::new(2, SECOND), Instant::now());
         for _ in 0..100 {
-            assert_eq!(throttle.turn("a").unwrap().wait, Duration::ZERO);
+            assert!(throttle.turn_at(&"a", now).is_ok());
         }
-        let tried = [throttle.turn("a").unwrap(), throttle.turn("a").unwrap()];
-        assert!(!throttle.turn("a").unwrap().wait.is_zero(), "it isn't known yet what they are");
+        let tried = [throttle.turn_at(&"a", now), throttle.turn_at(&"a", now)];
+        assert!(throttle.turn_at(&"a", now).is_err(), "it isn't known yet what they are");
         drop(tried);
-        (0..2).for_each(|_| throttle.turn("a").unwrap().failed());
-        assert!(!throttle.turn("a").unwrap().wait.is_zero());
+        (0..2).for_each(|_| throttle.turn_at(&"a", now).unwrap().failed());
+        assert!(throttle.turn_at(&"a", now).is_err());
     }
 
     #[test]

@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use bytes::Bytes;
+
 use crate::{auth::Operator, health::Readiness, metrics, problem::Refusal, state::App};
 
 /// Whether the process answers. Depends on nothing.
@@ -59,10 +61,10 @@ fn rendered(app: &App) -> Response {
 }
 
 /// The description of the API, as it was written when the server started.
-pub fn openapi(description: Result<&str, &serde_json::Error>) -> Response {
+pub fn openapi(description: Result<&Bytes, &serde_json::Error>) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     match description {
-        Ok(text) => (kind, text.to_owned()).into_response(),
+        Ok(text) => (kind, text.clone()).into_response(),
         Err(error) => {
             tracing::error!(%error, "the description of the API can't be written");
             Refusal::internal().into_response()

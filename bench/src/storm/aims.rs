@@ -43,7 +43,8 @@ impl Aim {
 /// All aims that these runs have something to say about.
 pub fn judge(runs: &[RunReport]) -> Vec<Aim> {
     let find = |kind| runs.iter().find(|run| run.kind == kind);
-    let throttled = runs.iter().filter(|run| matches!(run.kind, Kind::Both | Kind::Server));
+    let throttled = [Kind::Both, Kind::Beset, Kind::Server];
+    let throttled = runs.iter().filter(|run| throttled.contains(&run.kind));
     let mut aims: Vec<Aim> = throttled.flat_map(of_run).collect();
     if let Some((both, tenth)) = find(Kind::Both).zip(find(Kind::Tenth)) {
         let times = both.peak.server_mib / tenth.peak.server_mib;

@@ -46,6 +46,8 @@ pub enum Kind {
     Tenth,
     /// Nine of ten devices do everything wrong that a device can; the server throttles
     Misbehaving,
+    /// As `both`, beside a stranger and a revoked device that do their worst
+    Beset,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Self::Neither => "neither",
             Self::Tenth => "tenth",
             Self::Misbehaving => "misbehaving",
+            Self::Beset => "beset",
         }
     }
 
@@ -81,13 +84,13 @@ impl Kind {
                 "--share",
                 "0.9",
             ],
-            Self::Both | Self::Device | Self::Tenth => &[],
+            Self::Both | Self::Device | Self::Tenth | Self::Beset => &[],
         }
     }
 
     /// Whether all devices spread their start.
     fn spreads(self) -> bool {
-        matches!(self, Self::Both | Self::Device | Self::Tenth)
+        matches!(self, Self::Both | Self::Device | Self::Tenth | Self::Beset)
     }
 
     /// How many of `devices` take part.
@@ -113,7 +116,7 @@ pub struct Options {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "both,server,device,neither,tenth,misbehaving"
+        default_value = "both,beset,server,device,neither,tenth,misbehaving"
     )]
     runs: Vec<Kind>,
     /// Chooses who misbehaves, who punches when, and jitter; printed, so that a run can be

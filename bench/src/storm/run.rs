@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use punchtrail_domain::policy::Policy;
 use punchtrail_simulator::Report;
 use punchtrail_testkit::eventually;
-use punchtrail_tests::{Server, compare, process::Process};
+use punchtrail_tests::{Hostile, Kiosk, Server, compare, process::Process};
 use sqlx::PgPool;
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -109,6 +109,18 @@ async fn drive(
     Ok(())
 }
 
+/// A stranger and a revoked device begin to do their worst.
+async fn beset(server: &Server, library: &Library) -> anyhow::Result<Hostile> {
+    let (http, url, key) = (reqwest::Client::new(), server.url(), &library.operator_key);
+    let post = |path: String| http.post(format!("{url}{path}")).bearer_auth(key).send();
+    let code = post(format!("/v1/sites/{}/pairing-codes", library.device.1)).await?;
+    let code: serde_json::Value = code.error_for_status()?.json().await?;
+    let code = code["code"].as_str().context("a pairing code")?;
+    let revoked = Kiosk::enroll(url, code, "revoked").await?;
+    post(format!("/v1/devices/{}/revoke", revoked.chain.next.device)).await?.error_for_status()?;
+    Hostile::begin(url, server.address()?, &revoked)
+}
+
 /// Readers alone, then readers and the fleet, until the followers have caught up.
 async fn storm(
     world: &World,
@@ -123,6 +135,10 @@ async fn storm(
     report.idle = readers.idle(options.reads_min).await?;
     let mut fleet = Fleet::start(world, copy, options, server.url())?;
     fleet.says(GATE_LINE, FLEET_FILES_MAX).await?;
+    let hostile = match options.kind {
+        Kind::Beset => Some(beset(server, &world.library).await?),
+        _ => None,
+    };
     let drained = Over::default();
     let reading: JoinHandle<anyhow::Result<Storm>> = tokio::spawn({
         let (readers, drained, reads_min) = (readers.clone(), drained.clone(), options.reads_min);
@@ -132,6 +148,7 @@ async fn storm(
     let patience = Duration::from_secs(options.deadline_s) + FLEET_FILES_MAX;
     let delivered = fleet.says(DRAINED_LINE, patience).await;
     drained.set();
+    drop(hostile);
     let caught_up = catch_up(server, &pool).await;
     report.settled_s = caught_up.as_ref().ok().copied();
     report.storm = reading.await??;

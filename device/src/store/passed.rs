@@ -6,9 +6,9 @@
 //! time is read together with all clocks of the device, and from one reading to the next as much
 //! time has passed as all of them agree on: the least of the differences, none if one went back.
 //! After a reboot uptime says nothing, and a wall clock that was just set may be as wrong as the
-//! server's that set it: then a day at most counts, however long the device was off. What is added
-//! up so is never more than the time that passed, only less, and the error is that something is
-//! kept longer.
+//! server's that set it: then a day at most counts, however long the device was off. So what is
+//! added up is mostly less than the time that passed, and something is kept longer; more it can be
+//! only where both clocks leapt together while the device was off, and then by a day each time.
 
 use punchtrail_protocol::{BootId, Time};
 use sqlx::Row;

@@ -131,8 +131,10 @@ pub(super) async fn sites(
 /// A device's chain, as it is walked once more.
 #[derive(Debug, Default)]
 struct Walked {
-    /// Every capture that is held.
-    held: Chain,
+    /// Up to where every number is held, and which are beyond that.
+    through: u64,
+    beyond: BTreeSet<u64>,
+    highest: u64,
     /// Those that the adjudicator came by.
     judged: Chain,
 }
@@ -142,7 +144,13 @@ impl Walked {
         let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
         let (seq, position) = (number("seq")?, number("position")?);
         let (digest, prev) = (digest(row, "digest")?, digest(row, "prev")?);
-        self.held.walk(seq, digest, prev);
+        self.highest = self.highest.max(seq);
+        if seq > self.through {
+            self.beyond.insert(seq);
+        }
+        while self.beyond.remove(&self.through.saturating_add(1)) {
+            self.through += 1;
+        }
         // The adjudicator passes over conflicting bytes under a number that it came by before.
         let passed_over = row.try_get("conflicts")? && seq <= self.judged.highest;
         if position <= place && !passed_over {
@@ -218,10 +226,9 @@ struct Kept<'a> {
 impl Kept<'_> {
     fn compare(&mut self, device: DeviceId, walked: &Walked) {
         let known = self.devices.get(&device);
-        let held = &walked.held;
         let shown = Progress {
-            acked_through: held.gaps.first().map_or(held.highest, |gap| gap.from - 1),
-            highest: held.highest,
+            acked_through: walked.through,
+            highest: walked.highest,
             quarantined: known.map_or(0, |known| known.quarantined),
         };
         let progress = self.progress.remove(&device).unwrap_or_default();

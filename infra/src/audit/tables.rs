@@ -59,7 +59,7 @@ pub const TABLES: &[Table] = {
         table("judged_devices", Derived, ("raw", "r"), &["device"]),
         table("judged_punches", Derived, ("raw", "r"), &[]),
         table("ledger_head", Derived, ("rw", "r"), &["only_row"]),
-        table("loose_photos", Neither, ("rad", "r"), &["photo"]),
+        table("loose_photos", Neither, ("rawd", "r"), &["photo"]),
         table("notes", Proof, ("rawd", "r"), &["digest"]),
         table("operator_keys", Neither, ("raw", ""), &["id", "key_hash"]),
         table("pairing_codes", Neither, ("rawd", ""), &["code_hash"]),

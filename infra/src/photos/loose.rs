@@ -30,7 +30,8 @@ pub async fn note(
     bytes: u64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into loose_photos (photo, device, bytes) values ($1, $2, $3) on conflict do nothing",
+        "insert into loose_photos (photo, device, bytes) values ($1, $2, $3) \
+         on conflict (photo) do update set came_at = now()",
     )
     .bind(photo.0.as_slice())
     .bind(device.uuid())

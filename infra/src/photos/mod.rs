@@ -180,6 +180,9 @@ impl PhotoUpload for FolderUpload {
             fs::create_dir_all(&folder).await?;
             fs::rename(&unfinished.0, &path).await?;
         }
+        if !is_new && !fs::try_exists(&path).await? {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed meanwhile"));
+        }
         // Also when it was there: whoever put it there may not have come to sync it.
         sync_folder(&folder).await?;
         sync_folder(&self.folder.root).await?;

@@ -1,15 +1,18 @@
-//! Which photos punches name. A photo that none does was sent for a punch that is still to come, or
-//! for nothing.
+//! Which photos punches name, and items in quarantine that say to be punches. A photo that none does
+//! was sent for a punch that is still to come, or for nothing.
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::BoxFuture;
-use punchtrail_domain::{Event, punch::PunchEvent};
+use punchtrail_domain::{Event, punch::PunchEvent, quarantine::QuarantineEvent};
 use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{Digest, PunchId};
 use sqlx::PgConnection;
 
-use crate::engine::{Generation, Projection, ProjectionError};
+use crate::{
+    engine::{Generation, Projection, ProjectionError},
+    rulings::quarantine,
+};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "photos";
@@ -54,14 +57,22 @@ impl Projection for Photos {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let mut named: Vec<(Digest, PunchId)> = Vec::new();
+            let (mut named, mut items) = (Vec::<(Digest, PunchId)>::new(), Vec::new());
             for entry in events {
-                let Event::Punch(punch, PunchEvent::Captured { capture, .. }) = entry.event()?
-                else {
-                    continue;
-                };
-                let photo = capture.capture().ok().and_then(|capture| capture.photo);
-                named.extend(photo.map(|photo| (photo, *punch)));
+                match entry.event()? {
+                    Event::Punch(punch, PunchEvent::Captured { capture, .. }) => {
+                        let photo = capture.capture().ok().and_then(|capture| capture.photo);
+                        named.extend(photo.map(|photo| (photo, *punch)));
+                    }
+                    Event::Quarantine(item, QuarantineEvent::Quarantined { .. }) => {
+                        items.push(*item);
+                    }
+                    _ => {}
+                }
+            }
+            if !items.is_empty() {
+                let said = quarantine::said(tx, items.into_iter()).await?;
+                named.extend(said.values().filter_map(|said| Some((said.photo?, said.punch))));
             }
             insert(tx, &generation.table("photos"), &named).await
         })
@@ -78,8 +89,10 @@ async fn insert(
     }
     let photos: Vec<_> = named.iter().map(|(photo, _)| photo.0.to_vec()).collect();
     let punches: Vec<_> = named.iter().map(|(_, punch)| punch.uuid()).collect();
-    let statement =
-        format!("insert into {table} (photo, punch) select * from unnest($1::bytea[], $2::uuid[])");
+    let statement = format!(
+        "insert into {table} (photo, punch) select * from unnest($1::bytea[], $2::uuid[]) \
+         on conflict do nothing"
+    );
     sqlx::query(&statement).bind(photos).bind(punches).execute(tx).await?;
     Ok(())
 }

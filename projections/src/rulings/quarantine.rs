@@ -203,7 +203,7 @@ async fn insert(
 }
 
 /// What items say, those that can be read as a capture. An item's id binds its bytes to its event.
-async fn said(
+pub(crate) async fn said(
     tx: &mut PgConnection,
     items: impl Iterator<Item = Digest>,
 ) -> Result<HashMap<Digest, Capture>, sqlx::Error> {

@@ -289,6 +289,8 @@ pub async fn send_garbage(
     let sent = kiosk.deliver(&[kiosk.item(&fine)]).await?;
     let mut other = fine.clone();
     other.kind = PunchKind::BreakStart;
+    let mut unsigned = fine.clone();
+    unsigned.kind = PunchKind::BreakEnd;
     let unreadable = kiosk.capture(employee, PunchKind::Out).to_bytes();
     let unreadable = String::from_utf8(unreadable)?.replace(r#""kind":"out""#, r#""kind":"lunch""#);
     let huge = vec![b' '; punchtrail_protocol::capture::CAPTURE_BYTES_MAX + 1];
@@ -298,7 +300,7 @@ pub async fn send_garbage(
         .deliver(&[
             kiosk.item(&other),
             kiosk.signed(unreadable.as_bytes()),
-            kiosk.missigned(&fine.to_bytes()),
+            kiosk.missigned(&unsigned.to_bytes()),
             kiosk.signed(&huge),
             scrambled,
         ])
@@ -312,10 +314,8 @@ pub async fn send_garbage(
     );
     memory.garbage = vec![sent, answer];
     screen.done(
-        "another punch under the same id is kept as evidence; a nonsense field, a wrong \
-         signature, an \
-         oversized capture and scrambled bytes go to quarantine. All are acknowledged, none is \
-         lost",
+        "another punch under the same id, a nonsense field, a wrong signature, an oversized \
+         capture and scrambled bytes go to quarantine. All are acknowledged, none is lost",
     );
 
     let path = kiosk.batch_path();

@@ -34,7 +34,6 @@ use std::{
     convert::Infallible,
     fmt,
     hash::BuildHasher,
-    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -42,7 +41,7 @@ use std::{
 use axum::{
     body::HttpBody,
     extract::{OptionalFromRequestParts, Request, State},
-    http::{header, request::Parts},
+    http::{HeaderMap, Method, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -62,11 +61,12 @@ use crate::{
         Door,
         connection_limit::Overflow,
         crowd::{Crowd, Member},
-        gate::Standing,
-        limits::COMING_MAX,
+        gate::{Standing, bearer},
+        limits::{COMING_MAX, COMING_OF_STRANGERS_MAX},
         visit::{Visit, Whose},
+        waiters::Place,
     },
-    problem::{CloseConnection, Code, Refusal},
+    problem::{CloseConnection, Code, RETRY_AFTER_S, Refusal},
 };
 
 /// How many times longer than estimated an admitted request may wait for its permit.
@@ -113,6 +113,8 @@ pub struct Admission(Option<Arc<Limiters>>);
 struct Limiters {
     classes: [Limiter; Class::ALL.len()],
     coming: Crowd<(Class, Whose)>,
+    /// The same of those without credentials.
+    strangers: Crowd<(Class, Whose)>,
     hasher: RandomState,
     returning: Returning,
 }
@@ -142,6 +144,7 @@ impl Admission {
         Self(Some(Arc::new(Limiters {
             classes,
             coming: Crowd::new(COMING_MAX),
+            strangers: Crowd::new(COMING_OF_STRANGERS_MAX),
             hasher: RandomState::new(),
             returning,
         })))
@@ -192,7 +195,8 @@ impl Admission {
             metrics::gauge!("punchtrail_admission_waiting", "class" => class)
                 .set(load.waiting as f64);
         }
-        metrics::gauge!("punchtrail_admission_coming").set(limiters.coming.count() as f64);
+        metrics::gauge!("punchtrail_admission_coming")
+            .set((limiters.coming.count() + limiters.strangers.count()) as f64);
     }
 }
 
@@ -216,15 +220,17 @@ impl Limiters {
         let caller = sender.hash.filter(|_| class.knows_callers()).map(Caller);
         let refuse = |(why, wait)| self.refuse(class, why, wait);
         if request.extensions().get::<Overflow>().is_some() && !class.serves_people() {
-            return Err(refuse((Why::Overflow, limiter.give(caller, 0))));
+            return Err(match door.gate.knows(request.headers()) {
+                true => refuse((Why::Overflow, limiter.give(caller, 0))),
+                false => self.refuse_stranger(class, Why::Overflow),
+            });
         }
         let standing = match class {
             Class::Enrolment => Standing::Stranger,
-            _ => door
-                .gate
-                .standing(request.headers(), (sender.origin, sender.connection()))
-                .await?
-                .ok_or_else(|| refuse((Why::Unknown, limiter.give(caller, 0))))?,
+            _ => match sender.standing(door, request.headers()).await? {
+                Some(standing) => standing,
+                None => return Err(self.refuse_stranger(class, Why::Unknown)),
+            },
         };
         let whose = sender.whose(standing);
         let place = limiter.place(caller, standing);
@@ -233,13 +239,17 @@ impl Limiters {
             limiter.schedule().came(caller, 0, Instant::now());
         }
         let (permit, out) = (limiter.queue.admit().into(), CancellationToken::new());
-        let coming = (!request.body().is_end_stream())
-            .then(|| self.coming.join((class, whose), class.coming_max(standing), out.clone()));
+        // Only what is to be read is waited for.
+        let has_body = !matches!(*request.method(), Method::GET | Method::HEAD)
+            && !request.body().is_end_stream();
+        let crowd = if class == Class::Enrolment { &self.strangers } else { &self.coming };
+        let coming =
+            has_body.then(|| crowd.join((class, whose), class.coming_max(standing), out.clone()));
         let limiters = Arc::clone(self);
         let coming = Mutex::new(coming);
         let admitted =
             Arc::new(Admitted { limiters, class, caller, standing, place, permit, coming });
-        if request.body().is_end_stream() {
+        if !has_body {
             admitted.wait_for_permit().await?;
         }
         request.extensions_mut().insert(Arc::clone(&admitted));
@@ -259,11 +269,20 @@ impl Limiters {
         if class.knows_callers() {
             self.returning.within(wait);
         }
-        let (class, why) = (class.as_str(), why.as_str());
-        metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
-            .increment(1);
-        Refusal::shed(wait)
+        refused(class, why, wait)
     }
+
+    /// Nobody knows whether it is a device: it gets no slot, and no follower rests for it.
+    fn refuse_stranger(&self, class: Class, why: Why) -> Refusal {
+        refused(class, why, Duration::from_secs(rand::random_range(RETRY_AFTER_S)))
+    }
+}
+
+fn refused(class: Class, why: Why, wait: Duration) -> Refusal {
+    let (class, why) = (class.as_str(), why.as_str());
+    metrics::counter!("punchtrail_admission_refused_total", "class" => class, "why" => why)
+        .increment(1);
+    Refusal::shed(wait)
 }
 
 impl Limiter {
@@ -278,25 +297,25 @@ impl Limiter {
     }
 
     /// Which place one more request has in the queue.
-    fn place(&self, caller: Option<Caller>, standing: Standing) -> Place {
-        let usual = Place { wait_max: self.budget.wait_max, last: None };
+    fn place(&self, caller: Option<Caller>, standing: Standing) -> InQueue {
+        let usual = InQueue { wait_max: self.budget.wait_max, last: None };
         if self.queue.is_free() {
             return usual;
         }
         match caller.map(|caller| self.schedule().arrival(caller, Instant::now())) {
-            Some(Arrival::Early(left)) => Place { last: Some((Why::Early, Some(left))), ..usual },
+            Some(Arrival::Early(left)) => InQueue { last: Some((Why::Early, Some(left))), ..usual },
             _ if standing == Standing::Revoked => {
-                Place { last: Some((Why::Revoked, None)), ..usual }
+                InQueue { last: Some((Why::Revoked, None)), ..usual }
             }
             Some(Arrival::Unscheduled) => {
-                Place { wait_max: usual.wait_max / UNSCHEDULED_SHARE, ..usual }
+                InQueue { wait_max: usual.wait_max / UNSCHEDULED_SHARE, ..usual }
             }
             Some(Arrival::OnTime) | None => usual,
         }
     }
 
     /// That there is room for it, or why not and how long to wait.
-    fn check(&self, place: Place, caller: Option<Caller>) -> Result<(), (Why, Duration)> {
+    fn check(&self, place: InQueue, caller: Option<Caller>) -> Result<(), (Why, Duration)> {
         if self.queue.is_free() {
             return Ok(());
         }
@@ -317,13 +336,13 @@ impl Limiter {
 
 /// The place of a request in its queue.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct InQueue {
     wait_max: Duration,
     /// Behind all others: why, and how early it came.
     last: Option<(Why, Option<Duration>)>,
 }
 
-impl Place {
+impl InQueue {
     fn priority(self) -> Priority {
         if self.last.is_some() { Priority::Early } else { Priority::Usual }
     }
@@ -334,23 +353,28 @@ struct Sender {
     visit: Option<Visit>,
     /// Of its credentials.
     hash: Option<u64>,
-    origin: IpAddr,
+    place: Place,
 }
 
 impl Sender {
     fn of(door: &Door, hasher: &RandomState, request: &Request) -> Self {
         let visit = request.extensions().get::<Visit>().cloned();
-        let peer = visit.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Visit::peer);
-        let credentials = request.headers().get(header::AUTHORIZATION);
+        // By the token, however the header is spelled.
+        let credentials = bearer(request.headers()).ok();
         Self {
-            hash: credentials.map(|credentials| hasher.hash_one(credentials.as_bytes())),
-            origin: door.proxies.origin_of(peer, request.headers()),
+            hash: credentials.map(|token| hasher.hash_one(token)),
+            place: door.place_of(request),
             visit,
         }
     }
 
-    fn connection(&self) -> u64 {
-        self.visit.as_ref().map_or(0, Visit::number)
+    /// What its credentials are worth; none when too many wait to be looked up.
+    async fn standing(
+        &self,
+        door: &Door,
+        headers: &HeaderMap,
+    ) -> Result<Option<Standing>, Refusal> {
+        door.gate.standing(headers, self.place).await
     }
 
     /// Whose request it is, and from now on its connection, when it is worth that much.
@@ -362,7 +386,7 @@ impl Sender {
                 }
                 Whose::Caller(hash)
             }
-            _ => Whose::Origin(self.origin),
+            _ => Whose::Origin(self.place.0),
         }
     }
 }
@@ -389,7 +413,7 @@ pub struct Admitted {
     class: Class,
     caller: Option<Caller>,
     standing: Standing,
-    place: Place,
+    place: InQueue,
     permit: tokio::sync::Mutex<Permit>,
     /// While its body is coming.
     coming: Mutex<Option<Member<(Class, Whose)>>>,
@@ -443,6 +467,20 @@ impl Admitted {
         )
         .record(asked.elapsed());
         Ok(())
+    }
+}
+
+/// Lets a request pass whose sender has good credentials: for what is never refused otherwise.
+pub async fn gated(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let Some(limiters) = &door.admission.0 else { return next.run(request).await };
+    let sender = Sender::of(&door, &limiters.hasher, &request);
+    match sender.standing(&door, request.headers()).await {
+        Ok(Some(standing)) => {
+            sender.whose(standing);
+            next.run(request).await
+        }
+        Ok(None) => limiters.refuse_stranger(Class::Interactive, Why::Unknown).into_response(),
+        Err(refusal) => refusal.into_response(),
     }
 }
 

@@ -33,9 +33,6 @@ use crate::{
     state::App,
 };
 
-/// After so many seconds a device whose quarantine is full may try again: people rule slowly.
-const FULL_RETRY_AFTER_S: u64 = 600;
-
 /// Takes a batch of captures. Every item is answered; each answer is an acknowledgement.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/punches/batch", tag = "sync",
@@ -117,12 +114,14 @@ async fn room(app: &App, access: &DeviceAccess) -> Result<QuarantineRoom, Refusa
 }
 
 fn full(left: usize) -> Refusal {
-    Refusal::busy(format!(
-        "{left} of the items can't be taken as punches, and too much of this device waits in \
-         quarantine already. They were not taken, whatever else is a punch was; keep all of them and \
-         send them again once people have ruled on what waits."
-    ))
-    .retried_after(FULL_RETRY_AFTER_S)
+    Refusal::new(
+        Code::QuarantineFull,
+        format!(
+            "{left} of the items can't be taken as punches, and too much of this device waits in \
+             quarantine already. They were not taken, whatever else is a punch was. Send the others \
+             without them, and keep them until people have ruled on what waits."
+        ),
+    )
 }
 
 /// Signatures are checked together, away from the threads that serve requests, and no more batches

@@ -1,9 +1,6 @@
 //! Enrolment of devices.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::net::IpAddr;
 
 use axum::{
     Json as Answer,
@@ -16,19 +13,21 @@ use punchtrail_infra::devices::enrolment::{
 use punchtrail_protocol::{
     capture::APP_CHARS_MAX,
     signing::{ENROLMENT_TYPE, KeyError, PublicKey, RETURN_TYPE, Signature, from_base64url},
-    wire::{
-        BODY_BYTES_MAX, CERTIFICATE_CHARS_MAX, EnrollRequest, Enrolled, ReturnRequest, Returned,
-        pairing_code,
-    },
+    wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, Enrolled, ReturnRequest, Returned, pairing_code},
 };
 
 use super::history;
 use crate::{
     ask::{
-        extract::{Coming, Json, read_json, read_json_body},
+        extract::{Coming, read_json, read_json_body},
         limits::DEVICE_NAME_CHARS_MAX,
     },
-    door::{gate::Standing, limits::SPACE_LETTERS, throttle::Turn, visit::Visit},
+    door::{
+        gate::Standing,
+        limits::{SPACE_LETTERS, STRANGERS_BODY_BYTES_MAX, TRY_WAIT_MAX},
+        throttle::Turn,
+        waiters::Place,
+    },
     problem::{Code, Refusal},
     seal,
     state::App,
@@ -47,12 +46,10 @@ pub async fn enroll(
     State(app): State<App>,
     request: Request,
 ) -> Result<(StatusCode, Answer<Enrolled>), Refusal> {
-    let peer = request.extensions().get::<Visit>().map(Visit::peer);
-    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let origin = app.door.proxies.origin_of(peer, request.headers());
-    let Coming { body, admitted } = read_json_body(&app, request, BODY_BYTES_MAX).await?;
+    let place = app.door.place_of(&request);
+    let Coming { body, admitted } = read_json_body(&app, request, STRANGERS_BODY_BYTES_MAX).await?;
     let enrolment = checked(read_json(body.bytes())?)?;
-    let turns = Turns::take(&app, origin, &enrolment.code).await?;
+    let turns = Turns::take(&app, place, &enrolment.code).await?;
     admitted.wait_for_permit().await?;
     let org = app.deployment.org;
     let device = match enrolment::enroll(&app.ledger, org, enrolment).await {
@@ -89,8 +86,11 @@ fn certificate(app: &App, device: &EnrolledDevice) -> Result<String, Refusal> {
 )]
 pub async fn come_back(
     State(app): State<App>,
-    Json(asked): Json<ReturnRequest>,
+    request: Request,
 ) -> Result<Answer<Returned>, Refusal> {
+    let Coming { body, admitted } = read_json_body(&app, request, STRANGERS_BODY_BYTES_MAX).await?;
+    admitted.wait_for_permit().await?;
+    let asked: ReturnRequest = read_json(body.bytes())?;
     let certified = proven(&app, &asked)?;
     let device = certified.device;
     match enrolment::come_back(&app.ledger, app.deployment.org, certified).await? {
@@ -143,21 +143,25 @@ fn proven(app: &App, asked: &ReturnRequest) -> Result<Certified, Refusal> {
 struct Turns(Turn<IpAddr>, Turn<String>);
 
 impl Turns {
-    /// Waits for them if need be.
-    async fn take(app: &App, origin: IpAddr, code: &str) -> Result<Self, Refusal> {
-        let far = |wait: Duration| {
+    /// Waits for them if need be, in the line of its origin.
+    async fn take(app: &App, place: Place, code: &str) -> Result<Self, Refusal> {
+        let far = || {
             Refusal::new(
                 Code::QuotaExceeded,
                 "Too many wrong codes came from there or began like this one. Wait a moment and \
                  try again; a new code may begin otherwise.",
             )
-            .retried_after(wait.as_secs() + 1)
+            .to_be_retried()
         };
-        let of_origin = app.wrong_codes.turn(origin).map_err(far)?;
-        let space = code.chars().take(SPACE_LETTERS).collect();
-        let of_space = app.wrong_in_space.turn(space).map_err(far)?;
-        tokio::time::sleep(of_origin.wait.max(of_space.wait)).await;
-        Ok(Self(of_origin, of_space))
+        let waiting = async {
+            let mut waiter = app.tries.join(place)?;
+            let first = waiter.is_in_front().await;
+            let space: String = code.chars().take(SPACE_LETTERS).collect();
+            let of_space = app.wrong_in_space.turn(space).await;
+            let of_origin = app.wrong_codes.turn(place.0).await;
+            first.then_some(Self(of_origin, of_space))
+        };
+        tokio::time::timeout(TRY_WAIT_MAX, waiting).await.ok().flatten().ok_or_else(far)
     }
 
     fn failed(self) {

@@ -11,7 +11,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{InPath, Json, Params},
+        extract::{InPath, Json, Params, Permitted},
         page::{Page, PageQuery},
         walk::Walk,
     },
@@ -79,6 +79,7 @@ pub async fn revoke(
     State(app): State<App>,
     operator: Operator,
     InPath(device): InPath<DeviceId>,
+    _: Permitted,
 ) -> Result<Answer<Written>, Refusal> {
     let now = app.ledger.now();
     let position =

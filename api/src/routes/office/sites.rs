@@ -15,7 +15,7 @@ use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{InPath, Json, Params},
+        extract::{InPath, Json, Params, Permitted},
         page::{Page, PageQuery},
         walk::Walk,
     },
@@ -77,6 +77,7 @@ pub async fn make_pairing_code(
     State(app): State<App>,
     _operator: Operator,
     InPath(site): InPath<SiteId>,
+    _: Permitted,
 ) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());

@@ -142,7 +142,7 @@ impl Named {
                 continue;
             };
             let body = URL_SAFE_NO_PAD.decode(capture).unwrap_or_default();
-            let read = Capture::parse(&body).ok();
+            let read = Capture::parse_kept(&body).ok();
             let whole = Digest::of(&body) == *digest && *of == punch.uuid();
             let (Some(read), true) = (read, whole) else {
                 findings.add(altered(*position, "the conflicting capture's bytes"));
