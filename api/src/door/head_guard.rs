@@ -38,6 +38,8 @@ pub struct HeadGuard<I> {
     /// May be handed on.
     seen: usize,
     part: Part,
+    /// How far a head was looked at that isn't whole.
+    scan: Scan,
     /// What is still to be said before the end.
     answer: Vec<u8>,
     /// Whoever is to hear of the end once what is due was answered.
@@ -62,6 +64,16 @@ enum Part {
     End,
 }
 
+/// How far a head was looked at, in bytes of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Scan {
+    looked: usize,
+    /// Where the line begins that isn't whole.
+    line: usize,
+    /// Whether a line was there that isn't empty.
+    begun: bool,
+}
+
 /// Why a head isn't handed on.
 type Fault = &'static str;
 
@@ -75,14 +87,15 @@ impl<I> HeadGuard<I> {
     /// Looks at what comes over `inner`, the stream of `visit`.
     pub fn new(inner: I, visit: Visit) -> Self {
         let (bytes, answer) = (Vec::new(), Vec::new());
-        Self { inner, visit, bytes, given: 0, seen: 0, part: Part::Head, answer, reader: None }
+        let (part, scan) = (Part::Head, Scan::default());
+        Self { inner, visit, bytes, given: 0, seen: 0, part, scan, answer, reader: None }
     }
 
     /// Looks on until more has to be read.
     fn look(&mut self) {
         while self.seen < self.bytes.len() {
             let rest = &self.bytes[self.seen..];
-            let (length, next) = match self.part.next(rest) {
+            let (length, next) = match self.part.next(rest, &mut self.scan) {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(fault) => {
@@ -123,10 +136,13 @@ impl Part {
 
     /// How much of `bytes`, which aren't empty, stands before what follows; none when more is
     /// needed to tell.
-    fn next(self, bytes: &[u8]) -> Result<Option<(usize, Self)>, Fault> {
+    fn next(self, bytes: &[u8], scan: &mut Scan) -> Result<Option<(usize, Self)>, Fault> {
         Ok(match self {
-            Self::Head => match head(bytes)? {
-                Some(length) => Some((length, body(&bytes[..length])?)),
+            Self::Head => match scan.head(bytes)? {
+                Some(length) => {
+                    *scan = Scan::default();
+                    Some((length, body(&bytes[..length])?))
+                }
                 // The parser behind refuses it.
                 None if bytes.len() > HEAD_BYTES_MAX => Some((0, Self::Rest)),
                 None => None,
@@ -175,18 +191,27 @@ fn line(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     }
 }
 
-/// How long the head is, with its empty line; none while it isn't whole. Empty lines before it are
-/// part of it.
-fn head(bytes: &[u8]) -> Result<Option<usize>, Fault> {
-    let (mut at, mut begun) = (0, false);
-    while let Some(length) = line(&bytes[at..])? {
-        at += length;
-        if begun && length == 2 {
-            return Ok(Some(at));
+impl Scan {
+    /// How long the head is, with its empty line; none while it isn't whole. Empty lines before it
+    /// are part of it. Each byte is looked at once, however many pieces it comes in.
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        while let Some(&byte) = bytes.get(self.looked) {
+            let after_return = self.looked > self.line && bytes[self.looked - 1] == b'\r';
+            if after_return != (byte == b'\n') {
+                return Err(BARE);
+            }
+            self.looked += 1;
+            if byte == b'\n' {
+                let is_empty = self.looked - self.line == 2;
+                if is_empty && self.begun {
+                    return Ok(Some(self.looked));
+                }
+                self.begun |= !is_empty;
+                self.line = self.looked;
+            }
         }
-        begun |= length > 2;
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// What follows a head.
