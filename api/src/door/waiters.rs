@@ -1,6 +1,6 @@
-//! Those who wait for something that few may have at once, each origin for itself: one of an origin
-//! at a time, in the order they came, and where too many of an origin wait, the connections of which
-//! most wait have to give way to the others.
+//! Those who wait for something that few may have at once, each origin for itself: one of an
+//! origin at a time, in the order they came, and where too many of an origin wait, the connections
+//! of which most wait have to give way to the others.
 
 use std::{
     collections::HashMap,

@@ -42,8 +42,8 @@ pub enum DeviceEvent {
         /// The punch that came later; none if that item was quarantined.
         second: Option<PunchId>,
     },
-    /// Another capture came under the id of a punch: a copied key, a restored image, or a lie. Noted
-    /// once a punch, however many come; each is in quarantine.
+    /// Another capture came under the id of a punch: a copied key, a restored image, or a lie.
+    /// Noted once a punch, however many come; each is in quarantine.
     ConflictDetected {
         /// The punch that came first under it.
         punch: PunchId,

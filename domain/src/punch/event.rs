@@ -42,8 +42,8 @@ pub enum PunchEvent {
         /// Digest of the person's note, salted; the note stands beside the ledger.
         note: Option<Digest>,
     },
-    /// Other bytes came under this punch's id. The first stand; these are kept as evidence, and are in
-    /// quarantine. Noted once, however many more come: those are in quarantine alone.
+    /// Other bytes came under this punch's id. The first stand; these are kept as evidence, and are
+    /// in quarantine. Noted once, however many more come: those are in quarantine alone.
     ConflictingCaptureReceived {
         /// Digest of the other bytes.
         digest: Digest,

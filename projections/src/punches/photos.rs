@@ -1,5 +1,5 @@
-//! Which photos punches name, and items in quarantine that say to be punches. A photo that none does
-//! was sent for a punch that is still to come, or for nothing.
+//! Which photos punches name, and items in quarantine that say to be punches. A photo that none
+//! does was sent for a punch that is still to come, or for nothing.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -118,8 +118,8 @@ fn full(left: usize) -> Refusal {
         Code::QuarantineFull,
         format!(
             "{left} of the items can't be taken as punches, and too much of this device waits in \
-             quarantine already. They were not taken, whatever else is a punch was. Send the others \
-             without them, and keep them until people have ruled on what waits."
+             quarantine already. They were not taken, whatever else is a punch was. Send the \
+             others without them, and keep them until people have ruled on what waits."
         ),
     )
 }
