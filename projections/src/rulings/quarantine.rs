@@ -304,7 +304,8 @@ impl FromRow<'_, PgRow> for QuarantineItem {
 pub async fn waiting_of(pool: &Pool, device: DeviceId) -> Result<(u64, u64), sqlx::Error> {
     let (items, bytes): (i64, i64) = sqlx::query_as(
         "select count(*), \
-         coalesce(sum(octet_length(capture) + octet_length(signature)), 0)::bigint from read.quarantine waiting join quarantine_items kept on kept.id = waiting.item \
+         coalesce(sum(octet_length(capture) + octet_length(signature)), 0)::bigint \
+         from read.quarantine waiting join quarantine_items kept on kept.id = waiting.item \
          where waiting.device = $1 and waiting.state = 'waiting'",
     )
     .bind(device.uuid())
