@@ -171,8 +171,8 @@ pub async fn incidents(
     let mut codes: Vec<_> = items.iter().filter_map(|item| item["code"].as_str()).collect();
     codes.sort_unstable();
     verdict.hold(
-        codes == ["bad_capture", "bad_encoding", "bad_signature", "too_large"],
-        format!("What can't be understood is kept: {} items in quarantine.", codes.len()),
+        codes == ["bad_capture", "bad_encoding", "bad_signature", "conflict", "too_large"],
+        format!("What can't be taken as it came is kept: {} items in quarantine.", codes.len()),
         format!("quarantine holds {codes:?}"),
     );
     for (tag, standing, reason) in [
