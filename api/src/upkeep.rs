@@ -1,11 +1,12 @@
 //! What is tidied up now and then, by each node for itself: photos that no punch names, pairing
 //! codes that nobody can use.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
+use jiff::SignedDuration;
 use punchtrail_infra::{devices::enrolment, photos::loose};
-use punchtrail_projections::punches::photos;
-use punchtrail_protocol::Digest;
+use punchtrail_projections::punches::photos::{self, named};
+use punchtrail_protocol::{DeviceId, Digest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,14 +45,11 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
         return Ok(());
     }
     let mut after = None;
-    loop {
-        let page = loose::page(app.ledger.pool(), None, after, PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = Some(*last);
-        let digests: Vec<Digest> = page.iter().map(|(photo, _)| *photo).collect();
-        let named = photos::named(&app.pools.reader, &digests).await?;
-        let mut forgotten: Vec<Digest> = named.iter().copied().collect();
-        for (photo, age) in page.into_iter().filter(|(photo, _)| !named.contains(photo)) {
+    while let Some(page) = Page::after(app, None, after).await? {
+        after = Some(page.last);
+        let mut forgotten: Vec<Digest> = page.named.iter().copied().collect();
+        for (photo, age) in page.photos.into_iter().filter(|(photo, _)| !page.named.contains(photo))
+        {
             if age < loose::LOOSE_FOR {
                 continue;
             }
@@ -68,20 +66,41 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
         }
         loose::forget(app.ledger.pool(), &forgotten).await?;
     }
+    Ok(())
 }
 
 /// Forgets those photos of a device that a punch names by now.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn forget_named(app: &App, device: punchtrail_protocol::DeviceId) -> Result<(), Refusal> {
+pub async fn forget_named(app: &App, device: DeviceId) -> Result<(), Refusal> {
     let mut after = None;
-    loop {
-        let page = loose::page(app.ledger.pool(), Some(device), after, PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = Some(*last);
-        let digests: Vec<Digest> = page.iter().map(|(photo, _)| *photo).collect();
-        let named = photos::named(&app.pools.reader, &digests).await?;
-        loose::forget(app.ledger.pool(), &named.into_iter().collect::<Vec<_>>()).await?;
+    while let Some(page) = Page::after(app, Some(device), after).await? {
+        after = Some(page.last);
+        loose::forget(app.ledger.pool(), &Vec::from_iter(page.named)).await?;
+    }
+    Ok(())
+}
+
+/// Photos that were sent for no punch, and those of them that a punch names by now.
+struct Page {
+    last: Digest,
+    /// With how old they are.
+    photos: Vec<(Digest, SignedDuration)>,
+    named: HashSet<Digest>,
+}
+
+impl Page {
+    /// The next of a device's, or of anybody's; none after the last.
+    async fn after(
+        app: &App,
+        device: Option<DeviceId>,
+        after: Option<Digest>,
+    ) -> Result<Option<Self>, Refusal> {
+        let photos = loose::page(app.ledger.pool(), device, after, PAGE).await?;
+        let Some((last, _)) = photos.last().copied() else { return Ok(None) };
+        let digests: Vec<Digest> = photos.iter().map(|(photo, _)| *photo).collect();
+        let named = named(&app.pools.reader, &digests).await?;
+        Ok(Some(Self { last, photos, named }))
     }
 }

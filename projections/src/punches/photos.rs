@@ -46,10 +46,6 @@ impl Projection for Photos {
         )
     }
 
-    fn index_sql(&self, _: &Generation) -> String {
-        String::new()
-    }
-
     fn apply<'a>(
         &'a self,
         tx: &'a mut PgConnection,
