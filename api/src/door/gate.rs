@@ -6,9 +6,8 @@
 //! its caller up itself.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,10 @@ use futures::future::BoxFuture;
 use punchtrail_protocol::Digest;
 use tokio::sync::Semaphore;
 
-use super::waiters::{Place, Waiters};
+use super::{
+    remembered::Remembered,
+    waiters::{Place, Waiters},
+};
 use crate::problem::Refusal;
 
 /// Strangers whose credentials are looked up at once.
@@ -51,7 +53,7 @@ pub struct Gate(Option<Arc<Inner>>);
 
 struct Inner {
     look_up: LookUp,
-    known: Mutex<HashMap<Digest, (Standing, Instant)>>,
+    known: Remembered<Standing>,
     waiters: Waiters,
     turns: Semaphore,
 }
@@ -79,7 +81,7 @@ impl Gate {
     pub fn new(look_up: LookUp) -> Self {
         Self(Some(Arc::new(Inner {
             look_up,
-            known: Mutex::default(),
+            known: Remembered::new(KNOWN_MAX, KNOWN_FOR),
             waiters: Waiters::new(WAITING_EACH_MAX),
             turns: Semaphore::new(LOOKED_UP_AT_ONCE),
         })))
@@ -103,7 +105,7 @@ impl Gate {
         let Some(inner) = &self.0 else { return Ok(Some(Standing::Known)) };
         let token = bearer(headers)?;
         let digest = Digest::of(token.as_bytes());
-        if let Some(standing) = inner.remembered(&digest) {
+        if let Some(standing) = inner.known.get(&digest, Instant::now()) {
             return Ok(Some(standing));
         }
         let Some(mut waiter) = inner.waiters.join(place) else { return Ok(None) };
@@ -114,14 +116,15 @@ impl Gate {
         let _turn = inner.turns.acquire().await.map_err(|_| Refusal::internal())?;
         let standing = (inner.look_up)(token.to_owned()).await?;
         let standing = standing.ok_or_else(Refusal::unauthenticated)?;
-        inner.remember(digest, standing);
+        inner.known.put(digest, standing, Instant::now());
         Ok(Some(standing))
     }
 
     /// Whether the credentials of a request were good lately.
     pub fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(inner) = &self.0 else { return true };
-        bearer(headers).is_ok_and(|token| inner.remembered(&Digest::of(token.as_bytes())).is_some())
+        let known = |token: &str| inner.known.get(&Digest::of(token.as_bytes()), Instant::now());
+        bearer(headers).is_ok_and(|token| known(token).is_some())
     }
 
     /// What a handler found of a token itself; none when it is nobody's.
@@ -129,39 +132,19 @@ impl Gate {
         let Some(inner) = &self.0 else { return };
         let digest = Digest::of(token.as_bytes());
         match standing {
-            Some(standing) if inner.remembered(&digest) == Some(standing) => {}
-            Some(standing) => inner.remember(digest, standing),
-            None => drop(inner.known().remove(&digest)),
+            Some(standing) if inner.known.get(&digest, Instant::now()) == Some(standing) => {}
+            Some(standing) => inner.known.put(digest, standing, Instant::now()),
+            None => inner.known.forget(&digest),
         }
-    }
-}
-
-impl Inner {
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (Standing, Instant)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remembered(&self, digest: &Digest) -> Option<Standing> {
-        let known = self.known();
-        let (standing, since) = known.get(digest)?;
-        (since.elapsed() < KNOWN_FOR).then_some(*standing)
-    }
-
-    fn remember(&self, digest: Digest, standing: Standing) {
-        let mut known = self.known();
-        if known.len() >= KNOWN_MAX {
-            known.retain(|_, (_, since)| since.elapsed() < KNOWN_FOR);
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
-        }
-        known.insert(digest, (standing, Instant::now()));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::Mutex,
+    };
 
     use futures::{FutureExt, future::join_all};
     use tokio::sync::Notify;

@@ -12,6 +12,7 @@ pub mod head_guard;
 pub mod idle;
 pub mod leftover;
 pub mod limits;
+pub mod remembered;
 pub mod throttle;
 pub mod visit;
 pub mod waiters;

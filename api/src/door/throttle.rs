@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::remembered::make_room;
+
 /// How many are remembered.
 const KEYS_MAX: usize = 1 << 16;
 
@@ -67,12 +69,7 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
     }
 
     fn count(&self, forgiven: &mut HashMap<K, Instant>, key: &K, now: Instant) {
-        if forgiven.len() >= KEYS_MAX && !forgiven.contains_key(key) {
-            forgiven.retain(|_, at| *at > now);
-            if forgiven.len() >= KEYS_MAX {
-                forgiven.clear();
-            }
-        }
+        make_room(forgiven, key, KEYS_MAX, |at| *at > now);
         let at = forgiven.entry(key.clone()).or_insert(now);
         *at = (*at).max(now) + self.every;
     }
