@@ -31,9 +31,12 @@ struct Shared<K> {
 struct State<K> {
     next: u64,
     count: usize,
-    /// By whom they come from, oldest first.
-    members: HashMap<K, BTreeMap<u64, (Instant, CancellationToken)>>,
+    /// By whom they come from.
+    members: HashMap<K, Same>,
 }
+
+/// Those who come from the same, oldest first.
+type Same = BTreeMap<u64, (Instant, CancellationToken)>;
 
 /// One of a crowd, until it is dropped.
 #[derive(Debug)]
@@ -61,8 +64,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     pub fn join(&self, key: K, each_max: usize, out: CancellationToken) -> Member<K> {
         let mut state = self.0.state();
         while state.members.get(&key).is_some_and(|same| {
-            let since = same.first_key_value().map(|(_, (since, _))| since.elapsed());
-            let is_silent = since.is_some_and(|since| since >= JUST_COME);
+            let is_silent = is_there(same, JUST_COME);
             same.len() >= each_max * JUST_COME_FACTOR || is_silent && same.len() >= each_max
         }) {
             state.turn_out_of(&key);
@@ -96,15 +98,18 @@ impl<K> Shared<K> {
     }
 }
 
+/// Whether the oldest of them has been there for so long.
+fn is_there(same: &Same, there_min: Duration) -> bool {
+    same.first_key_value().is_some_and(|(_, (since, _))| since.elapsed() >= there_min)
+}
+
 impl<K: Eq + Hash + Clone> State<K> {
     fn turn_out_one(&mut self, there_min: Duration) -> bool {
-        let rank = |same: &BTreeMap<u64, _>| {
-            (same.len(), same.first_key_value().map(|(number, _)| Reverse(*number)))
-        };
+        let rank =
+            |same: &Same| (same.len(), same.first_key_value().map(|(number, _)| Reverse(*number)));
         let most = self.members.iter().max_by_key(|(_, same)| rank(same));
         let Some((key, same)) = most else { return false };
-        let since = same.first_key_value().map(|(_, (since, _))| since.elapsed());
-        let goes = since.is_some_and(|since| since >= there_min);
+        let goes = is_there(same, there_min);
         if goes {
             self.turn_out_of(&key.clone());
         }
