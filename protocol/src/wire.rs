@@ -35,6 +35,11 @@ pub const EPOCHS_TOLD_MAX: usize = 32;
 pub const ANCHOR_CHARS_MAX: usize = 256;
 /// The longest certificate, in characters.
 pub const CERTIFICATE_CHARS_MAX: usize = 4_096;
+/// The header that says, on every answer to a device, which epoch the ledger is in: a UUID.
+pub const EPOCH_HEADER: &str = "punchtrail-epoch";
+/// The header that says where the ledger's head stands: the position of the newest event that the
+/// answering node knows of.
+pub const LEDGER_HEADER: &str = "punchtrail-ledger";
 
 /// One day in seconds.
 const DAY_S: u32 = 86_400;

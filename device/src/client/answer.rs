@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use punchtrail_protocol::{EpochId, wire::Problem};
+use punchtrail_protocol::{
+    EpochId,
+    wire::{EPOCH_HEADER, LEDGER_HEADER, Problem},
+};
 use reqwest::{
     Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},
@@ -13,10 +16,6 @@ use super::CallError;
 
 /// The largest answer that is read, in bytes: a manifest page of 1,000 rows has a fifth of it.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Says which epoch the ledger is in, on every answer to a device.
-const EPOCH_HEADER: &str = "punchtrail-epoch";
-/// Says where the ledger's head stands.
-const LEDGER_HEADER: &str = "punchtrail-ledger";
 /// How much of a server's sentence is kept, in characters.
 const DETAIL_CHARS_MAX: usize = 400;
 

@@ -3,7 +3,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -11,7 +11,9 @@ use punchtrail_domain::epoch::Anchor;
 use punchtrail_infra::ledger::Recollection;
 use punchtrail_protocol::{
     Digest, EpochId, Position,
-    wire::{ANCHOR_CHARS_MAX, EPOCHS_TOLD_MAX, EpochBegun, LedgerHistory},
+    wire::{
+        ANCHOR_CHARS_MAX, EPOCH_HEADER, EPOCHS_TOLD_MAX, EpochBegun, LEDGER_HEADER, LedgerHistory,
+    },
 };
 use uuid::Uuid;
 
@@ -31,11 +33,6 @@ pub(super) fn told(app: &App) -> LedgerHistory {
     LedgerHistory { epochs, anchor: seal::seal(&app.deployment, PURPOSE, &content) }
 }
 
-/// The epoch that the ledger is in, a UUID.
-const EPOCH: HeaderName = HeaderName::from_static("punchtrail-epoch");
-/// The position of the newest event that this node knows of.
-const LEDGER: HeaderName = HeaderName::from_static("punchtrail-ledger");
-
 /// Says on every answer to a device, refusals too, where the ledger stands. Strangers aren't told.
 pub(crate) async fn on_every_answer(
     State(app): State<App>,
@@ -48,8 +45,8 @@ pub(crate) async fn on_every_answer(
     }
     let Recollection { epoch, anchor } = app.ledger.newest();
     if let Ok(epoch) = HeaderValue::from_str(&epoch.to_string()) {
-        response.headers_mut().insert(EPOCH, epoch);
-        response.headers_mut().insert(LEDGER, HeaderValue::from(anchor.position.0));
+        response.headers_mut().insert(EPOCH_HEADER, epoch);
+        response.headers_mut().insert(LEDGER_HEADER, HeaderValue::from(anchor.position.0));
     }
     response
 }
