@@ -13,12 +13,22 @@ use punchtrail_protocol::{EpochId, Position};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// Who checks faces on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FaceChecks {
+    /// In this order: `rekognition`, `local`, `review` (a person looks at each picture).
+    pub order: Vec<&'static str>,
+    /// Why the local check isn't among them though it was asked for.
+    pub local_missing: Option<String>,
+}
+
 /// What runs on this node, as it tells of itself.
 pub struct Health {
     ledger: Ledger,
     schema: Option<i64>,
     followers: Followers,
     supervisor: Supervisor,
+    faces: FaceChecks,
 }
 
 impl std::fmt::Debug for Health {
@@ -126,13 +136,21 @@ pub struct Readiness {
     pub followers: Vec<Follower>,
     /// What runs beside. One that died makes the node unready until it runs again.
     pub tasks: Vec<Task>,
+    /// Who checks faces. Models that are missing don't make the node unready: people look instead,
+    /// and somebody has to know.
+    pub faces: FaceChecks,
 }
 
 impl Health {
     /// Of this ledger and these followers, and of all that is supervised.
-    pub fn new(ledger: Ledger, schema: Option<i64>, followers: Followers) -> Self {
+    pub fn new(
+        ledger: Ledger,
+        schema: Option<i64>,
+        followers: Followers,
+        faces: FaceChecks,
+    ) -> Self {
         let supervisor = ledger.supervisor().clone();
-        Self { ledger, schema, followers, supervisor }
+        Self { ledger, schema, followers, supervisor, faces }
     }
 
     /// Where each follower stands.
@@ -156,6 +174,7 @@ impl Health {
             schema: self.schema,
             followers: followers.into_iter().map(Follower::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),
+            faces: self.faces.clone(),
         }
     }
 

@@ -11,12 +11,14 @@
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
+//! problem ← identity ← routes
 //! ```
 
 pub mod ask;
 pub mod auth;
 pub mod door;
 pub mod health;
+pub mod identity;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;

@@ -83,6 +83,8 @@ codes! {
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "The type of content is not taken here";
     /// A field or parameter is at fault.
     Invalid = UNPROCESSABLE_ENTITY, "The request is not valid";
+    /// The signature isn't by the device's key.
+    BadSignature = UNPROCESSABLE_ENTITY, "The signature does not verify";
     /// Too much of the device waits in quarantine.
     QuarantineFull = UNPROCESSABLE_ENTITY, "Too much waits in quarantine";
     /// The bytes are not those that the digest names.
@@ -344,7 +346,11 @@ impl Refuses for PunchError {
     fn code(&self) -> Code {
         match self {
             Self::Unknown => Code::NotFound,
-            Self::Voided | Self::Unchanged | Self::Exists => Code::Conflict,
+            Self::Voided
+            | Self::Unchanged
+            | Self::Exists
+            | Self::AttemptTaken
+            | Self::NotCaptured => Code::Conflict,
         }
     }
 }
@@ -380,8 +386,10 @@ impl Refuses for SiteError {
 impl Refuses for EmployeeError {
     fn code(&self) -> Code {
         match self {
-            Self::Unknown => Code::NotFound,
-            Self::Exists | Self::Departed => Code::Conflict,
+            Self::Unknown | Self::NoSuchReference => Code::NotFound,
+            Self::Exists | Self::Departed | Self::NoConsent | Self::TooManyReferences => {
+                Code::Conflict
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use punchtrail_infra::access::deployment::Deployment;
+use punchtrail_protocol::sealed_photo::PhotoSecret;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -26,6 +27,16 @@ pub fn tag<'a>(
     let mut tag = [0; TAG_BYTES];
     tag.copy_from_slice(&mac.finalize().into_bytes()[..TAG_BYTES]);
     tag
+}
+
+/// The secret key that opens photos which devices sealed to this deployment: the same on all its
+/// nodes, and for ever.
+pub fn photo_secret(deployment: &Deployment) -> PhotoSecret {
+    let mut secret = [0; 32];
+    for (half, part) in secret.chunks_exact_mut(TAG_BYTES).zip([b"first".as_slice(), b"second"]) {
+        half.copy_from_slice(&tag(deployment, [b"punchtrail.photo-key.v1".as_slice(), part]));
+    }
+    PhotoSecret::from_bytes(secret)
 }
 
 /// The content under its seal, as text.

@@ -17,8 +17,9 @@ use punchtrail_infra::{
     audit::checkpoint,
     follower::{Followers, Node},
     ledger::{Clock, Ledger},
-    photos::PhotoFolder,
+    photos::{PhotoPlace, PhotosError, open_photos},
     postgres::Pools,
+    queue,
     supervision::{Supervised, Supervisor},
 };
 use punchtrail_projections::engine::{ProjectionError, Projections};
@@ -36,9 +37,10 @@ use crate::{
         limits::{CONNECTIONS_MAX, CONNECTIONS_OVERFLOW_MAX, SETTLE_MAX, Timeouts},
     },
     health::Health,
+    identity::start::{self, IdentityError, IdentityOptions},
     metrics,
     router::{metrics_router, router},
-    state::App,
+    state::{App, Opened},
 };
 
 /// Connections to the address that only metrics are served on.
@@ -52,8 +54,10 @@ pub struct ServeOptions {
     /// Where to serve metrics without a key, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
     pub pools: Pools,
-    /// Where photos and checkpoints are kept.
+    /// Where checkpoints are kept, and photos unless they are elsewhere.
     pub data_dir: PathBuf,
+    /// Where photos are kept.
+    pub photos: PhotoPlace,
     /// Connections served at once.
     pub connections_max: usize,
     /// What requests of a class may use; none lets everything in at once.
@@ -66,6 +70,8 @@ pub struct ServeOptions {
     pub supervisor: Supervisor,
     /// This node's clock.
     pub clock: Clock,
+    /// Who checks faces.
+    pub identity: IdentityOptions,
 }
 
 impl ServeOptions {
@@ -76,12 +82,14 @@ impl ServeOptions {
             metrics_listen: None,
             pools,
             data_dir: data_dir.into(),
+            photos: PhotoPlace::default(),
             connections_max: CONNECTIONS_MAX,
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
             proxies: TrustedProxies::default(),
             supervisor: Supervisor::default(),
             clock: Clock::default(),
+            identity: IdentityOptions::default(),
         }
     }
 }
@@ -92,9 +100,9 @@ pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}; is another server running there?")]
     Listen { address: SocketAddr, source: io::Error },
-    /// The folder of photos can't be used.
-    #[error("the photo folder {path} can't be used: {source}")]
-    Photos { path: PathBuf, source: io::Error },
+    /// Photos can't be kept where they should be.
+    #[error(transparent)]
+    Photos(#[from] PhotosError),
     /// Nothing can be written into the data directory.
     #[error("the data directory can't be written to: {0}")]
     Node(io::Error),
@@ -104,6 +112,9 @@ pub enum ServeError {
     /// The database is out of reach.
     #[error("the database is out of reach: {0}")]
     Database(#[from] punchtrail_infra::postgres::DatabaseError),
+    /// Faces can't be checked as asked for.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
     /// A read model can't be started.
     #[error("a read model can't be started: {0}")]
     Projection(#[from] ProjectionError),
@@ -116,7 +127,7 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     followers: Followers,
-    upkeep: [Supervised; 2],
+    upkeep: Vec<Supervised>,
 }
 
 impl std::fmt::Debug for Server {
@@ -142,8 +153,14 @@ impl Server {
         metrics::handle();
         let deployment = Deployment::open(&options.pools.writer).await?;
         let schema = deployment::schema_version(&options.pools.owner).await?;
-        let photos = open_photos(&options.data_dir).await?;
+        let region = options.identity.region.as_deref();
+        let photos = open_photos(&options.photos, &options.data_dir, region).await?;
         let checkpoints = open_checkpoints(&options.data_dir, &deployment)?;
+        let writer = &options.pools.writer;
+        let faces = start::ready(&options.identity, writer, &options.data_dir).await?;
+        let queue = queue::open(options.identity.queue.clone(), writer)
+            .await
+            .map_err(IdentityError::from)?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
         let ledger = Ledger::open_for(
@@ -164,7 +181,7 @@ impl Server {
             };
         let (stop, until) = (followers.stopping(), followers.stopping());
         let upkeep = supervisor.spawn("metrics_upkeep", stop, move || keep_up(until.clone()));
-        let health = Health::new(ledger.clone(), schema, followers.clone());
+        let health = Health::new(ledger.clone(), schema, followers.clone(), faces.told);
         let door = Door {
             timeouts: options.timeouts,
             gate: auth::gate(&ledger),
@@ -175,12 +192,21 @@ impl Server {
             connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
             proxies: options.proxies,
         };
-        let photos = Arc::new(photos);
-        let app = App::new(ledger, options.pools, deployment, photos, projections, health, door);
+        let app = App::new(Opened {
+            ledger,
+            pools: options.pools,
+            deployment,
+            photos,
+            projections,
+            health,
+            door,
+            models: faces.models,
+        });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor
             .spawn("upkeep", stop, move || crate::upkeep::run(kept.clone(), until.clone()));
-        let upkeep = [upkeep, tidying];
+        let mut upkeep = vec![upkeep, tidying];
+        upkeep.extend(start::start(&app, &followers, queue, faces.checkers));
         Ok(Self { listener, metrics_listener, address, app, followers, upkeep })
     }
 
@@ -236,11 +262,6 @@ impl Server {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
-}
-
-async fn open_photos(data_dir: &Path) -> Result<PhotoFolder, ServeError> {
-    let path = data_dir.join("photos");
-    PhotoFolder::open(&path).await.map_err(|source| ServeError::Photos { path, source })
 }
 
 fn open_checkpoints(

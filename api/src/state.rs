@@ -11,7 +11,8 @@ use punchtrail_infra::{
     access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
 };
 use punchtrail_projections::{engine::Projections, explanations::Explanations};
-use punchtrail_protocol::DeviceId;
+use punchtrail_protocol::{DeviceId, sealed_photo::PhotoSecret};
+use punchtrail_vision::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -22,12 +23,15 @@ use crate::{
         limits::{
             BODIES_KIB_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX, TRIES_WAITING_MAX,
             WRONG_CODE_EVERY, WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY, WRONG_IN_SPACE_MAX,
+            WRONG_REFERENCES_EVERY, WRONG_REFERENCES_MAX,
         },
         throttle::Throttle,
         waiters::Waiters,
     },
     health::Health,
+    identity::verdicts::Verdicts,
     problem::{Code, Refusal},
+    seal,
 };
 
 /// The server's parts, shared by all requests. Cheap to clone.
@@ -57,10 +61,32 @@ pub struct Parts {
     pub wrong_codes: Throttle<IpAddr>,
     /// And by their first letters.
     pub wrong_in_space: Throttle<String>,
+    /// Wrong codes for reference photos, by the device that tries them.
+    pub wrong_references: Throttle<DeviceId>,
     /// Who waits for leave to try a code.
     pub tries: Waiters,
     /// Operators' keys found good a moment ago.
     pub keys: Keys,
+    /// The models of faces, if they are there.
+    pub models: Option<Arc<Models>>,
+    /// Devices that wait for a verdict.
+    pub verdicts: Verdicts,
+    /// Opens photos that were sealed to this deployment.
+    pub photo_secret: PhotoSecret,
+}
+
+/// What a server opens and starts before it serves.
+pub struct Opened {
+    pub ledger: Ledger,
+    /// Connections for read models.
+    pub pools: Pools,
+    pub deployment: Deployment,
+    pub photos: Arc<dyn PhotoStore>,
+    pub projections: Projections,
+    pub health: Health,
+    pub door: Door,
+    /// The models of faces, if they are there.
+    pub models: Option<Arc<Models>>,
 }
 
 impl std::ops::Deref for App {
@@ -78,21 +104,14 @@ impl std::fmt::Debug for App {
 
 impl App {
     /// Puts the parts together; must be called within a runtime.
-    pub fn new(
-        ledger: Ledger,
-        pools: Pools,
-        deployment: Deployment,
-        photos: Arc<dyn PhotoStore>,
-        projections: Projections,
-        health: Health,
-        door: Door,
-    ) -> Self {
+    pub fn new(opened: Opened) -> Self {
+        let Opened { ledger, pools, deployment, photos, projections, health, door, models } =
+            opened;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
             ledger,
             pools,
-            deployment,
             photos,
             door,
             projections,
@@ -102,8 +121,13 @@ impl App {
             verifying: Semaphore::new(cores),
             wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
             wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
+            wrong_references: Throttle::new(WRONG_REFERENCES_MAX, WRONG_REFERENCES_EVERY),
             tries: Waiters::new(TRIES_WAITING_MAX),
             keys: Keys::default(),
+            models,
+            verdicts: Verdicts::default(),
+            photo_secret: seal::photo_secret(&deployment),
+            deployment,
         }))
     }
 

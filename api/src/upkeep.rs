@@ -1,16 +1,16 @@
-//! What is tidied up now and then, by each node for itself: photos that no punch names, pairing
-//! codes that nobody can use.
+//! What is tidied up now and then, by each node for itself: photos that no punch names, photos that
+//! a site keeps no longer, codes that nobody can use.
 
 use std::{collections::HashSet, time::Duration};
 
 use jiff::SignedDuration;
-use punchtrail_infra::{devices::enrolment, photos::loose};
-use punchtrail_projections::punches::photos::{self, named};
+use punchtrail_infra::{devices::enrolment, people::faces, photos::loose};
+use punchtrail_projections::punches::photos::{self, erased, named};
 use punchtrail_protocol::{DeviceId, Digest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics, problem::Refusal, state::App};
+use crate::{identity::erasures, metrics, problem::Refusal, state::App};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -39,6 +39,8 @@ pub async fn run(app: App, stop: CancellationToken) {
 /// When the database is out of reach.
 pub async fn look(app: &App) -> Result<(), Refusal> {
     enrolment::forget_codes(app.ledger.pool()).await?;
+    faces::forget_codes(app.ledger.pool()).await?;
+    erasures::sweep(app).await?;
     // A model that is behind would take photos for nobody's.
     let head = app.ledger.head().await?;
     if app.projections.wait_for(&[photos::NAME], head, Instant::now() + MODEL_WAIT).await.is_err() {
@@ -50,7 +52,8 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
         let mut forgotten: Vec<Digest> = page.named.iter().copied().collect();
         for (photo, age) in page.photos.into_iter().filter(|(photo, _)| !page.named.contains(photo))
         {
-            if age < loose::LOOSE_FOR {
+            // What was erased and came again before that was known goes at once.
+            if age < loose::LOOSE_FOR && !page.erased.contains(&photo) {
                 continue;
             }
             match app.photos.remove(&photo).await {
@@ -88,6 +91,8 @@ struct Page {
     /// With how old they are.
     photos: Vec<(Digest, SignedDuration)>,
     named: HashSet<Digest>,
+    /// Of which nothing is to be kept.
+    erased: HashSet<Digest>,
 }
 
 impl Page {
@@ -101,6 +106,7 @@ impl Page {
         let Some((last, _)) = photos.last().copied() else { return Ok(None) };
         let digests: Vec<Digest> = photos.iter().map(|(photo, _)| *photo).collect();
         let named = named(&app.pools.reader, &digests).await?;
-        Ok(Some(Self { last, photos, named }))
+        let erased = erased(&app.pools.reader, &digests).await?;
+        Ok(Some(Self { last, photos, named, erased }))
     }
 }

@@ -110,6 +110,33 @@ async fn no_body_is_taken_in_another_shape() {
             operator,
             json!({ "at": at }),
         ),
+        (
+            Method::POST,
+            format!("/v1/punches/{}/attachments", punch.punch),
+            token,
+            json!({ "record": "e30", "signature": "" }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/sites/{site}/employees/{employee}/references"),
+            token,
+            json!({
+                "code": "BCDF-GHJK", "notice": "2026-01", "language": "de", "given_at": at,
+                "photos": ["0".repeat(64)],
+            }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/employees/{employee}/face/consent"),
+            operator,
+            json!({ "notice": "2026-01", "language": "de", "given_at": at }),
+        ),
+        (
+            Method::PUT,
+            format!("/v1/employees/{employee}/face/head-covering"),
+            operator,
+            json!({ "expected": true }),
+        ),
     ];
     let described = house.get("/openapi.json", None).await.body;
     let bodies: usize = described["paths"]
@@ -137,7 +164,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 10] = [
+const ORDERS: [(&str, &[&str]); 14] = [
     ("enroll", &["code", "name", "public_key", "proof", "app"]),
     ("return", &["certificate", "proof"]),
     ("batch", &["capture", "signature"]),
@@ -158,6 +185,16 @@ const ORDERS: [(&str, &[&str]); 10] = [
             "near_duplicate_s",
             "travel_s",
             "photos",
+            "faces",
+            "face_deadline_s",
+            "face_local_min",
+            "face_rekognition_min",
+            "face_brightness_min",
+            "face_brightness_max",
+            "face_sharpness_min",
+            "face_px_min",
+            "photo_retention_days",
+            "face_departed_days",
             "languages",
             "day_starts_min",
             "shift_max_s",
@@ -168,6 +205,10 @@ const ORDERS: [(&str, &[&str]); 10] = [
     ("decision", &["decision", "reason", "effective_at", "kind", "note"]),
     ("site", &["site"]),
     ("departure", &["at"]),
+    ("attachments", &["record", "signature"]),
+    ("references", &["code", "notice", "language", "given_at", "photos"]),
+    ("consent", &["notice", "language", "given_at"]),
+    ("head-covering", &["expected"]),
 ];
 
 #[tokio::test]

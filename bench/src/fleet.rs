@@ -19,7 +19,8 @@ use crate::load::Kiosk;
 const PEOPLE_PER_DEVICE: usize = 250;
 /// Long enough ago that nothing lies in the future, not so long that it is beyond the look-back.
 const START_AGO_MS: i64 = 20 * 86_400_000;
-const SETTLE_MAX: Duration = Duration::from_secs(600);
+/// How long followers may take to come to the head.
+pub const SETTLE_MAX: Duration = Duration::from_secs(600);
 
 /// An enrolled device.
 pub struct Enlisted {

@@ -7,7 +7,7 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::ledger::{NewEvent, StreamAppend};
 use punchtrail_protocol::{
-    BootId, DeviceId, EmployeeId, OrgId, PunchId, SiteId, Time, capture::PunchKind,
+    BootId, DeviceId, Digest, EmployeeId, OrgId, PunchId, SiteId, Time, capture::PunchKind,
     signing::Signature,
 };
 use punchtrail_testkit::{Chain, text};
@@ -78,6 +78,11 @@ impl Kiosk {
 
     /// The next punch.
     pub fn punch(&mut self) -> Signed {
+        self.punch_with(None)
+    }
+
+    /// The next punch, whose first frame has this digest.
+    pub fn punch_with(&mut self, photo: Option<Digest>) -> Signed {
         let made = self.seq();
         let turn = made as usize;
         let (who, round) = (turn % self.people.len(), (turn / self.people.len()) as i64);
@@ -89,6 +94,7 @@ impl Kiosk {
             capture.kind = if round % 2 == 0 { PunchKind::In } else { PunchKind::Out };
             capture.captured_at = self.start.plus_millis(round * APART_MS + who as i64);
             capture.uptime_ms = capture.seq;
+            capture.photo = photo;
         });
         let text = text(&capture);
         Signed { punch: capture.punch, signature: self.chain.sign(text.as_bytes()), text }

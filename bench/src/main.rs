@@ -6,14 +6,17 @@ mod append;
 mod database;
 mod fleet;
 mod growth;
+mod kernel;
 mod load;
 mod peers;
 mod read;
 mod rebuild;
 mod report;
 mod storm;
+mod verify;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measure Punchtrail beside its peers and its limits")]
@@ -36,6 +39,9 @@ enum Bench {
     /// A whole fleet comes back at once: promises, readers' latency, drain rate and memory, by who
     /// throttles
     Storm(storm::Options),
+    /// Faces: checks a second beside the bare models, the delay until a verdict, calls to SQS, and
+    /// memory while photos wait
+    Verify(verify::Options),
 }
 
 #[tokio::main]
@@ -46,5 +52,17 @@ async fn main() -> anyhow::Result<()> {
         Bench::Read(options) => read::run(options).await,
         Bench::Rebuild(options) => rebuild::run(options).await,
         Bench::Storm(options) => storm::run(options).await,
+        Bench::Verify(options) => verify::run(options).await,
+    }
+}
+
+/// Returns when somebody wants it to end.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }

@@ -24,6 +24,41 @@ pub struct Row {
     pub of: Option<String>,
 }
 
+/// What is aimed at (`docs/performance.md`), and whether it was reached.
+#[derive(Debug, Clone, Serialize)]
+pub struct Aim {
+    pub what: String,
+    pub measured: f64,
+    pub aim: String,
+    /// Whether it is; none when this run can't tell.
+    pub met: Option<bool>,
+}
+
+impl Aim {
+    /// No more than `limit`.
+    pub fn at_most(what: impl Into<String>, measured: f64, limit: f64, unit: &str) -> Self {
+        let aim = format!("at most {limit:.1}{unit}");
+        Self { what: what.into(), measured, aim, met: Some(measured <= limit) }
+    }
+
+    /// No less than `limit`.
+    pub fn at_least(what: impl Into<String>, measured: f64, limit: f64, unit: &str) -> Self {
+        let aim = format!("at least {limit:.1}{unit}");
+        Self { what: what.into(), measured, aim, met: Some(measured >= limit) }
+    }
+
+    /// Prints it for a person.
+    pub fn print(&self) {
+        let Self { what, measured, aim, met } = self;
+        let met = match met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "not judged",
+        };
+        println!("{what:<55} {measured:>9.2}  {aim:<28} {met}");
+    }
+}
+
 /// The rows of one run.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {

@@ -4,14 +4,13 @@
 //! transaction that syncs; only then does the caller hear of it, and the screen may confirm.
 //! Whatever fails before leaves nothing, and the worker is told so. No network has a part in this.
 
-use std::borrow::Cow;
-
 use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
     capture::{BADGE_CHARS_MAX, Capture, IdentifiedBy, PunchKind},
+    guidance::Guidance,
     signing::{CAPTURE_TYPE, sign},
     spelling::normal,
-    wire::{DevicePolicy, PHOTO_BYTES_MAX},
+    wire::DevicePolicy,
 };
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -20,12 +19,13 @@ use crate::{
     APP,
     clock::Moment,
     device::{Device, is_offline},
+    frame::{BadPhoto, Frame},
+    glance,
     pin::{self, GUESS_WINDOW_MS, Look, Pin},
     store::{
         StoreError, Write, contact,
         identity::{self, Identity},
         outbox::{self, Signed},
-        photos,
         roster::{self, Person},
     },
 };
@@ -72,6 +72,10 @@ pub struct Confirmation {
     /// Whether the server was out of reach.
     pub offline: bool,
     pub notice: Option<Notice>,
+    /// Whether the server looks at pictures of this worker.
+    pub face: bool,
+    /// What the worker can do about the picture, by a glance on the device.
+    pub guidance: Vec<Guidance>,
 }
 
 /// Why a punch wasn't recorded. Nothing is kept in any of these cases, and the text says so.
@@ -97,8 +101,8 @@ pub enum PunchError {
     )]
     PinThrottled,
     /// A photo that isn't taken.
-    #[error("the photo {0}. Nothing was recorded; take another, or punch without a photo")]
-    BadPhoto(Cow<'static, str>),
+    #[error("{0}. Nothing was recorded; take another, or punch without a photo")]
+    BadPhoto(#[from] BadPhoto),
     /// The device was enrolled anew between two looks.
     #[error("this device was enrolled anew at this very moment. Nothing was recorded; punch again")]
     EnrolledMeanwhile,
@@ -125,11 +129,6 @@ impl From<StoreError> for PunchError {
 }
 
 impl PunchError {
-    /// A photo over [`PHOTO_BYTES_MAX`].
-    pub fn photo_too_large() -> Self {
-        Self::BadPhoto("is larger than 5 MiB".into())
-    }
-
     /// A stable word for it.
     pub fn code(&self) -> &'static str {
         match self {
@@ -143,13 +142,6 @@ impl PunchError {
             Self::Store(_) => "store",
         }
     }
-}
-
-/// A photo that may be kept.
-struct Frame {
-    digest: Digest,
-    media: &'static str,
-    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// Who punched, as far as the device can tell.
@@ -167,7 +159,7 @@ impl Device {
     pub async fn punch(&self, press: Press) -> Result<Confirmation, PunchError> {
         let moment = self.now();
         let badge = as_read(&press.badge).ok_or(PunchError::BadBadge)?;
-        let frame = press.photo.map(frame).transpose()?;
+        let frame = press.photo.map(Frame::of).transpose()?;
         let identity = self.identity().await?.ok_or(PunchError::NotEnrolled)?;
         let who = self.who(&identity, &badge, press.pin, &moment).await?;
 
@@ -181,8 +173,11 @@ impl Device {
         let capture = self
             .capture(&mut write, &now, &moment, press.kind, &who, unknown, frame.as_ref())
             .await?;
+        let face = who.person.as_ref().is_some_and(|person| person.face);
+        let glance = self.options.glance.as_ref().filter(|_| face);
+        let seen = glance.and(frame.as_ref()).map(|frame| frame.bytes.clone());
         if let Some(frame) = frame {
-            self.keep(&mut write, &now, frame).await?;
+            self.keep(&mut write, now.id, frame).await?;
         }
         let signed = signed(&now, capture)?;
         record(&mut write, &now, std::slice::from_ref(&signed)).await?;
@@ -190,7 +185,9 @@ impl Device {
         let capture = signed.capture;
         let (punch, device, seq) = (capture.punch, capture.device, capture.seq);
         tracing::info!(%punch, %device, seq, "captured");
-        Ok(confirmation(capture, who))
+        // Only now: nothing that is seen can undo the punch.
+        let guidance = glance::guidance(glance, seen).await;
+        Ok(confirmation(capture, who, guidance))
     }
 
     async fn who(
@@ -268,21 +265,6 @@ impl Device {
                 .into_uuid(),
         )
     }
-
-    async fn keep(
-        &self,
-        write: &mut Write,
-        identity: &Identity,
-        frame: Frame,
-    ) -> Result<(), StoreError> {
-        photos::add(write, identity.id, frame.digest, frame.bytes.len() as u64, frame.media)
-            .await?;
-        let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || folder.keep_photo(frame.digest, &frame.bytes))
-            .await
-            .map_err(|error| StoreError::unreadable(format_args!("keeping a photo: {error}")))??;
-        Ok(())
-    }
 }
 
 /// The capture's bytes, signed. No bytes of it are ever made again.
@@ -331,20 +313,7 @@ fn as_read(typed: &str) -> Option<String> {
     fits(&spelled).then_some(spelled)
 }
 
-fn frame(bytes: Zeroizing<Vec<u8>>) -> Result<Frame, PunchError> {
-    let media = match bytes.as_slice() {
-        [] => return Err(PunchError::BadPhoto("is empty".into())),
-        photo if photo.len() > PHOTO_BYTES_MAX => {
-            return Err(PunchError::photo_too_large());
-        }
-        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
-        photo if photo.starts_with(b"\x89PNG\r\n\x1a\n") => "image/png",
-        _ => return Err(PunchError::BadPhoto("is neither JPEG nor PNG".into())),
-    };
-    Ok(Frame { digest: Digest::of(&bytes), media, bytes })
-}
-
-fn confirmation(capture: Capture, who: Who) -> Confirmation {
+fn confirmation(capture: Capture, who: Who, guidance: Vec<Guidance>) -> Confirmation {
     let local = capture.captured_at.plus_millis(i64::from(capture.utc_offset_s) * 1_000);
     Confirmation {
         punch: capture.punch,
@@ -353,11 +322,13 @@ fn confirmation(capture: Capture, who: Who) -> Confirmation {
         captured_at: capture.captured_at,
         local_time: local.to_string().get(11..19).unwrap_or_default().to_owned(),
         employee: capture.employee,
+        face: who.person.as_ref().is_some_and(|person| person.face),
         name: who.person.map(|person| person.name),
         badge: capture.badge,
         identified_by: capture.identified_by,
         photo: capture.photo,
         offline: capture.offline,
         notice: who.notice,
+        guidance,
     }
 }

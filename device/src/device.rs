@@ -7,7 +7,8 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
-    Digest,
+    Digest, EmployeeId,
+    sealed_photo::PhotoKey,
     signing::{ENROLMENT_TYPE, PublicKey, sign},
     wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, pairing_code},
 };
@@ -20,6 +21,7 @@ use crate::{
     client::{AddressError, CALL_MS, CallError, Server},
     clock::{Clock, MachineClock, Moment},
     folder::{AgentLock, Folder, FolderError},
+    glance::Glance,
     store::{
         Store, StoreError,
         contact::{self, Contact},
@@ -51,6 +53,8 @@ pub struct Options {
     /// Whether a commit is on the disk when it returns. A device at a door never goes without; the
     /// simulator may, since it would measure its own disk.
     pub synced: bool,
+    /// Looks at pictures here and now; without it nothing is said about them.
+    pub glance: Option<Arc<dyn Glance>>,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             call_ms: CALL_MS,
             spread_cap_s: None,
             synced: true,
+            glance: None,
         }
     }
 }
@@ -227,9 +232,25 @@ impl Device {
         if let Some(history) = &enrolled.history {
             contact::told_history(&mut write, identity.id, history).await?;
         }
+        if let Some(key) = photo_key(enrolled.photo_key.as_deref()) {
+            contact::told_photo_key(&mut write, identity.id, &key).await?;
+        }
         write.commit().await.map_err(StoreError::from)?;
         tracing::info!(device = %identity.device, site = %identity.site, "enrolled");
         Ok(identity)
+    }
+
+    /// Erases the photos of a person's punches from this device. Gives how many files.
+    ///
+    /// # Errors
+    /// When store or folder refuse; what is committed stays erased.
+    pub async fn forget_photos(&self, employee: EmployeeId) -> Result<usize, StoreError> {
+        let mut write = self.store.write().await?;
+        let files = photos::forget_of(&mut write, employee, self.now().time).await?;
+        write.commit().await?;
+        self.forget_files(&files).await?;
+        tracing::info!(photos = files.len(), "a person's photos erased");
+        Ok(files.len())
     }
 
     /// Deletes photo files that a crash left without a capture.
@@ -245,6 +266,18 @@ impl Device {
         }
         Ok(write.rollback().await?)
     }
+}
+
+/// The server's key as it told it. One that can't be read is none: photos are kept as before,
+/// rather than not at all.
+pub(crate) fn photo_key(told: Option<&str>) -> Option<PhotoKey> {
+    told.and_then(|text| {
+        let read = text.parse();
+        if read.is_err() {
+            tracing::error!("the server's key for photos can't be read; the one before is used");
+        }
+        read.ok()
+    })
 }
 
 /// Whether the server counts as out of reach at `now`: the last try failed, or nobody has reached

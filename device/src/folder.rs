@@ -1,11 +1,16 @@
 //! The device's folder: who may work in it, and the photo files.
 //!
 //! ```text
-//! DIR/              0700
-//!   device.db       0600  identity, chain, outbox, manifest (SQLite, WAL; with -wal and -shm
-//!   beside it) agent.lock      0600  held by the one agent (run, sync, enroll); its pid inside,
-//!   for the message photos/<sha256> 0600  first frames, named by their digest
+//! DIR/                                  0700
+//!   device.db                           0600  identity, chain, outbox, manifest (SQLite, WAL)
+//!   device.db-wal, device.db-shm        0600  part of it
+//!   agent.lock                          0600  held by the one agent (run, sync, enroll)
+//!   photos/<sha256>.<identity>.sealed   0600  photos, for the server's eyes alone
+//!   photos/<sha256>                     0600  as taken, where the server gave no key
 //! ```
+//!
+//! A photo is named by the digest of its plain bytes. The lock has its holder's pid inside, for the
+//! message.
 //!
 //! One agent at a time drains a folder: the lock is an advisory `flock` that the kernel drops with
 //! the process, so a killed agent never leaves it behind. Captures don't take it, because a worker
@@ -18,6 +23,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -30,6 +36,7 @@ const LOCK_TRIES_MAX: u32 = 10;
 /// Pause between those tries, in milliseconds.
 const LOCK_TRY_PAUSE_MS: u64 = 20;
 const PARTIAL_PREFIX: &str = ".partial-";
+const SEALED_SUFFIX: &str = ".sealed";
 
 /// What can be wrong with the folder.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +67,47 @@ impl FolderError {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. }
             if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+}
+
+/// Which file holds a photo. Its digest is that of the plain bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PhotoFile {
+    /// As it was taken.
+    Plain(Digest),
+    /// Sealed to the server of this enrolment of the folder.
+    Sealed(Digest, i64),
+}
+
+impl From<Digest> for PhotoFile {
+    fn from(digest: Digest) -> Self {
+        Self::Plain(digest)
+    }
+}
+
+impl std::fmt::Display for PhotoFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(digest) => write!(f, "{digest}"),
+            Self::Sealed(digest, identity) => write!(f, "{digest}.{identity}{SEALED_SUFFIX}"),
+        }
+    }
+}
+
+/// A name that no photo's file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no photo's file")]
+pub struct NoPhotoFile;
+
+impl FromStr for PhotoFile {
+    type Err = NoPhotoFile;
+    fn from_str(name: &str) -> Result<Self, NoPhotoFile> {
+        let digest = |text: &str| text.parse().map_err(|_| NoPhotoFile);
+        let Some(sealed) = name.strip_suffix(SEALED_SUFFIX) else {
+            return digest(name).map(Self::Plain);
+        };
+        let (of, identity) = sealed.split_once('.').ok_or(NoPhotoFile)?;
+        Ok(Self::Sealed(digest(of)?, identity.parse().map_err(|_| NoPhotoFile)?))
     }
 }
 
@@ -120,8 +168,8 @@ impl Folder {
     }
 
     /// The file of a photo.
-    pub fn photo(&self, digest: Digest) -> PathBuf {
-        self.photos().join(digest.to_string())
+    pub fn photo(&self, file: impl Into<PhotoFile>) -> PathBuf {
+        self.photos().join(file.into().to_string())
     }
 
     /// Becomes the folder's agent.
@@ -164,10 +212,11 @@ impl Folder {
     ///
     /// # Errors
     /// When the file system refuses; no half-written file stays then.
-    pub fn keep_photo(&self, digest: Digest, bytes: &[u8]) -> Result<(), FolderError> {
-        let partial = self.photos().join(format!("{PARTIAL_PREFIX}{digest}"));
+    pub fn keep_photo(&self, file: impl Into<PhotoFile>, bytes: &[u8]) -> Result<(), FolderError> {
+        let file = file.into();
+        let partial = self.photos().join(format!("{PARTIAL_PREFIX}{file}"));
         let written = write_synced(&partial, bytes)
-            .and_then(|()| fs::rename(&partial, self.photo(digest)))
+            .and_then(|()| fs::rename(&partial, self.photo(file)))
             .map_err(FolderError::at("can't keep the photo", &partial))
             .and_then(|()| sync_dir(&self.photos()));
         if written.is_err() {
@@ -176,12 +225,18 @@ impl Folder {
         written
     }
 
-    /// Deletes a photo's file; one that is gone already is fine. Under the store's write lock.
+    /// Deletes a photo's file; one that is gone already is fine. A plain one is overwritten first:
+    /// on a disk that writes in place nothing of it is left. Under the store's write lock.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn forget_photo(&self, digest: Digest) -> Result<(), FolderError> {
-        let path = self.photo(digest);
+    pub fn forget_photo(&self, file: impl Into<PhotoFile>) -> Result<(), FolderError> {
+        let file = file.into();
+        let path = self.photo(file);
+        if matches!(file, PhotoFile::Plain(_)) {
+            // What can't be overwritten is deleted all the same.
+            let _ = overwrite(&path);
+        }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(FolderError::at("can't delete", &path)(error))
@@ -195,22 +250,24 @@ impl Folder {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn sweep_photos(&self, named: impl Fn(&Digest) -> bool) -> Result<u64, FolderError> {
+    pub fn sweep_photos(&self, named: impl Fn(&PhotoFile) -> bool) -> Result<u64, FolderError> {
         let photos = self.photos();
         let mut swept = 0;
         for entry in fs::read_dir(&photos).map_err(FolderError::at("can't list", &photos))? {
             let entry = entry.map_err(FolderError::at("can't list", &photos))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let orphan = match name.parse::<Digest>() {
-                Ok(digest) => !named(&digest),
-                Err(_) => name.starts_with(PARTIAL_PREFIX),
-            };
-            if orphan {
-                let path = entry.path();
-                fs::remove_file(&path).map_err(FolderError::at("can't delete", &path))?;
-                swept += 1;
+            match name.parse::<PhotoFile>() {
+                Ok(file) if named(&file) => continue,
+                Ok(file) => self.forget_photo(file)?,
+                Err(_) if name.starts_with(PARTIAL_PREFIX) => {
+                    let path = entry.path();
+                    let _ = overwrite(&path);
+                    fs::remove_file(&path).map_err(FolderError::at("can't delete", &path))?;
+                }
+                Err(_) => continue,
             }
+            swept += 1;
         }
         Ok(swept)
     }
@@ -264,6 +321,13 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let len = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(len), &mut file)?;
+    file.sync_all()
+}
+
 fn sync_dir(dir: &Path) -> Result<(), FolderError> {
     File::open(dir).and_then(|file| file.sync_all()).map_err(FolderError::at("can't sync", dir))
 }
@@ -303,6 +367,30 @@ mod tests {
     }
 
     #[test]
+    fn a_photos_file_is_told_by_its_name() {
+        let digest = Digest::of(b"frame");
+        for file in [PhotoFile::Plain(digest), PhotoFile::Sealed(digest, 7)] {
+            assert_eq!(file.to_string().parse(), Ok(file));
+        }
+        for name in ["README", ".sealed", "7.sealed", &format!("{digest}.sealed"), ""] {
+            assert_eq!(name.parse::<PhotoFile>(), Err(NoPhotoFile), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plain_photo_is_overwritten_before_it_is_deleted() {
+        let (_dir, folder) = folder();
+        let digest = Digest::of(b"frame");
+        folder.keep_photo(digest, b"frame").unwrap();
+        // Another name of the same file, as a look at the disk's blocks.
+        let seen = folder.path().join("seen");
+        fs::hard_link(folder.photo(digest), &seen).unwrap();
+        folder.forget_photo(digest).unwrap();
+        assert!(!folder.photo(digest).exists());
+        assert_eq!(fs::read(&seen).unwrap(), [0; 5]);
+    }
+
+    #[test]
     fn a_sweep_takes_what_no_capture_names_and_leaves_the_rest() {
         let (_dir, folder) = folder();
         let (kept, orphan) = (Digest::of(b"kept"), Digest::of(b"orphan"));
@@ -310,8 +398,14 @@ mod tests {
         folder.keep_photo(orphan, b"orphan").unwrap();
         fs::write(folder.photos().join(format!("{PARTIAL_PREFIX}x")), b"half").unwrap();
         fs::write(folder.photos().join("README"), b"somebody's").unwrap();
-        assert_eq!(folder.sweep_photos(|digest| *digest == kept).unwrap(), 2);
+        let sealed = [1, 2].map(|identity| PhotoFile::Sealed(kept, identity));
+        for file in sealed {
+            folder.keep_photo(file, b"sealed").unwrap();
+        }
+        let named = [PhotoFile::Plain(kept), sealed[1]];
+        assert_eq!(folder.sweep_photos(|file| named.contains(file)).unwrap(), 3);
         assert!(folder.photo(kept).exists() && !folder.photo(orphan).exists());
+        assert!(folder.photo(sealed[1]).exists() && !folder.photo(sealed[0]).exists());
         assert!(folder.photos().join("README").exists());
     }
 }

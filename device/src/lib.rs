@@ -2,6 +2,8 @@
 //! can.
 //!
 //! - [`capture`]: the moment of a punch. Never waits for a network.
+//! - [`retake`], [`verdict`], [`mod@reference`]: pictures of faces, beside the punch and never in its
+//!   way.
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
@@ -21,8 +23,10 @@
 //! ```text
 //! clock, policy ← store ← pin ← capture
 //! folder ← store ← device ← status ← drain
-//! backoff, client ← device ← capture
-//! client ← manifest ← drain
+//! glance ← device
+//! backoff, client ← device ← frame ← capture, retake, reference
+//! retake ← verdict
+//! device ← manifest ← drain
 //! policy ← manifest
 //! ```
 
@@ -33,17 +37,26 @@ pub mod clock;
 pub mod device;
 pub mod drain;
 pub mod folder;
+pub mod frame;
+pub mod glance;
 pub mod manifest;
 pub mod pin;
 pub mod policy;
 pub mod program;
+pub mod reference;
+pub mod retake;
 pub mod status;
 pub mod store;
+pub mod verdict;
 
 pub use capture::{Confirmation, Press, PunchError};
 pub use device::{Device, EnrollError, Options};
 pub use drain::{Drain, SyncReport};
+pub use frame::BadPhoto;
 pub use pin::Pin;
+pub use reference::{Reference, ReferenceError};
+pub use retake::{RetakeError, Retaken, Which};
+pub use verdict::{Judged, VerdictError};
 
 /// Program and version, as captures and requests carry them.
 pub const APP: &str = concat!("punchtrail-device/", env!("CARGO_PKG_VERSION"));

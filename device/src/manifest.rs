@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use punchtrail_protocol::{
     SiteId,
+    sealed_photo::PhotoKey,
     wire::{DevicePolicy, ManifestRow},
 };
 
 use crate::{
     client::{CallError, Server},
+    device::photo_key,
     policy::followed,
 };
 
@@ -31,6 +33,8 @@ pub struct Manifest {
     /// The site's policy, within this device's limits.
     pub policy: DevicePolicy,
     pub roster: String,
+    /// The key that photos are sealed to from now on; none: as before.
+    pub photo_key: Option<PhotoKey>,
 }
 
 /// Walks all pages.
@@ -70,7 +74,9 @@ async fn pages(server: &Server, site: SiteId) -> Result<Manifest, CallError> {
                 roster = Some(page.roster);
             }
             None => {
-                return Ok(Manifest { rows, policy: followed(page.policy), roster: page.roster });
+                let photo_key = photo_key(page.photo_key.as_deref());
+                let policy = followed(page.policy);
+                return Ok(Manifest { rows, policy, roster: page.roster, photo_key });
             }
         }
     }

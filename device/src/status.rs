@@ -8,6 +8,7 @@ use crate::{
     device::{Device, is_offline},
     store::{
         StoreError,
+        attachments::{self, FailedAttachment},
         contact::{self, Contact},
         failures::Failure,
         identity::{self, Identity},
@@ -43,6 +44,9 @@ pub struct IdentityStatus {
     pub name: String,
     pub server: String,
     pub outbox: u64,
+    /// Retakes that wait.
+    pub attachments: u64,
+    /// Photos that wait, those of retakes included.
     pub photos: u64,
     /// When the first of the waiting punches was captured.
     pub oldest: Option<Time>,
@@ -52,6 +56,14 @@ pub struct IdentityStatus {
     pub photos_refused: u64,
     /// Photos whose file is gone or damaged.
     pub photos_lost: u64,
+    /// Photos that were erased because their person is to be forgotten.
+    pub photos_erased: u64,
+    /// Whether photos are sealed to the server.
+    pub photos_sealed: bool,
+    /// Retakes that the server won't take.
+    pub attachments_failed: u64,
+    /// The newest of them.
+    pub failed_attachments: Vec<FailedAttachment>,
     /// Punches acknowledged and kept still, in case the server is restored.
     pub kept: u64,
     pub last_seq: u64,
@@ -72,7 +84,8 @@ pub struct IdentityStatus {
 pub struct ErrorStatus {
     /// When, by this device's clock.
     pub at: Time,
-    /// What the call was for: `heartbeat`, `manifest`, `punches`, `photos`.
+    /// What the call was for: `heartbeat`, `manifest`, `punches`, `attachments`,
+    /// `photos`.
     pub of: &'static str,
     pub code: String,
     pub detail: String,
@@ -154,6 +167,8 @@ async fn identity_status(
     contact: &Contact,
 ) -> Result<IdentityStatus, StoreError> {
     let punches = outbox::backlog(db, identity.id).await?;
+    let attachments = attachments::backlog(db, identity.id).await?;
+    let failed_attachments = attachments::all_failed(db, identity.id).await?;
     let photos = photos::backlog(db, identity.id).await?;
     let errors: Vec<_> = contact.failures.iter().cloned().map(ErrorStatus::from).collect();
     Ok(IdentityStatus {
@@ -163,11 +178,16 @@ async fn identity_status(
         name: identity.name.clone(),
         server: identity.server.clone(),
         outbox: punches.waiting,
+        attachments: attachments.waiting,
         photos: photos.waiting,
         oldest: punches.oldest,
         refused: punches.refused,
         photos_refused: photos.refused,
         photos_lost: photos.lost,
+        photos_erased: photos.erased,
+        photos_sealed: contact.photo_key.is_some(),
+        attachments_failed: attachments.failed,
+        failed_attachments,
         kept: punches.kept,
         last_seq: identity.seq,
         acked_through: contact.acked_through,

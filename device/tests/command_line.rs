@@ -368,3 +368,122 @@ async fn no_way_of_calling_the_program_gives_more_guesses() {
         folder.json(&enrol).await;
     }
 }
+
+impl Folder {
+    /// A photo's file, unlike any other.
+    fn photo(&self, tail: &str) -> String {
+        let path = self.path.with_file_name(format!("{tail}.jpg"));
+        std::fs::write(&path, [b"\xff\xd8\xff", tail.as_bytes()].concat()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retake_killed_at_any_moment_is_there_whole_or_not_at_all() {
+    let server = StandIn::start().await;
+    server.ledger().new_photo_key();
+    let folder = Folder::enrolled(&server).await;
+    folder.json(&["punch", "--badge", "1001", "--kind", "in", "--json"]).await;
+    let mut confirmed = Vec::new();
+    for moment in 0..12u64 {
+        let photo = folder.photo(&format!("attempt{moment}"));
+        let retake = ["retake", "--punch", "last", "--photo", &photo, "--json"];
+        let mut hand = Running::start(&mut folder.command(&retake));
+        // Where the kill lands is the machine's to say; every place must do.
+        std::thread::sleep(Duration::from_millis(moment * 3));
+        hand.0.kill().unwrap();
+        hand.0.wait().unwrap();
+        if let Ok(kept) = serde_json::from_str::<Value>(&hand.first_line()) {
+            confirmed.push(kept);
+        }
+    }
+    let photo = folder.photo("last");
+    confirmed.push(folder.json(&["retake", "--punch", "last", "--photo", &photo, "--json"]).await);
+    assert!(folder.run(&["sync"]).await.status.success());
+    let ledger = server.ledger();
+    let attempts: Vec<u32> = ledger.attachments.keys().map(|(_, attempt)| *attempt).collect();
+    assert_eq!(attempts, (1..=attempts.len() as u32).collect::<Vec<_>>());
+    assert!(attempts.len() >= confirmed.len());
+    for kept in &confirmed {
+        let photo = kept["photo"].as_str().unwrap().parse().unwrap();
+        assert!(ledger.photos.contains(&photo), "{kept}");
+    }
+    assert_eq!(ledger.photos.len(), attempts.len(), "no picture without its attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_there_hears_the_verdict_and_none_fails_the_press() {
+    use punchtrail_protocol::{Position, guidance::Guidance, vocabulary::Standing, wire::Verdict};
+    let server = StandIn::start().await;
+    server.ledger().new_photo_key();
+    server.ledger().rows[0].face = true;
+    let folder = Folder::enrolled(&server).await;
+    let mut agent = Running::start(&mut folder.command(&["run", "--spread-cap-s", "0"]));
+    agent.first_line();
+    let missed = |attempt| Verdict {
+        standing: Standing::Recorded,
+        attempt: Some(attempt),
+        guidance: vec![Guidance::OnePerson],
+        retake: true,
+        position: Position(102),
+    };
+    server.ledger().verdicts.push_back(missed(0));
+    let photo = folder.photo("frame");
+    let punch = ["punch", "--badge", "1001", "--kind", "in", "--photo", &photo];
+    let waiting = [&punch[..], &["--wait-verdict", "20", "--json"]].concat();
+    let output = folder.run(&waiting).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((lines.len(), &lines[0]["seq"], &lines[0]["face"]), (2, &1.into(), &true.into()));
+    assert_eq!(lines[1]["verdict"]["guidance"][0]["text"], "One person at a time");
+
+    let again = folder.photo("again");
+    folder.json(&["retake", "--punch", "last", "--photo", &again, "--json"]).await;
+    server.ledger().verdicts.extend([missed(0), missed(1)]);
+    let asked = ["verdict", "--punch", "last", "--wait-s", "20", "--language", "de"];
+    let output = folder.run(&asked).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let text = said(&output);
+    assert!(text.contains("Picture 1 can't be used:\n  Bitte nur eine Person"), "{text}");
+    assert!(text.contains("retake --punch "), "{text}");
+
+    server.ledger().always.insert("verdict", Fault::Cut);
+    let output = folder.run(&[&punch[..], &["--wait-verdict", "1"]].concat()).await;
+    assert!(output.status.success() && said(&output).contains("The punch stands"));
+    let output = folder.run(&asked).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error = folder.json(&["verdict", "--punch", "last", "--json"]).await;
+    assert_eq!(error["error"]["code"], "no_answer");
+    let misused = folder.run(&["verdict", "--punch", "last", "--wait-s", "21"]).await;
+    assert_eq!(misused.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_and_erasure_are_commands() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let employee = server.ledger().rows[0].employee.to_string();
+    let (one, two) = (folder.photo("one"), folder.photo("two"));
+    let reference = |code| {
+        ["reference", "--employee", &employee, "--code", code, "--photo", &one, "--photo", &two]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["--notice", "2026-01", "--language", "de", "--json"].map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    let told = async |code| {
+        let arguments = reference(code);
+        folder.json(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    assert_eq!(told("BCDF-GHJK").await["error"]["code"], "pairing_code_invalid");
+    assert_eq!(told(punchtrail_stand_in::REFERENCES_CODE).await["references"], 2);
+    folder.json(&["punch", "--badge", "1001", "--kind", "in", "--photo", &one, "--json"]).await;
+    let forget = ["forget-photos", "--employee", &employee, "--json"];
+    assert_eq!(folder.json(&forget).await["erased"], 1);
+    let status = folder.json(&["status", "--json"]).await;
+    assert_eq!((&status["photos"], &status["photos_erased"]), (&0.into(), &1.into()));
+}

@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod device;
 pub mod employee;
 pub mod epoch;
+pub mod erasure;
 pub mod explanation;
 pub mod log;
 pub mod policy;

@@ -86,6 +86,7 @@ fn follow(text: &str, capture: &Capture, received_at: Time, clock: Clock, zone: 
         received_at,
         clock_offset_ms: clock.offset_ms(),
         person: Person::Departed(received_at),
+        compares: true,
         device_revoked: true,
         fork: Some((capture.seq, None)),
     };

@@ -7,7 +7,10 @@
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
 //! ledger ← rulings ← audit
+//! access ← people, devices
+//! postgres ← photos ← identity
 //! access ← devices
+//! postgres ← queue
 //! ```
 
 pub mod access;
@@ -15,10 +18,12 @@ pub mod adjudicator;
 pub mod audit;
 pub mod devices;
 pub mod follower;
+pub mod identity;
 pub mod ledger;
 pub mod people;
 pub mod photos;
 pub mod postgres;
+pub mod queue;
 pub mod rulings;
 pub mod sites;
 pub mod supervision;

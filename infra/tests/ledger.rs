@@ -364,7 +364,10 @@ async fn stock_postgres_es_reads_any_aggregate_and_the_framework_runs_on_the_led
 
     let framework =
         CqrsFramework::<Punch, _>::new(LedgerStore::new(world.ledger.clone()), vec![], ());
-    framework.execute(&id, PunchCommand::Judge { anomalies: vec![] }).await.unwrap();
+    framework
+        .execute(&id, PunchCommand::Judge { anomalies: vec![], verify_by: None })
+        .await
+        .unwrap();
     let refused = framework.execute(&id, PunchCommand::Accept { note: None }).await;
     assert!(refused.is_err(), "it stands accepted");
 

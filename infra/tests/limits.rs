@@ -137,7 +137,7 @@ async fn who_waits_holds_no_more_bytes_than_are_set_aside() {
         }
         eventually("one more to be turned away", PATIENCE, async || {
             let ledger: &Ledger = &world.ledger;
-            let one_more = tokio::time::timeout(Duration::from_millis(100), ledger.append(large()));
+            let one_more = tokio::time::timeout(Duration::from_secs(1), ledger.append(large()));
             Ok(matches!(one_more.await, Ok(Err(AppendError::Busy))).then_some(()))
         })
         .await

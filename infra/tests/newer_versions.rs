@@ -118,7 +118,7 @@ async fn of_a_punch_and_only_its_own_delivery_is_refused() {
     let (known, other) = (one.capture(PunchKind::In, NOON_MS), two.capture(PunchKind::In, NOON_MS));
     world.ledger.deliver(one.delivery(vec![one.item(&known)])).await.unwrap();
     let id = known.punch.to_string();
-    let command = PunchCommand::Judge { anomalies: vec![] };
+    let command = PunchCommand::Judge { anomalies: vec![], verify_by: None };
     every_reader_refuses::<Punch>(&world, &id, command).await;
     let payload = "{\"ConflictingCaptureReceived\":{}}";
     let conflict = "ConflictingCaptureReceived";

@@ -221,3 +221,15 @@ impl PairingPolicies {
         &self.by_site.get(&site).unwrap_or(&self.unknown).0
     }
 }
+
+/// The policies of all sites.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn policies(pool: &Pool) -> Result<Vec<(SiteId, Policy)>, sqlx::Error> {
+    let rows: Vec<(Uuid, Option<String>)> =
+        sqlx::query_as("select site, policy from read.sites where tz is not null order by site")
+            .fetch_all(pool)
+            .await?;
+    rows.into_iter().map(|(site, text)| Ok((SiteId(site), policy(text.as_deref())?))).collect()
+}

@@ -135,7 +135,7 @@ async fn doubts_add_up_until_a_person_rules_whatever_the_batches() {
     let mut kiosk = world.device().await;
     let capture = kiosk.capture(PunchKind::In, NOON_MS - HOUR_MS);
     deliver(&world, &kiosk, &[&capture]).await;
-    let doubt = |anomaly| PunchCommand::Judge { anomalies: vec![anomaly] };
+    let doubt = |anomaly| PunchCommand::Judge { anomalies: vec![anomaly], verify_by: None };
     let fork = Anomaly::Fork { seq: 1, other: None };
     let story = [
         (doubt(Anomaly::RevokedDevice), vec!["revoked_device"]),

@@ -2,21 +2,29 @@
 //! time, the capture and its signature, the bodies of requests and answers, the words for what
 //! becomes of a punch. The authority on all of it is `docs/device-protocol.md`.
 //!
-//! Everything here is pure: no I/O, no clock read, no runtime started.
+//! Everything here is pure: no I/O, no clock read, no runtime started; what is sealed takes the
+//! system's randomness.
 //!
 //! Arrows between its folders; what stands on the right may use what stands left of it, never the
 //! other way (`tests/tests/house.rs`):
 //!
 //! ```text
 //! strict_json ← capture ← wire
+//! strict_json ← attachment
+//! capture ← attachment
 //! strict_json ← wire
 //! vocabulary ← wire
+//! guidance ← wire
+//! signing ← sealed_photo
 //! ```
 
+pub mod attachment;
 pub mod capture;
 pub mod digest;
+pub mod guidance;
 pub mod id;
 pub mod position;
+pub mod sealed_photo;
 pub mod shown;
 pub mod signing;
 pub mod spelling;

@@ -64,6 +64,14 @@ pub enum Reason {
     RevokedDevice,
     BeyondLookback,
     TwoSites,
+    /// The picture was good and was not recognised.
+    FaceMismatch,
+    /// No picture was good enough to compare.
+    FaceUnclear,
+    /// No picture came in time.
+    PhotoMissing,
+    /// The check could not be made in time, or everyone is sent to a person.
+    FaceUnchecked,
 }
 
 impl Reason {

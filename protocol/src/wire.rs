@@ -8,8 +8,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, DeviceId, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
+    BootId, DeviceId, Digest, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
+    guidance::Guidance,
     strict_json,
     vocabulary::{QuarantineCode, Reason, Standing},
 };
@@ -86,6 +87,9 @@ pub struct Enrolled {
     pub certificate: Option<String>,
     #[serde(default)]
     pub history: Option<LedgerHistory>,
+    /// The X25519 public key, base64url, to which photos that wait are sealed.
+    #[serde(default)]
+    pub photo_key: Option<String>,
 }
 
 /// `POST /v1/devices/return`
@@ -255,6 +259,83 @@ pub struct HeartbeatAnswer {
     pub history: Option<LedgerHistory>,
 }
 
+/// `POST /v1/punches/{punch}/attachments`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentRequest {
+    /// The signed bytes, base64url.
+    pub record: String,
+    /// The signature, base64url.
+    pub signature: String,
+}
+
+/// Answer to an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AttachmentAnswer {
+    /// `applied` or `duplicate`.
+    pub status: ItemStatus,
+    /// Position of the event that recorded it.
+    pub position: Position,
+}
+
+/// `GET /v1/punches/{punch}/verdict`: where a punch stands, for the device that captured it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Verdict {
+    pub standing: Standing,
+    /// The attempt that the guidance is about: 0 for the capture's own frame; none before a
+    /// verdict.
+    pub attempt: Option<u32>,
+    /// What the worker can do about a picture that can't be used; empty after a match.
+    pub guidance: Vec<Guidance>,
+    /// Whether another picture may help.
+    pub retake: bool,
+    /// Position of the punch's newest event.
+    pub position: Position,
+}
+
+/// `POST /v1/sites/{site}/employees/{employee}/references`: pictures that a worker's face is
+/// compared with from now on, taken while somebody with the right stands by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReferencesRequest {
+    /// The code that person made for this worker, with or without hyphen, any case.
+    pub code: String,
+    /// Which version of the notice the worker was shown; 1 to 32 characters.
+    pub notice: String,
+    /// The language it was shown in, a tag of BCP 47 of 2 to 35 characters.
+    pub language: String,
+    /// When the worker agreed, by the device's clock.
+    pub given_at: Time,
+    /// Digests of the pictures' bytes, 1 to 8, no two alike; each was put before.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub photos: Vec<Digest>,
+}
+
+/// Answer to reference pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReferencesAnswer {
+    pub employee: EmployeeId,
+    /// How many of the pictures are compared with from now on.
+    pub references: u32,
+}
+
+/// The most reference pictures at once.
+pub const REFERENCES_MAX: usize = 8;
+/// The longest version of a notice, in characters.
+pub const NOTICE_CHARS_MAX: usize = 32;
+/// The longest tag of a language, in characters.
+pub const LANGUAGE_CHARS_MAX: usize = 35;
+
+/// The longest wait for a verdict, in seconds.
+pub const VERDICT_WAIT_S_MAX: u32 = 20;
+/// After so many attempts that missed nobody is asked for another picture: a person will look.
+pub const MISSES_MAX: u32 = 2;
+
 /// The part of the policy that a device is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -297,6 +378,9 @@ pub struct ManifestPage {
     pub policy: DevicePolicy,
     /// The roster's version, the same on all pages of a walk.
     pub roster: String,
+    /// The X25519 public key, base64url, to which photos that wait are sealed.
+    #[serde(default)]
+    pub photo_key: Option<String>,
     /// Where the next page starts.
     pub next_cursor: Option<String>,
     /// Whether there is a next page.

@@ -7,17 +7,20 @@ use punchtrail_device::{
     clock::{Clock, Moment},
     drain::{
         Account, Batch, Courier, News, Setback,
+        courier::PhotoSent,
         lane::{Errand, Need},
     },
+    folder::Folder,
     store::{
-        StoreError,
-        failures::Failure,
+        StoreError, contact,
+        failures::{Failure, Purpose},
         identity::Identity,
         outbox::{self, Waiting},
+        photos::{self, KeptPhoto},
     },
 };
 use punchtrail_protocol::{
-    SiteId,
+    Digest, SiteId,
     wire::{BatchRequest, HeartbeatAnswer, ItemStatus},
 };
 use rand::RngExt;
@@ -47,6 +50,8 @@ pub struct Caller<'a> {
     /// the same anew.
     unwritten: Option<News>,
     read_ahead: Vec<Waiting>,
+    /// The next photo, read when the last one's fate was written down.
+    photo_ahead: Option<KeptPhoto>,
     /// Room for the batch on its way.
     room: Option<OwnedSemaphorePermit>,
     /// The last failure since the last success, and whether the server itself said no.
@@ -57,16 +62,26 @@ impl<'a> Caller<'a> {
     /// One that hasn't called yet.
     pub fn new(member: &'a mut Member, fleet: &'a Fleet) -> Self {
         let clock = SimulatedClock::off_by(member.behaviour.clock_off_s);
-        let (unwritten, read_ahead) = (None, Vec::new());
+        let (unwritten, read_ahead, photo_ahead) = (None, Vec::new(), None);
         let (failing, room, last_failure) = (false, None, None);
-        Self { member, fleet, failing, clock, unwritten, read_ahead, room, last_failure }
+        Self {
+            member,
+            fleet,
+            failing,
+            clock,
+            unwritten,
+            read_ahead,
+            photo_ahead,
+            room,
+            last_failure,
+        }
     }
 
     /// What it knows of itself without a look into its files: nobody punches while a fleet drains.
     pub fn known(&self) -> Account {
-        let Member { waiting, oldest, ref identity, .. } = *self.member;
+        let Member { waiting, photos, oldest, ref identity, .. } = *self.member;
         let policy = self.member.followed(&self.fleet.plan);
-        let (need, seq) = (Need { waiting, photos: 0 }, identity.seq);
+        let (need, seq) = (Need { waiting, photos, ..Need::default() }, identity.seq);
         let Member { epoch, ref roster, ref anchor, .. } = *self.member;
         let (roster, anchor) = (roster.clone(), anchor.clone());
         Account { need, oldest, seq, policy, roster, epoch, anchor, current: true }
@@ -94,13 +109,15 @@ impl<'a> Caller<'a> {
     /// Opens its files, writes down what wasn't yet and `news`, and counts anew what waits.
     async fn enter(&mut self, news: News, reads_ahead: bool) -> Result<(), StoreError> {
         let mut visit = self.visit().await?;
-        let Member { ref identity, ref mut waiting, ref mut oldest, .. } = *self.member;
+        let Member { ref identity, ref mut waiting, ref mut photos, ref mut oldest, .. } =
+            *self.member;
         for news in self.unwritten.take().into_iter().chain([news]) {
             visit.device.write_down(identity, news).await?;
         }
         let mut db = visit.device.store().read().await?;
         let backlog = outbox::backlog(&mut db, identity.id).await?;
         (*waiting, *oldest) = (backlog.waiting, backlog.oldest);
+        *photos = photos::backlog(&mut db, identity.id).await?.waiting;
         if reads_ahead && *waiting > 0 {
             self.read_ahead = outbox::next(&mut db, identity.id, READ_AHEAD_MAX).await?;
         }
@@ -125,11 +142,86 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// The photo that is sent next.
+    async fn next_photo(&mut self) -> Result<Option<KeptPhoto>, StoreError> {
+        if self.photo_ahead.is_some() {
+            return Ok(self.photo_ahead.take());
+        }
+        let visit = self.visit().await?;
+        let mut db = visit.device.store().read().await?;
+        let next = photos::next(&mut db, self.member.identity.id).await?;
+        drop(db);
+        visit.end().await;
+        Ok(next)
+    }
+
+    /// Sends a photo, with nothing open but its file; none if that is gone or damaged.
+    async fn put(
+        &self,
+        server: &Server,
+        photo: &KeptPhoto,
+    ) -> Result<Option<Result<(), CallError>>, StoreError> {
+        let Fleet { places, plan, .. } = self.fleet;
+        let _place = places.photo().await?;
+        let path = Folder::at(plan.folder(self.member.index));
+        let path = path.photo(photo.file(self.member.identity.id));
+        let whole = tokio::fs::metadata(&path).await.is_ok_and(|m| m.len() == photo.size_bytes);
+        if !whole {
+            return Ok(None);
+        }
+        let call = async {
+            match server.deliver_photo(photo.digest, photo.content_type(), &path).await {
+                Ok(answered) => answered.map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        };
+        match self.counted(Errand::Photo, self.failing, call).await {
+            Ok(Ok(())) => Ok(Some(Ok(()))),
+            Ok(Err(error)) => Err(StoreError::DiskFailed(format!("{}: {error}", path.display()))),
+            Err(error) => Ok(Some(Err(error))),
+        }
+    }
+
+    /// Writes down what became of a photo, and reads which is next.
+    async fn settle(&mut self, photo: Digest, fate: Fate<'_>) -> Result<(), StoreError> {
+        let (visit, id, now) = (self.visit().await?, self.member.identity.id, self.now());
+        let mut write = visit.device.store().write().await?;
+        match fate {
+            Fate::Stored => {
+                photos::stored(&mut write, id, photo).await?;
+                contact::reached(&mut write, id, Purpose::Photos, &now, None).await?;
+            }
+            Fate::Refused(error) => {
+                photos::refused(&mut write, id, photo, &error.to_string()).await?;
+            }
+            Fate::Stalled => photos::stalled(&mut write, id, photo).await?,
+            Fate::Lost => photos::lost(&mut write, id, photo).await?,
+        }
+        write.commit().await?;
+        let mut db = visit.device.store().read().await?;
+        self.member.photos = photos::backlog(&mut db, id).await?.waiting;
+        if self.member.photos > 0 {
+            self.photo_ahead = photos::next(&mut db, id).await?;
+        }
+        drop(db);
+        visit.end().await;
+        Ok(())
+    }
+
     /// Opens its files.
     async fn visit(&self) -> Result<Visit, StoreError> {
         let Fleet { places, plan, .. } = self.fleet;
         places.visit(plan, self.member.index, self.member.behaviour.clock_off_s).await
     }
+}
+
+/// What became of a photo.
+enum Fate<'a> {
+    Stored,
+    Refused(&'a CallError),
+    /// Nothing sensible came back.
+    Stalled,
+    Lost,
 }
 
 impl Courier for Caller<'_> {
@@ -244,5 +336,35 @@ impl Courier for Caller<'_> {
         let taken = garbage.iter().filter(|item| item.status != ItemStatus::Quarantined).count();
         meter.count(|tally| tally.garbage_taken += taken as u64);
         Ok(outcome)
+    }
+
+    /// As a device at a door does, but that nothing else is open meanwhile: a photo may take long.
+    async fn photo(&mut self, server: &Server, _: &Identity) -> Result<Option<PhotoSent>, Setback> {
+        let Some(photo) = self.next_photo().await? else {
+            self.member.photos = 0;
+            return Ok(None);
+        };
+        let digest = photo.digest;
+        match self.put(server, &photo).await? {
+            None => {
+                self.settle(digest, Fate::Lost).await?;
+                Ok(Some(PhotoSent::Lost))
+            }
+            Some(Ok(())) => {
+                self.settle(digest, Fate::Stored).await?;
+                self.fleet.meter.photo_put();
+                Ok(Some(PhotoSent::Stored))
+            }
+            Some(Err(error)) if error.concerns_the_content() => {
+                self.settle(digest, Fate::Refused(&error)).await?;
+                Ok(Some(PhotoSent::Refused(error)))
+            }
+            Some(Err(error)) => {
+                if matches!(error, CallError::Silent(_) | CallError::Senseless { .. }) {
+                    self.settle(digest, Fate::Stalled).await?;
+                }
+                Err(error.into())
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! take hours here, so a device's captures of a run go into one transaction. Everything else is the
 //! same: numbers, chain, bytes, signatures and rows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::Arc};
 
 use futures::{StreamExt, stream};
 use punchtrail_device::{
@@ -13,11 +13,16 @@ use punchtrail_device::{
     client::Server,
     device::Device,
     manifest::{self, Manifest},
-    store::{StoreError, identity, outbox, roster},
+    store::{
+        StoreError, Write, contact, identity, outbox,
+        photos::{self, KeptPhoto},
+        roster,
+    },
 };
 use punchtrail_protocol::{
     Digest, SiteId,
     capture::{Capture, IdentifiedBy, PunchKind},
+    sealed_photo::{PhotoKey, seal},
     wire::ManifestRow,
 };
 use rand::RngExt;
@@ -26,12 +31,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Fleet, FleetError, Plan,
     member::{Member, STALE},
+    picture::first_frame,
     progress::Progress,
     setup::patiently,
 };
 
 /// The most people who punch at one device.
 const PEOPLE_PER_DEVICE_MAX: usize = 50;
+/// What a first frame is.
+const MEDIA: &str = "image/jpeg";
 /// Devices that capture at a time: as many as there are places for their files, more wait.
 const CAPTURE_AT_ONCE: usize = 8;
 
@@ -135,9 +143,16 @@ async fn punch(
             .await?
             .ok_or_else(|| StoreError::unreadable("the device's identity"))?;
         let start = current.clone();
+        let key = contact::of(&mut write, current.id).await?.photo_key;
+        let without_photo = plan.without_photo();
         let mut captures = Vec::with_capacity(plan.punches);
         for nth in 0..plan.punches {
-            let capture = one(&visit.device, member, &current, people, nth, plan);
+            let mut capture = one(&visit.device, member, &current, people, nth, plan);
+            if nth >= without_photo {
+                let frame = first_frame(capture.punch);
+                capture.photo =
+                    Some(keep(&visit.device, &mut write, &current, frame, key, plan).await?);
+            }
             let made = signed(&current, capture)?;
             current.seq = made.capture.seq;
             current.head = Digest::of(&made.bytes);
@@ -148,11 +163,46 @@ async fn punch(
         member.identity.seq = current.seq;
         member.identity.head = current.head;
     }
-    let backlog =
-        outbox::backlog(&mut *visit.device.store().read().await?, member.identity.id).await?;
+    let mut db = visit.device.store().read().await?;
+    let backlog = outbox::backlog(&mut db, member.identity.id).await?;
     (member.waiting, member.oldest) = (backlog.waiting, backlog.oldest);
+    member.photos = photos::backlog(&mut db, member.identity.id).await?.waiting;
+    drop(db);
     visit.end().await;
     Ok(())
+}
+
+/// Keeps a first frame as a door does, sealed where the server gave a key; but it waits for the
+/// disk only if the fleet does.
+async fn keep(
+    device: &Device,
+    write: &mut Write,
+    identity: &identity::Identity,
+    frame: Vec<u8>,
+    key: Option<PhotoKey>,
+    plan: &Plan,
+) -> Result<Digest, StoreError> {
+    let digest = Digest::of(&frame);
+    let bytes = match &key {
+        Some(key) => seal(key, &frame).map_err(StoreError::unreadable)?,
+        None => frame,
+    };
+    let (size_bytes, media) = (bytes.len() as u64, MEDIA.to_owned());
+    let photo = KeptPhoto { digest, size_bytes, media, sealed: key.is_some() };
+    photos::add(write, identity.id, &photo).await?;
+    let (folder, synced, file) = (device.folder().clone(), plan.synced, photo.file(identity.id));
+    let writing = tokio::task::spawn_blocking(move || {
+        if synced {
+            return folder.keep_photo(file, &bytes).map_err(StoreError::from);
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let path = folder.photo(file);
+        let written = options.open(&path).and_then(|mut file| file.write_all(&bytes));
+        written.map_err(|error| StoreError::DiskFailed(format!("{}: {error}", path.display())))
+    });
+    writing.await.map_err(StoreError::unreadable)??;
+    Ok(digest)
 }
 
 fn one(

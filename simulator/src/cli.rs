@@ -11,7 +11,7 @@ use punchtrail_device::{
 use punchtrail_protocol::SiteId;
 use zeroize::Zeroizing;
 
-use punchtrail_simulator::{Misbehaviour, Pairing, Plan, Progress};
+use punchtrail_simulator::{Misbehaviour, PHOTOS_SHARE, Pairing, Plan, Progress};
 
 /// Rehearses ten thousand devices coming back at once, against a server of yours, and reports how
 /// it bore them.
@@ -25,6 +25,12 @@ pub struct Arguments {
     /// Punches that each captures before the gate opens; 0 delivers what an earlier run left.
     #[arg(long, default_value_t = 150)]
     punches: usize,
+    /// The newest of these punches have a photo, which follows when the punches are delivered.
+    #[arg(long)]
+    photos: bool,
+    /// With --photos: which share of the punches has one, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = PHOTOS_SHARE, requires = "photos")]
+    photos_of_punches: f64,
     /// The server's address.
     #[arg(long)]
     server: String,
@@ -108,6 +114,7 @@ impl Arguments {
             pairing,
             devices: self.devices,
             punches: self.punches,
+            photos: if self.photos { self.photos_of_punches } else { 0.0 },
             moved: self.moved,
             misbehaviours: self.misbehave,
             share: self.share,

@@ -25,6 +25,7 @@ mod member;
 mod meter;
 mod misbehaviour;
 pub mod percentiles;
+pub mod picture;
 mod places;
 mod plan;
 mod plot;
@@ -39,7 +40,7 @@ use std::{
 
 use punchtrail_device::{
     client::{AddressError, CallError},
-    store::{StoreError, contact, identity, outbox},
+    store::{StoreError, contact, identity, outbox, photos},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +53,8 @@ use self::{
 };
 pub use self::{
     misbehaviour::Misbehaviour,
-    places::FILES_MAX,
-    plan::{DEVICES_MAX, PUNCHES_MAX, Pairing, Plan},
+    places::{FILES_MAX, PHOTOS_AT_ONCE},
+    plan::{DEVICES_MAX, PHOTOS_SHARE, PUNCHES_MAX, Pairing, Plan},
     plot::{PlotError, plot},
     progress::Progress,
     report::Report,
@@ -179,8 +180,9 @@ async fn storm(
     stop: &CancellationToken,
 ) -> Result<Vec<Member>, FleetError> {
     let outstanding = members.iter().map(|member| member.waiting).sum();
+    let photos = members.iter().map(|member| member.photos).sum();
     let gate = tokio::time::Instant::now();
-    fleet.meter.open_gate(outstanding);
+    fleet.meter.open_gate(outstanding, photos);
     let over = stop.child_token();
     let bar = progress.begin("delivering", outstanding);
     let watcher = tokio::spawn(progress::watch(fleet.clone(), bar, over.clone()));
@@ -227,9 +229,11 @@ async fn check(
                 let statuses = outbox::by_status(&mut db, id).await?;
                 let contact = contact::of(&mut db, id).await?;
                 let identity = identity::by_id(&mut db, id).await?;
+                let photos = photos::backlog(&mut db, id).await?;
                 drop(db);
                 visit.end().await;
-                Ok((statuses, contact.acked_through, identity.map_or(0, |identity| identity.seq)))
+                let seq = identity.map_or(0, |identity| identity.seq);
+                Ok((statuses, contact.acked_through, seq, photos))
             };
             (index, read.await)
         });
@@ -237,9 +241,10 @@ async fn check(
     let mut checked = Checked::default();
     while let Some(read) = running.join_next().await {
         let (index, read) = read?;
-        let (statuses, acked_through, seq) =
+        let (statuses, acked_through, seq, photos) =
             read.map_err(|source| FleetError::Store { index, source })?;
         checked.device(index, &statuses, acked_through, seq);
+        checked.photos(index, photos);
         bar.inc(1);
     }
     bar.finish();

@@ -19,6 +19,8 @@ pub struct Member {
     pub index: usize,
     pub identity: Identity,
     pub waiting: u64,
+    /// Photos that wait.
+    pub photos: u64,
     /// When the first of them was captured.
     pub oldest: Option<Time>,
     pub behaviour: Behaviour,

@@ -18,6 +18,8 @@ const SECONDS_MAX: usize = 86_400;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
     pub acknowledged: u64,
+    /// Photos that the server has now.
+    pub photos: u64,
     /// Punches that wait at its end.
     pub outstanding: u64,
     pub batches: u64,
@@ -40,6 +42,7 @@ pub struct Tally {
     pub batches: Durations,
     pub heartbeats: Durations,
     pub manifests: Durations,
+    pub photos: Durations,
     /// Calls of any class that were refused as busy: how soon a device is told.
     pub sheds: Durations,
     pub failures: BTreeMap<String, u64>,
@@ -59,6 +62,16 @@ pub struct Tally {
     pub outstanding: u64,
     /// Of it, what is acknowledged.
     pub acknowledged: u64,
+    /// Photos that waited when the gate opened.
+    pub photos_outstanding: u64,
+    /// Of them, what the server has.
+    pub photos_put: u64,
+    /// Times that a photo was refused for what it is, and as busy.
+    pub photos_refused: u64,
+    pub photos_busy: u64,
+    /// When the last punch was acknowledged and the last photo put, since the gate opened.
+    pub last_punch: Duration,
+    pub last_photo: Duration,
 }
 
 /// Counts.
@@ -77,9 +90,10 @@ impl Meter {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The gate opens now; `outstanding` punches wait.
-    pub fn open_gate(&self, outstanding: u64) {
-        *self.lock() = (Instant::now(), Tally { outstanding, ..Tally::default() });
+    /// The gate opens now; `outstanding` punches and `photos` wait.
+    pub fn open_gate(&self, outstanding: u64, photos: u64) {
+        let waiting = Tally { outstanding, photos_outstanding: photos, ..Tally::default() };
+        *self.lock() = (Instant::now(), waiting);
     }
 
     /// Since the gate opened.
@@ -132,6 +146,18 @@ impl Meter {
         let (start, tally) = &mut *counted;
         tally.acknowledged += punches;
         tally.at(start.elapsed()).acknowledged += punches;
+        if punches > 0 {
+            tally.last_punch = start.elapsed();
+        }
+    }
+
+    /// A photo is stored, by its device's file.
+    pub fn photo_put(&self) {
+        let mut counted = self.lock();
+        let (start, tally) = &mut *counted;
+        tally.photos_put += 1;
+        tally.at(start.elapsed()).photos += 1;
+        tally.last_photo = start.elapsed();
     }
 }
 
@@ -158,8 +184,10 @@ impl Tally {
                 Errand::Batch(_) => (&mut self.batches, |second| &mut second.batches),
                 Errand::Heartbeat => (&mut self.heartbeats, |second| &mut second.heartbeats),
                 Errand::Walk => (&mut self.manifests, |second| &mut second.manifests),
-                // No simulated device has photos.
-                Errand::Photo => return,
+                // Its row counts it once its device knows.
+                Errand::Photo => return self.photos.add_us(took_us),
+                // No simulated device retakes a picture.
+                Errand::Attachment => return,
             };
             durations.add_us(took_us);
             *second(self.at(elapsed)) += 1;
@@ -168,6 +196,10 @@ impl Tally {
         *self.failures.entry(error.code().to_owned()).or_default() += 1;
         if matches!(error, CallError::Busy { .. }) {
             self.sheds.add_us(took_us);
+        }
+        if errand == Errand::Photo {
+            self.photos_busy += u64::from(matches!(error, CallError::Busy { .. }));
+            self.photos_refused += u64::from(matches!(error, CallError::Refused { .. }));
         }
         let second = self.at(elapsed);
         match error {

@@ -23,6 +23,8 @@ pub const FILES_MAX: usize = 256;
 /// What an open device takes of them: its database, log, index of the log, lock, and for a moment
 /// the folder itself.
 const FILES_PER_DEVICE: usize = 5;
+/// Photos on their way at a time, each with its file open.
+pub const PHOTOS_AT_ONCE: usize = 96;
 /// One of so many places for files is for reading what is sent next.
 const READING_SHARE: usize = 2;
 /// What a punch on its way takes of the memory for batches, in KiB.
@@ -31,10 +33,13 @@ const ITEM_KIB: usize = 1;
 /// What is left of the bounds.
 #[derive(Debug)]
 pub struct Places {
+    /// One for each file that may be open.
     files: Arc<Semaphore>,
+    photos: Semaphore,
     behaving: Arc<Sending>,
     misbehaving: Arc<Sending>,
     waited_ms: AtomicU64,
+    photos_waited_ms: AtomicU64,
 }
 
 /// What is left for sending batches. In a mixed fleet those who misbehave have a share of their
@@ -80,10 +85,12 @@ impl Places {
         };
         let behaving = sending();
         Self {
-            files: Arc::new(Semaphore::new(places)),
+            files: Arc::new(Semaphore::new(FILES_MAX)),
+            photos: Semaphore::new(PHOTOS_AT_ONCE),
             misbehaving: if mixed { sending() } else { Arc::clone(&behaving) },
             behaving,
             waited_ms: AtomicU64::new(0),
+            photos_waited_ms: AtomicU64::new(0),
         }
     }
 
@@ -96,7 +103,26 @@ impl Places {
     /// # Errors
     /// Never while the fleet lives.
     pub async fn file(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        self.files.clone().acquire_owned().await.map_err(StoreError::unreadable)
+        let files = self.files.clone().acquire_many_owned(FILES_PER_DEVICE as u32);
+        files.await.map_err(StoreError::unreadable)
+    }
+
+    /// A place for a photo on its way. The wait for it is the simulator's, and is added up for the
+    /// report.
+    ///
+    /// # Errors
+    /// Never while the fleet lives.
+    pub async fn photo(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), StoreError> {
+        let since = Instant::now();
+        let way = self.photos.acquire().await.map_err(StoreError::unreadable)?;
+        let file = self.files.acquire().await.map_err(StoreError::unreadable)?;
+        self.photos_waited_ms.fetch_add(duration_ms(since.elapsed()), Ordering::Relaxed);
+        Ok((way, file))
+    }
+
+    /// How long devices waited for such a place, all together, in milliseconds.
+    pub fn photos_waited_ms(&self) -> u64 {
+        self.photos_waited_ms.load(Ordering::Relaxed)
     }
 
     /// Leave to open a device for reading what it sends next.
@@ -161,5 +187,6 @@ pub fn options(plan: &Plan, clock_off_s: i64) -> Options {
         call_ms: CALL_MS,
         spread_cap_s: plan.spread_cap_s,
         synced: plan.synced,
+        glance: None,
     }
 }

@@ -14,6 +14,10 @@ use crate::{FleetError, Misbehaviour};
 pub const DEVICES_MAX: usize = 20_000;
 /// The most punches that one device captures in a run.
 pub const PUNCHES_MAX: usize = 10_000;
+/// Which share of a device's punches has a photo, of a fleet with photos, unless told otherwise:
+/// five of the usual 150. All of them would be a million and a half of files for ten thousand
+/// devices.
+pub const PHOTOS_SHARE: f64 = 1.0 / 30.0;
 /// The longest time that captures are spread over, in seconds: a site's usual look-back.
 const OFFLINE_S_MAX: u64 = 30 * 86_400;
 /// Memory for batches on their way, in MiB: at least a large batch, at most what a permit can
@@ -43,6 +47,9 @@ pub struct Plan {
     /// How many punches each captures in this run. With 0 it delivers what waits from an earlier
     /// one.
     pub punches: usize,
+    /// Which share of these punches has a photo, from 0 to 1: the newest of each device, one at
+    /// least if it isn't 0.
+    pub photos: f64,
     /// The fleet that is there was enrolled at this very server, under another address.
     pub moved: bool,
     /// What some of them do wrong.
@@ -72,6 +79,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many of a device's punches of this run have no photo; those after them have one.
+    pub(crate) fn without_photo(&self) -> usize {
+        let with = (self.photos * self.punches as f64).round() as usize;
+        let least = usize::from(self.photos > 0.0);
+        self.punches - with.max(least).min(self.punches)
+    }
+
     /// Whether some devices misbehave and others don't.
     pub fn is_mixed(&self) -> bool {
         !self.misbehaviours.is_empty() && self.share > 0.0 && self.share < 1.0
@@ -96,7 +110,8 @@ impl Plan {
         if self.punches > PUNCHES_MAX {
             return refused(format!("a device captures at most {PUNCHES_MAX} punches in a run"));
         }
-        if !(0.0..=1.0).contains(&self.share) || !(0.0..=1.0).contains(&self.stale_rosters) {
+        let shares = [self.share, self.stale_rosters, self.photos];
+        if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
             return refused("a share is a number from 0 to 1".to_owned());
         }
         if self.offline.as_secs() > OFFLINE_S_MAX || self.offline.is_zero() {

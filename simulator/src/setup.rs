@@ -10,7 +10,7 @@ use punchtrail_device::{
     backoff::Backoff,
     client::{CallError, Server},
     device::{Device, EnrollError},
-    store::{StoreError, contact, identity::Identity, outbox, roster},
+    store::{StoreError, contact, identity::Identity, outbox, photos, roster},
 };
 use punchtrail_protocol::SiteId;
 use rand::{RngExt, rngs::StdRng};
@@ -156,11 +156,13 @@ async fn known(
 ) -> Result<Member, StoreError> {
     let mut db = device.store().read().await?;
     let backlog = outbox::backlog(&mut db, identity.id).await?;
+    let photos = photos::backlog(&mut db, identity.id).await?.waiting;
     let contact = contact::of(&mut db, identity.id).await?;
     let stale = behaviour.stale_roster.then(|| STALE.to_owned());
     Ok(Member {
         index,
         waiting: backlog.waiting,
+        photos,
         oldest: backlog.oldest,
         behaviour,
         people: roster::employees(&mut db, identity.id).await?,

@@ -36,6 +36,7 @@ fn plan(server: &StandIn, dir: &Path, devices: usize, punches: usize) -> Plan {
         },
         devices,
         punches,
+        photos: 0.0,
         moved: false,
         misbehaviours: Vec::new(),
         share: 0.5,
@@ -108,6 +109,63 @@ async fn a_fleet_captures_offline_delivers_and_agrees_with_the_server() {
     drop(ledger);
     let svg = simulator::plot(&report).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("8 devices come back at once: complete"));
+}
+
+#[tokio::test]
+async fn the_newest_punches_have_photos_which_follow_them() {
+    let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
+    server.ledger().refuse_photos = true;
+    let mut plan = plan(&server, dir.path(), 3, 10);
+    (plan.photos, plan.deadline) = (0.2, Duration::from_secs(3));
+    let refused = run(&plan).await;
+    assert_eq!((refused.outcome.acknowledged, refused.photos.outstanding), (30, 6));
+    assert!(refused.photos.refused > 0 && refused.photos.waiting == 6, "{refused}");
+    assert!(!refused.outcome.complete, "{refused}");
+    let said = refused.to_string();
+    assert!(said.starts_with("NOT COMPLETE: every punch is acknowledged, but photos"), "{said}");
+
+    server.ledger().refuse_photos = false;
+    (plan.punches, plan.deadline) = (0, Duration::from_secs(120));
+    let report = run(&plan).await;
+    assert!(report.outcome.complete, "{report}");
+    assert_eq!((report.photos.put, report.photos.waiting, report.latency.photos.count), (6, 0, 6));
+    assert!(report.to_string().contains("photos       6 waited, 6 stored, 0 still wait"));
+    holds_what_the_files_hold(&server, &plan, 10).await;
+    let ledger = server.ledger();
+    let mut named = Vec::new();
+    for enrolment in ledger.tokens.values() {
+        let captures = ledger.captures(enrolment.device);
+        let with: Vec<u64> = captures.iter().filter(|c| c.photo.is_some()).map(|c| c.seq).collect();
+        assert_eq!(with, [9, 10]);
+        named.extend(captures.iter().filter_map(|capture| capture.photo));
+    }
+    named.sort_unstable();
+    assert!(named.iter().eq(&ledger.photos), "each has bytes of its own, and all came");
+}
+
+#[tokio::test]
+async fn photos_wait_as_long_as_the_server_asks() {
+    let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
+    server.ledger().always.insert("photos", Fault::Busy(1));
+    let mut plan = plan(&server, dir.path(), 2, 3);
+    plan.photos = 1.0;
+    let running = tokio::spawn({
+        let plan = plan.clone();
+        async move { run(&plan).await }
+    });
+    let tries = || server.ledger().faulted;
+    punchtrail_testkit::eventually(
+        "photos to be refused",
+        punchtrail_testkit::PATIENCE,
+        async || Ok((tries() >= 4).then_some(())),
+    )
+    .await
+    .unwrap();
+    server.ledger().always.clear();
+    let report = running.await.unwrap();
+    assert!(report.outcome.complete && report.photos.put == 6, "{report}");
+    // A second each, and each device's own: nobody hurried.
+    assert!((4..20).contains(&report.photos.busy), "{report}");
 }
 
 #[tokio::test]
@@ -284,6 +342,7 @@ async fn no_more_files_are_open_than_promised() {
     let (server, dir) = (StandIn::start().await, tempfile::tempdir().unwrap());
     server.ledger().policy.batch_max = 4;
     let mut plan = plan(&server, dir.path(), 150, 12);
+    plan.photos = 0.1;
     plan.misbehaviours = vec![Misbehaviour::NoThrottle];
     let (over, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let counter = std::thread::spawn({

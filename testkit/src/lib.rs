@@ -1,6 +1,7 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
-//! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); saying that a test can't run
-//! here ([`not_run`]).
+//! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); face models and pictures
+//! ([`Faces`]); AWS's services on this machine ([`Moto`]); saying that a test can't run here
+//! ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
 //! none of, and a feature that one crate turns on is on for the whole build, while a crate is in a
@@ -9,10 +10,14 @@
 
 mod captures;
 mod ends;
+mod faces;
 mod here;
+mod moto;
 mod wait;
 
 pub use captures::{Chain, EXAMPLE, text};
 pub use ends::{NUMBERS, TIMES, with_fields};
+pub use faces::{Faces, PICTURES};
 pub use here::not_run;
+pub use moto::Moto;
 pub use wait::{PATIENCE, eventually};

@@ -159,6 +159,26 @@ impl Agent {
         Ok(command)
     }
 
+    /// Runs a command that has to succeed, and gives the object it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut command = self.command()?;
+        command.args(arguments);
+        self.succeed(command).await
+    }
+
+    /// Runs a command, and gives the object it printed, whatever came of it.
+    ///
+    /// # Errors
+    /// When it can't be run.
+    pub async fn try_ask(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut command = self.command()?;
+        command.args(arguments);
+        Ok(self.say(command).await?.1)
+    }
+
     /// Starts the agent that delivers, and waits until it runs.
     ///
     /// # Errors

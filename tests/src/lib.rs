@@ -13,6 +13,7 @@
 //! - [`hostile`]: those who do their worst at the door meanwhile.
 //! - [`replicas`]: a highly available Postgres of three nodes, each of which may be killed, cut off
 //!   or frozen.
+//! - [`rekognition`]: Amazon Rekognition on loopback, for servers that ask it about faces.
 //! - [`small_disk`]: a real filesystem that is soon full; [`seed`](mod@seed): chance that can be
 //!   repeated.
 //! - [`demo`]: the punch's whole journey, shown with all of these.
@@ -52,6 +53,7 @@ pub use gate::Gate;
 pub use hostile::Hostile;
 pub use kiosk::Kiosk;
 pub use operator::Operator;
+pub use punchtrail_rekognition_stand_in as rekognition;
 pub use replicas::{Patroni, Replicas};
 pub use seed::seed;
 pub use server::{Installation, Server};

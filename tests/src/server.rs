@@ -29,6 +29,8 @@ pub struct Installation {
     pub data: Arc<DataDir>,
     /// The database, unless it is the private one in the directory.
     pub database_url: Option<String>,
+    /// Variables that the programs are started with.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Installation {
@@ -37,7 +39,7 @@ impl Installation {
     /// # Errors
     /// When it can't be made.
     pub fn embedded() -> anyhow::Result<Self> {
-        Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: None })
+        Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: None, environment: Vec::new() })
     }
 
     /// The same in `parent`, which other users have to be able to search.
@@ -45,7 +47,11 @@ impl Installation {
     /// # Errors
     /// When it can't be made.
     pub fn embedded_in(parent: &Path) -> anyhow::Result<Self> {
-        Ok(Self { data: Arc::new(DataDir::fresh_in(parent)?), database_url: None })
+        Ok(Self {
+            data: Arc::new(DataDir::fresh_in(parent)?),
+            database_url: None,
+            environment: Vec::new(),
+        })
     }
 
     /// A fresh directory, and the database that `url` leads to.
@@ -53,7 +59,15 @@ impl Installation {
     /// # Errors
     /// When it can't be made.
     pub fn with_database(url: &str) -> anyhow::Result<Self> {
-        Ok(Self { data: Arc::new(DataDir::fresh()?), database_url: Some(url.to_owned()) })
+        let (data, database_url) = (Arc::new(DataDir::fresh()?), Some(url.to_owned()));
+        Ok(Self { data, database_url, environment: Vec::new() })
+    }
+
+    /// With a variable that the programs are started with.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// The server's program, told where its data is.
@@ -65,6 +79,7 @@ impl Installation {
         command.arg("--data-dir").arg(self.data.path());
         // What a developer's shell has set must not reach a test.
         command.env_remove("PUNCHTRAIL_DATA_DIR").env_remove("DATABASE_URL");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(url) = &self.database_url {
             command.env("DATABASE_URL", url);
         }

@@ -15,8 +15,9 @@ use syn::{
     visit::{self, Visit},
 };
 
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "protocol",
+    "vision",
     "domain",
     "infra",
     "projections",
@@ -174,7 +175,7 @@ fn every_transaction_and_every_lent_connection_is_used_within_a_time() {
 #[test]
 fn arrows_between_folders_run_as_the_crates_heads_draw_them() {
     let mut wrong = Vec::new();
-    for of in ["protocol", "domain", "infra", "projections", "api", "device"] {
+    for of in ["protocol", "vision", "domain", "infra", "projections", "api", "device"] {
         let (drawn, src) = (drawn(of), root().join(of).join("src"));
         assert!(drawn.len() > 2, "{of}'s head draws its arrows");
         for folder in drawn.keys() {

@@ -104,6 +104,13 @@ impl Line {
         }
     }
 
+    /// Puts the permit down while the request waits for something else than work.
+    pub async fn put_down(&self) {
+        if let Some(admitted) = &self.0 {
+            admitted.put_down().await;
+        }
+    }
+
     /// Waits for the permit to be worked on.
     ///
     /// # Errors
@@ -113,6 +120,13 @@ impl Line {
             Some(admitted) => admitted.wait_for_permit().await,
             None => Ok(()),
         }
+    }
+}
+
+impl FromRequestParts<App> for Line {
+    type Rejection = std::convert::Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts))
     }
 }
 

@@ -73,6 +73,11 @@ impl DeliveringDevice {
 }
 
 impl ReadingDevice {
+    /// The device.
+    pub fn id(&self) -> DeviceId {
+        self.0.device
+    }
+
     /// That it serves the site now: a device that was moved reads nothing more of the people it
     /// left.
     ///
@@ -87,6 +92,11 @@ impl Operator {
     /// As events name it.
     pub fn actor(&self) -> Actor {
         Actor::Key(self.key.id)
+    }
+
+    /// The request, for the log.
+    pub fn request(&self) -> &str {
+        self.request.as_str()
     }
 
     /// As the author of a ruling.

@@ -17,11 +17,15 @@ mod checkpoint;
 mod device;
 mod employee;
 mod events;
+mod face;
+mod identity;
 mod key;
 mod ledger;
+mod photo;
 mod progress;
 mod projection;
 mod punch;
+mod queue;
 mod replay;
 mod serve;
 mod site;
@@ -71,6 +75,17 @@ enum Command {
     /// Employees
     #[command(subcommand)]
     Employee(employee::Employee),
+    /// Faces: what people agreed to, and the photos that pictures are compared with
+    #[command(subcommand)]
+    Face(face::Face),
+    /// Erase what is kept of a person
+    #[command(subcommand)]
+    Erase(face::Erase),
+    /// Pictures of punches and of people; each look is written down
+    #[command(subcommand)]
+    Photo(photo::Photo),
+    /// The queue of face checks, and what nobody could check
+    Queue(queue::Queue),
     /// Devices that capture punches
     #[command(subcommand)]
     Device(device::Device),
@@ -121,6 +136,10 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Key(command) => command.run(source).await,
         Command::Site(command) => command.run(source).await,
         Command::Employee(command) => command.run(source).await,
+        Command::Face(command) => command.run(source).await,
+        Command::Erase(command) => command.run(source).await,
+        Command::Photo(command) => command.run(source).await,
+        Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,
         Command::Punch(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answer, print, print_json},
+    identity::Identity,
     source::{Need, Source},
 };
 
@@ -43,6 +44,9 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_TRUSTED_PROXIES", value_delimiter = ',',
           value_parser = network)]
     trusted_proxies: Vec<IpNet>,
+
+    #[command(flatten)]
+    identity: Identity,
 
     /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
@@ -138,6 +142,8 @@ impl Serve {
             supervisor,
             proxies: TrustedProxies(self.trusted_proxies.clone()),
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
+            identity: self.identity.options(source),
+            photos: source.photos.clone(),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };
         let server = Server::start(options).await?;

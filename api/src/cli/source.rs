@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,10 +10,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use punchtrail_infra::{
     ledger::Ledger,
+    people::directory,
+    photos::{PhotoPlace, PhotoStore, open_photos},
     postgres::{PoolSizes, Pools, Postgres, PostgresError},
     sites,
 };
-use punchtrail_protocol::SiteId;
+use punchtrail_protocol::{EmployeeId, SiteId};
 
 use super::answer::Refusal;
 
@@ -42,6 +45,29 @@ pub(super) struct Source {
           default_value_t = DATABASE_WAIT_S, hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub database_wait: u64,
+
+    /// Where photos are kept: a folder, or `s3://bucket/prefix`; `photos` in the data directory
+    /// unless given
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHERE",
+        env = "PUNCHTRAIL_PHOTOS",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    pub photos: PhotoPlace,
+
+    /// The AWS region of S3, SQS and Rekognition, where the SDK doesn't find it by itself
+    #[arg(
+        long,
+        global = true,
+        value_name = "REGION",
+        env = "PUNCHTRAIL_AWS_REGION",
+        hide_env_values = true
+    )]
+    pub aws_region: Option<String>,
 }
 
 /// What a command needs to be there already.
@@ -71,6 +97,11 @@ impl Source {
             )
             .into()),
         }
+    }
+
+    /// AWS's region; none to find it where the SDK does.
+    pub(super) fn region(&self) -> Option<&str> {
+        self.aws_region.as_deref().filter(|region| !region.is_empty())
     }
 
     fn check(&self, need: Need) -> anyhow::Result<()> {
@@ -231,5 +262,28 @@ impl Opened {
         sites::named(&self.pools.writer, named).await?.with_context(|| {
             format!("there is no site `{named}`, neither by name nor by id; `site list` shows them")
         })
+    }
+
+    /// The employee of that id, external id or badge.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn employee(&self, named: &str) -> anyhow::Result<EmployeeId> {
+        directory::employee_named(&self.pools.writer, named).await?.with_context(|| {
+            format!("there is no employee `{named}`, neither by id nor by external id nor by badge")
+        })
+    }
+
+    /// Where photos are kept.
+    ///
+    /// # Errors
+    /// When that can't be used.
+    pub(super) async fn photos(&self) -> anyhow::Result<Arc<dyn PhotoStore>> {
+        let source = &self.source;
+        let data_dir = match source.photos {
+            PhotoPlace::DataDir => source.dir()?,
+            _ => Path::new(""),
+        };
+        Ok(open_photos(&source.photos, data_dir, source.region()).await?)
     }
 }

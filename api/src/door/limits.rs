@@ -86,6 +86,11 @@ pub const WRONG_CODE_EVERY: Duration = Duration::from_millis(100);
 pub const WRONG_IN_SPACE_MAX: u32 = 20;
 /// After so long one more wrong code may begin with the same letters.
 pub const WRONG_IN_SPACE_EVERY: Duration = Duration::from_secs(3);
+/// Wrong codes for reference photos that may come from a device; then one each
+/// [`WRONG_REFERENCES_EVERY`].
+pub const WRONG_REFERENCES_MAX: u32 = 10;
+/// After so long one more may come.
+pub const WRONG_REFERENCES_EVERY: Duration = Duration::from_secs(10);
 /// Tries of one origin that wait for their turn.
 pub const TRIES_WAITING_MAX: usize = 50;
 /// And for how long.

@@ -1,12 +1,11 @@
 //! What is aimed at (`docs/performance.md`), and whether a run got there.
 
-use serde::Serialize;
-
 use super::{
     Kind,
     readers::Phase,
     record::{FleetPart, RunReport},
 };
+use crate::report::Aim;
 
 /// How much slower readers may become, times.
 const READS_TIMES: f64 = 5.0;
@@ -22,23 +21,6 @@ const MEMORY_TIMES: f64 = 1.2;
 const WELL_BEHAVED_TIMES: f64 = 2.0;
 /// If less than this share of all punches waits after the spread, the devices set the pace.
 const LEFT_AFTER_SPREAD_MIN: f64 = 0.1;
-
-/// One aim.
-#[derive(Debug, Clone, Serialize)]
-pub struct Aim {
-    pub what: String,
-    pub measured: f64,
-    pub aim: String,
-    /// Whether it is; none when this run can't tell.
-    pub met: Option<bool>,
-}
-
-impl Aim {
-    fn at_most(what: String, measured: f64, limit: f64, unit: &str) -> Self {
-        let aim = format!("at most {limit:.1}{unit}");
-        Self { what, measured, aim, met: Some(measured <= limit) }
-    }
-}
 
 /// All aims that these runs have something to say about.
 pub fn judge(runs: &[RunReport]) -> Vec<Aim> {

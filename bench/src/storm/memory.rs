@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use serde::Serialize;
 
 use super::Over;
+use crate::kernel::{mib, status};
 
 /// Between two looks at the server.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -44,19 +45,6 @@ pub async fn watch(server: u32, postmaster: u32, over: Over) -> Peak {
     peak
 }
 
-fn status(process: u32) -> Option<String> {
-    // A process that has ended and is not yet waited for has a status without memory.
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.contains("VmHWM").then_some(status)
-}
-
-/// A field of a status in kB, in MiB.
-fn mib(status: &str, field: &str) -> f64 {
-    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or(0.0) / 1_024.0
-}
-
 fn postgres(postmaster: u32) -> (f64, usize) {
     // Found in `Pid:` and in `PPid:`: itself and its children.
     let family = format!("Pid:\t{postmaster}\n");
@@ -69,16 +57,4 @@ fn postgres(postmaster: u32) -> (f64, usize) {
     let own: f64 = statuses.iter().map(|status| mib(status, "RssAnon")).sum();
     let shared = statuses.iter().map(|status| mib(status, "RssShmem")).fold(0.0, f64::max);
     (own + shared, statuses.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_process_has_memory_and_a_process_that_is_not_has_none() {
-        let own = status(std::process::id()).map(|status| mib(&status, "VmHWM"));
-        assert!(own.is_some_and(|mib| mib > 1.0), "{own:?}");
-        assert!(status(u32::MAX).is_none());
-    }
 }

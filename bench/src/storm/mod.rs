@@ -7,6 +7,7 @@
 
 mod aims;
 mod memory;
+mod photos;
 mod readers;
 mod record;
 mod report;
@@ -20,14 +21,14 @@ use std::sync::{
 };
 
 use anyhow::bail;
-use tokio::signal::unix::{SignalKind, signal};
+use punchtrail_simulator::PHOTOS_SHARE;
 
 use self::{
     report::{Http, StormReport},
     run::RunOptions,
     setup::World,
 };
-use crate::{append::http, database::Cluster};
+use crate::{append::http, database::Cluster, interrupted};
 
 /// The fleet of a run, beside what its devices hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -111,6 +112,12 @@ pub struct Options {
     /// How many punches each of them holds.
     #[arg(long, default_value_t = 150)]
     punches: usize,
+    /// The newest of them have a photo, which follows them.
+    #[arg(long)]
+    photos: bool,
+    /// With --photos: which share of the punches has one, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = PHOTOS_SHARE, requires = "photos")]
+    photos_of_punches: f64,
     /// Only these runs, in this order.
     #[arg(
         long,
@@ -156,11 +163,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn all_runs(cluster: &Cluster, options: &Options) -> anyhow::Result<StormReport> {
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     say(&format!("{} devices with {} punches each, seed {seed}", options.devices, options.punches));
-    let mut report = StormReport::new(options.devices, options.punches, seed);
+    let photos = if options.photos { options.photos_of_punches } else { 0.0 };
+    let mut report = StormReport::new(options.devices, options.punches, photos, seed);
     if options.http_punches > 0 {
         report.http = Some(measure_http(cluster, options.http_punches).await?);
     }
-    let world = World::prepare(cluster, options.devices, options.punches, seed).await?;
+    let sizes = (options.devices, options.punches);
+    let world = World::prepare(cluster, sizes, photos, seed).await?;
     report.setup = Some(world.took);
     for kind in &options.runs {
         let run = RunOptions {
@@ -177,17 +186,6 @@ async fn all_runs(cluster: &Cluster, options: &Options) -> anyhow::Result<StormR
         report.write()?;
     }
     Ok(report)
-}
-
-/// Returns when somebody wants it to end.
-async fn interrupted() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 /// The row `http` of `bench append`, from the same machine and hour.

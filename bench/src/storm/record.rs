@@ -1,12 +1,13 @@
 //! What one run showed, and whether it kept what is promised.
 
-use punchtrail_simulator::report::{Drained, Failures, Outcome};
+use punchtrail_simulator::report::{Drained, Failures, Outcome, Photos};
 use punchtrail_tests::comparison::Comparison;
 use serde::Serialize;
 
 use super::{
     Kind,
     memory::Peak,
+    photos::Found,
     readers::{Phase, Storm},
     traffic::Drain,
 };
@@ -40,6 +41,7 @@ pub struct FleetPart {
     pub outcome: Outcome,
     /// How soon devices were drained.
     pub drained: Drained,
+    pub photos: Photos,
     pub failures: Failures,
     pub drain: Drain,
     /// The rate after the spread, of `http`'s.
@@ -65,15 +67,17 @@ pub struct Checked {
     pub head: u64,
     /// What `punchtrail ledger verify` said.
     pub verified: bool,
+    /// Of the photos that punches in the ledger name.
+    pub photos: Found,
 }
 
 impl Checked {
-    /// From a comparison, and what `ledger verify` said.
-    pub fn of(comparison: &Comparison, verified: bool) -> Self {
+    /// From a comparison, what `ledger verify` said, and which photos were found.
+    pub fn of(comparison: &Comparison, verified: bool, photos: Found) -> Self {
         let Comparison {
             captures, waiting, lost, twice, other_bytes, foreign, holes, head, ..
         } = *comparison;
-        Self { captures, waiting, lost, twice, other_bytes, foreign, holes, head, verified }
+        Self { captures, waiting, lost, twice, other_bytes, foreign, holes, head, verified, photos }
     }
 
     fn broken(&self) -> Vec<String> {
@@ -84,6 +88,8 @@ impl Checked {
             (self.foreign, "punches are in the ledger and in no device's file"),
             (self.holes, "positions are missing"),
             (self.waiting, "punches still wait"),
+            (self.photos.untold, "punches were not told that their photo came"),
+            (self.photos.missing, "photos that punches name are not in the store"),
         ];
         let wrong = counted.iter().filter(|(count, _)| *count > 0);
         let mut broken: Vec<String> =
@@ -128,6 +134,11 @@ impl RunReport {
                 "the fleet is not complete: {acknowledged} of {outstanding} punches acknowledged, \
                  {devices_finished} devices finished, {discrepancies} discrepancies"
             ));
+        }
+        let waited = self.fleet.as_ref().map_or(0, |fleet| fleet.photos.outstanding);
+        let named = self.checked.as_ref().map_or(waited, |checked| checked.photos.named);
+        if named != waited {
+            self.broken.push(format!("{waited} photos waited, and punches name {named}"));
         }
     }
 }

@@ -5,10 +5,11 @@ use serde::Serialize;
 
 use super::{
     Kind,
-    aims::{Aim, judge},
+    aims::judge,
     record::{FleetPart, RunReport},
     setup::Took,
 };
+use crate::report::Aim;
 
 /// All runs.
 #[derive(Debug, Serialize)]
@@ -17,6 +18,8 @@ pub struct StormReport {
     pub devices: usize,
     /// How many punches each of them holds.
     pub punches_each: usize,
+    /// Which share of them has a photo.
+    pub photos_share: f64,
     pub seed: u64,
     /// Processors that everything shared.
     pub processors: usize,
@@ -64,6 +67,25 @@ impl RunReport {
     }
 }
 
+impl RunReport {
+    /// How its photos fared, in a line; none of a run without.
+    fn photos_line(&self) -> Option<String> {
+        let photos = self.fleet.as_ref()?.photos;
+        let after_s = photos.after_punches_s.unwrap_or(f64::NAN);
+        (photos.outstanding > 0).then(|| {
+            format!(
+                "{}: {} of {} photos stored, refused {} times as busy and {} for what they are; \
+                 the last {after_s:.1} s after the last punch",
+                self.kind.name(),
+                photos.put,
+                photos.outstanding,
+                photos.busy,
+                photos.refused
+            )
+        })
+    }
+}
+
 /// The names of what [`RunReport::line`] says.
 fn heading() -> String {
     format!(
@@ -85,10 +107,10 @@ fn heading() -> String {
 
 impl StormReport {
     /// Nothing yet.
-    pub fn new(devices: usize, punches_each: usize, seed: u64) -> Self {
+    pub fn new(devices: usize, punches_each: usize, photos_share: f64, seed: u64) -> Self {
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
         let (http, setup, runs, aims) = (None, None, Vec::new(), Vec::new());
-        Self { devices, punches_each, seed, processors, http, setup, runs, aims }
+        Self { devices, punches_each, photos_share, seed, processors, http, setup, runs, aims }
     }
 
     /// Holds what was measured against what is aimed at.
@@ -115,19 +137,17 @@ impl StormReport {
              punches counted; \
              p99 in ms from when a read was due; memory in MiB; settled in s after the drain"
         );
+        for line in self.runs.iter().filter_map(RunReport::photos_line) {
+            println!("  {line}");
+        }
         for run in &self.runs {
             for harm in &run.harm {
                 println!("  {}: {harm}", run.kind.name());
             }
         }
         println!();
-        for Aim { what, measured, aim, met } in &self.aims {
-            let met = match met {
-                Some(true) => "met",
-                Some(false) => "MISSED",
-                None => "not judged",
-            };
-            println!("{what:<55} {measured:>9.2}  {aim:<28} {met}");
+        for aim in &self.aims {
+            aim.print();
         }
         println!(
             "\ntarget/bench/storm.json, and beside it each run's fleet report, plot and metrics"

@@ -19,7 +19,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use super::{
     Kind, Over,
     aims::harm,
-    memory,
+    memory, photos,
     readers::{Readers, Storm},
     record::{Checked, FleetPart, RunReport},
     say,
@@ -151,11 +151,13 @@ async fn storm(
     drop(hostile);
     let caught_up = catch_up(server, &pool).await;
     report.settled_s = caught_up.as_ref().ok().copied();
+    let told = photos::told(&pool).await;
     report.storm = reading.await??;
     telling.await?;
     delivered?;
     report.fleet = Some(fleet.report(options).await?);
     pool.close().await;
+    told?;
     caught_up.map(drop)
 }
 
@@ -231,8 +233,8 @@ impl Fleet {
         };
         let drain = Drain::of(&told.seconds, spread_s);
         let of_http = options.http_per_s.map(|http| drain.after_spread_per_s / http);
-        let Report { outcome, drained, failures, .. } = told;
-        Ok(FleetPart { outcome, drained, failures, drain, of_http })
+        let Report { outcome, drained, photos, failures, .. } = told;
+        Ok(FleetPart { outcome, drained, photos, failures, drain, of_http })
     }
 }
 
@@ -257,8 +259,9 @@ async fn tell(kind: Kind, pool: PgPool, over: Over) {
 async fn check(copy: &Copy) -> anyhow::Result<Checked> {
     let pool = copy.pool().await?;
     let comparison = compare(&copy.folders, &pool).await?;
+    let photos = photos::found(&pool, &copy.place.data.path().join("photos")).await?;
     pool.close().await;
-    Ok(Checked::of(&comparison, verify(copy).await?))
+    Ok(Checked::of(&comparison, verify(copy).await?, photos))
 }
 
 /// `punchtrail ledger verify`: whether it is content.

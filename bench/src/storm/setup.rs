@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use ed25519_dalek::SigningKey;
 use punchtrail_tests::{
-    DataDir, Installation, Server,
+    Installation, Server,
     programs::{FLEET, program},
 };
 use serde::Serialize;
@@ -77,11 +77,12 @@ pub struct Copy {
 }
 
 impl World {
-    /// Makes it.
+    /// Makes it: so many devices with so many punches each, of which `photos` is the share that has
+    /// a photo.
     pub async fn prepare(
         cluster: &Cluster,
-        devices: usize,
-        punches: usize,
+        (devices, punches): (usize, usize),
+        photos: f64,
         seed: u64,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(REPORTS).context("make the folder of reports")?;
@@ -107,7 +108,12 @@ impl World {
 
         let began = Instant::now();
         let fleet = Fleet { dir: scratch.path().join("fleet"), ..first };
-        let said = fleet.simulate(&sites, (devices, punches), &["--capture-only"]).await?;
+        let share = photos.to_string();
+        let mut more = vec!["--capture-only"];
+        if photos > 0.0 {
+            more.extend(["--photos", "--photos-of-punches", &share]);
+        }
+        let said = fleet.simulate(&sites, (devices, punches), &more).await?;
         let fleet_s = began.elapsed().as_secs_f64();
         say(&said);
 
@@ -127,8 +133,7 @@ impl World {
         devices: usize,
     ) -> anyhow::Result<Copy> {
         let url = cluster.copy_of(&self.template).await?;
-        let place =
-            Installation { data: DataDir::fresh()?.into(), database_url: Some(url.clone()) };
+        let place = Installation::with_database(&url)?;
         let mut server_files = self.place.data.path().as_os_str().to_owned();
         server_files.push("/.");
         copy_into(place.data.path(), &[server_files.into()])?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod glance;
 mod photo;
 mod text;
 
@@ -13,16 +14,18 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use punchtrail_protocol::{
-    BootId,
+    BootId, EmployeeId,
     capture::PunchKind,
     shown::{self, Shown},
+    wire::VERDICT_WAIT_S_MAX,
 };
 use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use punchtrail_device::{
-    Device, Drain, Options, Pin, Press, PunchError,
+    Confirmation, Device, Drain, Options, Pin, Press, PunchError, Reference, ReferenceError,
+    RetakeError, VerdictError, Which,
     backoff::BACKOFF_CAP_MS,
     client::CALL_MS,
     clock::MachineClock,
@@ -30,7 +33,8 @@ use punchtrail_device::{
     program::{say, stop_on_signal, whole},
 };
 
-use self::text::{confirmed, described, synced};
+use self::glance::LocalGlance;
+use self::text::{confirmed, described, judged, retaken, synced};
 
 /// Records punches at the door and delivers them to a Punchtrail server.
 #[derive(Debug, Parser)]
@@ -39,6 +43,10 @@ pub struct Arguments {
     /// The device's folder: identity, key and everything not yet safely delivered.
     #[arg(long, global = true, env = "PUNCHTRAIL_DEVICE_DIR", default_value = "punchtrail-device")]
     dir: PathBuf,
+    /// The folder with the models that look at a picture here, `detector.onnx` and `embedder.onnx`;
+    /// without it only the server looks.
+    #[arg(long, global = true, env = "PUNCHTRAIL_FACE_MODELS", value_name = "DIR")]
+    face_models: Option<PathBuf>,
     #[command(flatten)]
     rehearsal: Rehearsal,
     #[command(subcommand)]
@@ -105,6 +113,68 @@ enum Command {
         /// The first frame, a JPEG or PNG file.
         #[arg(long)]
         photo: Option<PathBuf>,
+        /// Once it is recorded, wait up to so many seconds for what the server makes of the photo.
+        /// Whatever comes of that, the punch stands, and this succeeds.
+        #[arg(long, value_name = "S", value_parser = wait_range())]
+        wait_verdict: Option<u32>,
+        /// One JSON object on stdout; with --wait-verdict another after it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add another picture to a punch made here. The punch stands whatever becomes of it.
+    Retake {
+        /// The punch's id, or `last`.
+        #[arg(long)]
+        punch: Which,
+        /// A JPEG or PNG file.
+        #[arg(long)]
+        photo: PathBuf,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask what the server made of a punch's pictures.
+    Verdict {
+        /// The punch's id, or `last`.
+        #[arg(long)]
+        punch: Which,
+        /// Wait up to so many seconds for a verdict on the newest picture.
+        #[arg(long, value_name = "S", default_value_t = 0, value_parser = wait_range())]
+        wait_s: u32,
+        /// The language of the advice, like de; the site's first if none is given.
+        #[arg(long)]
+        language: Option<String>,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send pictures that a worker's face is compared with from now on, while somebody with the
+    /// right stands by.
+    Reference {
+        /// The worker.
+        #[arg(long)]
+        employee: EmployeeId,
+        /// The code that who stands by made for this worker, like BCDF-GHJK.
+        #[arg(long)]
+        code: String,
+        /// A JPEG or PNG file; up to eight.
+        #[arg(long, required = true)]
+        photo: Vec<PathBuf>,
+        /// The version of the notice that the worker was shown and agreed to.
+        #[arg(long)]
+        notice: String,
+        /// The language it was shown in, like de.
+        #[arg(long)]
+        language: String,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Erase the photos of a person's punches from this device.
+    ForgetPhotos {
+        /// The person.
+        #[arg(long)]
+        employee: EmployeeId,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
@@ -121,7 +191,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Deliver until stopped: heartbeats, manifest, punches, photos.
+    /// Deliver until stopped: heartbeats, manifest, punches, retakes, photos.
     Run,
 }
 
@@ -138,6 +208,10 @@ impl Arguments {
         match self.command {
             Command::Enroll { json, .. }
             | Command::Punch { json, .. }
+            | Command::Retake { json, .. }
+            | Command::Verdict { json, .. }
+            | Command::Reference { json, .. }
+            | Command::ForgetPhotos { json, .. }
             | Command::Sync { json }
             | Command::Status { json } => json,
             Command::Run => false,
@@ -166,14 +240,28 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(error) => {
             let detail = whole(error.as_ref());
             if json {
-                let code = error.downcast_ref::<PunchError>().map_or("failed", PunchError::code);
-                let error = json!({"error": {"code": code, "detail": detail}});
+                let error = json!({"error": {"code": code_of(&error), "detail": detail}});
                 say(&shown::json(&error.to_string()));
             }
             eprintln!("punchtrail-device: {}", Shown::new(&detail));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A stable word for what went wrong.
+fn code_of(error: &anyhow::Error) -> &str {
+    let words = [
+        error.downcast_ref().map(PunchError::code),
+        error.downcast_ref().map(RetakeError::code),
+        error.downcast_ref().map(VerdictError::code),
+        error.downcast_ref().map(ReferenceError::code),
+    ];
+    words.into_iter().flatten().next().unwrap_or("failed")
+}
+
+fn wait_range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=i64::from(VERDICT_WAIT_S_MAX))
 }
 
 async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -187,6 +275,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         call_ms: CALL_MS,
         spread_cap_s,
         synced: true,
+        glance: arguments.face_models.map(|folder| Arc::new(LocalGlance(folder)) as _),
     };
     let dir = arguments.dir;
     match arguments.command {
@@ -195,12 +284,55 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let name = name.unwrap_or_else(machine_name);
             enroll(&device, &server, &code, &name, json).await
         }
-        Command::Punch { badge, kind, pin, photo, json } => {
-            let photo = photo.as_deref().map(photo::read).transpose()?;
+        Command::Punch { badge, kind, pin, photo, wait_verdict, json } => {
+            let photo = photo.as_deref().map(photo::read).transpose().map_err(PunchError::from)?;
             let pin = pin.map(|pin| if pin.is("-") { typed_pin() } else { Ok(pin) }).transpose()?;
             let device = Device::open(dir, options).await.map_err(PunchError::from)?;
             let confirmation = device.punch(Press { badge, kind, pin, photo }).await?;
-            show(json, &confirmation, &confirmed(&confirmation))?;
+            let language = device.language().await.unwrap_or_default();
+            show(json, &confirmation, &confirmed(&confirmation, language))?;
+            if let Some(wait_s) = wait_verdict {
+                tell_verdict(&device, &confirmation, wait_s, json).await?;
+            }
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Retake { punch, photo, json } => {
+            let photo = photo::read(&photo).map_err(RetakeError::from)?;
+            let device = Device::open(dir, options).await.map_err(RetakeError::from)?;
+            let kept = device.retake(punch, photo).await?;
+            let language = device.language().await.unwrap_or_default();
+            show(json, &kept, &retaken(&kept, language))?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Verdict { punch, wait_s, language, json } => {
+            let device = Device::open(dir, options).await.map_err(VerdictError::from)?;
+            let verdict = device.verdict(punch, wait_s, language.as_deref()).await?;
+            show(json, &verdict, &judged(&verdict))?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Reference { employee, code, photo, notice, language, json } => {
+            let photos = photo.iter().map(|path| photo::read(path));
+            let photos = photos.collect::<Result<_, _>>().map_err(ReferenceError::from)?;
+            let device = Device::open(dir, options).await.map_err(ReferenceError::from)?;
+            let reference = Reference { employee, code, photos, notice, language };
+            let answer = device.reference(reference).await?;
+            let text = format!(
+                "Enrolled: {} reference pictures of employee {}.",
+                answer.references, answer.employee
+            );
+            show(json, &answer, &text)?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::ForgetPhotos { employee, json } => {
+            let device = Device::open(dir, options).await?;
+            let erased = device.forget_photos(employee).await?;
+            let text =
+                format!("Erased: {erased} photos of employee {employee}. The punches stand.");
+            show(json, &json!({"employee": employee, "erased": erased}), &text)?;
             device.close().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -216,6 +348,31 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run => work(&Device::open(dir, options).await?).await,
+    }
+}
+
+/// Waits for the verdict on a punch that stands, and says it; nothing of that can fail the press.
+async fn tell_verdict(
+    device: &Device,
+    punch: &Confirmation,
+    wait_s: u32,
+    json: bool,
+) -> anyhow::Result<()> {
+    // Of whom no face is compared, and without a network, nothing is to be waited for.
+    if !punch.face || punch.photo.is_none() || punch.offline {
+        let none = json!({"punch": punch.punch, "verdict": null});
+        return if json { show(json, &none, "") } else { Ok(()) };
+    }
+    match device.verdict(Which::Punch(punch.punch), wait_s, None).await {
+        Ok(verdict) => {
+            show(json, &json!({"punch": punch.punch, "verdict": &verdict}), &judged(&verdict))
+        }
+        Err(error) => {
+            let (code, detail) = (error.code().to_owned(), whole(&error));
+            let none = json!({"punch": punch.punch, "verdict": null,
+                "error": {"code": code, "detail": detail}});
+            show(json, &none, &Shown::new(&detail).to_string())
+        }
     }
 }
 
@@ -252,6 +409,7 @@ async fn enroll(
 async fn sync(device: &Device, json: bool) -> anyhow::Result<ExitCode> {
     let agent = device.lock_agent()?;
     enrolled(device).await?;
+    device.sweep_photos(&agent).await?;
     let report = Drain::new(device, &agent).sync().await?;
     device.close().await;
     show(json, &report, &synced(&report))?;

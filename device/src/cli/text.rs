@@ -1,11 +1,15 @@
 //! What people read on the screen.
 
 use punchtrail_device::{
-    Confirmation, SyncReport,
+    Confirmation, Judged, Retaken, SyncReport,
     capture::Notice,
     status::{IdentityStatus, Status},
 };
-use punchtrail_protocol::{capture::PunchKind, shown::Shown};
+use punchtrail_protocol::{
+    capture::PunchKind,
+    guidance::{Guidance, Language},
+    shown::Shown,
+};
 
 /// How much of a name, a badge or an address is shown, in characters.
 const NAME_SHOWN_MAX: usize = 80;
@@ -21,7 +25,7 @@ fn sentence(text: &str) -> Shown<'_> {
 }
 
 /// A punch that is on disk.
-pub fn confirmed(punch: &Confirmation) -> String {
+pub fn confirmed(punch: &Confirmation, language: Language) -> String {
     let what = match punch.kind {
         PunchKind::In => "work started",
         PunchKind::Out => "work ended",
@@ -39,28 +43,77 @@ pub fn confirmed(punch: &Confirmation) -> String {
         None => "",
     };
     let sent = if punch.offline { "It will be sent when the server is in reach." } else { "" };
-    format!(
+    let recorded = format!(
         "Recorded: {what} at {} by {who} (number {}, {}).{notice} {sent}",
         punch.local_time, punch.seq, punch.punch
+    );
+    format!("{}{}", recorded.trim_end(), advised(&punch.guidance, language))
+}
+
+/// Another picture that is on disk.
+pub fn retaken(kept: &Retaken, language: Language) -> String {
+    format!(
+        "Kept: picture {} of punch {}. It will be sent when the server is in reach.{}",
+        kept.attempt,
+        kept.punch,
+        advised(&kept.guidance, language)
     )
-    .trim_end()
-    .to_owned()
+}
+
+/// What the worker can do, a line each.
+fn advised(guidance: &[Guidance], language: Language) -> String {
+    guidance.iter().map(|advice| format!("\n  {}", advice.text(language))).collect()
+}
+
+/// What the server made of a punch's pictures.
+pub fn judged(verdict: &Judged) -> String {
+    let standing = match verdict.standing.as_str() {
+        "recorded" => "is recorded and counts",
+        "accepted" => "is accepted",
+        "referred" => "counts; a manager will look at it",
+        "rejected" => "was rejected by a manager",
+        "voided" => "was voided by a manager",
+        other => return format!("The punch stands as {}.", name(other)),
+    };
+    let pictures = match (verdict.attempt, verdict.guidance.is_empty()) {
+        (None, _) => " No picture of it was looked at yet.".to_owned(),
+        (Some(_), true) => String::new(),
+        (Some(0), false) => " The photo can't be used:".to_owned(),
+        (Some(attempt), false) => format!(" Picture {attempt} can't be used:"),
+    };
+    let advice: String = verdict
+        .guidance
+        .iter()
+        .map(|advice| format!("\n  {}", name(advice.text.unwrap_or(&advice.code))))
+        .collect();
+    let again = match verdict.retake {
+        true => format!(
+            "\nAnother picture may help: punchtrail-device retake --punch {} --photo FILE",
+            verdict.punch
+        ),
+        false => String::new(),
+    };
+    format!("The punch {standing}.{pictures}{advice}{again}")
 }
 
 /// What a sync did, and what still waits.
 pub fn synced(report: &SyncReport) -> String {
-    let done =
-        format!("{} punches and {} photos delivered.", report.delivered, report.photos_delivered);
+    let what = |punches: u64, retakes: u64, photos: u64| match retakes {
+        0 => format!("{punches} punches and {photos} photos"),
+        _ => format!("{punches} punches, {retakes} retakes and {photos} photos"),
+    };
+    let SyncReport { delivered, attachments_delivered, photos_delivered, .. } = *report;
+    let done = format!("{} delivered.", what(delivered, attachments_delivered, photos_delivered));
     let waiting = format!(
-        "{} punches and {} photos still wait, safe on this device",
-        report.waiting, report.photos_waiting
+        "{} still wait, safe on this device",
+        what(report.waiting, report.attachments_waiting, report.photos_waiting)
     );
     match (&report.error, report.complete) {
         (None, true) => format!("{done} Nothing waits."),
         (Some(error), true) => {
             format!("{done} Nothing waits. Not everything went well: {}", sentence(&error.detail))
         }
-        (Some(error), false) if report.waiting + report.photos_waiting == 0 => format!(
+        (Some(error), false) if report.left() == 0 => format!(
             "{done} Nothing waits, but the server can't be asked: {}. Try again later.",
             sentence(&error.detail)
         ),
@@ -79,6 +132,7 @@ fn doing(of: &str) -> &str {
     match of {
         "heartbeat" => "reporting to the server",
         "manifest" => "fetching the manifest",
+        "attachments" => "delivering retakes",
         "photos" => "delivering photos",
         _ => "delivering punches",
     }
@@ -125,7 +179,13 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     let mut lines = vec![
         format!("device {} ({})", identity.device, name(&identity.name)),
         format!("  server         {}, site {}", name(&identity.server), identity.site),
-        format!("  waiting        {} punches{oldest}; {} photos", identity.outbox, identity.photos),
+        format!(
+            "  waiting        {} punches{oldest}; {} retakes; {} photos{}",
+            identity.outbox,
+            identity.attachments,
+            identity.photos,
+            if identity.photos_sealed { ", sealed to the server" } else { "" }
+        ),
         format!(
             "  made           {}; the server holds all through {}; {} kept in case it is restored",
             identity.last_seq, identity.acked_through, identity.kept
@@ -149,6 +209,22 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     }
     if identity.photos_lost > 0 {
         lines.push(format!("  photos lost    {}: their files are gone", identity.photos_lost));
+    }
+    if identity.photos_erased > 0 {
+        lines.push(format!("  photos erased  {}", identity.photos_erased));
+    }
+    if identity.attachments_failed > 0 {
+        lines.push(format!(
+            "  not taken      {} retakes, kept here; their punches stand. The last:",
+            identity.attachments_failed
+        ));
+    }
+    for failed in identity.failed_attachments.iter().take(1) {
+        let (code, detail) = (name(&failed.code), sentence(&failed.detail));
+        lines.push(format!(
+            "                 picture {} of punch {}: {code}: {detail}",
+            failed.attempt, failed.punch
+        ));
     }
     if identity.behind_server {
         lines.push(

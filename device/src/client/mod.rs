@@ -15,10 +15,11 @@ use std::{
 };
 
 use punchtrail_protocol::{
-    Digest, EpochId, PunchId, SiteId, Time,
+    Digest, EmployeeId, EpochId, PunchId, SiteId, Time,
     wire::{
-        BatchRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
-        LedgerHistory, ManifestPage, ReturnRequest, Returned,
+        AttachmentAnswer, AttachmentRequest, BatchRequest, EnrollRequest, Enrolled, Heartbeat,
+        HeartbeatAnswer, ItemStatus, LedgerHistory, ManifestPage, ReferencesAnswer,
+        ReferencesRequest, ReturnRequest, Returned,
     },
 };
 use reqwest::{
@@ -164,12 +165,29 @@ pub struct ItemOutcome {
     pub code: Option<String>,
 }
 
+/// Where a punch stands, read with tolerance: a word that this version doesn't know is no reason to
+/// say nothing.
+#[derive(Debug, Clone, Deserialize)]
+pub struct VerdictOutcome {
+    pub standing: String,
+    /// The attempt that the guidance is about: 0 for the capture's own frame; none before a
+    /// verdict.
+    pub attempt: Option<u32>,
+    /// Codes.
+    pub guidance: Vec<String>,
+    /// Whether another picture may help.
+    pub retake: bool,
+    /// Position of the punch's newest event.
+    pub position: u64,
+}
+
 /// A server at an address, called as one device.
 #[derive(Clone)]
 pub struct Server {
     http: reqwest::Client,
     base: String,
     authorization: Option<HeaderValue>,
+    patience: Duration,
     photo_patience: Duration,
     heard: Arc<Mutex<Heard>>,
 }
@@ -222,8 +240,9 @@ impl Server {
         }
         let http = http.build().map_err(|error| AddressError::Tls(chain(&error)))?;
         let photo_patience = Duration::from_millis(call_ms * PHOTO_CALL_MS / CALL_MS);
+        let patience = Duration::from_millis(call_ms);
         let heard = Arc::default();
-        Ok(Self { http, base, authorization: None, photo_patience, heard })
+        Ok(Self { http, base, authorization: None, patience, photo_patience, heard })
     }
 
     /// The same server, called with this device's token.
@@ -388,12 +407,79 @@ impl Server {
             .header(CONTENT_TYPE, media)
             .header(CONTENT_LENGTH, size_bytes)
             .body(file);
-        Ok(match self.send(request).await {
+        Ok(self.put(request).await)
+    }
+
+    /// Delivers a photo that is on no disk.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn put_photo(
+        &self,
+        digest: Digest,
+        media: &str,
+        body: Vec<u8>,
+    ) -> Result<(), CallError> {
+        let request = self
+            .call(Method::PUT, &format!("/v1/photos/{digest}"))
+            .timeout(self.photo_patience)
+            .header(CONTENT_TYPE, media)
+            .body(body);
+        self.put(request).await
+    }
+
+    async fn put(&self, request: RequestBuilder) -> Result<(), CallError> {
+        let response = self.send(request).await?;
+        match response.status().as_u16() {
+            200 | 201 => Ok(()),
             // Another success, like 202 or 204, says nothing of the photo.
-            Ok(response) if matches!(response.status().as_u16(), 200 | 201) => Ok(()),
-            Ok(response) => Err(refusal(response).await),
-            Err(error) => Err(error),
-        })
+            _ => Err(refusal(response).await),
+        }
+    }
+
+    /// Attaches another picture to a punch.
+    ///
+    /// # Errors
+    /// As the call went; whatever it is, sending again is safe.
+    pub async fn attach(
+        &self,
+        punch: PunchId,
+        request: &AttachmentRequest,
+    ) -> Result<AttachmentAnswer, CallError> {
+        let answer: AttachmentAnswer =
+            self.post(&format!("/v1/punches/{punch}/attachments"), request).await?;
+        match answer.status {
+            ItemStatus::Applied | ItemStatus::Duplicate => Ok(answer),
+            other => Err(CallError::Senseless {
+                status: 200,
+                detail: format!("an attachment is never {}", <&str>::from(other)),
+            }),
+        }
+    }
+
+    /// What became of a punch's pictures, as soon as that is known of the newest, or after `wait_s`
+    /// seconds.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn verdict(&self, punch: PunchId, wait_s: u32) -> Result<VerdictOutcome, CallError> {
+        let path = format!("/v1/punches/{punch}/verdict?wait_s={wait_s}");
+        let patience = self.patience + Duration::from_secs(wait_s.into());
+        self.ask(self.call(Method::GET, &path).timeout(patience)).await
+    }
+
+    /// Enrols reference pictures of a worker, under a code made for them.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn references(
+        &self,
+        site: SiteId,
+        employee: EmployeeId,
+        request: &ReferencesRequest,
+    ) -> Result<ReferencesAnswer, CallError> {
+        let path = format!("/v1/sites/{site}/employees/{employee}/references");
+        self.post(&path, request).await
     }
 }
 

@@ -134,6 +134,17 @@ pub enum PhotoSent {
     Refused(CallError),
 }
 
+/// What became of an attachment.
+#[derive(Debug)]
+pub enum AttachmentSent {
+    /// The server has it.
+    Taken,
+    /// The server doesn't know its punch, or doesn't take such things: others go first.
+    PutOff(CallError),
+    /// The server will never take it; people are told.
+    Failed(CallError),
+}
+
 /// Carries out what a route decides.
 #[expect(async_fn_in_trait, reason = "those who spawn one know which it is")]
 pub trait Courier {
@@ -175,6 +186,15 @@ pub trait Courier {
     ) -> Result<BatchOutcome, CallError> {
         let errand = Errand::Batch(batch.punches.len());
         self.call(errand, server.deliver(site, batch)).await
+    }
+
+    /// Delivers the next attachment and writes down what became of it; none where there is none.
+    async fn attachment(
+        &mut self,
+        _: &Server,
+        _: &Identity,
+    ) -> Result<Option<AttachmentSent>, Setback> {
+        Ok(None)
     }
 
     /// Delivers the next photo and writes down what became of it; none where there is none.

@@ -3,11 +3,12 @@
 
 use punchtrail_protocol::{
     DeviceId, Digest, Time,
-    wire::{DevicePolicy, HeartbeatAnswer, ItemStatus, LedgerHistory},
+    signing::to_base64url,
+    wire::{AttachmentRequest, DevicePolicy, HeartbeatAnswer, ItemStatus, LedgerHistory},
 };
 
 use super::{
-    courier::{Account, Batch, Courier, Head, News, PhotoSent, Setback},
+    courier::{Account, AttachmentSent, Batch, Courier, Head, News, PhotoSent, Setback},
     lane::Need,
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     manifest::Manifest,
     store::{
         StoreError, Write,
+        attachments::{self, WaitingAttachment},
         contact::{self, Contact},
         failures::{self, Purpose},
         identity::{self, Identity},
@@ -47,10 +49,11 @@ impl Courier for Device {
             return Ok(None);
         };
         let backlog = outbox::backlog(&mut db, id).await?;
+        let attachments = attachments::backlog(&mut db, id).await?.ready;
         let photos = photos::backlog(&mut db, id).await?.waiting;
         let contact = contact::of(&mut db, id).await?;
         Ok(Some(Account {
-            need: Need { waiting: backlog.waiting, photos },
+            need: Need { waiting: backlog.waiting, attachments, photos },
             oldest: backlog.oldest,
             seq,
             policy: self.policy(&contact),
@@ -81,8 +84,11 @@ impl Courier for Device {
                 self.settle(&mut write, identity, told, at).await?;
                 contact::reached(&mut write, id, Purpose::Heartbeat, at, Some(server_time)).await?;
             }
-            News::Walked(Manifest { rows, policy, roster }) => {
+            News::Walked(Manifest { rows, policy, roster, photo_key }) => {
                 roster::replace(&mut write, id, rows, policy, roster).await?;
+                if let Some(key) = photo_key {
+                    contact::told_photo_key(&mut write, id, key).await?;
+                }
                 contact::reached(&mut write, id, Purpose::Manifest, &now, None).await?;
             }
             News::Delivered(items, outcome, head) => {
@@ -106,6 +112,60 @@ impl Courier for Device {
         Ok(())
     }
 
+    async fn attachment(
+        &mut self,
+        server: &Server,
+        identity: &Identity,
+    ) -> Result<Option<AttachmentSent>, Setback> {
+        let next = attachments::next(&mut *self.store.read().await?, identity.id).await?;
+        let Some(WaitingAttachment { id, punch, attempt, bytes, signature }) = next else {
+            return Ok(None);
+        };
+        let record = to_base64url(&bytes);
+        let request = AttachmentRequest { record, signature: to_base64url(&signature) };
+        let answered = server.attach(punch, &request).await;
+        let mut write = self.store.write().await?;
+        let (device, sent) = (
+            identity.device,
+            match answered {
+                Ok(answer) => {
+                    attachments::taken(&mut write, id, answer).await?;
+                    let now = self.now();
+                    contact::reached(&mut write, identity.id, Purpose::Attachments, &now, None)
+                        .await?;
+                    AttachmentSent::Taken
+                }
+                Err(error) if is_final(&error) => {
+                    attachments::failed(&mut write, id, error.code(), &error.to_string()).await?;
+                    AttachmentSent::Failed(error)
+                }
+                // Also what a server without attachments says.
+                Err(error)
+                    if error.concerns_the_content()
+                        || matches!(error.refused_with(), Some(404 | 405 | 409)) =>
+                {
+                    attachments::put_off(&mut write, id, &error.to_string()).await?;
+                    AttachmentSent::PutOff(error)
+                }
+                Err(error) => {
+                    // As a photo: whoever breaks the line, or the server, goes behind the others.
+                    if matches!(error, CallError::Silent(_) | CallError::Senseless { .. }) {
+                        attachments::put_off(&mut write, id, &error.to_string()).await?;
+                        write.commit().await.map_err(StoreError::from)?;
+                    }
+                    return Err(error.into());
+                }
+            },
+        );
+        write.commit().await.map_err(StoreError::from)?;
+        match &sent {
+            AttachmentSent::Failed(error) => tracing::error!(%device, %punch, attempt, %error,
+                "the server won't take this picture; its punch stands"),
+            sent => tracing::info!(%device, %punch, attempt, ?sent, "another picture sent"),
+        }
+        Ok(Some(sent))
+    }
+
     async fn photo(
         &mut self,
         server: &Server,
@@ -115,12 +175,12 @@ impl Courier for Device {
             return Ok(None);
         };
         let digest = photo.digest;
-        let path = self.folder.photo(digest);
+        let path = self.folder.photo(photo.file(identity.id));
         let whole = tokio::fs::metadata(&path).await.is_ok_and(|m| m.len() == photo.size_bytes);
         if !whole {
             return self.lose_photo(identity, digest).await.map(Some);
         }
-        let sent = match server.deliver_photo(digest, &photo.media, &path).await {
+        let sent = match server.deliver_photo(digest, photo.content_type(), &path).await {
             Ok(sent) => sent,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return self.lose_photo(identity, digest).await.map(Some);
@@ -157,6 +217,16 @@ impl Courier for Device {
             }
         }
     }
+}
+
+/// Whether a refusal of an attachment will be the same next time.
+fn is_final(error: &CallError) -> bool {
+    matches!(
+        (error.refused_with(), error.code()),
+        (Some(409), "conflict")
+            | (Some(422), "bad_signature" | "invalid")
+            | (Some(403), "forbidden")
+    )
 }
 
 /// What an answer says of the ledger.
@@ -201,6 +271,7 @@ impl Device {
         };
         if let Some(doubtful) = doubtful {
             let again = outbox::wait_again(write, identity.id, doubtful).await?;
+            attachments::wait_again(write, identity.id, doubtful).await?;
             photos::wait_again(write, identity.id, doubtful).await?;
             let (device, told_before) = (identity.device, contact.acked_through);
             tracing::warn!(
@@ -214,6 +285,7 @@ impl Device {
         }
         let passed_ms = passed::read(write, identity.id, at, server_time).await?;
         let now = AckedAt { server: server_time, passed_ms, ledger: ledger.max(head.ledger) };
+        attachments::acknowledge(write, identity.id, now).await?;
         photos::acknowledge(write, identity.id, now).await?;
         outbox::count_from(write, identity.id, now).await?;
         if head.doubted {
@@ -225,8 +297,9 @@ impl Device {
             .map_or_else(|| DevicePolicy::default().restore_window_s, |p| p.restore_window_s);
         let until = Until::before(server_time, passed_ms, window_s);
         let forgotten = outbox::forget(write, identity.id, until).await?;
-        for digest in photos::forget(write, identity.id, until).await? {
-            self.folder.forget_photo(digest)?;
+        attachments::forget(write, identity.id, until).await?;
+        for file in photos::forget(write, identity.id, until).await? {
+            self.folder.forget_photo(file)?;
         }
         let retired = identity::retire_emptied(write, identity.id).await?;
         if forgotten + retired > 0 {

@@ -1,10 +1,10 @@
 //! Delivering what waits, for every identity of the folder, for as long as it takes.
 //!
 //! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the
-//! policy's rate, then photos. Each answer is settled in one transaction before the next call.
-//! Whatever a server says, nothing is dropped: a refusal is shown in `status`, waited out and tried
-//! again. Two tries never follow one another without a pause, nor across restarts: the pause is
-//! kept in the store.
+//! policy's rate, then attachments, then photos. Each answer is settled in one transaction before
+//! the next call. Whatever a server says, nothing is dropped: a refusal is shown in `status`,
+//! waited out and tried again, or, where it is final, kept for people to see. Two tries never
+//! follow one another without a pause, nor across restarts: the pause is kept in the store.
 
 pub mod courier;
 mod errand;
@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    courier::{Account, Batch, Courier, News, Setback},
+    courier::{Account, AttachmentSent, Batch, Courier, News, Setback},
     route::Route,
 };
 use self::{
-    lane::{Errand, Next, Pace},
+    lane::{Errand, Need, Next, Pace},
     route::failure,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     folder::AgentLock,
     status::ErrorStatus,
     store::{
-        StoreError,
+        StoreError, attachments,
         contact::{self, Contact},
         failures::Purpose,
         identity::{self, IdentityId},
@@ -41,6 +41,11 @@ use crate::{
 
 /// How often the loop looks at the outbox, in milliseconds: punches come from other processes.
 pub const LOOK_MS: u64 = 500;
+/// How often photos are looked for that were kept before the server's key was known, in
+/// milliseconds.
+pub const SEAL_LOOK_MS: u64 = 2_000;
+/// The same after the folder refused, in milliseconds.
+const SEAL_AGAIN_MS: u64 = 60_000;
 /// How long a call in flight may go on after a stop was asked for, in milliseconds.
 pub const STOP_GRACE_MS: u64 = 5_000;
 /// The longest pause that a person who asked for a sync waits through, in milliseconds.
@@ -56,6 +61,7 @@ pub const SYNC_CALLS_MAX: u32 = 40;
 pub struct Drain<'a> {
     device: &'a Device,
     routes: BTreeMap<IdentityId, Route<Device>>,
+    seal_at: Instant,
 }
 
 /// What a sync did.
@@ -65,19 +71,29 @@ pub struct SyncReport {
     pub complete: bool,
     /// Punches that the server acknowledged.
     pub delivered: u64,
+    /// Retakes that the server acknowledged.
+    pub attachments_delivered: u64,
     /// Photos that the server stored.
     pub photos_delivered: u64,
     /// Punches that still wait. They are safe on this device.
     pub waiting: u64,
+    pub attachments_waiting: u64,
     pub photos_waiting: u64,
     /// Why something still waits.
     pub error: Option<ErrorStatus>,
 }
 
+impl SyncReport {
+    /// How much still waits.
+    pub fn left(&self) -> u64 {
+        self.waiting + self.attachments_waiting + self.photos_waiting
+    }
+}
+
 impl<'a> Drain<'a> {
     /// Drains `device`'s folder; the lock says that nobody else does.
     pub fn new(device: &'a Device, _agent: &AgentLock) -> Self {
-        Self { device, routes: BTreeMap::new() }
+        Self { device, routes: BTreeMap::new(), seal_at: Instant::now() }
     }
 
     /// Works until `stop`. A call in flight then may finish within [`STOP_GRACE_MS`].
@@ -105,6 +121,9 @@ impl<'a> Drain<'a> {
     /// Does one errand at most for each identity. Gives when to look again.
     async fn turn(&mut self) -> Result<Instant, StoreError> {
         self.look_at_identities().await?;
+        if Instant::now() >= self.seal_at {
+            self.seal_photos().await;
+        }
         let mut look_at = Instant::now() + Duration::from_millis(LOOK_MS);
         for route in self.routes.values_mut() {
             let Some(account) = route.account().await? else { continue };
@@ -119,6 +138,23 @@ impl<'a> Drain<'a> {
             }
         }
         Ok(look_at)
+    }
+
+    /// Seals what was kept before a key was known. What the folder refuses now it may take later;
+    /// nothing else waits for it.
+    async fn seal_photos(&mut self) {
+        let mut pause_ms = SEAL_LOOK_MS;
+        for &identity in self.routes.keys() {
+            match self.device.seal_photos(identity).await {
+                Ok(true) => pause_ms = pause_ms.min(LOOK_MS),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "photos can't be sealed; trying again");
+                    pause_ms = SEAL_AGAIN_MS;
+                }
+            }
+        }
+        self.seal_at = Instant::now() + Duration::from_millis(pause_ms);
     }
 
     async fn look_at_identities(&mut self) -> Result<(), StoreError> {
@@ -146,6 +182,7 @@ impl<'a> Drain<'a> {
     /// When the store refuses; a server that doesn't take everything is said in the report.
     pub async fn sync(&mut self) -> Result<SyncReport, StoreError> {
         self.look_at_identities().await?;
+        self.seal_photos().await;
         let mut report = SyncReport::default();
         let mut reachable = true;
         for route in self.routes.values_mut() {
@@ -154,14 +191,20 @@ impl<'a> Drain<'a> {
                 report.error = Some(failure(errand, &error, self.device.now().time).into());
             }
             report.delivered += route.punches_delivered;
+            report.attachments_delivered += route.attachments_delivered;
             report.photos_delivered += route.photos_delivered;
         }
-        for route in self.routes.values_mut() {
+        for (id, route) in &mut self.routes {
             let Some(Account { need, .. }) = route.account().await? else { continue };
             report.waiting += need.waiting;
+            // Those that wait for their punch, too.
+            let mut db = self.device.store.read().await?;
+            report.attachments_waiting += attachments::backlog(&mut db, *id).await?.waiting;
             report.photos_waiting += need.photos;
         }
-        report.complete = report.waiting + report.photos_waiting == 0 && reachable;
+        // The walk may have brought the key.
+        self.seal_photos().await;
+        report.complete = report.left() == 0 && reachable;
         Ok(report)
     }
 }
@@ -172,12 +215,14 @@ impl Route<Device> {
         let mut failures = BTreeMap::<Purpose, u32>::new();
         let mut last: Option<(Errand, CallError)> = None;
         let (mut fewest, mut calls) = (u64::MAX, 0);
-        (self.punches_delivered, self.photos_delivered) = (0, 0);
+        (self.punches_delivered, self.attachments_delivered) = (0, 0);
+        self.photos_delivered = 0;
         self.lane.heartbeat_now(Instant::now());
         loop {
             let Some(account) = self.account().await? else { return Ok(Ok(())) };
             let now = Instant::now();
-            let left = account.need.waiting + account.need.photos;
+            let Need { waiting, attachments, photos } = account.need;
+            let left = waiting + attachments + photos;
             if left < fewest {
                 (fewest, calls) = (left, 0);
             }

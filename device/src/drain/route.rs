@@ -13,7 +13,7 @@ use punchtrail_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    courier::{Account, Batch, Courier, Head, News, PhotoSent, Setback},
+    courier::{Account, AttachmentSent, Batch, Courier, Head, News, PhotoSent, Setback},
     lane::{Errand, Heard, Lane, Need, Next, Pace},
 };
 use crate::{
@@ -36,6 +36,7 @@ pub struct Route<C> {
     /// When to do what.
     pub lane: Lane,
     pub(super) punches_delivered: u64,
+    pub(super) attachments_delivered: u64,
     pub(super) photos_delivered: u64,
     /// Whether an answer named another epoch of the ledger than is known, and no heartbeat has said
     /// yet where the histories parted.
@@ -60,6 +61,7 @@ impl<C: Courier> Route<C> {
             courier,
             lane,
             punches_delivered: 0,
+            attachments_delivered: 0,
             photos_delivered: 0,
             doubted: false,
             server: None,
@@ -164,6 +166,18 @@ impl<C: Courier> Route<C> {
                 Ok(())
             }
             Errand::Batch(items_max) => self.deliver(server, items_max, account).await,
+            Errand::Attachment => match self.courier.attachment(server, &self.identity).await? {
+                Some(AttachmentSent::Taken) => {
+                    self.attachments_delivered += 1;
+                    self.lane.attachment_answered(Instant::now());
+                    Ok(())
+                }
+                Some(AttachmentSent::PutOff(error) | AttachmentSent::Failed(error)) => {
+                    self.lane.attachment_refused(self.courier.roll(), Instant::now());
+                    Err(error.into())
+                }
+                None => Ok(()),
+            },
             Errand::Photo => match self.courier.photo(server, &self.identity).await? {
                 Some(PhotoSent::Stored) => {
                     self.photos_delivered += 1;
@@ -314,6 +328,14 @@ impl<C: Courier> Route<C> {
         let next_at = match errand {
             // Already paced, and no reason to hold up the rest.
             Errand::Photo if error.concerns_the_content() => floor,
+            Errand::Attachment
+                if matches!(
+                    error.refused_with(),
+                    Some(400 | 403..=405 | 409 | 413 | 415 | 422)
+                ) =>
+            {
+                floor
+            }
             Errand::Walk if error.refused_with().is_some() => {
                 // The roster changed meanwhile: soon again. Anything else won't change so soon.
                 let within_ms = match error.refused_with() {

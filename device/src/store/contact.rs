@@ -2,6 +2,7 @@
 
 use punchtrail_protocol::{
     BootId, EpochId, Time,
+    sealed_photo::PhotoKey,
     wire::{ANCHOR_CHARS_MAX, DevicePolicy, LedgerHistory},
 };
 use sqlx::Row;
@@ -42,6 +43,8 @@ pub struct Contact {
     pub policy: Option<DevicePolicy>,
     /// Version of the manifest that is held.
     pub roster: Option<String>,
+    /// The server's key that photos are sealed to, if it gave one.
+    pub photo_key: Option<PhotoKey>,
 }
 
 /// Reads what is known of `identity`'s contact.
@@ -86,7 +89,28 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
             .transpose()?
             .map(followed),
         roster: row.try_get("roster")?,
+        photo_key: row
+            .try_get::<Option<String>, _>("photo_key")?
+            .map(|text| text.parse().map_err(StoreError::unreadable))
+            .transpose()?,
     })
+}
+
+/// Notes the key that the server wants photos sealed to from now on.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn told_photo_key(
+    db: Db<'_>,
+    identity: IdentityId,
+    key: &PhotoKey,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE contact SET photo_key = ? WHERE identity = ?")
+        .bind(key.to_string())
+        .bind(identity)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// The server answered a call for `purpose` as the protocol says; `server_time` where the answer

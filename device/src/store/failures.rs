@@ -13,12 +13,14 @@ pub enum Purpose {
     /// A walk of the manifest.
     Manifest,
     Punches,
+    Attachments,
     Photos,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Heartbeat, Self::Manifest, Self::Punches, Self::Photos];
+    pub const ALL: [Self; 5] =
+        [Self::Heartbeat, Self::Manifest, Self::Punches, Self::Attachments, Self::Photos];
 
     /// A stable word for it.
     pub fn word(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Purpose {
             Self::Heartbeat => "heartbeat",
             Self::Manifest => "manifest",
             Self::Punches => "punches",
+            Self::Attachments => "attachments",
             Self::Photos => "photos",
         }
     }
@@ -76,6 +79,8 @@ pub async fn clear(db: Db<'_>, identity: IdentityId, purpose: Purpose) -> Result
         "DELETE FROM failure WHERE identity = ?1 AND (purpose = ?2 OR ?2 = 'heartbeat' AND (
              purpose = 'punches' AND NOT EXISTS
                  (SELECT 1 FROM capture WHERE identity = ?1 AND acked_ms IS NULL)
+             OR purpose = 'attachments' AND NOT EXISTS
+                 (SELECT 1 FROM attachment WHERE identity = ?1 AND status IS NULL)
              OR purpose = 'photos' AND NOT EXISTS
                  (SELECT 1 FROM photo WHERE identity = ?1 AND stored = 0 AND lost = 0)))",
     )

@@ -6,9 +6,10 @@
 //! any number of `punch` processes work side by side on one folder, and a sequence number is read
 //! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
-//! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`,
+//! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`, `attachments`,
 //! `photos`, `roster`, `guesses`; `passed` counts time in `contact`.
 
+pub mod attachments;
 pub mod contact;
 pub mod failures;
 pub mod guesses;

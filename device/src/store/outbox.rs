@@ -189,6 +189,16 @@ pub enum Doubtful {
     Ledger(u64),
 }
 
+impl Doubtful {
+    /// At which position the histories parted, where somebody says so.
+    pub(super) fn parted(self) -> Option<i64> {
+        match self {
+            Self::Ledger(after) => Some(to_stored(after)),
+            Self::Number(_) => None,
+        }
+    }
+}
+
 /// The server's database went back: what it can't be relied on to hold waits again. Gives how many.
 ///
 /// # Errors
@@ -262,6 +272,58 @@ pub async fn forget(db: Db<'_>, identity: IdentityId, until: Until) -> Result<u6
     .execute(db)
     .await?;
     Ok(forgotten.rows_affected())
+}
+
+/// A capture that is held, as those find it who ask for it by its punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub identity: IdentityId,
+    pub punch: PunchId,
+    /// Whether the server has acknowledged it.
+    pub acknowledged: bool,
+}
+
+/// The capture of `punch`, of whichever identity of this folder.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn find(db: Db<'_>, punch: PunchId) -> Result<Option<Found>, StoreError> {
+    found(
+        sqlx::query(
+            "SELECT identity, punch, acked_ms IS NOT NULL AS acknowledged FROM capture
+             WHERE punch = ?",
+        )
+        .bind(punch.to_string())
+        .fetch_optional(db)
+        .await?,
+    )
+}
+
+/// The capture that `identity` made last, if it is held still.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn last(db: Db<'_>, identity: IdentityId) -> Result<Option<Found>, StoreError> {
+    found(
+        sqlx::query(
+            "SELECT identity, punch, acked_ms IS NOT NULL AS acknowledged FROM capture
+             WHERE identity = ? ORDER BY seq DESC LIMIT 1",
+        )
+        .bind(identity)
+        .fetch_optional(db)
+        .await?,
+    )
+}
+
+fn found(row: Option<sqlx::sqlite::SqliteRow>) -> Result<Option<Found>, StoreError> {
+    row.map(|row| {
+        Ok(Found {
+            identity: row.try_get("identity")?,
+            punch: row.try_get::<String, _>("punch")?.parse().map_err(StoreError::unreadable)?,
+            acknowledged: row.try_get("acknowledged")?,
+        })
+    })
+    .transpose()
 }
 
 /// How many captures `identity` holds, by what the server said of them; none: they wait.

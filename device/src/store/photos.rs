@@ -1,7 +1,10 @@
-//! Photos that captures name: which wait, which the server has. The bytes are files in the folder.
+//! Photos that captures and attachments name: which wait, which the server has. The bytes are files
+//! in the folder, sealed to the server where it gave a key.
 
-use punchtrail_protocol::Digest;
-use sqlx::Row;
+use std::collections::HashSet;
+
+use punchtrail_protocol::{Digest, EmployeeId, Time, sealed_photo::SEALED_PHOTO_TYPE};
+use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     Db, StoreError, from_stored,
@@ -10,14 +13,35 @@ use super::{
     passed::Until,
     to_stored,
 };
+use crate::folder::PhotoFile;
 
-/// A photo that waits.
+/// A photo that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingPhoto {
+pub struct KeptPhoto {
+    /// Of the plain bytes.
     pub digest: Digest,
+    /// Of the file.
     pub size_bytes: u64,
-    /// `image/jpeg` or `image/png`.
+    /// `image/jpeg` or `image/png`: what it is, once opened.
     pub media: String,
+    /// Whether the file holds it sealed.
+    pub sealed: bool,
+}
+
+impl KeptPhoto {
+    /// Its file, as `identity`'s.
+    pub fn file(&self, identity: IdentityId) -> PhotoFile {
+        file(self.digest, self.sealed, identity)
+    }
+
+    /// What the file is, for whoever it is sent to.
+    pub fn content_type(&self) -> &str {
+        if self.sealed { SEALED_PHOTO_TYPE } else { &self.media }
+    }
+}
+
+fn file(digest: Digest, sealed: bool, identity: IdentityId) -> PhotoFile {
+    if sealed { PhotoFile::Sealed(digest, identity) } else { PhotoFile::Plain(digest) }
 }
 
 /// How many photos wait, and how many can't be sent.
@@ -29,28 +53,26 @@ pub struct PhotoBacklog {
     pub refused: u64,
     /// Photos whose file is gone or damaged.
     pub lost: u64,
+    /// Photos that were erased because their person is to be forgotten.
+    pub erased: u64,
 }
 
-/// Keeps a photo's row, waiting; one that is there already stays as it is.
+/// Keeps a photo's row, waiting; of one that is there already only the file may be another.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn add(
-    db: Db<'_>,
-    identity: IdentityId,
-    digest: Digest,
-    size_bytes: u64,
-    media: &str,
-) -> Result<(), StoreError> {
+pub async fn add(db: Db<'_>, identity: IdentityId, photo: &KeptPhoto) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO photo (identity, sha256, size_bytes, media) VALUES (?, ?, ?, ?)
+        "INSERT INTO photo (identity, sha256, size_bytes, media, sealed) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (identity, sha256) DO UPDATE SET
+             size_bytes = excluded.size_bytes, sealed = excluded.sealed, erased_at_ms = NULL,
              lost = 0, stored = CASE WHEN lost THEN 0 ELSE stored END",
     )
     .bind(identity)
-    .bind(digest.to_string())
-    .bind(to_stored(size_bytes))
-    .bind(media)
+    .bind(photo.digest.to_string())
+    .bind(to_stored(photo.size_bytes))
+    .bind(&photo.media)
+    .bind(photo.sealed)
     .execute(db)
     .await?;
     Ok(())
@@ -63,7 +85,10 @@ pub async fn add(
 pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<PhotoBacklog, StoreError> {
     let row = sqlx::query(
         "SELECT count(*) AS waiting, count(nullif(tries, 0)) AS refused,
-             (SELECT count(*) FROM photo WHERE identity = ?1 AND lost) AS lost
+             (SELECT count(*) FROM photo
+              WHERE identity = ?1 AND lost AND erased_at_ms IS NULL) AS lost,
+             (SELECT count(*) FROM photo
+              WHERE identity = ?1 AND erased_at_ms IS NOT NULL) AS erased
          FROM photo WHERE identity = ?1 AND stored = 0 AND lost = 0",
     )
     .bind(identity)
@@ -73,6 +98,7 @@ pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<PhotoBacklog, S
         waiting: from_stored(row.try_get("waiting")?),
         refused: from_stored(row.try_get("refused")?),
         lost: from_stored(row.try_get("lost")?),
+        erased: from_stored(row.try_get("erased")?),
     })
 }
 
@@ -80,23 +106,79 @@ pub async fn backlog(db: Db<'_>, identity: IdentityId) -> Result<PhotoBacklog, S
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingPhoto>, StoreError> {
+pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<KeptPhoto>, StoreError> {
     let row = sqlx::query(
-        "SELECT sha256, size_bytes, media FROM photo
+        "SELECT sha256, size_bytes, media, sealed FROM photo
          WHERE identity = ? AND stored = 0 AND lost = 0
          ORDER BY tries + stalled, rowid LIMIT 1",
     )
     .bind(identity)
     .fetch_optional(db)
     .await?;
-    row.map(|row| {
-        Ok(WaitingPhoto {
-            digest: row.try_get::<String, _>("sha256")?.parse().map_err(StoreError::unreadable)?,
-            size_bytes: from_stored(row.try_get("size_bytes")?),
-            media: row.try_get("media")?,
-        })
+    row.as_ref().map(kept).transpose()
+}
+
+/// The next photo that isn't sealed yet, sent or not; one whose file is gone never is.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn unsealed(db: Db<'_>, identity: IdentityId) -> Result<Option<KeptPhoto>, StoreError> {
+    let row = sqlx::query(
+        "SELECT sha256, size_bytes, media, sealed FROM photo
+         WHERE identity = ? AND sealed = 0 AND lost = 0 LIMIT 1",
+    )
+    .bind(identity)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(kept).transpose()
+}
+
+fn kept(row: &SqliteRow) -> Result<KeptPhoto, StoreError> {
+    Ok(KeptPhoto {
+        digest: row.try_get::<String, _>("sha256")?.parse().map_err(StoreError::unreadable)?,
+        size_bytes: from_stored(row.try_get("size_bytes")?),
+        media: row.try_get("media")?,
+        sealed: row.try_get("sealed")?,
     })
-    .transpose()
+}
+
+/// The photo's file is now a sealed one of so many bytes.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn sealed(
+    db: Db<'_>,
+    identity: IdentityId,
+    digest: Digest,
+    size_bytes: u64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE photo SET sealed = 1, size_bytes = ? WHERE identity = ? AND sha256 = ?")
+        .bind(to_stored(size_bytes))
+        .bind(identity)
+        .bind(digest.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Whether a row names this file.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn is_named(db: Db<'_>, file: PhotoFile) -> Result<bool, StoreError> {
+    let (digest, identity) = match file {
+        PhotoFile::Plain(digest) => (digest, None),
+        PhotoFile::Sealed(digest, identity) => (digest, Some(identity)),
+    };
+    let rows: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM photo WHERE sha256 = ?1 AND erased_at_ms IS NULL
+             AND CASE WHEN ?2 IS NULL THEN sealed = 0 ELSE sealed AND identity = ?2 END",
+    )
+    .bind(digest.to_string())
+    .bind(identity)
+    .fetch_one(db)
+    .await?;
+    Ok(rows > 0)
 }
 
 /// The server has the photo.
@@ -186,9 +268,10 @@ pub async fn acknowledge(db: Db<'_>, identity: IdentityId, at: AckedAt) -> Resul
     Ok(())
 }
 
-/// Photos of captures that wait again wait again too, and those that were acknowledged after the
-/// histories parted; where nobody says at which position that was, all of them. A photo is no event
-/// of the ledger: one that was stored when the head stood where they parted may be lacking.
+/// Photos of captures and attachments that wait again wait again too, and those that were
+/// acknowledged after the histories parted; where nobody says at which position that was, all of
+/// them. A photo is no event of the ledger: one that was stored when the head stood where they
+/// parted may be lacking.
 ///
 /// # Errors
 /// When the store refuses.
@@ -197,25 +280,22 @@ pub async fn wait_again(
     identity: IdentityId,
     doubtful: Doubtful,
 ) -> Result<(), StoreError> {
-    let parted = match doubtful {
-        Doubtful::Ledger(after) => Some(to_stored(after)),
-        Doubtful::Number(_) => None,
-    };
     sqlx::query(
         "UPDATE photo SET stored = 0, acked_ms = NULL, acked_ledger = NULL, tries = 0, stalled = 0
          WHERE identity = ?1 AND stored = 1 AND (coalesce(acked_ledger >= ?2, TRUE) OR sha256 IN
              (SELECT photo FROM capture
-              WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT NULL))",
+              WHERE identity = ?1 AND acked_ms IS NULL AND photo IS NOT NULL
+              UNION ALL SELECT photo FROM attachment WHERE identity = ?1 AND status IS NULL))",
     )
     .bind(identity)
-    .bind(parted)
+    .bind(doubtful.parted())
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Forgets photos that the server has had for the restore window and that no capture here names; a
-/// lost one as soon as none does. Gives the digests whose files nobody needs any more.
+/// Forgets photos that the server has had for the restore window and that no capture or attachment
+/// here names; a lost one as soon as none does. Gives the files that nobody needs any more.
 ///
 /// # Errors
 /// When the store refuses.
@@ -223,37 +303,76 @@ pub async fn forget(
     db: Db<'_>,
     identity: IdentityId,
     until: Until,
-) -> Result<Vec<Digest>, StoreError> {
-    let gone: Vec<String> = sqlx::query_scalar(
+) -> Result<Vec<PhotoFile>, StoreError> {
+    let gone = sqlx::query(
         "DELETE FROM photo WHERE identity = ?1
              AND (lost OR acked_ms <= ?2 AND acked_passed_ms <= ?3) AND NOT EXISTS
              (SELECT 1 FROM capture WHERE capture.identity = ?1 AND capture.photo = photo.sha256)
-         RETURNING sha256",
+             AND NOT EXISTS (SELECT 1 FROM attachment
+                 WHERE attachment.identity = ?1 AND attachment.photo = photo.sha256)
+         RETURNING identity, sha256, sealed",
     )
     .bind(identity)
     .bind(until.server.millis())
     .bind(until.passed_ms)
     .fetch_all(&mut *db)
     .await?;
-    let mut unneeded = Vec::new();
-    for text in gone {
-        let named: i64 = sqlx::query_scalar("SELECT count(*) FROM photo WHERE sha256 = ?")
-            .bind(&text)
-            .fetch_one(&mut *db)
-            .await?;
-        if named == 0 {
-            unneeded.push(text.parse().map_err(StoreError::unreadable)?);
-        }
-    }
-    Ok(unneeded)
+    unneeded(db, &gone).await
 }
 
-/// Every photo that a row names.
+/// Erases the photos of a person's punches, retakes included, delivered or not: none is sent any
+/// more, and that they were erased stays on record for as long as the punch does. Gives the files
+/// to delete once this is committed. Of a badge that the manifest didn't know nobody can say whose
+/// it was.
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn all(db: Db<'_>) -> Result<std::collections::HashSet<Digest>, StoreError> {
-    let texts: Vec<String> =
-        sqlx::query_scalar("SELECT DISTINCT sha256 FROM photo").fetch_all(db).await?;
-    texts.iter().map(|text| text.parse().map_err(StoreError::unreadable)).collect()
+pub async fn forget_of(
+    db: Db<'_>,
+    employee: EmployeeId,
+    at: Time,
+) -> Result<Vec<PhotoFile>, StoreError> {
+    let erased = sqlx::query(
+        "UPDATE photo SET lost = 1, erased_at_ms = ?1
+         WHERE erased_at_ms IS NULL AND (identity, sha256) IN (
+             SELECT c.identity, c.photo FROM capture c
+             WHERE c.photo IS NOT NULL AND CAST(c.bytes AS TEXT) ->> '$.employee' = ?2
+             UNION ALL SELECT a.identity, a.photo FROM attachment a
+             JOIN capture c ON c.identity = a.identity AND c.punch = a.punch
+             WHERE CAST(c.bytes AS TEXT) ->> '$.employee' = ?2)
+         RETURNING identity, sha256, sealed",
+    )
+    .bind(at.millis())
+    .bind(employee.to_string())
+    .fetch_all(&mut *db)
+    .await?;
+    unneeded(db, &erased).await
+}
+
+/// The files of these rows that no other names.
+async fn unneeded(db: Db<'_>, rows: &[SqliteRow]) -> Result<Vec<PhotoFile>, StoreError> {
+    let mut files = Vec::new();
+    for row in rows {
+        let file = named(row)?;
+        if !is_named(&mut *db, file).await? {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+fn named(row: &SqliteRow) -> Result<PhotoFile, StoreError> {
+    let digest = row.try_get::<String, _>("sha256")?.parse().map_err(StoreError::unreadable)?;
+    Ok(file(digest, row.try_get("sealed")?, row.try_get("identity")?))
+}
+
+/// Every file that a row names.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn all(db: Db<'_>) -> Result<HashSet<PhotoFile>, StoreError> {
+    let rows = sqlx::query("SELECT identity, sha256, sealed FROM photo WHERE erased_at_ms IS NULL")
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(named).collect()
 }

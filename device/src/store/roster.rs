@@ -19,6 +19,8 @@ pub struct Person {
     pub name: String,
     /// The PIN's Argon2id hash, in PHC string format, if there is one.
     pub pin_phc: Option<String>,
+    /// Whether photos are taken of this person.
+    pub face: bool,
 }
 
 /// The one person with this badge, however it is spelled. None when nobody has it, and when several
@@ -32,7 +34,8 @@ pub async fn by_badge(
     badge: &str,
 ) -> Result<Option<Person>, StoreError> {
     let rows = sqlx::query(
-        "SELECT employee, name, pin_phc FROM manifest WHERE identity = ? AND badge = ? LIMIT 2",
+        "SELECT employee, name, pin_phc, face FROM manifest
+         WHERE identity = ? AND badge = ? LIMIT 2",
     )
     .bind(identity)
     .bind(normal(badge))
@@ -43,6 +46,7 @@ pub async fn by_badge(
         employee: row.try_get::<String, _>("employee")?.parse().map_err(StoreError::unreadable)?,
         name: row.try_get("name")?,
         pin_phc: row.try_get("pin_phc")?,
+        face: row.try_get("face")?,
     }))
 }
 

@@ -16,7 +16,7 @@ use std::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, Request, State},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -25,17 +25,24 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId, SiteId, Time,
+    attachment::Attachment,
     capture::Capture,
-    signing::{CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url},
+    sealed_photo::{PhotoSecret, SEALED_PHOTO_TYPE, open},
+    signing::{
+        ATTACHMENT_TYPE, CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url,
+    },
+    vocabulary::Standing,
     wire::{
-        BatchItem, BatchRequest, DevicePolicy, EnrollRequest, Heartbeat, ManifestPage, ManifestRow,
-        PinHash, pairing_code,
+        AttachmentRequest, BatchItem, BatchRequest, DevicePolicy, EnrollRequest, Heartbeat,
+        ManifestPage, ManifestRow, PinHash, ReferencesRequest, Verdict, pairing_code,
     },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub const CODE: &str = "BCDF-GHJK";
+/// What a person with the right made for a worker's reference pictures.
+pub const REFERENCES_CODE: &str = "KJHG-FDCB";
 pub const OPERATOR_KEY: &str = "pto_stand_in";
 
 /// What the server does with the next batch instead of taking it.
@@ -82,6 +89,12 @@ pub struct Held {
     pub seq: u64,
 }
 
+#[derive(Debug, Clone)]
+pub struct HeldAttachment {
+    pub bytes: Vec<u8>,
+    pub position: u64,
+}
+
 #[derive(Debug)]
 pub struct Enrolment {
     pub device: DeviceId,
@@ -91,16 +104,22 @@ pub struct Enrolment {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
-    Heartbeat { outbox: u64, photos: u64 },
+    Heartbeat {
+        outbox: u64,
+        photos: u64,
+    },
     Manifest,
     Batch(Vec<u64>),
+    /// Of this attempt.
+    Attachment(u32),
     Photo,
+    Verdict,
 }
 
 #[derive(Debug)]
 pub struct Ledger {
-    /// What goes wrong each time, by the last part of the path: `heartbeat`, `manifest`, `batch`,
-    /// `photos`.
+    /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `batch`,
+    /// `attachments`, `photos`, `verdict`, `references`.
     pub always: HashMap<&'static str, Fault>,
     /// How often that was.
     pub faulted: u64,
@@ -120,6 +139,17 @@ pub struct Ledger {
     pub tokens: HashMap<String, Enrolment>,
     pub punches: BTreeMap<(DeviceId, PunchId), Held>,
     pub photos: BTreeSet<Digest>,
+    /// The keys that photos are sealed to, the present one last; none: a server without.
+    pub photo_secrets: Vec<PhotoSecret>,
+    /// How many photos came sealed.
+    pub sealed: u64,
+    pub attachments: BTreeMap<(PunchId, u32), HeldAttachment>,
+    /// What is answered to whoever asks for a verdict, one after the other; while none is there,
+    /// the wait that was asked for is waited out.
+    pub verdicts: VecDeque<Verdict>,
+    pub references: Vec<(EmployeeId, ReferencesRequest)>,
+    /// Whether [`REFERENCES_CODE`] was used.
+    pub references_code_used: bool,
     pub head: u64,
     pub clock: Time,
     pub rows: Vec<ManifestRow>,
@@ -159,7 +189,27 @@ impl Ledger {
     /// An earlier backup is put back: everything above `position` is gone.
     pub fn restore_to(&mut self, position: u64) {
         self.punches.retain(|_, held| held.position <= position);
+        self.attachments.retain(|_, held| held.position <= position);
         self.head = position;
+    }
+
+    /// Begins a new key that photos are sealed to; the earlier ones open still.
+    pub fn new_photo_key(&mut self) {
+        self.photo_secrets.push(PhotoSecret::generate());
+    }
+
+    fn photo_key(&self) -> Option<String> {
+        self.photo_secrets.last().map(|secret| secret.key().to_string())
+    }
+
+    /// The plain bytes that came as a body of this type; none if they can't be had.
+    fn opened(&mut self, headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
+        if headers.get("content-type").is_none_or(|media| media != SEALED_PHOTO_TYPE) {
+            return Some(body.to_vec());
+        }
+        let opened = self.photo_secrets.iter().find_map(|secret| open(secret, body).ok());
+        self.sealed += u64::from(opened.is_some());
+        opened
     }
 
     pub fn captures(&self, device: DeviceId) -> Vec<Capture> {
@@ -239,6 +289,12 @@ impl StandIn {
             tokens: HashMap::new(),
             punches: BTreeMap::new(),
             photos: BTreeSet::new(),
+            photo_secrets: Vec::new(),
+            sealed: 0,
+            attachments: BTreeMap::new(),
+            verdicts: VecDeque::new(),
+            references: Vec::new(),
+            references_code_used: false,
             head: 100,
             clock: "2026-11-21T09:10:00.412Z".parse().unwrap(),
             rows: vec![person("1001", "Ada", Some("4711")), person("1002", "Ben", None)],
@@ -270,6 +326,11 @@ impl StandIn {
             .route("/v1/sites/{site}/manifest", get(manifest))
             .route("/v1/sites/{site}/punches/batch", post(batch))
             .route("/v1/photos/{digest}", put(photo))
+            .route("/v1/punches/{punch}/attachments", post(attach))
+            .route("/v1/punches/{punch}/verdict", get(verdict))
+            .route("/v1/sites/{site}/employees/{employee}/references", post(references))
+            // Sealed photos have 48 bytes more than the largest photo.
+            .layer(DefaultBodyLimit::max(6 << 20))
             .layer(middleware::from_fn_with_state(stand_in.clone(), misbehave))
             .with_state(stand_in.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -323,7 +384,9 @@ fn refusal(status: u16, code: &str, detail: &str) -> Response {
 /// Does what is always done for a path, and puts the ledger's headers on every answer.
 async fn misbehave(State(server): State<StandIn>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let of = ["heartbeat", "manifest", "batch", "photos"].into_iter().find(|of| path.contains(of));
+    let parts =
+        ["heartbeat", "manifest", "batch", "attachments", "photos", "verdict", "references"];
+    let of = parts.into_iter().find(|of| path.contains(of));
     let fault = {
         let mut ledger = server.ledger();
         if let Some((_, position)) = ledger.parts_on.take_if(|(on, _)| of == Some(*on)) {
@@ -427,7 +490,7 @@ async fn enroll(State(server): State<StandIn>, Json(request): Json<EnrollRequest
     let answer = json!({
         "device": device, "org": ledger.org, "site": ledger.site, "token": token,
         "server_time": ledger.clock, "added_by_a_later_version": true,
-        "history": ledger.history(),
+        "history": ledger.history(), "photo_key": ledger.photo_key(),
     });
     (StatusCode::CREATED, Json(answer)).into_response()
 }
@@ -484,6 +547,7 @@ async fn manifest(
     let until = (from + ledger.page).min(ledger.rows.len());
     let has_more = until < ledger.rows.len();
     Json(ManifestPage {
+        photo_key: ledger.photo_key(),
         data: ledger.rows[from..until].to_vec(),
         policy: ledger.policy.clone(),
         roster: ledger.roster.clone(),
@@ -599,9 +663,100 @@ async fn photo(
         "streamed with a length"
     );
     let digest: Digest = digest.parse().unwrap();
-    if Digest::of(&body) != digest {
+    // A server without a key knows no sealed photos.
+    let Some(plain) = ledger.opened(&headers, &body) else {
+        return problem(415, "unsupported_media_type");
+    };
+    if Digest::of(&plain) != digest {
         return problem(422, "digest_mismatch");
     }
     let status = if ledger.photos.insert(digest) { StatusCode::CREATED } else { StatusCode::OK };
     status.into_response()
+}
+
+async fn attach(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(punch): Path<PunchId>,
+    Json(request): Json<AttachmentRequest>,
+) -> Response {
+    let mut ledger = server.ledger();
+    let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
+    let bytes = URL_SAFE_NO_PAD.decode(&request.record).unwrap();
+    let record = Attachment::parse(&bytes).unwrap();
+    assert_eq!((record.punch, record.device), (punch, device));
+    ledger.calls.push(Call::Attachment(record.attempt));
+    let key = ledger.tokens.values().find(|e| e.device == device).unwrap().key;
+    let signature = Signature(from_base64url(&request.signature).unwrap());
+    key.verify(ATTACHMENT_TYPE, &bytes, &signature).unwrap();
+    if !ledger.punches.contains_key(&(device, punch)) {
+        return problem(404, "not_found");
+    }
+    let (status, position) = match ledger.attachments.get(&(punch, record.attempt)) {
+        Some(held) if held.bytes == bytes => ("duplicate", held.position),
+        Some(_) => return problem(409, "conflict"),
+        None => {
+            ledger.head += 1;
+            let position = ledger.head;
+            let held = HeldAttachment { bytes, position };
+            ledger.attachments.insert((punch, record.attempt), held);
+            ("applied", position)
+        }
+    };
+    Json(json!({"status": status, "position": position})).into_response()
+}
+
+async fn verdict(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(punch): Path<PunchId>,
+    Query(query): Query<HashMap<String, u64>>,
+) -> Response {
+    let until = Instant::now() + Duration::from_secs(query.get("wait_s").copied().unwrap_or(0));
+    let position = {
+        let mut ledger = server.ledger();
+        let Some(device) = caller(&ledger, &headers) else {
+            return problem(401, "unauthenticated");
+        };
+        ledger.calls.push(Call::Verdict);
+        let Some(held) = ledger.punches.get(&(device, punch)) else {
+            return problem(404, "not_found");
+        };
+        held.position
+    };
+    loop {
+        if let Some(verdict) = server.ledger().verdicts.pop_front() {
+            return Json(verdict).into_response();
+        }
+        if Instant::now() >= until {
+            let standing = Standing::Recorded;
+            let position = punchtrail_protocol::Position(position);
+            let guidance = Vec::new();
+            let none = Verdict { standing, attempt: None, guidance, retake: false, position };
+            return Json(none).into_response();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn references(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path((_site, employee)): Path<(SiteId, EmployeeId)>,
+    Json(request): Json<ReferencesRequest>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    let good = pairing_code(&request.code).is_some_and(|c| c == REFERENCES_CODE.replace('-', ""));
+    if !good || std::mem::replace(&mut ledger.references_code_used, true) {
+        return problem(403, "pairing_code_invalid");
+    }
+    if !request.photos.iter().all(|photo| ledger.photos.contains(photo)) {
+        return problem(422, "invalid");
+    }
+    let count = request.photos.len();
+    ledger.references.push((employee, request));
+    Json(json!({"employee": employee, "references": count})).into_response()
 }

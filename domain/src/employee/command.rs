@@ -1,8 +1,9 @@
 //! What may be asked of an employee.
 
-use punchtrail_protocol::{SiteId, Time};
+use punchtrail_protocol::{Digest, SiteId, Time};
 
-use super::DirectoryField;
+use super::{DirectoryField, Supervised};
+use crate::erasure::Erasure;
 
 /// A command to an employee.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +29,36 @@ pub enum EmployeeCommand {
     Depart {
         at: Time,
     },
+    /// Note that they agree that their face is compared.
+    GiveConsent(Consent),
+    /// Note that they no longer agree.
+    WithdrawConsent {
+        at: Time,
+    },
+    /// Take photos to compare with, with the consent that was given with them, if any.
+    EnrolReferences {
+        consent: Option<Consent>,
+        photos: Vec<Digest>,
+        place: Supervised,
+    },
+    RemoveReference {
+        photo: Digest,
+    },
+    /// Note that everything of their face is erased.
+    EraseBiometrics {
+        because: Erasure,
+        at: Time,
+    },
+}
+
+/// That a person agrees that their face is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// The version of the notice that they read.
+    pub notice: String,
+    /// The language in which they read it, as a tag of BCP 47.
+    pub language: String,
+    /// When they agreed.
+    pub given_at: Time,
+    pub place: Supervised,
 }

@@ -1,5 +1,7 @@
 //! Why an employee refuses a command.
 
+use super::REFERENCES_MAX;
+
 /// A command that an employee refuses. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EmployeeError {
@@ -11,4 +13,12 @@ pub enum EmployeeError {
     /// Who left can't be assigned.
     #[error("the employee has left and can't be assigned to a site")]
     Departed,
+    /// No face is compared without consent.
+    #[error("the employee has not agreed that their face is compared; record their consent first")]
+    NoConsent,
+    /// There is room for so many.
+    #[error("the employee has {REFERENCES_MAX} reference photos already; remove one first")]
+    TooManyReferences,
+    #[error("the employee has no such reference photo")]
+    NoSuchReference,
 }

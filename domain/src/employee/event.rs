@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use punchtrail_protocol::{SiteId, Time};
+use punchtrail_protocol::{DeviceId, Digest, SiteId, Time};
+
+use crate::erasure::Erasure;
 
 /// A field of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -14,6 +16,16 @@ pub enum DirectoryField {
     Pin,
     /// The id in another system.
     ExternalId,
+    /// Whether a head covering is expected on their pictures.
+    HeadCovering,
+}
+
+impl DirectoryField {
+    /// Whether devices are told of it: never of ids of other systems, nor of what is expected on
+    /// pictures.
+    pub const fn is_told_to_devices(self) -> bool {
+        matches!(self, Self::Badge | Self::Name | Self::Pin)
+    }
 }
 
 /// An event of an employee. Past tense, versioned, never edited.
@@ -37,4 +49,41 @@ pub enum EmployeeEvent {
     Departed {
         at: Time,
     },
+    /// The employee agreed that their face is compared.
+    BiometricConsentGiven {
+        /// The version of the notice that they read.
+        notice: String,
+        /// The language in which they read it, as a tag of BCP 47.
+        language: String,
+        /// When they agreed.
+        given_at: Time,
+        place: Supervised,
+    },
+    /// They no longer agree. What was kept of their face is erased.
+    BiometricConsentWithdrawn {
+        at: Time,
+    },
+    /// A photo to compare with was taken.
+    ReferencePhotoEnrolled {
+        photo: Digest,
+        place: Supervised,
+    },
+    ReferencePhotoRemoved {
+        photo: Digest,
+    },
+    /// Reference photos, and what was made of them, were erased, and those of their punches are.
+    BiometricsErased {
+        because: Erasure,
+        at: Time,
+    },
+}
+
+/// Where a person agreed, or a reference photo was taken; somebody with the right looked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "at")]
+pub enum Supervised {
+    Office,
+    Kiosk { device: DeviceId },
 }

@@ -1,16 +1,18 @@
 //! The employee: an opaque id in the ledger. Name, badge and PIN live in the directory beside it,
 //! so that they can be erased; events say which fields changed, never their values.
 
+mod biometrics;
 mod command;
 mod error;
 mod event;
 
-use punchtrail_protocol::{SiteId, Time};
+use punchtrail_protocol::{Digest, SiteId, Time};
 use serde::{Deserialize, Serialize};
 
-pub use command::EmployeeCommand;
+pub use biometrics::{Biometrics, REFERENCES_MAX};
+pub use command::{Consent, EmployeeCommand};
 pub use error::EmployeeError;
-pub use event::{DirectoryField, EmployeeEvent};
+pub use event::{DirectoryField, EmployeeEvent, Supervised};
 
 use crate::aggregate::aggregate;
 
@@ -20,6 +22,7 @@ pub struct Employee {
     registered: bool,
     sites: Vec<SiteId>,
     departed_at: Option<Time>,
+    biometrics: Biometrics,
 }
 
 impl Employee {
@@ -36,10 +39,15 @@ impl Employee {
         self.departed_at
     }
 
+    /// What they agreed to about their face, and the photos to compare with.
+    pub const fn biometrics(&self) -> &Biometrics {
+        &self.biometrics
+    }
+
     /// What follows from `command`; no events when nothing changes.
     ///
     /// # Errors
-    /// When the employee doesn't exist yet, exists already, or has left.
+    /// When the employee doesn't exist yet, exists already, has left, or hasn't agreed.
     pub fn decide(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
         match command {
             EmployeeCommand::Register { .. } if self.registered => Err(EmployeeError::Exists),
@@ -66,20 +74,76 @@ impl Employee {
             }
             EmployeeCommand::Depart { .. } if self.departed_at.is_some() => Ok(Vec::new()),
             EmployeeCommand::Depart { at } => Ok(vec![EmployeeEvent::Departed { at }]),
+            EmployeeCommand::GiveConsent(_)
+            | EmployeeCommand::EnrolReferences { consent: Some(_), .. }
+                if self.departed_at.is_some() =>
+            {
+                Err(EmployeeError::Departed)
+            }
+            EmployeeCommand::GiveConsent(consent) => Ok(vec![given(consent)]),
+            EmployeeCommand::WithdrawConsent { at } => {
+                let withdrawn = EmployeeEvent::BiometricConsentWithdrawn { at };
+                Ok(self.biometrics.consent().map(|_| withdrawn).into_iter().collect())
+            }
+            EmployeeCommand::EnrolReferences { consent, photos, place } => {
+                self.enrol(consent, photos, place)
+            }
+            EmployeeCommand::RemoveReference { photo } => {
+                if !self.biometrics.references().contains(&photo) {
+                    return Err(EmployeeError::NoSuchReference);
+                }
+                Ok(vec![EmployeeEvent::ReferencePhotoRemoved { photo }])
+            }
+            EmployeeCommand::EraseBiometrics { because, at } => {
+                Ok(vec![EmployeeEvent::BiometricsErased { because, at }])
+            }
         }
     }
 
+    fn enrol(
+        &self,
+        consent: Option<Consent>,
+        mut photos: Vec<Digest>,
+        place: Supervised,
+    ) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        if consent.is_none() && self.biometrics.consent().is_none() {
+            return Err(EmployeeError::NoConsent);
+        }
+        let held = self.biometrics.references();
+        photos.sort_unstable();
+        photos.dedup();
+        photos.retain(|photo| !held.contains(photo));
+        if held.len() + photos.len() > REFERENCES_MAX {
+            return Err(EmployeeError::TooManyReferences);
+        }
+        let enrolled = |photo| EmployeeEvent::ReferencePhotoEnrolled { photo, place };
+        Ok(consent.map(given).into_iter().chain(photos.into_iter().map(enrolled)).collect())
+    }
+
     fn evolve(&mut self, event: EmployeeEvent) {
+        self.biometrics.evolve(&event);
         match event {
             EmployeeEvent::Registered {} => self.registered = true,
             EmployeeEvent::AssignedToSite { site } => self.sites.push(site),
             EmployeeEvent::UnassignedFromSite { site } => self.sites.retain(|at| *at != site),
             EmployeeEvent::DirectoryChanged { .. } => {}
             EmployeeEvent::Departed { at } => self.departed_at = Some(at),
+            EmployeeEvent::BiometricConsentGiven { .. }
+            | EmployeeEvent::BiometricConsentWithdrawn { .. }
+            | EmployeeEvent::ReferencePhotoEnrolled { .. }
+            | EmployeeEvent::ReferencePhotoRemoved { .. }
+            | EmployeeEvent::BiometricsErased { .. } => {}
         }
     }
 }
 
+fn given(consent: Consent) -> EmployeeEvent {
+    let Consent { notice, language, given_at, place } = consent;
+    EmployeeEvent::BiometricConsentGiven { notice, language, given_at, place }
+}
+
 aggregate!(Employee, EmployeeCommand, EmployeeEvent, EmployeeError, {
     Registered, AssignedToSite, UnassignedFromSite, DirectoryChanged, Departed,
+    BiometricConsentGiven, BiometricConsentWithdrawn, ReferencePhotoEnrolled,
+    ReferencePhotoRemoved, BiometricsErased,
 });

@@ -3,14 +3,16 @@
 use punchtrail_protocol::{
     DeviceId, Digest, Position, PunchId, Time,
     capture::{IdentifiedBy, PunchKind},
-    vocabulary::QuarantineCode,
+    guidance::Guidance,
+    vocabulary::{QuarantineCode, Reason},
 };
 use serde::Serialize;
 
 use crate::{
     device::Gap,
+    erasure::Erasure,
     log::recorded::Actor,
-    punch::{Anomaly, Basis, Clock, RejectionReason},
+    punch::{Anomaly, Basis, Check, Clock, Comparison, Miss, Missing, RejectionReason},
 };
 
 /// One thing that happened to a punch, or that has not happened and is worth saying.
@@ -37,7 +39,7 @@ pub enum What {
     Captured(Origin),
     /// How it reached the server.
     Synced(Receipt),
-    /// Whether somebody's identity was checked.
+    /// What came of the check of somebody's identity.
     Verified(Verification),
     /// What was decided, and on what ground.
     Decided(Decision),
@@ -103,12 +105,69 @@ pub struct Receipt {
     pub quarantined: Option<QuarantineCode>,
 }
 
-/// Whether somebody's identity was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What came of the check of somebody's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Verification {
-    NotChecked { reason: NotChecked },
+    NotChecked {
+        reason: NotChecked,
+    },
+    /// A verdict on its picture was asked for.
+    Requested {
+        /// Until when it is waited for, by the server's clock.
+        due_at: Time,
+        /// Whether it is waited for still.
+        waits: bool,
+    },
+    /// A picture reached the server.
+    Received {
+        /// 0 for the capture's own frame.
+        attempt: u32,
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        photo: Digest,
+        /// How much later than the press, in milliseconds.
+        delay_ms: i64,
+    },
+    /// The device took another picture.
+    Retaken {
+        attempt: u32,
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        photo: Digest,
+    },
+    /// Alike enough.
+    Matched {
+        check: Box<Checked>,
+        comparison: Comparison,
+    },
+    /// A picture that can't be used, or one that was not recognised.
+    Missed {
+        check: Box<Checked>,
+        miss: Miss,
+        /// What the worker was told.
+        guidance: Vec<Guidance>,
+        comparison: Option<Comparison>,
+    },
+    /// No verdict could be had.
+    Unavailable {
+        reason: Missing,
+    },
+    /// The bytes of a picture were erased.
+    Erased {
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        photo: Digest,
+        because: Erasure,
+    },
+}
+
+/// Who checked what, by which measures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Checked {
+    #[serde(flatten)]
+    pub check: Check,
+    /// Whether a person had ruled already, so that it changed nothing.
+    pub after_ruling: bool,
 }
 
 /// Why no identity was checked.
@@ -116,7 +175,7 @@ pub enum Verification {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NotChecked {
-    /// No identity check is set up.
+    /// No identity check applies to the punch.
     NoneSetUp,
 }
 
@@ -133,6 +192,8 @@ pub enum Decision {
     },
     /// It waits for a person, and counts until then.
     Referred {
+        reasons: Vec<Reason>,
+        /// What of it the site's rules found.
         anomalies: Vec<Anomaly>,
     },
     Rejected {

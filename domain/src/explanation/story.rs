@@ -3,16 +3,17 @@
 use cqrs_es::Aggregate;
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    attachment::Attachment,
     capture::{Capture, PunchKind},
-    vocabulary::Standing,
+    vocabulary::{Reason, Standing},
 };
 use uuid::Uuid;
 
 use super::{
     ChainMark, Context, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Receipt, Step,
-        Verification, What,
+        Amendment, ChainFact, Checked, Conflict, Decision, Doubt, NotChecked, Origin, Receipt,
+        Step, Verification, What,
     },
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     aggregate::Undecodable,
     device::{DeviceEvent, Gap},
     log::recorded::Actor,
-    punch::{self, Anomaly, Clock, Punch, PunchEvent},
+    punch::{self, Anomaly, Clock, Failing, Punch, PunchEvent},
 };
 
 /// A punch as its steps tell it.
@@ -82,8 +83,9 @@ impl Flagged {
         self.first.get_or_insert((mark.place.recorded_at, mark.actor));
     }
 
-    fn referred(self, mark: Mark) -> Step {
-        let mut step = mark.step(What::Decided(Decision::Referred { anomalies: self.anomalies }));
+    fn referred(self, mark: Mark, reasons: Vec<Reason>) -> Step {
+        let referred = Decision::Referred { reasons, anomalies: self.anomalies };
+        let mut step = mark.step(What::Decided(referred));
         step.positions.splice(0..0, self.positions);
         step
     }
@@ -119,8 +121,8 @@ impl Story {
             let mark = Mark::of(recorded);
             match event {
                 PunchEvent::AnomalyFlagged { anomaly } => flagged.add(mark, anomaly),
-                PunchEvent::ReferredForReview { .. } => {
-                    steps.push(std::mem::take(&mut flagged).referred(mark));
+                PunchEvent::ReferredForReview { reasons } => {
+                    steps.push(std::mem::take(&mut flagged).referred(mark, reasons));
                 }
                 other => {
                     steps.extend(std::mem::take(&mut flagged).without_effect());
@@ -146,12 +148,17 @@ impl Story {
                 }
             }
         };
-        if punch.standing() == Standing::Recorded {
+        if punch.pictures().is_waiting() {
+            mark_waiting(&mut steps);
+        } else if punch.standing() == Standing::Recorded {
             steps.push(not_happened(What::Decided(Decision::Pending {})));
         }
-        let verified = What::Verified(Verification::NotChecked { reason: NotChecked::NoneSetUp });
-        let at = steps.iter().take_while(|step| is_arrival(&step.what)).count();
-        steps.insert(at, not_happened(verified));
+        if punch.pictures().verify_by().is_none() {
+            let reason = NotChecked::NoneSetUp;
+            let verified = What::Verified(Verification::NotChecked { reason });
+            let at = steps.iter().take_while(|step| is_arrival(&step.what)).count();
+            steps.insert(at, not_happened(verified));
+        }
         story.steps = steps;
         story.standing = punch.standing();
         story.effective = effective;
@@ -236,7 +243,7 @@ impl Story {
     /// The site, and others that it speaks of.
     pub fn sites(&self) -> Vec<SiteId> {
         let anomalies = self.steps.iter().flat_map(|step| match &step.what {
-            What::Decided(Decision::Referred { anomalies }) => anomalies.as_slice(),
+            What::Decided(Decision::Referred { anomalies, .. }) => anomalies.as_slice(),
             What::Doubted(Doubt { anomalies }) => anomalies.as_slice(),
             _ => &[],
         });
@@ -322,10 +329,60 @@ fn step(
                 note: note.is_some(),
             })
         }
+        PunchEvent::VerificationRequested { .. }
+        | PunchEvent::PhotoReceived { .. }
+        | PunchEvent::PhotoRetaken { .. }
+        | PunchEvent::VerificationSucceeded { .. }
+        | PunchEvent::VerificationFailed { .. }
+        | PunchEvent::VerificationUnavailable { .. }
+        | PunchEvent::PhotoErased { .. } => return verified(event, mark, before?.0, punch),
         // The caller gathers these into one step.
         PunchEvent::AnomalyFlagged { .. } | PunchEvent::ReferredForReview { .. } => return None,
     };
     before.map(|_| mark.step(what))
+}
+
+/// What an event says of the punch's pictures.
+fn verified(event: PunchEvent, mark: Mark, pressed_at: Time, punch: &Punch) -> Option<Step> {
+    let checked = |check| Box::new(Checked { check, after_ruling: punch.is_ruled() });
+    let mut device_time = None;
+    let verification = match event {
+        PunchEvent::VerificationRequested { due_at } => {
+            Verification::Requested { due_at, waits: false }
+        }
+        PunchEvent::PhotoReceived { photo, attempt, received_at } => {
+            let delay_ms = received_at.millis_since(pressed_at);
+            Verification::Received { attempt, photo, delay_ms }
+        }
+        PunchEvent::PhotoRetaken { record, .. } => {
+            let Attachment { attempt, photo, taken_at, .. } =
+                Attachment::parse_kept(record.as_bytes()).ok()?;
+            device_time = Some(taken_at);
+            Verification::Retaken { attempt, photo }
+        }
+        PunchEvent::VerificationSucceeded { check, comparison } => {
+            Verification::Matched { check: checked(check), comparison }
+        }
+        PunchEvent::VerificationFailed { check, failing, comparison } => {
+            let Failing { miss, guidance } = failing;
+            Verification::Missed { check: checked(check), miss, guidance, comparison }
+        }
+        PunchEvent::VerificationUnavailable { missing } => {
+            Verification::Unavailable { reason: missing }
+        }
+        PunchEvent::PhotoErased { photo, because, .. } => Verification::Erased { photo, because },
+        _ => return None,
+    };
+    Some(Step { device_time, ..mark.step(What::Verified(verification)) })
+}
+
+/// Marks the request for a verdict as one that is waited for still.
+fn mark_waiting(steps: &mut [Step]) {
+    for step in steps {
+        if let What::Verified(Verification::Requested { waits, .. }) = &mut step.what {
+            *waits = true;
+        }
+    }
 }
 
 fn captured(mark: Mark, punch: &Punch) -> Option<Step> {

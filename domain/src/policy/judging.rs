@@ -31,6 +31,8 @@ pub struct Facts {
     /// The device clock's known lead, in milliseconds.
     pub clock_offset_ms: Option<i64>,
     pub person: Person,
+    /// Whether they had agreed that their face is compared, and with something.
+    pub compares: bool,
     /// Whether the device had been revoked.
     pub device_revoked: bool,
     /// The sequence number and the punch that held it before, when it was used already.
@@ -72,6 +74,8 @@ impl Doubted {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {
     pub own: Vec<Anomaly>,
+    /// Until when a verdict on its picture is waited for; none where faces aren't checked.
+    pub verify_by: Option<Time>,
     /// Doubts about others, which this punch gave rise to.
     pub others: Vec<(PunchId, Anomaly)>,
 }
@@ -89,7 +93,10 @@ pub const NEIGHBOURS_MAX: usize = 100;
 /// and one doubt of a kind is enough, so that many punches of one person make as many doubts and
 /// not as many as they have pairs.
 pub fn judge(policy: &Policy, facts: &Facts, neighbours: &[Neighbour]) -> Judgement {
-    let mut judgement = Judgement { own: doubts(policy, facts), others: Vec::new() };
+    let deadline_ms = i64::from(policy.face_deadline_s) * 1_000;
+    let verify_by =
+        (policy.faces && facts.compares).then(|| facts.received_at.plus_millis(deadline_ms));
+    let mut judgement = Judgement { own: doubts(policy, facts), verify_by, others: Vec::new() };
     let this = Neighbour {
         punch: facts.punch,
         site: facts.site,
@@ -175,6 +182,7 @@ mod tests {
             received_at: Time::from_millis(NOON_MS),
             clock_offset_ms: Some(0),
             person: Person::Known,
+            compares: false,
             device_revoked: false,
             fork: None,
         }
@@ -201,6 +209,16 @@ mod tests {
     fn nothing_doubtful_is_no_doubt_and_an_unknown_clock_alone_is_none() {
         assert_eq!(alone(|_| {}), []);
         assert_eq!(alone(|f| f.clock_offset_ms = None), []);
+    }
+
+    #[test]
+    fn a_face_is_checked_where_the_site_does_and_the_person_agreed() {
+        let faces = Policy { faces: true, ..Policy::default() };
+        let agreed = Facts { compares: true, ..facts(1, NOON_MS) };
+        let due_at = Time::from_millis(NOON_MS + 4 * 3_600_000);
+        assert_eq!(judge(&faces, &agreed, &[]).verify_by, Some(due_at));
+        assert_eq!(judge(&faces, &facts(1, NOON_MS), &[]), Judgement::default());
+        assert_eq!(judge(&Policy::default(), &agreed, &[]).verify_by, None);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use isolang::Language;
 use punchtrail_protocol::wire::DevicePolicy;
 use serde::{Deserialize, Serialize};
 
+use crate::punch::{Floors, Provider};
+
 /// One day in seconds.
 const DAY_S: u32 = 86_400;
 
@@ -35,8 +37,29 @@ pub struct Policy {
     pub near_duplicate_s: u32,
     /// Punches of one person at two sites within this time are doubted, 0 (off) to 86,400.
     pub travel_s: u32,
-    /// Whether photos are taken.
+    /// Whether photos are taken of everybody, for people to look at.
     pub photos: bool,
+    /// Whether pictures of those who agreed are taken and compared with their reference photos.
+    pub faces: bool,
+    /// How long a verdict on a picture is waited for after a punch was received, 60 to 604,800.
+    pub face_deadline_s: u32,
+    /// From which cosine on the local check calls it a match, in ten-thousandths, 1 to 10,000.
+    pub face_local_min: u32,
+    /// From which similarity on Rekognition's answer is a match, in hundredths of a percent, 1 to
+    /// 10,000.
+    pub face_rekognition_min: u32,
+    /// How bright a face must be to be compared, 0 to 100 on its checker's scale.
+    pub face_brightness_min: u32,
+    /// How bright it may be, 0 to 100.
+    pub face_brightness_max: u32,
+    /// How sharp it must be, 0 to 100 on its checker's scale.
+    pub face_sharpness_min: u32,
+    /// How wide it must be, in pixels, 20 to 1,000.
+    pub face_px_min: u32,
+    /// For how many days pictures of punches are kept, 1 to 3,660.
+    pub photo_retention_days: u32,
+    /// How many days after somebody left what is kept of their face is erased, 0 to 1,095.
+    pub face_departed_days: u32,
     /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP
     /// 47 with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
     /// `zh-Hant-TW`.
@@ -61,6 +84,16 @@ impl Default for Policy {
             near_duplicate_s: told.near_duplicate_s,
             travel_s: 600,
             photos: told.photos,
+            faces: false,
+            face_deadline_s: 4 * 3_600,
+            face_local_min: 4_000,
+            face_rekognition_min: 9_900,
+            face_brightness_min: 10,
+            face_brightness_max: 90,
+            face_sharpness_min: 20,
+            face_px_min: 80,
+            photo_retention_days: 90,
+            face_departed_days: 30,
             languages: told.languages,
             day_starts_min: 0,
             shift_max_s: 16 * 3_600,
@@ -98,8 +131,8 @@ impl PolicyError {
 /// The longest tag: a language, a script and a region.
 const TAG_CHARS_MAX: usize = "zho-Hant-419".len();
 
-/// Whether that is the tag of a language.
-fn is_language(tag: &str) -> bool {
+/// Whether that is the tag of a language: of BCP 47 with a language of ISO 639.
+pub fn is_language(tag: &str) -> bool {
     if tag.len() > TAG_CHARS_MAX {
         return false;
     }
@@ -132,6 +165,15 @@ impl Policy {
             ("clock_suspect_s", self.clock_suspect_s, 1, DAY_S),
             ("near_duplicate_s", self.near_duplicate_s, 0, 3_600),
             ("travel_s", self.travel_s, 0, DAY_S),
+            ("face_deadline_s", self.face_deadline_s, 60, 7 * DAY_S),
+            ("face_local_min", self.face_local_min, 1, 10_000),
+            ("face_rekognition_min", self.face_rekognition_min, 1, 10_000),
+            ("face_brightness_min", self.face_brightness_min, 0, 100),
+            ("face_brightness_max", self.face_brightness_max, 0, 100),
+            ("face_sharpness_min", self.face_sharpness_min, 0, 100),
+            ("face_px_min", self.face_px_min, 20, 1_000),
+            ("photo_retention_days", self.photo_retention_days, 1, 3_660),
+            ("face_departed_days", self.face_departed_days, 0, 1_095),
             ("languages", languages, 1, 16),
             ("day_starts_min", self.day_starts_min, 0, 1_439),
             ("shift_max_s", self.shift_max_s, 3_600, 48 * 3_600),
@@ -154,6 +196,31 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether photos are taken of somebody whose face may be compared, or may not.
+    pub const fn takes_photos_of(&self, is_comparable: bool) -> bool {
+        self.photos || (self.faces && is_comparable)
+    }
+
+    /// What a face must have to be compared.
+    pub fn face_floors(&self) -> Floors {
+        let percent = |value: u32| u8::try_from(value).unwrap_or(100);
+        Floors {
+            brightness_min: percent(self.face_brightness_min),
+            brightness_max: percent(self.face_brightness_max),
+            sharpness_min: percent(self.face_sharpness_min),
+            face_px_min: self.face_px_min,
+        }
+    }
+
+    /// From which similarity on a provider's answer is a match, in ten-thousandths.
+    pub const fn face_threshold(&self, provider: Provider) -> u32 {
+        match provider {
+            Provider::Rekognition => self.face_rekognition_min,
+            Provider::Local => self.face_local_min,
+            Provider::Review => u32::MAX,
+        }
+    }
+
     /// How far around a punch its neighbours must be known, in milliseconds.
     pub fn neighbourhood_ms(&self) -> i64 {
         i64::from(self.near_duplicate_s.max(self.travel_s)) * 1_000
@@ -171,7 +238,7 @@ impl From<&Policy> for DevicePolicy {
             lookback_s: policy.lookback_s,
             clock_suspect_s: policy.clock_suspect_s,
             near_duplicate_s: policy.near_duplicate_s,
-            photos: policy.photos,
+            photos: policy.photos || policy.faces,
             languages: policy.languages.clone(),
         }
     }

@@ -6,7 +6,10 @@ use punchtrail_protocol::{
     signing::Signature,
 };
 
-use crate::punch::{Anomaly, Clock, RejectionReason};
+use crate::{
+    erasure::Erasure,
+    punch::{Anomaly, Check, Clock, Comparison, Failing, Missing, RejectionReason},
+};
 
 /// A command to a punch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +35,40 @@ pub enum PunchCommand {
         device: DeviceId,
         note: Option<Digest>,
     },
-    /// Record what the policy found; without a doubt the punch is accepted.
+    /// Record what the policy found; without a doubt the punch is accepted, or waits for the
+    /// verdict on its picture.
     Judge {
         anomalies: Vec<Anomaly>,
+        /// Until when a verdict on its picture is waited for; none where faces aren't checked.
+        verify_by: Option<Time>,
+    },
+    /// Record another picture, whose signature and fields were found good.
+    Retake {
+        /// The bytes that the device signed, as one string.
+        record: String,
+        signature: Signature,
+        received_at: Time,
+    },
+    /// Note that the bytes of a picture are there.
+    ReceivePhoto {
+        photo: Digest,
+        received_at: Time,
+    },
+    /// Record what a check of a picture found.
+    Verify {
+        verdict: Verdict,
+    },
+    /// Record that no verdict could be had.
+    GiveUp {
+        missing: Missing,
+    },
+    /// Let what the checks found have its effect.
+    Settle {},
+    /// Note that the bytes of a picture were erased.
+    ErasePhoto {
+        photo: Digest,
+        because: Erasure,
+        at: Time,
     },
     Accept {
         note: Option<Digest>,
@@ -55,4 +89,20 @@ pub enum PunchCommand {
     Void {
         note: Option<Digest>,
     },
+}
+
+/// What a check of a picture found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Match { check: Check, comparison: Comparison },
+    Miss { check: Check, failing: Failing, comparison: Option<Comparison> },
+}
+
+impl Verdict {
+    /// The check that it comes from.
+    pub const fn check(&self) -> &Check {
+        match self {
+            Self::Match { check, .. } | Self::Miss { check, .. } => check,
+        }
+    }
 }

@@ -14,4 +14,10 @@ pub enum PunchError {
     /// The id belongs to a punch that came another way.
     #[error("a punch with this id exists already")]
     Exists,
+    /// Another picture stands under the attempt.
+    #[error("another picture stands under this attempt; the first one is kept")]
+    AttemptTaken,
+    /// No picture can be attached to a punch that no device captured.
+    #[error("the punch was not captured by a device, so no picture can be attached to it")]
+    NotCaptured,
 }

@@ -9,6 +9,9 @@ use punchtrail_protocol::{
     vocabulary::Reason,
 };
 
+use super::verification::{Check, Comparison, Failing, Missing};
+use crate::erasure::Erasure;
+
 /// An event of a punch. Past tense, versioned, never edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -51,6 +54,46 @@ pub enum PunchEvent {
         device: DeviceId,
         /// When, by the server's clock.
         received_at: Time,
+    },
+    /// The punch waits for the verdict on its picture, and counts provisionally until then.
+    VerificationRequested {
+        /// When it is referred to a person if no verdict came, by the server's clock.
+        due_at: Time,
+    },
+    /// The bytes of a picture reached the server.
+    PhotoReceived {
+        photo: Digest,
+        /// 0 for the capture's own frame.
+        attempt: u32,
+        /// When, by the server's clock.
+        received_at: Time,
+    },
+    /// The device took another picture for this punch.
+    PhotoRetaken {
+        /// The bytes that the device signed, as one string.
+        record: String,
+        /// The device's signature over them.
+        signature: Signature,
+        /// When the record came, by the server's clock.
+        received_at: Time,
+    },
+    /// Compared, and alike enough.
+    VerificationSucceeded { check: Check, comparison: Comparison },
+    /// No match: a picture that can't be used, or one that was not recognised.
+    VerificationFailed {
+        check: Check,
+        failing: Failing,
+        /// Where it was compared; none where the picture could not be used.
+        comparison: Option<Comparison>,
+    },
+    /// No verdict on the picture could be had; a person looks.
+    VerificationUnavailable { missing: Missing },
+    /// The bytes of a picture of this punch were erased.
+    PhotoErased {
+        photo: Digest,
+        because: Erasure,
+        /// When, by the server's clock.
+        at: Time,
     },
     /// The policy found something doubtful.
     AnomalyFlagged { anomaly: Anomaly },

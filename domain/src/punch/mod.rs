@@ -7,6 +7,8 @@
 mod command;
 mod error;
 mod event;
+mod pictures;
+mod verification;
 
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, SiteId, Time,
@@ -15,11 +17,14 @@ use punchtrail_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use command::PunchCommand;
+pub use command::{PunchCommand, Verdict};
 pub use error::PunchError;
 pub use event::{Anomaly, Basis, Clock, PunchEvent, RejectionReason};
+pub use pictures::{Picture, Pictures};
+pub use verification::{Check, Comparison, Failing, Floors, Miss, Missing, Provider, Quality};
 
 use crate::aggregate::aggregate;
+use pictures::Finding;
 
 /// A punch as its events make it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +35,11 @@ pub struct Punch {
     standing: Standing,
     anomalies: Vec<Anomaly>,
     conflicted: bool,
+    /// What it is referred for, beside its anomalies.
+    reasons: Vec<Reason>,
+    /// Whether a person ruled that it counts or doesn't.
+    ruled: bool,
+    pictures: Pictures,
 }
 
 /// How a punch came to be.
@@ -85,6 +95,22 @@ impl Punch {
         self.conflicted
     }
 
+    /// Whether a person ruled that it counts or doesn't.
+    pub fn is_ruled(&self) -> bool {
+        self.ruled
+    }
+    /// Its pictures, and what was made of them.
+    pub fn pictures(&self) -> &Pictures {
+        &self.pictures
+    }
+    /// The device that captured it; none if a person admitted it.
+    pub fn captured_by(&self) -> Option<DeviceId> {
+        match &self.origin {
+            Some(Origin::Captured { capture, .. }) => Some(capture.device),
+            _ => None,
+        }
+    }
+
     /// What follows from `command`; no events when nothing is left to do.
     ///
     /// # Errors
@@ -109,7 +135,28 @@ impl Punch {
                 };
                 Ok(vec![admitted, PunchEvent::Accepted { basis: Basis::Manager, note: None }])
             }
-            PunchCommand::Judge { anomalies } => self.judge(anomalies),
+            PunchCommand::Judge { anomalies, verify_by } => self.judge(anomalies, verify_by),
+            PunchCommand::Settle {} => Ok(self.settle()),
+            PunchCommand::Retake { .. } | PunchCommand::ReceivePhoto { .. }
+                if !matches!(self.origin, Some(Origin::Captured { .. })) =>
+            {
+                Err(if self.origin.is_none() {
+                    PunchError::Unknown
+                } else {
+                    PunchError::NotCaptured
+                })
+            }
+            PunchCommand::Retake { record, signature, received_at } => {
+                self.pictures.retake(record, signature, received_at)
+            }
+            PunchCommand::ReceivePhoto { photo, received_at } => {
+                Ok(self.pictures.receive(photo, received_at))
+            }
+            PunchCommand::Verify { verdict } => Ok(self.pictures.verify(verdict)),
+            PunchCommand::GiveUp { missing } => Ok(self.pictures.give_up(missing)),
+            PunchCommand::ErasePhoto { photo, because, at } => {
+                Ok(self.pictures.erase(photo, because, at))
+            }
             PunchCommand::Accept { note } => {
                 let settled = self.standing == Standing::Accepted;
                 self.rule(settled, PunchEvent::Accepted { basis: Basis::Manager, note })
@@ -150,14 +197,21 @@ impl Punch {
         Ok(vec![PunchEvent::ConflictingCaptureReceived { digest, device, received_at }])
     }
 
-    fn judge(&self, anomalies: Vec<Anomaly>) -> Result<Vec<PunchEvent>, PunchError> {
+    fn judge(
+        &self,
+        anomalies: Vec<Anomaly>,
+        verify_by: Option<Time>,
+    ) -> Result<Vec<PunchEvent>, PunchError> {
         if self.origin.is_none() {
             return Err(PunchError::Unknown);
         }
         let new: Vec<Anomaly> =
             anomalies.into_iter().filter(|anomaly| !self.anomalies.contains(anomaly)).collect();
+        let verify_by = verify_by.filter(|_| self.pictures.verify_by().is_none());
+        let waits = self.pictures.verify_by().is_some();
         let mut events = match (new.is_empty(), self.standing) {
-            (true, Standing::Recorded) | (false, _) => Self::first_judgement(new),
+            (true, Standing::Recorded) if waits => Vec::new(),
+            (true, Standing::Recorded) | (false, _) => Self::first_judgement(new, verify_by),
             (true, _) => Vec::new(),
         };
         if !self.standing.counts() {
@@ -166,10 +220,38 @@ impl Punch {
         Ok(events)
     }
 
-    /// What the first judgement of a recorded punch leads to: without a doubt it is accepted.
-    pub fn first_judgement(anomalies: Vec<Anomaly>) -> Vec<PunchEvent> {
+    /// What the checks of its pictures lead to. A match accepts a punch about which nothing else is
+    /// doubtful; what is no match refers it. A person's ruling stands.
+    fn settle(&self) -> Vec<PunchEvent> {
+        if self.ruled || !self.standing.counts() {
+            return Vec::new();
+        }
+        match self.pictures.finding() {
+            Some(Finding::Match) => {
+                let waits = matches!(self.standing, Standing::Recorded | Standing::Referred);
+                let accepted = PunchEvent::Accepted { basis: Basis::Verification, note: None };
+                if waits && self.anomalies.is_empty() { vec![accepted] } else { Vec::new() }
+            }
+            Some(Finding::Doubt(reason)) => {
+                let is_new = !self.reasons.contains(&reason);
+                let referred = PunchEvent::ReferredForReview { reasons: vec![reason] };
+                if self.standing != Standing::Accepted && is_new {
+                    vec![referred]
+                } else {
+                    Vec::new()
+                }
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// What the first judgement of a recorded punch leads to: without a doubt it is accepted, or
+    /// waits for the verdict on its picture.
+    pub fn first_judgement(anomalies: Vec<Anomaly>, verify_by: Option<Time>) -> Vec<PunchEvent> {
+        let requested = verify_by.map(|due_at| PunchEvent::VerificationRequested { due_at });
         if anomalies.is_empty() {
-            return vec![PunchEvent::Accepted { basis: Basis::Policy, note: None }];
+            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
+            return vec![requested.unwrap_or(accepted)];
         }
         let mut flagged: Vec<Anomaly> = Vec::with_capacity(anomalies.len());
         for anomaly in anomalies {
@@ -180,9 +262,9 @@ impl Punch {
         let mut reasons: Vec<Reason> = flagged.iter().map(Anomaly::reason).collect();
         reasons.sort_unstable();
         reasons.dedup();
-        flagged
+        requested
             .into_iter()
-            .map(|anomaly| PunchEvent::AnomalyFlagged { anomaly })
+            .chain(flagged.into_iter().map(|anomaly| PunchEvent::AnomalyFlagged { anomaly }))
             .chain([PunchEvent::ReferredForReview { reasons }])
             .collect()
     }
@@ -203,6 +285,7 @@ impl Punch {
                 // leaves the punch without an origin, and every command on it is refused.
                 if let Ok(read) = capture.capture() {
                     self.effective = Some((read.captured_at, read.kind));
+                    self.pictures = Pictures::of(read.photo);
                     let (digest, read) = (capture.digest(), Box::new(read.clone()));
                     self.origin = Some(Origin::Captured { digest, capture: read });
                 }
@@ -225,20 +308,37 @@ impl Punch {
             }
             PunchEvent::ConflictingCaptureReceived { .. } => self.conflicted = true,
             PunchEvent::AnomalyFlagged { anomaly } => self.anomalies.push(anomaly),
-            PunchEvent::ReferredForReview { .. } => self.standing = Standing::Referred,
-            PunchEvent::Accepted { .. } => self.standing = Standing::Accepted,
-            PunchEvent::Rejected { .. } => self.standing = Standing::Rejected,
+            PunchEvent::ReferredForReview { reasons } => {
+                if self.standing != Standing::Referred {
+                    self.reasons.clear();
+                }
+                self.standing = Standing::Referred;
+                self.reasons.extend(reasons);
+            }
+            PunchEvent::Accepted { basis, .. } => {
+                self.ruled |= basis == Basis::Manager;
+                self.standing = Standing::Accepted;
+            }
+            PunchEvent::Rejected { .. } => {
+                self.ruled = true;
+                self.standing = Standing::Rejected;
+            }
             PunchEvent::Amended { effective_at, kind, .. } => {
                 self.effective = Some((effective_at, kind));
             }
-            PunchEvent::Voided { .. } => self.standing = Standing::Voided,
+            PunchEvent::Voided { .. } => {
+                self.ruled = true;
+                self.standing = Standing::Voided;
+            }
+            event => self.pictures.evolve(event),
         }
     }
 }
 
 aggregate!(Punch, PunchCommand, PunchEvent, PunchError, {
     Captured, Synced, Admitted, ConflictingCaptureReceived, AnomalyFlagged, ReferredForReview,
-    Accepted, Rejected, Amended, Voided,
+    Accepted, Rejected, Amended, Voided, VerificationRequested, PhotoReceived, PhotoRetaken,
+    VerificationSucceeded, VerificationFailed, VerificationUnavailable, PhotoErased,
 });
 
 #[cfg(test)]
@@ -280,7 +380,7 @@ mod tests {
 
     #[test]
     fn without_a_doubt_it_is_accepted_and_only_once() {
-        let judge = PunchCommand::Judge { anomalies: vec![] };
+        let judge = PunchCommand::Judge { anomalies: vec![], verify_by: None };
         let punch = after([record(EXAMPLE), judge.clone()]);
         assert_eq!(punch.standing(), Standing::Accepted);
         assert_eq!(punch.decide(judge), Ok(vec![]));
@@ -288,9 +388,12 @@ mod tests {
 
     #[test]
     fn a_doubt_refers_even_after_acceptance_and_the_punch_still_counts() {
-        let doubt = PunchCommand::Judge { anomalies: vec![Anomaly::UnknownBadge] };
-        let punch =
-            after([record(EXAMPLE), PunchCommand::Judge { anomalies: vec![] }, doubt.clone()]);
+        let doubt = PunchCommand::Judge { anomalies: vec![Anomaly::UnknownBadge], verify_by: None };
+        let punch = after([
+            record(EXAMPLE),
+            PunchCommand::Judge { anomalies: vec![], verify_by: None },
+            doubt.clone(),
+        ]);
         assert_eq!(punch.standing(), Standing::Referred);
         assert!(punch.standing().counts());
         assert_eq!(punch.decide(doubt), Ok(vec![]));
@@ -300,8 +403,12 @@ mod tests {
     fn a_rejected_punch_is_not_referred_again_but_the_doubt_is_kept() {
         let reject = PunchCommand::Reject { reason: RejectionReason::Other, note: None };
         let punch = after([record(EXAMPLE), reject]);
-        let events =
-            punch.decide(PunchCommand::Judge { anomalies: vec![Anomaly::RevokedDevice] }).unwrap();
+        let events = punch
+            .decide(PunchCommand::Judge {
+                anomalies: vec![Anomaly::RevokedDevice],
+                verify_by: None,
+            })
+            .unwrap();
         assert!(matches!(events[..], [PunchEvent::AnomalyFlagged { .. }]));
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use punchtrail_domain::{
     AggregateType, Event,
     device::{Chain, DeviceEvent, Gap},
-    employee::EmployeeEvent,
+    employee::{Biometrics, EmployeeEvent},
     epoch::Anchor,
     policy::{
         Policy,
@@ -29,7 +29,14 @@ pub(super) struct Register {
     revoked: HashMap<DeviceId, Time>,
     policies: HashMap<SiteId, Policy>,
     default_policy: Policy,
-    employees: HashMap<EmployeeId, Option<Time>>,
+    employees: HashMap<EmployeeId, Known>,
+}
+
+/// What is known of an employee.
+#[derive(Debug, Default)]
+struct Known {
+    departed_at: Option<Time>,
+    biometrics: Biometrics,
 }
 
 impl Register {
@@ -68,11 +75,12 @@ impl Register {
             Event::Site(site, SiteEvent::PolicyChanged { policy }) => {
                 self.policies.insert(*site, policy.clone());
             }
-            Event::Employee(employee, EmployeeEvent::Registered {}) => {
-                self.employees.insert(*employee, None);
-            }
-            Event::Employee(employee, EmployeeEvent::Departed { at }) => {
-                self.employees.insert(*employee, Some(*at));
+            Event::Employee(employee, event) => {
+                let known = self.employees.entry(*employee).or_default();
+                known.biometrics.evolve(event);
+                if let EmployeeEvent::Departed { at } = event {
+                    known.departed_at = Some(*at);
+                }
             }
             _ => {}
         }
@@ -96,9 +104,15 @@ impl Register {
         match employee.map(|employee| self.employees.get(&employee)) {
             None => Person::BadgeOnly,
             Some(None) => Person::Unknown,
-            Some(Some(None)) => Person::Known,
-            Some(Some(Some(departed_at))) => Person::Departed(*departed_at),
+            Some(Some(Known { departed_at: None, .. })) => Person::Known,
+            Some(Some(Known { departed_at: Some(at), .. })) => Person::Departed(*at),
         }
+    }
+
+    /// Whether a picture of theirs that was taken then may be compared, and with something.
+    pub(super) fn compares(&self, employee: Option<EmployeeId>, taken_at: Time) -> bool {
+        let known = employee.and_then(|employee| self.employees.get(&employee));
+        known.is_some_and(|known| known.biometrics.compares(taken_at))
     }
 }
 

@@ -82,12 +82,21 @@ pub(super) struct Walked {
     /// What each punch was found doubtful for at once, one time after the other: when it was
     /// recorded (nothing, mostly, and it is accepted), and whenever another one cast doubt on it.
     /// Each is a judgement of its own, as if the walk had ended between them.
-    doubts: BTreeMap<PunchId, (Vec<Vec<Anomaly>>, Fresh)>,
+    doubts: BTreeMap<PunchId, (Vec<Found>, Fresh)>,
     observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
     punches: Vec<JudgedPunch>,
     voided: Vec<PunchId>,
     doubted: Vec<(PunchId, Doubted)>,
     chains: HashMap<DeviceId, Chain>,
+}
+
+/// What was found of a punch at once.
+#[derive(Debug, Clone)]
+enum Found {
+    /// What the site's policy says of it.
+    Judged { anomalies: Vec<Anomaly>, verify_by: Option<Time> },
+    /// A check of its picture came to something.
+    Checked,
 }
 
 /// Whether a punch was recorded in this stretch, so that capture and receipt are probably all it
@@ -205,6 +214,17 @@ impl Walk<'_> {
                 self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
             }
             Event::Punch(punch, PunchEvent::Voided { .. }) => self.found.voided.push(*punch),
+            Event::Punch(
+                punch,
+                PunchEvent::VerificationSucceeded { .. }
+                | PunchEvent::VerificationFailed { .. }
+                | PunchEvent::VerificationUnavailable { .. },
+            ) => {
+                self.events += 1;
+                let found = self.found.doubts.entry(*punch).or_insert((Vec::new(), Fresh::No));
+                found.0.push(Found::Checked);
+                found.1 = Fresh::No;
+            }
             Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { device, .. }) => {
                 self.held_otherwise(*device, entry.position(), true).await?;
                 let detected = DeviceEvent::ConflictDetected { punch: *punch };
@@ -243,12 +263,14 @@ impl Walk<'_> {
             received_at,
             clock_offset_ms: clock.offset_ms(),
             person: self.register.person(capture.employee),
+            compares: self.register.compares(capture.employee, capture.captured_at),
             device_revoked: self.register.is_revoked(capture.device),
             fork: fork.map(|first| (capture.seq, first)),
         };
-        let doubts = self.judge(&facts, capture.employee);
-        self.events += doubts.len() + 1;
-        self.found.doubts.insert(punch, (vec![doubts], Fresh::Yes));
+        let (anomalies, verify_by) = self.judge(&facts, capture.employee);
+        self.events += anomalies.len() + 2;
+        let judged = Found::Judged { anomalies, verify_by };
+        self.found.doubts.insert(punch, (vec![judged], Fresh::Yes));
         Ok(())
     }
 
@@ -269,15 +291,20 @@ impl Walk<'_> {
             received_at: Time::from(entry.recorded.recorded_at),
             clock_offset_ms: None,
             person: Person::Known,
+            compares: false,
             device_revoked: false,
             fork: None,
         };
         self.judge(&facts, Some(employee));
     }
 
-    fn judge(&mut self, facts: &Facts, employee: Option<EmployeeId>) -> Vec<Anomaly> {
+    fn judge(
+        &mut self,
+        facts: &Facts,
+        employee: Option<EmployeeId>,
+    ) -> (Vec<Anomaly>, Option<Time>) {
         let Some(employee) = employee else {
-            return judge(self.register.policy(facts.site), facts, &[]).own;
+            return (judge(self.register.policy(facts.site), facts, &[]).own, None);
         };
         let (punch, site, kind, captured_at) =
             (facts.punch, facts.site, facts.kind, facts.captured_at);
@@ -311,9 +338,9 @@ impl Walk<'_> {
         for (other, anomalies) in others {
             self.events += anomalies.len() + 1;
             let doubts = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
-            doubts.0.push(anomalies);
+            doubts.0.push(Found::Judged { anomalies, verify_by: None });
         }
-        judgement.own
+        (judgement.own, judgement.verify_by)
     }
 
     /// Conflicting bytes and quarantined items that a device signed hold their numbers, too. Those
@@ -420,8 +447,7 @@ impl Walked {
             .doubts
             .iter()
             .map(|(punch, (doubts, _))| {
-                let events: Vec<_> =
-                    doubts.iter().cloned().flat_map(Punch::first_judgement).collect();
+                let events: Vec<_> = doubts.iter().flat_map(Found::of_fresh).collect();
                 StreamAppend::of(punch, 2, &events)
             })
             .collect();
@@ -469,12 +495,29 @@ impl Walked {
     }
 }
 
+impl Found {
+    fn command(&self) -> PunchCommand {
+        match self.clone() {
+            Self::Judged { anomalies, verify_by } => PunchCommand::Judge { anomalies, verify_by },
+            Self::Checked => PunchCommand::Settle {},
+        }
+    }
+
+    /// Its events for a punch to which nothing else happened yet.
+    fn of_fresh(&self) -> Vec<PunchEvent> {
+        match self.clone() {
+            Self::Judged { anomalies, verify_by } => Punch::first_judgement(anomalies, verify_by),
+            Self::Checked => Vec::new(),
+        }
+    }
+}
+
 /// The events of one judgement after the other.
-fn judged(mut punch: Punch, doubts: &[Vec<Anomaly>]) -> Vec<PunchEvent> {
+fn judged(mut punch: Punch, doubts: &[Found]) -> Vec<PunchEvent> {
     let mut events = Vec::new();
-    for anomalies in doubts {
+    for found in doubts {
         // Refused only for a punch that doesn't exist, and this one was just loaded.
-        let command = PunchCommand::Judge { anomalies: anomalies.clone() };
+        let command = found.command();
         let found = punch.decide(command).unwrap_or_default();
         found.iter().cloned().for_each(|event| punch.apply(event));
         events.extend(found);

@@ -34,6 +34,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use crate::{
+    follower,
     ledger::judged_through,
     postgres::{Pool, Transaction, within},
 };
@@ -224,8 +225,13 @@ async fn check_place(
         }
         Some(_) => {}
     }
-    for name in places.into_keys() {
-        wrong(format!("there is a place of `{name}`, which is no follower"));
+    for (name, place) in places {
+        let kept = follower::place::KEPT.contains(&name.as_str());
+        if kept && place.cast_unsigned() > head {
+            wrong(format!("the place of `{name}` is {place}, beyond the head at {head}"));
+        } else if !kept {
+            wrong(format!("there is a place of `{name}`, which is no follower"));
+        }
     }
     Ok(place.unwrap_or_default())
 }
@@ -261,6 +267,13 @@ fn report(walk: Walk, head: u64, mut notes: Vec<String>) -> Report {
              after {after} and up to {seen} at least was lost."
         )
     }));
+    if walk.erased != (0, 0) {
+        let (photos, faces) = walk.erased;
+        notes.push(format!(
+            "The bytes of {photos} pictures of punches were erased, and what was kept of a face \
+             {faces} times; the ledger says of each when and why."
+        ));
+    }
     let mut gaps: Vec<DeviceGap> = Vec::new();
     let mut devices_more = walk.forks_more;
     for (device, known) in walk.devices {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use punchtrail_protocol::{
     DeviceId,
-    signing::{CAPTURE_TYPE, PublicKey, Signature},
+    signing::{PublicKey, Signature},
 };
 use tokio::task::JoinSet;
 
@@ -26,6 +26,8 @@ pub(super) type Keys = HashMap<DeviceId, (u64, PublicKey)>;
 pub(super) struct Signed {
     pub position: u64,
     pub device: DeviceId,
+    /// The DSSE type that it was signed under.
+    pub kind: &'static str,
     pub body: Vec<u8>,
     pub signature: Signature,
 }
@@ -39,22 +41,22 @@ pub(super) async fn check(
     keys: &Keys,
     findings: &mut Findings,
 ) -> Result<(), AuditError> {
-    let mut by_device: HashMap<DeviceId, Vec<Signed>> = HashMap::new();
+    let mut by_device: HashMap<(DeviceId, &str), Vec<Signed>> = HashMap::new();
     for one in signed {
         match keys.get(&one.device) {
             Some((enrolled, _)) if *enrolled < one.position => {
-                by_device.entry(one.device).or_default().push(one);
+                by_device.entry((one.device, one.kind)).or_default().push(one);
             }
             _ => findings.add(Finding::at(
                 one.position,
                 FindingCode::BadSignature,
-                format!("device {} had not enrolled before this capture came", one.device),
+                format!("device {} had not enrolled before this came", one.device),
             )),
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = JoinSet::new();
-    for (device, signed) in by_device {
+    for ((device, kind), signed) in by_device {
         let Some((_, key)) = keys.get(&device) else { continue };
         let (key, signed) = (*key, Arc::new(signed));
         for start in (0..signed.len()).step_by(BATCH_SIGNATURES) {
@@ -64,7 +66,7 @@ pub(super) async fn check(
             let signed = Arc::clone(&signed);
             running.spawn_blocking(move || {
                 let end = signed.len().min(start + BATCH_SIGNATURES);
-                bad(&key, &signed[start..end])
+                bad(&key, kind, &signed[start..end])
             });
         }
     }
@@ -74,10 +76,10 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn bad(key: &PublicKey, signed: &[Signed]) -> Vec<Finding> {
+fn bad(key: &PublicKey, kind: &str, signed: &[Signed]) -> Vec<Finding> {
     let items: Vec<(&[u8], Signature)> =
         signed.iter().map(|one| (one.body.as_slice(), one.signature)).collect();
-    let valid = key.verify_all(CAPTURE_TYPE, &items);
+    let valid = key.verify_all(kind, &items);
     signed
         .iter()
         .zip(valid)
@@ -86,7 +88,7 @@ fn bad(key: &PublicKey, signed: &[Signed]) -> Vec<Finding> {
             Finding::at(
                 one.position,
                 FindingCode::BadSignature,
-                format!("the capture isn't signed by the key that device {} enrolled", one.device),
+                format!("it isn't signed by the key that device {} enrolled", one.device),
             )
         })
         .collect()

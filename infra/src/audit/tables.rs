@@ -43,6 +43,8 @@ pub const TABLES: &[Table] = {
     use Class::{Derived, Neither, Proof};
     &[
         table("_sqlx_migrations", Neither, ("", ""), &["version"]),
+        table("check_dead_letters", Neither, ("rawd", "r"), &["punch"]),
+        table("check_queue", Neither, ("rawd", "r"), &["punch"]),
         table("conflicting_captures", Proof, ("ra", "r"), &["digest"]),
         table("deployment", Derived, ("ra", ""), &["only_row"]),
         table("device_boots", Neither, ("rawd", "r"), &["device,boot"]),
@@ -63,7 +65,10 @@ pub const TABLES: &[Table] = {
         table("notes", Proof, ("rawd", "r"), &["digest"]),
         table("operator_keys", Neither, ("raw", ""), &["id", "key_hash"]),
         table("pairing_codes", Neither, ("rawd", ""), &["code_hash"]),
+        table("photo_reads", Neither, ("ra", "r"), &["id"]),
         table("quarantine_items", Proof, ("ra", "r"), &["id"]),
+        table("reference_codes", Neither, ("rad", ""), &["code_hash"]),
+        table("reference_embeddings", Neither, ("rad", ""), &["photo,model,key_id"]),
         table("site_directory", Neither, ("rawd", "r"), &["site", "name"]),
     ]
 };

@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, epoch::EpochEvent, log::merkle::Frontier, punch::PunchEvent,
-    quarantine::QuarantineEvent,
+    Event, device::DeviceEvent, employee::EmployeeEvent, epoch::EpochEvent, log::merkle::Frontier,
+    punch::PunchEvent, quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EpochId, OrgId, PunchId,
+    attachment::Attachment,
     capture::{Capture, CaptureText},
-    signing::Signature,
+    signing::{ATTACHMENT_TYPE, CAPTURE_TYPE, Signature},
 };
 
 use super::{
@@ -56,6 +57,16 @@ enum Read {
         device: DeviceId,
         seq: Option<u64>,
     },
+    /// A picture was added to a punch.
+    Retaken {
+        of: PunchId,
+        record: String,
+        signature: Signature,
+    },
+    /// A picture's bytes were erased, or what was kept of somebody's face.
+    Erased {
+        face: bool,
+    },
     Device(DeviceId, DeviceEvent),
     Epoch(EpochId, EpochEvent),
 }
@@ -89,6 +100,8 @@ pub(super) struct Walk {
     pub unreadable: u64,
     pub steps_back: Vec<StepBack>,
     pub signatures: u64,
+    /// How many pictures were erased, and how often what was kept of a face.
+    pub erased: (u64, u64),
     pub links: u64,
     pub last: u64,
     /// The latest time at which an event says it was recorded.
@@ -112,6 +125,7 @@ impl Walk {
             unreadable: 0,
             steps_back: Vec::new(),
             signatures: 0,
+            erased: (0, 0),
             links: 0,
             last: 0,
             last_recorded_us: i64::MIN,
@@ -237,8 +251,26 @@ impl Walk {
                     }),
                 });
                 let body = body.as_str().as_bytes().to_vec();
-                self.waiting.push(Signed { position, device, body, signature });
+                let kind = CAPTURE_TYPE;
+                self.waiting.push(Signed { position, device, kind, body, signature });
             }
+            Read::Retaken { of, record, signature } => {
+                match Attachment::parse_kept(record.as_bytes()) {
+                    Ok(read) if read.punch == of => self.waiting.push(Signed {
+                        position,
+                        device: read.device,
+                        kind: ATTACHMENT_TYPE,
+                        body: record.into_bytes(),
+                        signature,
+                    }),
+                    _ => {
+                        let what = "the picture's record can't be read, or is another punch's";
+                        self.findings.add(Finding::at(position, FindingCode::BadSignature, what));
+                    }
+                }
+            }
+            Read::Erased { face: false } => self.erased.0 += 1,
+            Read::Erased { face: true } => self.erased.1 += 1,
             Read::Captured { .. } => {
                 let what = "the capture can't be read, or is another punch's";
                 self.findings.add(Finding::at(position, FindingCode::BadSignature, what));
@@ -305,6 +337,9 @@ fn read(row: &Row) -> Read {
         }
         Some(Event::Device(device, event)) => Read::Device(device, event),
         Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
+        Some(Event::Employee(_, EmployeeEvent::BiometricsErased { .. })) => {
+            Read::Erased { face: true }
+        }
         Some(_) => Read::Nothing,
         None => Read::Unreadable,
     }
@@ -331,9 +366,18 @@ fn read_punch(
         | PunchEvent::Rejected { note, .. }
         | PunchEvent::Amended { note, .. }
         | PunchEvent::Voided { note } => Read::Ruled { note: by(note), admitted: None },
+        PunchEvent::PhotoRetaken { record, signature, .. } => {
+            Read::Retaken { of, record, signature }
+        }
+        PunchEvent::PhotoErased { .. } => Read::Erased { face: false },
         PunchEvent::Synced { .. }
         | PunchEvent::AnomalyFlagged { .. }
-        | PunchEvent::ReferredForReview { .. } => Read::Nothing,
+        | PunchEvent::ReferredForReview { .. }
+        | PunchEvent::VerificationRequested { .. }
+        | PunchEvent::PhotoReceived { .. }
+        | PunchEvent::VerificationSucceeded { .. }
+        | PunchEvent::VerificationFailed { .. }
+        | PunchEvent::VerificationUnavailable { .. } => Read::Nothing,
     }
 }
 

@@ -6,54 +6,41 @@
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
 use punchtrail_protocol::{
-    DeviceId, Digest, OrgId, Position, SiteId, Time,
-    signing::PublicKey,
-    wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
+    DeviceId, Digest, OrgId, Position, SiteId, signing::PublicKey, wire::PAIRING_CODE_LIFE_S,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    access::credentials::{self, Secret},
+    access::{
+        codes::{self, Code, Issued},
+        credentials::{self, Secret},
+    },
     ledger::{AppendError, ExecuteError, Ledger, Metadata, SideWrite},
     people::directory,
     postgres::Pool,
 };
 
-/// A pairing code, to be shown to the person at the device.
-#[derive(Clone)]
-pub struct PairingCode {
-    letters: String,
-    /// When it can no longer be used.
-    pub expires_at: Time,
-}
+/// What a pairing code is kept for.
+const PAIRING: &[u8] = b"punchtrail.pairing.v1";
 
-impl PairingCode {
-    /// The code as it is shown, `BCDF-GHJK`.
-    pub fn shown(&self) -> String {
-        let (left, right) = self.letters.split_at(PAIRING_CODE_CHARS / 2);
-        format!("{left}-{right}")
-    }
-}
-
-/// Makes a code for a site.
+/// Makes a code for a site, to be shown to the person at the device.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn make_code(writer: &Pool, site: SiteId) -> Result<PairingCode, sqlx::Error> {
-    let letter = |_| char::from(PAIRING_ALPHABET[rand::random_range(0..PAIRING_ALPHABET.len())]);
-    let letters: String = (0..PAIRING_CODE_CHARS).map(letter).collect();
+pub async fn make_code(writer: &Pool, site: SiteId) -> Result<Issued, sqlx::Error> {
+    let code = Code::random();
     let expires_at: Timestamp = sqlx::query_scalar(
         "insert into pairing_codes (code_hash, site, expires_at) \
          values ($1, $2, now() + make_interval(secs => $3)) returning expires_at",
     )
-    .bind(code_digest(&letters).0.as_slice())
+    .bind(codes::digest(PAIRING, code.letters()).0.as_slice())
     .bind(site.uuid())
     .bind(f64::from(PAIRING_CODE_LIFE_S))
     .fetch_one(writer)
     .await?;
-    Ok(PairingCode { letters, expires_at: expires_at.to_jiff().into() })
+    Ok(Issued::new(code, expires_at.to_jiff().into()))
 }
 
 /// Forgets codes that nobody could use for a day.
@@ -65,10 +52,6 @@ pub async fn forget_codes(writer: &Pool) -> Result<(), sqlx::Error> {
         .execute(writer)
         .await
         .map(drop)
-}
-
-fn code_digest(letters: &str) -> Digest {
-    Digest::of_parts(&[b"punchtrail.pairing.v1", letters.as_bytes()])
 }
 
 /// A device that asks to be enrolled; its proof was found good.
@@ -193,7 +176,7 @@ pub async fn enroll(
     org: OrgId,
     enrolment: Enrolment,
 ) -> Result<EnrolledDevice, EnrolmentError> {
-    let code = code_digest(&enrolment.code);
+    let code = codes::digest(PAIRING, &enrolment.code);
     let site = open_code(ledger.pool(), code).await?.ok_or(EnrolmentError::CodeInvalid)?;
     let device = DeviceId(Uuid::now_v7());
     let token = Secret::device_token();

@@ -14,6 +14,7 @@
 mod lease;
 mod node;
 mod pace;
+pub mod place;
 mod run;
 
 use std::sync::{Arc, Mutex, PoisonError};

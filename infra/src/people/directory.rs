@@ -156,3 +156,24 @@ pub async fn employee_exists(
         .fetch_one(executor)
         .await
 }
+
+/// The person of that id, external id or badge; an external id goes before another's badge.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn employee_named(
+    executor: impl PgExecutor<'_>,
+    named: &str,
+) -> Result<Option<EmployeeId>, sqlx::Error> {
+    let spelled = normal(named);
+    let found: Option<Uuid> = sqlx::query_scalar(
+        "select employee from employee_directory \
+         where employee = $1 or external_id = $2 or badge = $2 \
+         order by employee is distinct from $1, external_id is distinct from $2 limit 1",
+    )
+    .bind(named.parse::<Uuid>().ok())
+    .bind(spelled)
+    .fetch_optional(executor)
+    .await?;
+    Ok(found.map(EmployeeId))
+}

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod line;
+pub mod photos;
 pub mod saved;
 pub mod world;
 

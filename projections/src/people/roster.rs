@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
     AggregateType, Event,
-    employee::{DirectoryField, EmployeeEvent},
+    employee::{Biometrics, EmployeeEvent},
     policy::Policy,
 };
 use punchtrail_infra::{
@@ -59,7 +59,7 @@ impl Projection for Roster {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -84,8 +84,16 @@ impl Projection for Roster {
                  employee      uuid primary key,
                  registered_at timestamptz,
                  departed_at   timestamptz,
+                 -- Consent and reference photos, as the domain keeps them.
+                 biometrics    text not null,
+                 -- Whether a picture of theirs may be compared, and with something.
+                 face          boolean not null,
+                 -- Whether something of their face is kept.
+                 kept          boolean not null,
                  position      bigint not null
              );
+             -- Serves whose is to be erased since they left.
+             create index {kept} on {people} (departed_at) where kept and departed_at is not null;
              create table {sites} (
                  -- Serves a roster's version.
                  site     uuid primary key,
@@ -96,6 +104,7 @@ impl Projection for Roster {
             person = generation.index("roster", "employee"),
             departed = generation.index("roster", "departed"),
             people = generation.table("roster_people"),
+            kept = generation.index("roster_people", "kept"),
             sites = generation.table("roster_sites"),
         )
     }
@@ -132,6 +141,7 @@ struct Person {
     sites: BTreeSet<SiteId>,
     registered_at: Option<Time>,
     departed_at: Option<Time>,
+    biometrics: Biometrics,
     position: Position,
 }
 
@@ -157,13 +167,16 @@ impl Batch {
         }
         let ids: Vec<Uuid> = batch.people.keys().map(|employee| employee.uuid()).collect();
         let known = format!(
-            "select employee, registered_at, departed_at from {} where employee = any($1)",
+            "select employee, registered_at, departed_at, biometrics from {} \
+             where employee = any($1)",
             generation.table("roster_people")
         );
         for row in sqlx::query(&known).bind(&ids).fetch_all(&mut *tx).await? {
             let person = batch.people.entry(EmployeeId(row.try_get("employee")?)).or_default();
             person.registered_at = time_or_none(&row, "registered_at")?;
             person.departed_at = time_or_none(&row, "departed_at")?;
+            person.biometrics = serde_json::from_str(row.try_get("biometrics")?)
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         }
         let places = format!(
             "select employee, site from {} where employee = any($1)",
@@ -189,6 +202,7 @@ impl Batch {
             Event::Employee(employee, event) => {
                 let person = self.people.entry(*employee).or_default();
                 person.position = position;
+                person.biometrics.evolve(event);
                 let changed: BTreeSet<SiteId> = match event {
                     EmployeeEvent::Registered {} => {
                         person.registered_at = Some(entry.recorded.recorded_at.into());
@@ -204,11 +218,16 @@ impl Batch {
                     }
                     // A device never sees ids of other systems.
                     EmployeeEvent::DirectoryChanged { fields }
-                        if fields.iter().all(|field| *field == DirectoryField::ExternalId) =>
+                        if !fields.iter().any(|field| field.is_told_to_devices()) =>
                     {
                         BTreeSet::new()
                     }
-                    EmployeeEvent::DirectoryChanged { .. } => person.sites.clone(),
+                    EmployeeEvent::DirectoryChanged { .. }
+                    | EmployeeEvent::BiometricConsentGiven { .. }
+                    | EmployeeEvent::BiometricConsentWithdrawn { .. }
+                    | EmployeeEvent::ReferencePhotoEnrolled { .. }
+                    | EmployeeEvent::ReferencePhotoRemoved { .. }
+                    | EmployeeEvent::BiometricsErased { .. } => person.sites.clone(),
                     EmployeeEvent::Departed { at } => {
                         person.departed_at = Some(*at);
                         person.sites.clone()
@@ -248,22 +267,32 @@ impl Batch {
     ) -> Result<(), ProjectionError> {
         let (mut ids, mut registered, mut departed, mut positions) =
             (vec![], vec![], vec![], vec![]);
+        let (mut biometrics, mut faces, mut kept) = (vec![], vec![], vec![]);
         for (employee, person) in &self.people {
             ids.push(employee.uuid());
             registered.push(person.registered_at.map(|at| at.timestamp().to_sqlx()));
             departed.push(person.departed_at.map(|at| at.timestamp().to_sqlx()));
+            biometrics.push(serde_json::to_string(&person.biometrics).unwrap_or_default());
+            faces.push(person.biometrics.is_comparable());
+            kept.push(person.biometrics.is_kept());
             positions.push(person.position.to_db());
         }
         let statement = format!(
-            "insert into {table} (employee, registered_at, departed_at, position) \
-             select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]) \
+            "insert into {table} (employee, registered_at, departed_at, biometrics, face, \
+                 kept, position) \
+             select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], \
+                 $5::bool[], $6::bool[], $7::bigint[]) \
              on conflict (employee) do update set registered_at = excluded.registered_at, \
-                 departed_at = excluded.departed_at, position = excluded.position"
+                 departed_at = excluded.departed_at, biometrics = excluded.biometrics, \
+                 face = excluded.face, kept = excluded.kept, position = excluded.position"
         );
         sqlx::query(&statement)
             .bind(ids)
             .bind(registered)
             .bind(departed)
+            .bind(biometrics)
+            .bind(faces)
+            .bind(kept)
             .bind(positions)
             .execute(tx)
             .await?;
@@ -311,7 +340,7 @@ fn manifest_row(row: &PgRow) -> Result<ManifestRow, sqlx::Error> {
         badge: row.try_get("badge")?,
         name: row.try_get("name")?,
         pin: phc.map(|phc| PinHash { phc }),
-        face: false,
+        face: row.try_get("face")?,
         last_kind: last_kind(row)?,
     })
 }
@@ -321,7 +350,7 @@ fn found_employee(row: &PgRow) -> Result<FoundEmployee, sqlx::Error> {
         employee: EmployeeId(row.try_get("employee")?),
         badge: row.try_get("badge")?,
         name: row.try_get("name")?,
-        face: false,
+        face: row.try_get("face")?,
         last_kind: last_kind(row)?,
     })
 }
@@ -332,8 +361,9 @@ fn last_kind(row: &PgRow) -> Result<Option<PunchKind>, sqlx::Error> {
 }
 
 const MANIFEST: &str = "select place.employee, entry.badge, entry.name, entry.pin_phc, \
-         last.kind as last_kind \
+         last.kind as last_kind, coalesce(person.face, false) as face \
      from read.roster place join employee_directory entry on entry.employee = place.employee \
+     left join read.roster_people person on person.employee = place.employee \
      left join lateral (select punch.kind from read.timecards punch \
          where punch.employee = place.employee and punch.standing not in ('rejected', 'voided') \
          order by punch.effective_at desc, punch.punch desc limit 1) last on true \
@@ -350,8 +380,8 @@ pub struct ManifestPage {
 }
 
 /// The people of a site in the order of their ids, after `after`; at most `limit`. They and the
-/// version are read from one snapshot: neither can be newer than the other. Whether photos are
-/// taken of them is the policy's to say: `face` is false until whoever answers has read that.
+/// version are read from one snapshot: neither can be newer than the other. `face` is whether a
+/// picture of theirs may be compared; whether the site takes any is the policy's to say.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -455,4 +485,25 @@ async fn best(query: &Query, people: &[(Uuid, String, Option<String>)]) -> Vec<U
         tokio::task::yield_now().await;
     }
     fits.into_iter().map(|(_, _, employee)| employee).collect()
+}
+
+/// Who left a site before then and has something of their face kept; a page of them.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn departed_with_faces(
+    pool: &Pool,
+    site: SiteId,
+    before: Time,
+) -> Result<Vec<EmployeeId>, sqlx::Error> {
+    let people: Vec<Uuid> = sqlx::query_scalar(
+        "select person.employee from read.roster_people person \
+         join read.roster place on place.employee = person.employee and place.site = $1 \
+         where person.kept and person.departed_at < $2 order by person.departed_at limit 200",
+    )
+    .bind(site.uuid())
+    .bind(before.timestamp().to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    Ok(people.into_iter().map(EmployeeId).collect())
 }

@@ -21,7 +21,18 @@ use uuid::Uuid;
 use crate::engine::ProjectionError;
 
 /// Events of a punch that change no row: passed over before they are decoded.
-const EVIDENCE: [&str; 3] = ["Synced", "ConflictingCaptureReceived", "AnomalyFlagged"];
+const EVIDENCE: [&str; 10] = [
+    "Synced",
+    "ConflictingCaptureReceived",
+    "AnomalyFlagged",
+    "VerificationRequested",
+    "PhotoReceived",
+    "PhotoRetaken",
+    "VerificationSucceeded",
+    "VerificationFailed",
+    "VerificationUnavailable",
+    "PhotoErased",
+];
 
 /// How a punch came to be.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +198,14 @@ impl<'a> Folded<'a> {
             }
             PunchEvent::Synced { .. }
             | PunchEvent::ConflictingCaptureReceived { .. }
-            | PunchEvent::AnomalyFlagged { .. } => {}
+            | PunchEvent::AnomalyFlagged { .. }
+            | PunchEvent::VerificationRequested { .. }
+            | PunchEvent::PhotoReceived { .. }
+            | PunchEvent::PhotoRetaken { .. }
+            | PunchEvent::VerificationSucceeded { .. }
+            | PunchEvent::VerificationFailed { .. }
+            | PunchEvent::VerificationUnavailable { .. }
+            | PunchEvent::PhotoErased { .. } => {}
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ pub struct Capture {
 }
 
 /// The one spelling of a NUL character in JSON, which may also be a backslash and four zeros.
-const ESCAPED_NUL: &str = r"\u0000";
+pub(crate) const ESCAPED_NUL: &str = r"\u0000";
 
 /// Why bytes are not a capture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,7 +202,7 @@ impl Capture {
     }
 }
 
-fn read_exactly<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+pub(crate) fn read_exactly<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = T::deserialize(strict_json::Exact(&mut json))?;
     json.end().map(|()| read)

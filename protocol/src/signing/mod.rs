@@ -17,6 +17,8 @@ use rule::Claim;
 
 /// DSSE type of a capture.
 pub const CAPTURE_TYPE: &str = "application/vnd.punchtrail.capture.v1+json";
+/// DSSE type of an attachment: a further picture for a punch.
+pub const ATTACHMENT_TYPE: &str = "application/vnd.punchtrail.attachment.v1+json";
 /// DSSE type of an enrolment's proof of possession.
 pub const ENROLMENT_TYPE: &str = "application/vnd.punchtrail.enrolment.v1";
 /// The type of a returning device's proof.

@@ -4,6 +4,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use punchtrail_device::store::photos::PhotoBacklog;
 use punchtrail_protocol::Time;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,8 @@ pub struct Report {
     pub phases: Phases,
     /// Whether the promise held.
     pub outcome: Outcome,
-    /// How soon devices were drained.
+    pub photos: Photos,
+    /// How soon devices were drained of punches.
     pub drained: Drained,
     pub rate: Rate,
     /// Durations of answered calls by class, and of refusals as busy.
@@ -74,8 +76,32 @@ pub struct Checked {
     /// Acknowledged captures by status; of all runs of these folders.
     pub by_status: BTreeMap<String, u64>,
     pub waiting: u64,
+    /// Photos that wait.
+    pub photos_waiting: u64,
     /// What doesn't agree, device by device.
     pub discrepancies: Vec<String>,
+}
+
+/// How photos fared, which follow the punches of their device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Photos {
+    /// Photos that waited when the gate opened.
+    pub outstanding: u64,
+    /// Of them, stored by the server.
+    pub put: u64,
+    /// That wait now, by the files.
+    pub waiting: u64,
+    /// Times that one was refused for what it is.
+    pub refused: u64,
+    /// Times that one was refused as busy, or its device before its turn.
+    pub busy: u64,
+    /// When the last was stored, in seconds after the gate opened; none if none was.
+    pub last_s: Option<f64>,
+    /// How long after the fleet's last punch that was, in seconds; below 0 if punches came later.
+    pub after_punches_s: Option<f64>,
+    /// How long devices waited for one of the simulator's places for photos on their way, all
+    /// together, in milliseconds.
+    pub waited_for_place_ms: u64,
 }
 
 /// Whether the promise held.
@@ -136,6 +162,7 @@ pub struct Latency {
     pub heartbeats: Percentiles,
     /// Walks of the manifest, all pages.
     pub manifest: Percentiles,
+    pub photos: Percentiles,
     /// Refusals as busy, of any class: how soon a device is told.
     pub sheds: Percentiles,
 }
@@ -214,6 +241,20 @@ impl Checked {
         }
     }
 
+    /// Takes the account of one device's photos.
+    pub(crate) fn photos(&mut self, index: usize, photos: PhotoBacklog) {
+        self.photos_waiting += photos.waiting;
+        if photos.refused > 0 {
+            self.disagree(index, &format!("{} of its photos were refused", photos.refused));
+        }
+        if photos.erased > 0 {
+            self.disagree(index, &format!("{} of its photos are erased", photos.erased));
+        }
+        if photos.lost > 0 {
+            self.disagree(index, &format!("{} of its photos are gone or damaged", photos.lost));
+        }
+    }
+
     fn disagree(&mut self, index: usize, what: &str) {
         self.discrepancies.push(format!("device {index:05}: {what}"));
     }
@@ -246,7 +287,7 @@ pub(crate) fn compose(
         },
         phases,
         outcome: Outcome {
-            complete: checked.waiting == 0
+            complete: checked.waiting + checked.photos_waiting == 0
                 && checked.discrepancies.is_empty()
                 && finished == members.len(),
             outstanding: tally.outstanding,
@@ -262,12 +303,14 @@ pub(crate) fn compose(
                 .take(DISCREPANCIES_LISTED_MAX)
                 .collect(),
         },
+        photos: photos(fleet, &tally, checked.photos_waiting),
         drained: drained(members),
         rate: rate(&seconds),
         latency: Latency {
             batches: tally.batches.percentiles(),
             heartbeats: tally.heartbeats.percentiles(),
             manifest: tally.manifests.percentiles(),
+            photos: tally.photos.percentiles(),
             sheds: tally.sheds.percentiles(),
         },
         failures: failures(&tally),
@@ -286,6 +329,21 @@ pub(crate) fn compose(
             store_failures: tally.store_failures,
         },
         seconds,
+    }
+}
+
+fn photos(fleet: &Fleet, tally: &Tally, waiting: u64) -> Photos {
+    let (punch_s, photo_s) = (tally.last_punch.as_secs_f64(), tally.last_photo.as_secs_f64());
+    let some = tally.photos_put > 0;
+    Photos {
+        outstanding: tally.photos_outstanding,
+        put: tally.photos_put,
+        waiting,
+        refused: tally.photos_refused,
+        busy: tally.photos_busy,
+        last_s: some.then_some(photo_s),
+        after_punches_s: some.then_some(photo_s - punch_s),
+        waited_for_place_ms: fleet.places.photos_waited_ms(),
     }
 }
 

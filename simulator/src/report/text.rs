@@ -3,16 +3,25 @@
 use std::fmt;
 
 use super::{PEAK_S, Report};
-use crate::Waiting;
+use crate::{PHOTOS_AT_ONCE, Waiting};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = &self.outcome;
         let verdict = if outcome.complete {
-            "COMPLETE: every punch is acknowledged, and the files agree with the server"
+            match self.photos.outstanding {
+                0 => "COMPLETE: every punch is acknowledged, and the files agree with the server",
+                _ => {
+                    "COMPLETE: every punch is acknowledged and every photo stored, and the files \
+                     agree with the server"
+                }
+            }
         } else if outcome.unacknowledged > 0 {
             "NOT COMPLETE: punches still wait. They are safe in the devices' files; run again with \
              --punches 0 to go on"
+        } else if self.photos.waiting > 0 {
+            "NOT COMPLETE: every punch is acknowledged, but photos still wait. They are safe in \
+             the devices' files; run again with --punches 0 to go on"
         } else {
             "NOT COMPLETE: see below"
         };
@@ -46,6 +55,7 @@ impl fmt::Display for Report {
             grouped(outcome.unacknowledged),
             if statuses.is_empty() { "none".to_owned() } else { statuses.join(", ") }
         )?;
+        self.photos(f)?;
         for line in &outcome.discrepancies_listed {
             writeln!(f, "  ! {line}")?;
         }
@@ -74,6 +84,30 @@ impl fmt::Display for Waiting {
 }
 
 impl Report {
+    fn photos(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let photos = &self.photos;
+        if photos.outstanding + photos.waiting == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "  photos       {} waited, {} stored, {} still wait; {} refused for what they are, {} \
+             as busy",
+            grouped(photos.outstanding),
+            grouped(photos.put),
+            grouped(photos.waiting),
+            grouped(photos.refused),
+            grouped(photos.busy)
+        )?;
+        match photos.after_punches_s {
+            Some(after_s) if after_s >= 0.0 => {
+                writeln!(f, "; the last came {after_s:.1} s after the last punch")
+            }
+            Some(_) => writeln!(f, "; the last came before the last punch"),
+            None => writeln!(f),
+        }
+    }
+
     fn speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, phases) = (&self.rate, &self.phases);
         writeln!(
@@ -120,9 +154,13 @@ impl Report {
             ("batches", self.latency.batches),
             ("heartbeats", self.latency.heartbeats),
             ("manifest", self.latency.manifest),
+            ("photos", self.latency.photos),
             ("refused as busy", self.latency.sheds),
         ];
         for (name, p) in rows {
+            if name == "photos" && self.photos.outstanding == 0 {
+                continue;
+            }
             if p.count == 0 {
                 writeln!(f, "    {name:<18} {:>9}        -", 0)?;
                 continue;
@@ -188,6 +226,14 @@ impl Report {
                 f,
                 "  The simulator held batches back for {:.1} s in all, to bound its own memory.",
                 self.simulator.waited_for_memory_ms as f64 / 1_000.0
+            )?;
+        }
+        if self.photos.waited_for_place_ms > 0 {
+            writeln!(
+                f,
+                "  Photos waited {:.1} s in all for one of the simulator's {PHOTOS_AT_ONCE} places \
+                 to be sent.",
+                self.photos.waited_for_place_ms as f64 / 1_000.0
             )?;
         }
         if self.simulator.store_failures > 0 {

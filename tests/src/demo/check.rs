@@ -34,7 +34,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn hold(&mut self, kept: bool, what: impl Into<String>, otherwise: impl Into<String>) {
+    /// Holds a promise.
+    pub fn hold(&mut self, kept: bool, what: impl Into<String>, otherwise: impl Into<String>) {
         let broken = (!kept).then(|| otherwise.into());
         self.promises.push(Promise { what: what.into(), broken });
     }

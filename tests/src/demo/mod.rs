@@ -12,6 +12,7 @@
 pub mod acts;
 pub mod cast;
 pub mod check;
+pub mod faces;
 pub mod screen;
 pub mod stage;
 pub mod tell;
@@ -78,7 +79,11 @@ async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     screen.chapter("A server, two sites, four doors", "");
     let mut stage = Stage::set(&screen, &script, options.seed).await?;
     let memory = perform(&mut screen, &mut stage, &script).await?;
-    let verdict = read_back(&mut screen, &stage, &memory).await?;
+    let checked = faces::play(&mut screen, &stage).await?;
+    let mut verdict = Verdict::default();
+    faces::read_back(&screen, &stage, &checked, &mut verdict).await?;
+    stage.operator.settled(true, PATIENCE).await?;
+    read_back(&mut screen, &stage, &memory, &mut verdict).await?;
     screen.chapter("Captured? Synced? Accepted? By whom, and why?", "");
     tell::explanations(&screen, &stage, &memory).await?;
     screen.chapter("What it comes to", "");
@@ -87,20 +92,24 @@ async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     Ok((screen, stage))
 }
 
-async fn read_back(screen: &mut Screen, stage: &Stage, memory: &Memory) -> anyhow::Result<Verdict> {
-    let mut verdict = Verdict::default();
+async fn read_back(
+    screen: &mut Screen,
+    stage: &Stage,
+    memory: &Memory,
+    verdict: &mut Verdict,
+) -> anyhow::Result<()> {
     screen.chapter(
         "What the devices hold, and what the ledger has",
         "Read back over HTTP, and compared with the devices' own SQLite files by SHA-256 of the \
          bytes that each device signed.",
     );
-    let table = check::compare(stage, &mut verdict).await?;
+    let table = check::compare(stage, verdict).await?;
     let rows: Vec<Vec<String>> = table.iter().map(compared).collect();
     screen.table(&["device", "on its disk", "in the ledger", "sent again", "unknown to it"], &rows);
     let busy = screen.busy("reading every explanation twice, and verifying the ledger");
-    check::explained(stage, &mut verdict).await?;
-    check::incidents(stage, memory, &mut verdict).await?;
-    check::verified(stage, &mut verdict).await?;
+    check::explained(stage, verdict).await?;
+    check::incidents(stage, memory, verdict).await?;
+    check::verified(stage, verdict).await?;
     drop(busy);
     for promise in &verdict.promises {
         match &promise.broken {
@@ -108,7 +117,7 @@ async fn read_back(screen: &mut Screen, stage: &Stage, memory: &Memory) -> anyho
             Some(found) => screen.failed(&format!("BROKEN: {} Found: {found}", promise.what)),
         }
     }
-    Ok(verdict)
+    Ok(())
 }
 
 async fn perform(

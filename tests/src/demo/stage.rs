@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{
     cast::{DOORS, SITES, Script},
+    faces::Checks,
     screen::Screen,
 };
-use crate::{Agent, Cli, Gate, Installation, Kiosk, Operator, Server};
+use crate::{Agent, Cli, Gate, Kiosk, Operator, Server};
 
 /// How many batches the backlog of a door makes: enough to be killed in the middle of.
 const BATCHES_PER_BACKLOG: usize = 12;
@@ -42,6 +43,8 @@ pub struct Stage {
     pub server: Server,
     /// The sites' ids, in the order of [`SITES`].
     pub sites: Vec<String>,
+    /// What faces are checked by.
+    pub checks: Checks,
 }
 
 impl Stage {
@@ -50,7 +53,8 @@ impl Stage {
     /// # Errors
     /// When any of that fails.
     pub async fn set(screen: &Screen, script: &Script, seed: u64) -> anyhow::Result<Self> {
-        let place = Installation::embedded()?;
+        let checks = Checks::ready().await;
+        let place = checks.place()?;
         let data = place.data.path().to_owned();
         let cli = place.cli();
         let busy = screen.busy("creating a PostgreSQL cluster and starting the server");
@@ -103,7 +107,7 @@ impl Stage {
              site's roster ({} people) on its own disk; and a fifth device that is broken",
             people[0]
         ));
-        Ok(Self { doors, broken, operator, cli, server, sites })
+        Ok(Self { doors, broken, operator, cli, server, sites, checks })
     }
 
     /// The server has another port since it was started again.

@@ -19,6 +19,8 @@ pub enum Class {
     /// What a device catches up on: manifests and deltas.
     Sync,
     Photo,
+    /// What came of the check of a picture, for the worker who stands there.
+    Verdict,
 }
 
 /// What a class may use.
@@ -34,13 +36,14 @@ pub struct Budget {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Interactive,
         Self::Enrolment,
         Self::Heartbeat,
         Self::Delivery,
         Self::Sync,
         Self::Photo,
+        Self::Verdict,
     ];
 
     /// Its name in metrics and logs.
@@ -63,6 +66,7 @@ impl Class {
             Self::Delivery => budget(8, 2, 256),
             Self::Sync => budget(4, 2, 128),
             Self::Photo => budget(4, 2, 64),
+            Self::Verdict => budget(2, 2, 128),
         }
     }
 
@@ -81,7 +85,7 @@ impl Class {
     pub(super) fn coming_max(self, standing: Standing) -> usize {
         match (self, standing) {
             (_, Standing::Revoked) | (Self::Delivery, _) => 1,
-            (Self::Photo | Self::Heartbeat, _) => 2,
+            (Self::Photo | Self::Heartbeat | Self::Verdict, _) => 2,
             (Self::Interactive | Self::Sync, _) => 16,
             (Self::Enrolment, _) => 32,
         }

@@ -445,6 +445,11 @@ impl Admitted {
         drop(self.coming.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// Puts the permit down while the request waits for something else than work.
+    pub async fn put_down(&self) {
+        self.permit.lock().await.put_down();
+    }
+
     /// Waits for the permit, if it isn't held yet.
     ///
     /// # Errors

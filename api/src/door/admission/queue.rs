@@ -127,6 +127,11 @@ impl Permit {
         matches!(self.stage, Stage::Held(_))
     }
 
+    /// Gives it to the next, and stands as if just admitted.
+    pub fn put_down(&mut self) {
+        *self = self.queue.admit();
+    }
+
     /// Waits in the queue until it is held.
     pub async fn acquire(&mut self, priority: Priority) {
         if let Stage::Admitted = self.stage {

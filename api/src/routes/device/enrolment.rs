@@ -69,6 +69,7 @@ pub async fn enroll(
         server_time: app.ledger.now(),
         certificate: Some(certificate(&app, &device)?),
         history: Some(history::told(&app)),
+        photo_key: Some(app.photo_secret.key().to_string()),
     };
     Ok((StatusCode::CREATED, Answer(answer)))
 }

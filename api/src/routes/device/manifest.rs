@@ -99,11 +99,13 @@ async fn page(
         let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
         walk.cursor(&app.deployment, &[], &place)
     });
-    let photos = policy.policy().photos;
+    let policy = policy.policy();
+    let row = |row: ManifestRow| ManifestRow { face: policy.takes_photos_of(row.face), ..row };
     Ok(ManifestPage {
-        data: people.rows.into_iter().map(|row| ManifestRow { face: photos, ..row }).collect(),
-        policy: DevicePolicy::from(policy.policy()),
+        data: people.rows.into_iter().map(row).collect(),
+        policy: DevicePolicy::from(policy),
         roster: version,
+        photo_key: Some(app.photo_secret.key().to_string()),
         next_cursor,
         has_more: people.more,
     })
@@ -138,7 +140,7 @@ pub async fn search(
     after.reached(&app, &roster::RESTS_ON).await?;
     let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let found = roster::search(&app.pools.reader, site, &query.q).await?;
-    let photos = policy.policy().photos;
-    let data = found.into_iter().map(|row| FoundEmployee { face: photos, ..row }).collect();
+    let face = |row: &FoundEmployee| policy.policy().takes_photos_of(row.face);
+    let data = found.into_iter().map(|row| FoundEmployee { face: face(&row), ..row }).collect();
     Ok(Answer(FoundEmployees { data }))
 }

@@ -1,5 +1,6 @@
 //! What devices call: docs/device-protocol.md is the authority on all of it.
 
+pub mod attachments;
 pub mod batches;
 pub mod enrolment;
 pub mod feed;
@@ -7,6 +8,7 @@ pub mod heartbeats;
 pub(crate) mod history;
 pub mod manifest;
 pub mod photos;
+pub mod references;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -18,13 +20,17 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
     vec![
         (Class::Heartbeat, routes().routes(routes!(heartbeats::take))),
         (Class::Delivery, routes().routes(routes!(batches::deliver))),
-        (Class::Photo, routes().routes(routes!(photos::put))),
+        (Class::Photo, routes().routes(routes!(photos::put)).routes(routes!(attachments::attach))),
+        (Class::Verdict, routes().routes(routes!(attachments::verdict))),
         (Class::Sync, routes().routes(routes!(manifest::manifest)).routes(routes!(feed::since))),
         (
             Class::Enrolment,
             routes().routes(routes!(enrolment::enroll)).routes(routes!(enrolment::come_back)),
         ),
         // A person at the door waits for it.
-        (Class::Interactive, routes().routes(routes!(manifest::search))),
+        (
+            Class::Interactive,
+            routes().routes(routes!(manifest::search)).routes(routes!(references::take)),
+        ),
     ]
 }

@@ -12,12 +12,17 @@ use punchtrail_infra::{
         loose::{self, LOOSE_BYTES_MAX, LOOSE_OF_REVOKED_MAX, LOOSE_PHOTOS_MAX},
     },
 };
-use punchtrail_projections::punches::photos::named;
-use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
+use punchtrail_projections::punches::photos::{erased, named};
+use punchtrail_protocol::{
+    Digest,
+    sealed_photo::{SEALED_PHOTO_OVERHEAD_BYTES, SEALED_PHOTO_TYPE, open},
+    wire::PHOTO_BYTES_MAX,
+};
 
 use crate::{
     ask::extract::{InPath, Line, content_length, media_type, next_chunk, too_large, too_slow},
     auth::DeliveringDevice,
+    identity::{arrivals, pictures::on_a_core},
     problem::{Code, Refusal},
     state::App,
     upkeep,
@@ -26,7 +31,8 @@ use crate::{
 const JPEG: &[u8] = b"\xff\xd8\xff";
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Takes a photo, JPEG or PNG, at most 5 MiB. Before or after its punch.
+/// Takes a photo, JPEG or PNG, at most 5 MiB; or one sealed to this server's key, 48 bytes larger.
+/// Before or after its punch.
 #[utoipa::path(
     put, path = "/v1/photos/{sha256}", tag = "sync",
     params(("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex \
@@ -42,54 +48,101 @@ pub async fn put(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    announced(&parts.headers)?;
+    let form = announced(&parts.headers)?;
     has_room(&app, device.access()).await?;
-    let coming = receive(&app, photo, body);
+    let line = Line::of(&parts);
+    let coming = receive(&app, photo, body, form, &line);
     let (upload, length_bytes) =
         tokio::time::timeout(app.door.timeouts.photo, coming).await.map_err(|_| too_slow())??;
-    Line::of(&parts).wait_for_permit().await?;
+    line.wait_for_permit().await?;
+    if upload.digest() == photo && !erased(&app.pools.reader, &[photo]).await?.is_empty() {
+        // It was here, and is to be gone: the device is told that it need not come again.
+        return Ok(StatusCode::OK);
+    }
     if upload.digest() == photo && named(&app.pools.reader, &[photo]).await?.is_empty() {
         // Before it is kept, so that none is kept that nobody knows of.
         loose::note(app.ledger.pool(), photo, device.id(), length_bytes).await?;
     }
     let is_new = keep(upload, photo).await?;
+    arrivals::came(&app, photo).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 
-/// What the head of the request says of the body.
-fn announced(headers: &axum::http::HeaderMap) -> Result<(), Refusal> {
-    let is_image = |kind: String| {
-        matches!(kind.as_str(), "image/jpeg" | "image/png" | "application/octet-stream")
-    };
-    if !media_type(headers).is_none_or(is_image) {
-        return Err(not_an_image());
-    }
-    match content_length(headers) {
-        Some(length) if length > PHOTO_BYTES_MAX => Err(too_large(PHOTO_BYTES_MAX)),
-        _ => Ok(()),
+/// How a photo comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// Sealed to this server's key.
+    Sealed,
+}
+
+impl Form {
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Plain => PHOTO_BYTES_MAX,
+            Self::Sealed => PHOTO_BYTES_MAX + SEALED_PHOTO_OVERHEAD_BYTES,
+        }
     }
 }
 
-/// Writes the photo away as it comes; one that is kept already is only checked.
+/// What the head of the request says of the body.
+fn announced(headers: &axum::http::HeaderMap) -> Result<Form, Refusal> {
+    let form = match media_type(headers).as_deref() {
+        Some(SEALED_PHOTO_TYPE) => Form::Sealed,
+        None | Some("image/jpeg" | "image/png" | "application/octet-stream") => Form::Plain,
+        Some(_) => return Err(not_an_image()),
+    };
+    match content_length(headers) {
+        Some(length) if length > form.bytes_max() => Err(too_large(form.bytes_max())),
+        _ => Ok(form),
+    }
+}
+
+/// Writes the photo away as it comes; one that is kept already is only checked. One that was sealed
+/// is opened first, and held in memory until then.
 async fn receive(
     app: &App,
     photo: Digest,
     mut body: Body,
+    form: Form,
+    line: &Line,
 ) -> Result<(Box<dyn PhotoUpload>, u64), Refusal> {
     let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
+    let mut held = app.body(line.standing());
     let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
     while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
         length_bytes += chunk.len();
-        start.extend(chunk.iter().take(PNG.len() - start.len()));
-        if length_bytes > PHOTO_BYTES_MAX {
-            return Err(too_large(PHOTO_BYTES_MAX));
+        if length_bytes > form.bytes_max() {
+            return Err(too_large(form.bytes_max()));
         }
-        upload.write(&chunk).await.map_err(|error| store_failed(&error))?;
+        match form {
+            Form::Sealed => held.push(&chunk)?,
+            Form::Plain => {
+                start.extend(chunk.iter().take(PNG.len() - start.len()));
+                upload.write(&chunk).await.map_err(|error| store_failed(&error))?;
+            }
+        }
+    }
+    if form == Form::Sealed {
+        let secret = app.photo_secret.clone();
+        let opened = on_a_core(app, move || open(&secret, held.bytes())).await?;
+        let opened = opened.map_err(|_| not_sealed_to_this())?;
+        start.extend(opened.iter().take(PNG.len()));
+        length_bytes = opened.len();
+        upload.write(&opened).await.map_err(|error| store_failed(&error))?;
     }
     if !start.starts_with(JPEG) && !start.starts_with(PNG) {
         return Err(not_an_image());
     }
     Ok((upload, length_bytes as u64))
+}
+
+fn not_sealed_to_this() -> Refusal {
+    Refusal::new(
+        Code::Invalid,
+        "The sealed photo doesn't open: it was sealed to another key, cut off or altered. Nothing \
+         was kept. Send it as it was sealed; `photo_key` of the manifest is this server's key.",
+    )
 }
 
 /// That the device may have one more photo kept that no punch names.

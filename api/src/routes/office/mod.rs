@@ -3,7 +3,9 @@
 pub mod devices;
 pub mod employees;
 pub mod explanations;
+pub mod faces;
 pub mod ledger;
+pub mod photos;
 pub mod punches;
 pub mod quarantine;
 pub mod sites;
@@ -40,6 +42,14 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(devices::revoke))
         .routes(routes!(devices::assign))
         .routes(routes!(ledger::state))
-        .routes(routes!(ledger::events));
+        .routes(routes!(ledger::events))
+        .routes(routes!(faces::one))
+        .routes(routes!(faces::consent, faces::withdraw))
+        .routes(routes!(faces::enrol, faces::remove))
+        .routes(routes!(faces::make_code))
+        .routes(routes!(faces::head_covering))
+        .routes(routes!(faces::erase))
+        .routes(routes!(photos::one))
+        .routes(routes!(photos::looked));
     vec![(Class::Interactive, routes)]
 }

@@ -1,9 +1,9 @@
 //! When to do what for one identity: a decision from the outbox's state, the policy and a few
 //! instants, so that it can be tested without a network or a wait.
 //!
-//! Heartbeats, walks, batches and photos fail each for themselves: what one of them waits after a
-//! failure grows until that one goes well, and the others go on. Only a server that can't be
-//! reached, or that asked for a pause, is left alone altogether.
+//! Heartbeats, walks, batches, attachments and photos fail each for themselves: what one of them
+//! waits after a failure grows until that one goes well, and the others go on. Only a server that
+//! can't be reached, or that asked for a pause, is left alone altogether.
 //!
 //! It looks at what waits, never at what just happened, so a punch that slipped in between two
 //! looks is seen at the next and nothing waits for another punch to come.
@@ -35,20 +35,26 @@ const NEXT_BATCH_MAX_MS: u64 = 3_600_000;
 /// Heartbeats in a row that came to nothing, though the server was there, before one punch is tried
 /// without: what is broken may be the heartbeat.
 const HEARTBEATS_FAILED_MAX: u32 = 3;
-/// Batches in a row that failed before photos go in the pauses between them.
+/// Batches in a row that failed before pictures go in the pauses between them.
 const BATCHES_FAILED_MAX: u32 = 2;
 
 /// What an identity has to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Need {
     pub waiting: u64,
+    /// Attachments whose punch was delivered.
+    pub attachments: u64,
     pub photos: u64,
 }
 
 impl Need {
     /// Whether anything waits.
     pub(super) fn any(self) -> bool {
-        self.waiting > 0 || self.photos > 0
+        self.waiting > 0 || self.pictures()
+    }
+
+    fn pictures(self) -> bool {
+        self.attachments > 0 || self.photos > 0
     }
 }
 
@@ -59,6 +65,7 @@ pub enum Errand {
     Walk,
     /// Deliver up to so many punches.
     Batch(usize),
+    Attachment,
     Photo,
 }
 
@@ -69,6 +76,7 @@ impl Errand {
             Self::Heartbeat => Purpose::Heartbeat,
             Self::Walk => Purpose::Manifest,
             Self::Batch(_) => Purpose::Punches,
+            Self::Attachment => Purpose::Attachments,
             Self::Photo => Purpose::Photos,
         }
     }
@@ -118,16 +126,20 @@ pub struct Lane {
     heartbeat_floor: Instant,
     walk_due: bool,
     walk_at: Instant,
+    attachment_at: Instant,
     photo_at: Instant,
     batch_limit: usize,
     /// Heartbeats, and whatever found no server.
     calls: Backoff,
     walk_tries: Backoff,
     batch_tries: Backoff,
+    attachment_tries: Backoff,
     photo_tries: Backoff,
     /// Heartbeats in a row that came to nothing, though the server was there.
     heartbeats_failed: u32,
-    /// Whether a batch failed since the last photo went.
+    /// Whether a batch failed since the last picture went.
+    picture_turn: bool,
+    /// Whether an attachment failed since the last photo went.
     photo_turn: bool,
     /// Whether the last call was a punch without a heartbeat before it.
     probed: bool,
@@ -156,13 +168,16 @@ impl Lane {
             heartbeat_floor: now,
             walk_due: false,
             walk_at: now,
+            attachment_at: now,
             photo_at: now,
             batch_limit: policy.batch_max as usize,
             calls: Backoff::new(cap_ms, now),
             walk_tries: Backoff::new(cap_ms, now),
             batch_tries: Backoff::new(cap_ms, now),
+            attachment_tries: Backoff::new(cap_ms, now),
             photo_tries: Backoff::new(cap_ms, now),
             heartbeats_failed: 0,
+            picture_turn: false,
             photo_turn: false,
             probed: false,
             bucket: TokenBucket::full(saved_up_max(policy), policy.punches_per_minute, now),
@@ -211,7 +226,18 @@ impl Lane {
         }
     }
 
-    /// Punches, then photos; none when nothing waits.
+    /// The next picture and when it may go: attachments, then photos. After an attachment that
+    /// failed a photo has its turn, and the pause belongs to photos.
+    fn picture(&self, need: Need, now: Instant) -> (Errand, Instant) {
+        let (attachment, photo) = (self.attachment_at, self.photo_at);
+        let photo_first = now < attachment && photo < attachment || self.photo_turn && now >= photo;
+        match need.attachments > 0 && !(photo_first && need.photos > 0) {
+            true => (Errand::Attachment, attachment),
+            false => (Errand::Photo, photo),
+        }
+    }
+
+    /// Punches, then attachments, then photos; none when nothing waits.
     fn delivery(
         &mut self,
         need: Need,
@@ -227,21 +253,22 @@ impl Lane {
             return Some(Next::Wait(self.spread_until));
         }
         let batch_at = self.batch_at.max(self.batch_again_at);
-        let stuck = self.batch_tries.failures() >= BATCHES_FAILED_MAX && need.photos > 0;
-        let photo_first = stuck
-            && now >= self.photo_at.max(self.batch_at)
-            && (self.photo_turn || now < self.batch_again_at);
-        let punches = need.waiting > 0 && !photo_first;
+        let (picture, picture_at) = self.picture(need, now);
+        let stuck = self.batch_tries.failures() >= BATCHES_FAILED_MAX && need.pictures();
+        let picture_first = stuck
+            && now >= picture_at.max(self.batch_at)
+            && (self.picture_turn || now < self.batch_again_at);
+        let punches = need.waiting > 0 && !picture_first;
         let (errand_at, wanted) = if punches {
             let slice = policy.punches_per_minute.div_ceil(SLICES_PER_MINUTE);
             let waiting = u32::try_from(need.waiting).unwrap_or(u32::MAX);
             (batch_at, slice.min(waiting).min(policy.batch_max))
         } else {
-            (self.photo_at, 1)
+            (picture_at, 1)
         };
         if now < errand_at {
-            let photo_at = self.photo_at.max(self.batch_at);
-            return Some(Next::Wait(if stuck { errand_at.min(photo_at) } else { errand_at }));
+            let picture_at = picture_at.max(self.batch_at);
+            return Some(Next::Wait(if stuck { errand_at.min(picture_at) } else { errand_at }));
         }
         let mut items = self.batch_limit.min(policy.batch_max as usize);
         if steady {
@@ -255,7 +282,7 @@ impl Lane {
         }
         Some(Next::Do(match punches {
             true => Errand::Batch(items.max(1)),
-            false => Errand::Photo,
+            false => picture,
         }))
     }
 
@@ -330,10 +357,17 @@ impl Lane {
         items == 1 && again
     }
 
+    /// An attachment arrived.
+    pub fn attachment_answered(&mut self, now: Instant) {
+        self.attachment_tries.succeeded();
+        self.picture_turn = false;
+        self.bucket.take(1, now);
+    }
+
     /// A photo arrived.
     pub fn photo_answered(&mut self, now: Instant) {
         self.photo_tries.succeeded();
-        self.photo_turn = false;
+        (self.picture_turn, self.photo_turn) = (false, false);
         self.bucket.take(1, now);
     }
 
@@ -360,14 +394,17 @@ impl Lane {
             Errand::Heartbeat => (&mut self.calls, &mut self.ready_at),
             Errand::Walk => (&mut self.walk_tries, &mut self.walk_at),
             Errand::Batch(_) => (&mut self.batch_tries, &mut self.batch_again_at),
+            Errand::Attachment => (&mut self.attachment_tries, &mut self.attachment_at),
             Errand::Photo => (&mut self.photo_tries, &mut self.photo_at),
         };
         let at = tries.failed(error.retry_after(), roll, now);
         *again_at = at;
         // The call after one of these is a heartbeat, if none was answered.
         self.probed = errand != Errand::Heartbeat;
+        self.picture_turn = matches!(errand, Errand::Batch(_))
+            || self.picture_turn && !matches!(errand, Errand::Attachment | Errand::Photo);
         self.photo_turn =
-            matches!(errand, Errand::Batch(_)) || self.photo_turn && errand != Errand::Photo;
+            errand == Errand::Attachment || self.photo_turn && errand != Errand::Photo;
         if errand == Errand::Heartbeat {
             let there = !matches!(error, CallError::Unreachable(_) | CallError::Busy { .. });
             self.heartbeats_failed = if there { self.heartbeats_failed + 1 } else { 0 };
@@ -399,9 +436,16 @@ impl Lane {
         true
     }
 
+    /// The server refused this one attachment; another may go later.
+    pub fn attachment_refused(&mut self, roll: f64, now: Instant) -> Instant {
+        (self.picture_turn, self.photo_turn) = (false, true);
+        self.attachment_at = self.attachment_tries.failed(None, roll, now);
+        self.attachment_at
+    }
+
     /// The server refused this one photo; another may go later.
     pub fn photo_refused(&mut self, roll: f64, now: Instant) -> Instant {
-        self.photo_turn = false;
+        (self.picture_turn, self.photo_turn) = (false, false);
         self.photo_at = self.photo_tries.failed(None, roll, now);
         self.photo_at
     }

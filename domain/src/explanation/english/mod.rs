@@ -8,6 +8,7 @@ pub(super) mod absence;
 mod doubt;
 pub(super) mod punch;
 pub(super) mod report;
+mod verified;
 mod words;
 
 use jiff::{

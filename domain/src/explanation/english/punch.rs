@@ -3,15 +3,13 @@
 use jiff::tz::Offset;
 use punchtrail_protocol::{
     capture::PunchKind,
-    vocabulary::{QuarantineCode, Standing},
+    vocabulary::{QuarantineCode, Reason, Standing},
 };
 
-use super::{Speaker, basis, doubt, words};
+use super::{Speaker, basis, doubt, verified, words};
 use crate::{
     explanation::{
-        step::{
-            Amendment, ChainFact, Decision, NotChecked, Origin, Receipt, Step, Verification, What,
-        },
+        step::{Amendment, ChainFact, Decision, Origin, Receipt, Step, What},
         story::Story,
     },
     punch::{Anomaly, Clock, RejectionReason},
@@ -45,8 +43,8 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
                 told.extend(clock.filter(|_| !is_off));
             }
             What::Chain(fact) => told.extend(chain(speaker, story, fact)),
-            What::Verified(Verification::NotChecked { reason: NotChecked::NoneSetUp }) => {
-                told.push("No identity check was made: none is set up.".to_owned());
+            What::Verified(verification) => {
+                told.extend(verified::sentence(speaker, step, verification));
             }
             What::Decided(decision) => told.push(decided(speaker, step, decision, kind, stands)),
             What::Doubted(doubt) => told.push(format!(
@@ -246,7 +244,9 @@ fn decided(
         Decision::Accepted { basis: ground, note } => {
             format!("{}, so it was accepted {when}.{}", basis(*ground), noted(*note))
         }
-        Decision::Referred { anomalies } => referred(speaker, kind, anomalies, stands),
+        Decision::Referred { reasons, anomalies } => {
+            referred(speaker, kind, (reasons, anomalies), stands)
+        }
         Decision::Rejected { reason, note } => {
             format!("{who} rejected it {when}: {}.{}", rejected(*reason), noted(*note))
         }
@@ -257,11 +257,21 @@ fn decided(
     }
 }
 
-fn referred(speaker: &Speaker<'_>, kind: PunchKind, anomalies: &[Anomaly], stands: bool) -> String {
+fn referred(
+    speaker: &Speaker<'_>,
+    kind: PunchKind,
+    (reasons, anomalies): (&[Reason], &[Anomaly]),
+    stands: bool,
+) -> String {
     let waits = if stands { "waits" } else { "was put" };
     let what = if stands { " for a manager" } else { " before a manager" };
     match anomalies {
-        [] => format!("The site's rules found something doubtful, so this one {waits}{what}."),
+        [] => match reasons.iter().find_map(|reason| verified::doubt(*reason)) {
+            Some(doubt) => format!("{doubt}, so this one {waits}{what}."),
+            None => {
+                format!("The site's rules found something doubtful, so this one {waits}{what}.")
+            }
+        },
         [only] => {
             format!("{}, so this one {waits}{what}.", doubt::statement(speaker, kind, only))
         }

@@ -1,10 +1,51 @@
 //! What holds of every explanation, whatever the events.
 
 use proptest::prelude::*;
-use punchtrail_protocol::{capture::PunchKind, vocabulary::Reason};
+use punchtrail_protocol::{
+    attachment::Attachment, capture::PunchKind, guidance::Guidance, vocabulary::Reason,
+};
 
 use super::*;
-use crate::punch::RejectionReason;
+use crate::{
+    erasure::Erasure,
+    explanation::step::Verification,
+    punch::{
+        Check, Comparison, Failing, Floors, Miss, Missing, Provider, Quality, RejectionReason,
+    },
+};
+
+fn check() -> Check {
+    Check {
+        attempt: 0,
+        photo: Digest::of(b"photo"),
+        provider: Provider::Local,
+        model: "yunet+sface".to_owned(),
+        quality: Some(Quality { brightness: 50, sharpness: 60, face_px: 200 }),
+        floors: Floors {
+            brightness_min: 16,
+            brightness_max: 75,
+            sharpness_min: 12,
+            face_px_min: 80,
+        },
+    }
+}
+
+fn comparison() -> Comparison {
+    Comparison { reference: Digest::of(b"reference"), similarity: 3_100, threshold: 4_000 }
+}
+
+fn retake() -> String {
+    let taken = Attachment {
+        v: 1,
+        punch: PUNCH.parse().unwrap(),
+        device: device(),
+        photo: Digest::of(b"retake"),
+        attempt: 1,
+        taken_at: at("08:00:00.000"),
+        app: "kiosk/1.0".to_owned(),
+    };
+    String::from_utf8(taken.to_bytes()).unwrap()
+}
 
 /// One of each event that may follow the first two; a new one doesn't compile without being added.
 fn every_event() -> Vec<PunchEvent> {
@@ -22,6 +63,29 @@ fn every_event() -> Vec<PunchEvent> {
         PunchEvent::Rejected { reason: RejectionReason::WrongPerson, note: note() },
         PunchEvent::Amended { effective_at: at("07:00:00.000"), kind: PunchKind::Out, note: None },
         PunchEvent::Voided { note: None },
+        PunchEvent::VerificationRequested { due_at: at("13:00:00.000") },
+        PunchEvent::PhotoReceived {
+            photo: Digest::of(b"photo"),
+            attempt: 0,
+            received_at: at("11:00:00.000"),
+        },
+        PunchEvent::PhotoRetaken {
+            record: retake(),
+            signature: Signature([0; 64]),
+            received_at: at("11:00:00.000"),
+        },
+        PunchEvent::VerificationSucceeded { check: check(), comparison: comparison() },
+        PunchEvent::VerificationFailed {
+            check: check(),
+            failing: Failing { miss: Miss::Mismatch, guidance: vec![Guidance::ManagerWillLook] },
+            comparison: Some(comparison()),
+        },
+        PunchEvent::VerificationUnavailable { missing: Missing::Unreachable },
+        PunchEvent::PhotoErased {
+            photo: Digest::of(b"photo"),
+            because: Erasure::ConsentWithdrawn,
+            at: at("11:00:00.000"),
+        },
     ];
     for event in &later {
         match event {
@@ -36,7 +100,14 @@ fn every_event() -> Vec<PunchEvent> {
             | PunchEvent::Accepted { .. }
             | PunchEvent::Rejected { .. }
             | PunchEvent::Amended { .. }
-            | PunchEvent::Voided { .. } => {}
+            | PunchEvent::Voided { .. }
+            | PunchEvent::VerificationRequested { .. }
+            | PunchEvent::PhotoReceived { .. }
+            | PunchEvent::PhotoRetaken { .. }
+            | PunchEvent::VerificationSucceeded { .. }
+            | PunchEvent::VerificationFailed { .. }
+            | PunchEvent::VerificationUnavailable { .. }
+            | PunchEvent::PhotoErased { .. } => {}
         }
     }
     later
@@ -66,12 +137,16 @@ proptest! {
         prop_assert!(has(&explained, |what| matches!(what, What::Captured(_))));
         prop_assert!(has(&explained, |what| matches!(what, What::Synced(_))));
         prop_assert!(has(&explained, |what| matches!(what, What::Verified(_))));
-        let ruled = stream.0.iter().any(|recorded| recorded.event_type != "Amended"
-            && !matches!(recorded.event_type.as_str(), "Captured" | "Synced" | "AnomalyFlagged")
-            && recorded.event_type != "ConflictingCaptureReceived");
-        prop_assert!(has(&explained, |what| matches!(what, What::Decided(_))));
+        let ruled = stream.0.iter().any(|recorded| matches!(
+            recorded.event_type.as_str(), "Accepted" | "Rejected" | "Voided" | "ReferredForReview"
+        ));
+        let waits = has(&explained, |what| {
+            matches!(what, What::Verified(Verification::Requested { waits: true, .. }))
+        });
+        prop_assert!(waits || has(&explained, |what| matches!(what, What::Decided(_))));
         prop_assert_eq!(
-            has(&explained, |what| matches!(what, What::Decided(Decision::Pending {}))), !ruled
+            has(&explained, |what| matches!(what, What::Decided(Decision::Pending {}))),
+            !ruled && !waits
         );
         let mut quoted: Vec<u64> =
             explained.steps.iter().flat_map(|step| step.positions.iter().map(|at| at.0)).collect();

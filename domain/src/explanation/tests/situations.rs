@@ -12,7 +12,7 @@ fn accepted_on_policy_after_an_offline_capture() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -26,7 +26,7 @@ fn captured_online() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, confirmed by PIN (its punch number 1).
     It reached the server at 09:59:04, at once.
     The device's clock was right.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -39,7 +39,7 @@ fn recorded_and_not_yet_judged_with_an_unknown_clock() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock could not be checked.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     It has not been judged yet.
     It counts until then.
     "#);
@@ -53,7 +53,7 @@ fn without_names_and_zone_times_are_the_wall_clocks() {
     The worker clocked in on Saturday, 21 November 2026, at 09:59:03, on the device, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -75,7 +75,7 @@ fn a_near_duplicate_waits_for_a_manager() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     Maria Ortiz also clocked in 12 seconds earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e), so this one waits for a manager.
     It counts until then.
     "#);
@@ -125,7 +125,7 @@ fn a_clock_three_hours_fast() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The device's clock was 3 hours ahead; by the server's clock the punch was made at 06:59:03.
     The server was out of reach then, so the device kept it. It reached the server at 07:10:05, 11 minutes later.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     The device's clock was 3 hours ahead, which is more than the site allows. When it reached the server, the time on this punch was still 2 hours 49 minutes away. So this one waits for a manager.
     It counts until then.
     "#);
@@ -143,7 +143,7 @@ fn an_unknown_badge() {
     Somebody with an unknown badge clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door” (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock could not be checked.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     The device did not know the badge, so this one waits for a manager.
     It counts until then.
     "#);
@@ -265,7 +265,7 @@ fn admitted_from_quarantine() {
     assert_snapshot!(told.sentences.join("\n"), @r#"
     “Front office” entered this punch at 18:00:00 from an item that a device had sent: Maria Ortiz clocked out on Saturday, 21 November 2026, at 17:02:00, at Harbour Café. There is a note on it.
     The item had reached the server at 17:20:00. It could not be taken as it came, because its signature did not fit the device that sent it.
-    No identity check was made: none is set up.
+    No identity check was made: none applies to it.
     “Front office” accepted it at 18:00:00.
     It counts.
     "#);

@@ -11,7 +11,7 @@ use punchtrail_domain::quarantine::item_digest;
 use punchtrail_protocol::{
     DeviceId, Digest, PunchId,
     capture::{Capture, Fragment},
-    signing::Signature,
+    signing::{CAPTURE_TYPE, Signature},
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -158,6 +158,7 @@ impl Named {
             self.links.push(link);
             let device = read.device;
             signed.push(Signed {
+                kind: CAPTURE_TYPE,
                 position: *position,
                 device,
                 body,
