@@ -2,8 +2,8 @@
 //! can.
 //!
 //! - [`capture`]: the moment of a punch. Never waits for a network.
-//! - [`retake`], [`verdict`], [`mod@reference`]: pictures of faces, beside the punch and never in its
-//!   way.
+//! - [`retake`], [`verdict`], [`mod@reference`]: pictures of faces, beside the punch and never in
+//!   its way.
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
