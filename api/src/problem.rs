@@ -5,7 +5,7 @@
 //! client sent is never answered with a 5xx; a 5xx says that the server can't now ([`Code::Busy`],
 //! [`Code::ReadBehind`]) or is broken ([`Code::Internal`]), and never shows what broke.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, io, time::Duration};
 
 use axum::{
     Json,
@@ -164,6 +164,25 @@ impl Refusal {
              time in Retry-After.",
         );
         Self { closes: true, ..refusal.retried_after(wait.as_secs_f64().ceil() as u64) }
+    }
+
+    /// The photo store failed; the log says how, `detail` what can't be done now.
+    pub fn photo_store(error: &io::Error, detail: &'static str) -> Self {
+        tracing::error!(%error, "the photo store failed");
+        Self::busy(detail)
+    }
+
+    /// The photo store failed as it was to keep a photo.
+    pub fn photo_not_kept(error: &io::Error) -> Self {
+        Self::photo_store(error, "The photo can't be kept now. Send it again.")
+    }
+
+    /// The bytes of a photo aren't those that were said to come.
+    pub fn another_digest() -> Self {
+        Self::new(
+            Code::DigestMismatch,
+            "The bytes that came have another digest. Nothing was kept; send the photo again.",
+        )
     }
 
     /// Broken; the log says what, the client learns only that.

@@ -55,8 +55,8 @@ pub struct Parts {
     /// Devices whose batch is being taken on this node.
     delivering: Arc<Mutex<HashSet<DeviceId>>>,
     bodies: Bodies,
-    /// Who may verify signatures now: no more than there are cores.
-    pub verifying: Semaphore,
+    /// Who may take a core now, for signatures or pictures.
+    cores: Semaphore,
     /// Wrong pairing codes, by where they come from.
     pub wrong_codes: Throttle<IpAddr>,
     /// And by their first letters.
@@ -118,7 +118,7 @@ impl App {
             health,
             delivering: Arc::default(),
             bodies: Bodies::default(),
-            verifying: Semaphore::new(cores),
+            cores: Semaphore::new(cores),
             wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
             wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
             wrong_references: Throttle::new(WRONG_REFERENCES_MAX, WRONG_REFERENCES_EVERY),
@@ -139,6 +139,22 @@ impl App {
             Standing::Stranger => &self.bodies.strangers,
         };
         HeldBody { of: Arc::clone(of), held: None, bytes: Vec::new() }
+    }
+
+    /// Does what takes a core for some milliseconds away from the threads that serve, and no more
+    /// at once than there are cores.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let _turn = self.cores.acquire().await.map_err(|_| Refusal::internal())?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| {
+            tracing::error!(%error, "work on signatures or a picture broke off");
+            Refusal::internal()
+        })
     }
 
     /// That no batch of the device is being taken now.

@@ -17,5 +17,5 @@ mod picture;
 
 pub use faces::{EMBEDDING_BYTES, Embedding, Face, InvalidEmbedding, Point, Prepared};
 pub use look::{Floors, Look, Measures, Quality};
-pub use models::{MODEL, ModelError, Models};
+pub use models::{DETECTOR_FILE, EMBEDDER_FILE, MODEL, ModelError, Models};
 pub use picture::{PIXELS_MAX, Picture, PictureError, SIDE_PX_MAX, SIDE_PX_MIN, THUMBNAIL_SIDE_PX};

@@ -202,9 +202,7 @@ async fn enrol(opened: &Opened, employee: &str, path: &Path) -> anyhow::Result<A
     let store = opened.photos().await?;
     // One that is then not enrolled goes as a photo of no punch does.
     loose::note(&opened.pools.writer, photo, DeviceId::NIL, bytes.len() as u64).await?;
-    let mut upload = store.begin(photo).await?;
-    upload.write(&bytes).await?;
-    upload.keep().await?;
+    store.put(photo, &bytes).await?;
     let command = EmployeeCommand::EnrolReferences {
         consent: None,
         photos: vec![photo],

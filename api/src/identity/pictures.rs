@@ -33,11 +33,15 @@ pub async fn shown(
     reader: &Actor,
     request: Option<&str>,
 ) -> Result<Option<Vec<u8>>, Refusal> {
-    let Some(bytes) = app.photos.read(&photo).await.map_err(|error| unreadable(&error))? else {
+    let Some(bytes) =
+        app.photos.read(&photo).await.map_err(|error| {
+            Refusal::photo_store(&error, "The photo can't be read now. Ask again.")
+        })?
+    else {
         return Ok(None);
     };
     reads::note(app.ledger.pool(), photo, reader, request).await?;
-    let picture = on_a_core(app, move || {
+    let picture = app.on_a_core(move || {
         Picture::decode(&bytes).map(|picture| match size {
             Size::Full => picture.cleaned(),
             Size::Thumbnail => picture.thumbnail(),
@@ -46,28 +50,7 @@ pub async fn shown(
     picture.await?.map(Some).map_err(|error| no_picture(&error))
 }
 
-/// Does what takes a core for some milliseconds away from the threads that serve, and no more at
-/// once than there are cores.
-///
-/// # Errors
-/// When it breaks off.
-pub async fn on_a_core<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let _turn = app.verifying.acquire().await.map_err(|_| Refusal::internal())?;
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "looking at a picture broke off");
-        Refusal::internal()
-    })
-}
-
 /// The refusal of bytes that are no picture.
 pub fn no_picture(error: &PictureError) -> Refusal {
     Refusal::new(Code::Invalid, format!("This can't be read as a picture: {error}."))
-}
-
-fn unreadable(error: &std::io::Error) -> Refusal {
-    tracing::error!(%error, "the photo store failed");
-    Refusal::busy("The photo can't be read now. Ask again.")
 }

@@ -6,7 +6,7 @@ use punchtrail_infra::photos::loose;
 use punchtrail_protocol::{DeviceId, Digest, wire::NOTICE_CHARS_MAX};
 use punchtrail_vision::{Floors, Picture};
 
-use super::pictures::{no_picture, on_a_core};
+use super::pictures::no_picture;
 use crate::{
     problem::{Code, Refusal},
     state::App,
@@ -35,23 +35,13 @@ pub fn check_notice(notice: &str, language: &str) -> Result<(), Refusal> {
 /// When the bytes are another photo's, no picture, or show no single face that can be compared.
 pub async fn keep(app: &App, photo: Digest, bytes: Vec<u8>) -> Result<(), Refusal> {
     if Digest::of(&bytes) != photo {
-        return Err(Refusal::new(
-            Code::DigestMismatch,
-            "The bytes that came have another digest. Nothing was kept; send the photo again.",
-        ));
+        return Err(Refusal::another_digest());
     }
     check(app, bytes.clone()).await?;
     // Before it is kept: one that is then not enrolled goes as a photo of no punch does.
     loose::note(app.ledger.pool(), photo, DeviceId::NIL, bytes.len() as u64).await?;
-    let kept = async {
-        let mut upload = app.photos.begin(photo).await?;
-        upload.write(&bytes).await?;
-        upload.keep().await
-    };
-    kept.await.map(drop).map_err(|error| {
-        tracing::error!(%error, "the photo store failed");
-        Refusal::busy("The photo can't be kept now. Send it again.")
-    })
+    let kept = app.photos.put(photo, &bytes).await;
+    kept.map(drop).map_err(|error| Refusal::photo_not_kept(&error))
 }
 
 /// That a picture shows one face that can be compared with. Without models only that it is a
@@ -61,7 +51,7 @@ pub async fn keep(app: &App, photo: Digest, bytes: Vec<u8>) -> Result<(), Refusa
 /// When it doesn't, with what to do about it.
 pub async fn check(app: &App, bytes: Vec<u8>) -> Result<(), Refusal> {
     let models = app.models.clone();
-    let looked = on_a_core(app, move || {
+    let looked = app.on_a_core(move || {
         let picture = Picture::decode(&bytes)?;
         Ok(models.map(|models| models.look(&picture, &Floors::default(), true).guidance))
     });

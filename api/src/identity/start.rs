@@ -17,7 +17,7 @@ use punchtrail_infra::{
     queue::{self, Place, Queue, QueueError},
     supervision::Supervised,
 };
-use punchtrail_vision::Models;
+use punchtrail_vision::{DETECTOR_FILE, EMBEDDER_FILE, Models};
 
 use super::{
     checks::Checks,
@@ -79,10 +79,6 @@ pub struct Ready {
     pub told: FaceChecks,
 }
 
-/// The files of the models, in their folder.
-const DETECTOR: &str = "detector.onnx";
-const EMBEDDER: &str = "embedder.onnx";
-
 /// Makes whoever checks ready. Models that are missing or wrong are no failure: then a person
 /// looks, and readiness says so.
 ///
@@ -135,7 +131,7 @@ async fn load(folder: Option<PathBuf>) -> Result<Models, String> {
         let path = folder.join(name);
         tokio::fs::read(&path).await.map_err(|error| format!("{}: {error}", path.display()))
     };
-    let (detector, embedder) = (read(DETECTOR).await?, read(EMBEDDER).await?);
+    let (detector, embedder) = (read(DETECTOR_FILE).await?, read(EMBEDDER_FILE).await?);
     let loading = tokio::task::spawn_blocking(move || Models::load(&detector, &embedder));
     let loaded = loading.await.map_err(|_| "loading the models broke off".to_owned())?;
     loaded.map_err(|error| format!("{}: {error}", folder.display()))

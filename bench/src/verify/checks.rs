@@ -133,9 +133,7 @@ impl Desk {
             let look = models.look(&Picture::decode(&bytes)?, &Floors::default(), true);
             known.push(look.embedding.context("a reference can't be compared with")?);
             let photo = Digest::of(&bytes);
-            let mut upload = store.begin(photo).await?;
-            upload.write(&bytes).await?;
-            upload.keep().await?;
+            store.put(photo, &bytes).await?;
             references.push(photo);
         }
         Ok(Self { models, checker, store, frames, prepared, known, references })

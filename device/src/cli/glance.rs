@@ -6,11 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use punchtrail_device::glance::Glance;
 use punchtrail_protocol::guidance::Guidance;
-use punchtrail_vision::{Floors, Models, Picture};
-
-/// The files of the models, in their folder.
-const DETECTOR: &str = "detector.onnx";
-const EMBEDDER: &str = "embedder.onnx";
+use punchtrail_vision::{DETECTOR_FILE, EMBEDDER_FILE, Floors, Models, Picture};
 
 /// Looks with the models in a folder, which are loaded for each look: a press comes now and then,
 /// and the models are large.
@@ -36,5 +32,5 @@ fn models(folder: &Path) -> anyhow::Result<Models> {
         let path = folder.join(name);
         std::fs::read(&path).with_context(|| path.display().to_string())
     };
-    Ok(Models::load(&read(DETECTOR)?, &read(EMBEDDER)?)?)
+    Ok(Models::load(&read(DETECTOR_FILE)?, &read(EMBEDDER_FILE)?)?)
 }

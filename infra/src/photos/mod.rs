@@ -43,6 +43,16 @@ pub trait PhotoStore: Send + Sync + 'static {
     /// When the store is out of reach, or full.
     async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>>;
 
+    /// Keeps a photo that is here whole. Whether it is new.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin) and of [`PhotoUpload`].
+    async fn put(&self, photo: Digest, bytes: &[u8]) -> io::Result<bool> {
+        let mut upload = self.begin(photo).await?;
+        upload.write(bytes).await?;
+        upload.keep().await
+    }
+
     /// Removes a photo, if it is kept.
     ///
     /// # Errors

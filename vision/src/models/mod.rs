@@ -18,6 +18,11 @@ use lanes::Lanes;
 /// of models can't be compared.
 pub const MODEL: &str = "yunet-2023mar+sface-2021dec";
 
+/// The detector's file, in the folder with both models.
+pub const DETECTOR_FILE: &str = "detector.onnx";
+/// The embedder's.
+pub const EMBEDDER_FILE: &str = "embedder.onnx";
+
 /// `face_detection_yunet_2023mar_int8bq.onnx`, 122,489 bytes.
 const DETECTOR_SHA256: &str = "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10";
 /// `face_recognition_sface_2021dec_int8bq.onnx`, 10,667,852 bytes.

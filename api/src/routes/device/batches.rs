@@ -131,14 +131,9 @@ async fn read_apart(
     access: &DeviceAccess,
     items: Vec<BatchItem>,
 ) -> Result<Vec<ReadItem>, Refusal> {
-    let _turn = app.verifying.acquire().await.map_err(|_| Refusal::internal())?;
     let DeviceAccess { device, key, ref sites, .. } = *access;
     let rules = Rules { device, key, org: app.deployment.org, sites: sites.clone() };
-    let reading = tokio::task::spawn_blocking(move || rules.read_all(items));
-    reading.await.map_err(|error| {
-        tracing::error!(%error, "reading a batch broke off");
-        Refusal::internal()
-    })
+    app.on_a_core(move || rules.read_all(items)).await
 }
 
 const KEPT: &str = "It is kept where a manager sees it and can admit it.";

@@ -22,7 +22,7 @@ use punchtrail_protocol::{
 use crate::{
     ask::extract::{InPath, Line, content_length, media_type, next_chunk, too_large, too_slow},
     auth::DeliveringDevice,
-    identity::{arrivals, pictures::on_a_core},
+    identity::arrivals,
     problem::{Code, Refusal},
     state::App,
     upkeep,
@@ -107,7 +107,8 @@ async fn receive(
     form: Form,
     line: &Line,
 ) -> Result<(Box<dyn PhotoUpload>, u64), Refusal> {
-    let mut upload = app.photos.begin(photo).await.map_err(|error| store_failed(&error))?;
+    let mut upload =
+        app.photos.begin(photo).await.map_err(|error| Refusal::photo_not_kept(&error))?;
     let mut held = app.body(line.standing());
     let (mut start, mut length_bytes) = (Vec::with_capacity(PNG.len()), 0);
     while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
@@ -119,17 +120,17 @@ async fn receive(
             Form::Sealed => held.push(&chunk)?,
             Form::Plain => {
                 start.extend(chunk.iter().take(PNG.len() - start.len()));
-                upload.write(&chunk).await.map_err(|error| store_failed(&error))?;
+                upload.write(&chunk).await.map_err(|error| Refusal::photo_not_kept(&error))?;
             }
         }
     }
     if form == Form::Sealed {
         let secret = app.photo_secret.clone();
-        let opened = on_a_core(app, move || open(&secret, held.bytes())).await?;
+        let opened = app.on_a_core(move || open(&secret, held.bytes())).await?;
         let opened = opened.map_err(|_| not_sealed_to_this())?;
         start.extend(opened.iter().take(PNG.len()));
         length_bytes = opened.len();
-        upload.write(&opened).await.map_err(|error| store_failed(&error))?;
+        upload.write(&opened).await.map_err(|error| Refusal::photo_not_kept(&error))?;
     }
     if !start.starts_with(JPEG) && !start.starts_with(PNG) {
         return Err(not_an_image());
@@ -167,19 +168,11 @@ async fn has_room(app: &App, access: &DeviceAccess) -> Result<(), Refusal> {
 
 async fn keep(upload: Box<dyn PhotoUpload>, photo: Digest) -> Result<bool, Refusal> {
     if upload.digest() != photo {
-        return Err(Refusal::new(
-            Code::DigestMismatch,
-            "The bytes that came have another digest. Nothing was kept; send the photo again.",
-        ));
+        return Err(Refusal::another_digest());
     }
-    upload.keep().await.map_err(|error| store_failed(&error))
+    upload.keep().await.map_err(|error| Refusal::photo_not_kept(&error))
 }
 
 fn not_an_image() -> Refusal {
     Refusal::new(Code::UnsupportedMediaType, "A photo is a JPEG or a PNG. Nothing was kept.")
-}
-
-fn store_failed(error: &std::io::Error) -> Refusal {
-    tracing::error!(%error, "the photo store failed");
-    Refusal::busy("The photo can't be kept now. Send it again.")
 }

@@ -52,8 +52,7 @@ pub async fn take(
     }
     for photo in &asked.photos {
         let read = app.photos.read(photo).await.map_err(|error| {
-            tracing::error!(%error, "the photo store failed");
-            Refusal::busy("The photos can't be read now. Ask again.")
+            Refusal::photo_store(&error, "The photos can't be read now. Ask again.")
         })?;
         let Some(bytes) = read else {
             let what = "A photo isn't here. Put it first, then ask again.";

@@ -95,7 +95,7 @@ pub struct Rates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RekognitionError {
     #[error(
-        "no AWS region is set; give --rekognition-region or AWS_REGION, one that offers \
+        "no AWS region is set; give --aws-region or AWS_REGION, one that offers \
          Rekognition and in which pictures of your staff may be looked at"
     )]
     NoRegion,
