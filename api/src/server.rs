@@ -15,6 +15,7 @@ use punchtrail_infra::{
     access::deployment::{self, Deployment},
     adjudicator,
     audit::checkpoint,
+    cores::{Cores, NoThreads},
     follower::{Followers, Node},
     ledger::{Clock, Ledger},
     photos::{PhotoPlace, PhotosError, open_photos},
@@ -112,6 +113,9 @@ pub enum ServeError {
     /// The database is out of reach.
     #[error("the database is out of reach: {0}")]
     Database(#[from] punchtrail_infra::postgres::DatabaseError),
+    /// The system gives no more threads.
+    #[error(transparent)]
+    Threads(#[from] NoThreads),
     /// Faces can't be checked as asked for.
     #[error("{0}")]
     Identity(#[from] IdentityError),
@@ -161,6 +165,7 @@ impl Server {
         let queue = queue::open(options.identity.queue.clone(), writer)
             .await
             .map_err(IdentityError::from)?;
+        let cores = Cores::start()?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
         let ledger = Ledger::open_for(
@@ -200,6 +205,7 @@ impl Server {
             projections,
             health,
             door,
+            cores,
             models: faces.models,
         });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());

@@ -8,7 +8,8 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
+    access::deployment::Deployment, cores::Cores, ledger::Ledger, photos::PhotoStore,
+    postgres::Pools,
 };
 use punchtrail_projections::{engine::Projections, explanations::Explanations};
 use punchtrail_protocol::{DeviceId, sealed_photo::PhotoSecret};
@@ -55,8 +56,8 @@ pub struct Parts {
     /// Devices whose batch is being taken on this node.
     delivering: Arc<Mutex<HashSet<DeviceId>>>,
     bodies: Bodies,
-    /// Who may take a core now, for signatures or pictures.
-    cores: Semaphore,
+    /// For signatures and pictures.
+    cores: Cores,
     /// Wrong pairing codes, by where they come from.
     pub wrong_codes: Throttle<IpAddr>,
     /// And by their first letters.
@@ -85,6 +86,8 @@ pub struct Opened {
     pub projections: Projections,
     pub health: Health,
     pub door: Door,
+    /// For signatures and pictures.
+    pub cores: Cores,
     /// The models of faces, if they are there.
     pub models: Option<Arc<Models>>,
 }
@@ -105,9 +108,8 @@ impl std::fmt::Debug for App {
 impl App {
     /// Puts the parts together; must be called within a runtime.
     pub fn new(opened: Opened) -> Self {
-        let Opened { ledger, pools, deployment, photos, projections, health, door, models } =
+        let Opened { ledger, pools, deployment, photos, projections, health, door, cores, models } =
             opened;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
             ledger,
@@ -118,7 +120,7 @@ impl App {
             health,
             delivering: Arc::default(),
             bodies: Bodies::default(),
-            cores: Semaphore::new(cores),
+            cores,
             wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
             wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
             wrong_references: Throttle::new(WRONG_REFERENCES_MAX, WRONG_REFERENCES_EVERY),
@@ -150,8 +152,7 @@ impl App {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let _turn = self.cores.acquire().await.map_err(|_| Refusal::internal())?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| {
+        self.cores.run(work).await.map_err(|error| {
             tracing::error!(%error, "work on signatures or a picture broke off");
             Refusal::internal()
         })

@@ -4,6 +4,7 @@
 //! other way (`tests/tests/house.rs`):
 //!
 //! ```text
+//! cores ← identity
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
 //! ledger ← rulings ← audit
@@ -16,6 +17,7 @@
 pub mod access;
 pub mod adjudicator;
 pub mod audit;
+pub mod cores;
 pub mod devices;
 pub mod follower;
 pub mod identity;

@@ -8,6 +8,7 @@ use std::{
 
 use punchtrail_domain::punch::Provider;
 use punchtrail_infra::{
+    cores::{Cores, NoThreads},
     follower::{Followers, Pace, Scope},
     identity::{
         Checker, Checkers, Local, NoChecker, Rekognition, RekognitionError, RekognitionOptions,
@@ -61,6 +62,9 @@ pub enum IdentityError {
     /// The key of the cache of embeddings.
     #[error("the key of reference embeddings can't be read or made in the data directory: {0}")]
     Key(#[from] std::io::Error),
+    /// The local check's threads.
+    #[error(transparent)]
+    Threads(#[from] NoThreads),
     /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -98,7 +102,8 @@ pub async fn ready(
         match (provider, &models) {
             (Provider::Local, Some(models)) => {
                 let embeddings = Embeddings::of(writer.clone(), data_dir).await?;
-                in_order.push(Arc::new(Local::new(Arc::clone(models), embeddings)));
+                let local = Local::new(Arc::clone(models), embeddings, Cores::start()?);
+                in_order.push(Arc::new(local));
             }
             (Provider::Local, None) => {}
             (Provider::Rekognition, _) => {

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use punchtrail_domain::punch::{Comparison, Failing, Miss, Missing, Provider, Quality};
 use punchtrail_protocol::{Digest, guidance::Guidance};
 use punchtrail_vision::{Embedding, Floors, Look, MODEL, Models, Picture, PictureError};
-use tokio::sync::Semaphore;
 
 use super::{Answer, Asked, Checker, Unavailable, embeddings::Embeddings};
+use crate::cores::Cores;
 
 /// Ten-thousandths in one.
 const ONE: f32 = 10_000.0;
@@ -17,14 +17,13 @@ const ONE: f32 = 10_000.0;
 pub struct Local {
     models: Arc<Models>,
     embeddings: Embeddings,
-    cores: Semaphore,
+    cores: Cores,
 }
 
 impl Local {
     /// With these models; what they make of reference photos is kept in `embeddings`.
-    pub fn new(models: Arc<Models>, embeddings: Embeddings) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { models, embeddings, cores: Semaphore::new(cores) }
+    pub fn new(models: Arc<Models>, embeddings: Embeddings, cores: Cores) -> Self {
+        Self { models, embeddings, cores }
     }
 
     /// Looks at a picture away from the threads that serve.
@@ -34,12 +33,11 @@ impl Local {
         floors: Floors,
         covered_head: bool,
     ) -> Result<Result<Look, PictureError>, Unavailable> {
-        let _core = self.cores.acquire().await.map_err(|_| broke())?;
         let models = Arc::clone(&self.models);
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = self.cores.run(move || {
             Picture::decode(&bytes).map(|picture| models.look(&picture, &floors, covered_head))
         });
-        looking.await.map_err(|_| broke())
+        looking.await.map_err(away)
     }
 
     /// What the model makes of a reference photo; none if nothing can be compared with it.
@@ -130,11 +128,6 @@ impl Local {
         let failing = Failing { miss: Miss::Mismatch, guidance: vec![Guidance::ManagerWillLook] };
         Ok(Answer::Miss { quality, failing, comparison: Some(comparison) })
     }
-}
-
-fn broke() -> Unavailable {
-    let why = "looking at a picture broke off".to_owned();
-    Unavailable { missing: Missing::Unreachable, passes: true, why }
 }
 
 fn away(error: impl std::fmt::Display) -> Unavailable {
