@@ -15,13 +15,13 @@ use punchtrail_infra::{
     access::deployment::{self, Deployment},
     adjudicator,
     audit::checkpoint,
-    cores::{Cores, NoThreads},
     follower::{Followers, Node},
     ledger::{Clock, Ledger},
     photos::{PhotoPlace, PhotosError, open_photos},
     postgres::Pools,
     queue,
     supervision::{Supervised, Supervisor},
+    threads::{NoThreads, Threads},
 };
 use punchtrail_projections::engine::{ProjectionError, Projections};
 use tokio::{net::TcpListener, time::timeout};
@@ -165,7 +165,7 @@ impl Server {
         let queue = queue::open(options.identity.queue.clone(), writer)
             .await
             .map_err(IdentityError::from)?;
-        let cores = Cores::start()?;
+        let cores = Threads::of_cores("punchtrail-work")?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
         let ledger = Ledger::open_for(

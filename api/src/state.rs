@@ -8,8 +8,8 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment, cores::Cores, ledger::Ledger, photos::PhotoStore,
-    postgres::Pools,
+    access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
+    threads::Threads,
 };
 use punchtrail_projections::{engine::Projections, explanations::Explanations};
 use punchtrail_protocol::{DeviceId, sealed_photo::PhotoSecret};
@@ -57,7 +57,7 @@ pub struct Parts {
     delivering: Arc<Mutex<HashSet<DeviceId>>>,
     bodies: Bodies,
     /// For signatures and pictures.
-    cores: Cores,
+    cores: Threads,
     /// Wrong pairing codes, by where they come from.
     pub wrong_codes: Throttle<IpAddr>,
     /// And by their first letters.
@@ -87,7 +87,7 @@ pub struct Opened {
     pub health: Health,
     pub door: Door,
     /// For signatures and pictures.
-    pub cores: Cores,
+    pub cores: Threads,
     /// The models of faces, if they are there.
     pub models: Option<Arc<Models>>,
 }

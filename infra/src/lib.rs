@@ -4,7 +4,7 @@
 //! other way (`tests/tests/house.rs`):
 //!
 //! ```text
-//! cores ← identity
+//! threads ← photos, identity
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
 //! ledger ← rulings ← audit
@@ -17,7 +17,6 @@
 pub mod access;
 pub mod adjudicator;
 pub mod audit;
-pub mod cores;
 pub mod devices;
 pub mod follower;
 pub mod identity;
@@ -31,3 +30,4 @@ pub mod sites;
 pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod threads;

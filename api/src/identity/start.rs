@@ -8,7 +8,6 @@ use std::{
 
 use punchtrail_domain::punch::Provider;
 use punchtrail_infra::{
-    cores::{Cores, NoThreads},
     follower::{Followers, Pace, Scope},
     identity::{
         Checker, Checkers, Local, NoChecker, Rekognition, RekognitionError, RekognitionOptions,
@@ -17,6 +16,7 @@ use punchtrail_infra::{
     postgres::Pool,
     queue::{self, Place, Queue, QueueError},
     supervision::Supervised,
+    threads::{NoThreads, Threads},
 };
 use punchtrail_vision::{DETECTOR_FILE, EMBEDDER_FILE, Models};
 
@@ -102,7 +102,11 @@ pub async fn ready(
         match (provider, &models) {
             (Provider::Local, Some(models)) => {
                 let embeddings = Embeddings::of(writer.clone(), data_dir).await?;
-                let local = Local::new(Arc::clone(models), embeddings, Cores::start()?);
+                let local = Local::new(
+                    Arc::clone(models),
+                    embeddings,
+                    Threads::of_cores("punchtrail-look")?,
+                );
                 in_order.push(Arc::new(local));
             }
             (Provider::Local, None) => {}

@@ -20,10 +20,10 @@ use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use punchtrail_domain::policy::Policy;
 use punchtrail_infra::{
-    cores::Cores,
     identity::{Answer, Asked, Checker, Local, References, Thresholds, embeddings::Embeddings},
     photos::{PhotoFolder, PhotoStore},
     queue::BATCH_MAX,
+    threads::Threads,
 };
 use punchtrail_protocol::Digest;
 use punchtrail_simulator::percentiles::of_sorted;
@@ -110,7 +110,7 @@ pub async fn measure(
     for (size, frames) in SIZES.into_iter().zip(all) {
         let store = PhotoFolder::open(folder.path().join("photos")).await?;
         let embeddings = Embeddings::of(database.pools.writer.clone(), folder.path()).await?;
-        let checker = Local::new(Arc::clone(&models), embeddings, Cores::start()?);
+        let checker = Local::new(Arc::clone(&models), embeddings, Threads::of_cores("look")?);
         let desk = Desk::set(faces, Arc::clone(&models), checker, store, frames).await?;
         sizes.push(Arc::new(desk).all_rows(size, threads, options).await?);
     }

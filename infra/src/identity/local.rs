@@ -8,7 +8,7 @@ use punchtrail_protocol::{Digest, guidance::Guidance};
 use punchtrail_vision::{Embedding, Floors, Look, MODEL, Models, Picture, PictureError};
 
 use super::{Answer, Asked, Checker, Unavailable, embeddings::Embeddings};
-use crate::cores::Cores;
+use crate::threads::Threads;
 
 /// Ten-thousandths in one.
 const ONE: f32 = 10_000.0;
@@ -17,12 +17,12 @@ const ONE: f32 = 10_000.0;
 pub struct Local {
     models: Arc<Models>,
     embeddings: Embeddings,
-    cores: Cores,
+    cores: Threads,
 }
 
 impl Local {
     /// With these models; what they make of reference photos is kept in `embeddings`.
-    pub fn new(models: Arc<Models>, embeddings: Embeddings, cores: Cores) -> Self {
+    pub fn new(models: Arc<Models>, embeddings: Embeddings, cores: Threads) -> Self {
         Self { models, embeddings, cores }
     }
 

@@ -5,29 +5,32 @@
 //! that has no name yet and is removed.
 
 use std::{
-    io,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    fs::{self, File},
-    io::{AsyncReadExt, AsyncWriteExt},
-};
 use uuid::Uuid;
 
 use super::{PhotoStore, PhotoUpload, another_came, removed_meanwhile, too_large};
+use crate::threads::Threads;
 
 /// An unfinished file older than this belongs to nobody: no upload takes as long.
 const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// Files in hand at a time: enough for a disk to sync several at once, few enough that what each
+/// thread keeps is little.
+const FILES_AT_ONCE: usize = 4;
 
 /// Photos in a folder: `ab/cdef…` by the digest's digits.
 #[derive(Debug, Clone)]
 pub struct PhotoFolder {
     root: PathBuf,
+    files: Arc<Threads>,
 }
 
 impl PhotoFolder {
@@ -36,19 +39,10 @@ impl PhotoFolder {
     /// # Errors
     /// When it can't be made or read.
     pub async fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let folder = Self { root: root.into() };
-        let unfinished = folder.unfinished();
-        fs::create_dir_all(&unfinished).await?;
-        let mut entries = fs::read_dir(&unfinished).await?;
-        while let Some(entry) = entries.next_entry().await? {
-            let made = entry.metadata().await.and_then(|about| about.modified());
-            let age = made.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-            if age.is_some_and(|age| age > UNFINISHED_AGE_MAX) {
-                fs::remove_file(entry.path()).await?;
-            }
-        }
-        // The folder itself must be there after a crash, too.
-        sync_folder(folder.root.parent().unwrap_or(Path::new("."))).await?;
+        let files = Threads::start("punchtrail-photos", FILES_AT_ONCE).map_err(io::Error::other)?;
+        let folder = Self { root: root.into(), files: Arc::new(files) };
+        let (root, unfinished) = (folder.root.clone(), folder.unfinished());
+        folder.with_files(move || prepare(&root, &unfinished)).await?;
         Ok(folder)
     }
 
@@ -61,45 +55,80 @@ impl PhotoFolder {
         let (folder, name) = digits.split_at(2);
         self.root.join(folder).join(name)
     }
+
+    async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.files.run(work).await?
+    }
 }
 
 #[async_trait]
 impl PhotoStore for PhotoFolder {
     async fn has(&self, photo: &Digest) -> io::Result<bool> {
-        fs::try_exists(self.path_of(photo)).await
+        let path = self.path_of(photo);
+        self.with_files(move || path.try_exists()).await
     }
 
     async fn read(&self, photo: &Digest) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path_of(photo)).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        file.take(PHOTO_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
-        match bytes.len() > PHOTO_BYTES_MAX {
-            true => Err(too_large()),
-            false => Ok(Some(bytes)),
-        }
+        let path = self.path_of(photo);
+        self.with_files(move || read(&path)).await
     }
 
     async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>> {
-        let writing = match self.has(&photo).await? {
-            true => None,
-            false => {
-                let path = self.unfinished().join(Uuid::now_v7().to_string());
-                let file = File::create_new(&path).await?;
-                Some((file, Unfinished(path)))
-            }
-        };
+        let kept = self.path_of(&photo);
+        let new = self.unfinished().join(Uuid::now_v7().to_string());
+        let writing = self.with_files(move || begin(&kept, new)).await?;
         Ok(Box::new(FolderUpload { folder: self.clone(), photo, writing, hasher: Sha256::new() }))
     }
 
     async fn remove(&self, photo: &Digest) -> io::Result<()> {
-        match fs::remove_file(self.path_of(photo)).await {
+        let path = self.path_of(photo);
+        self.with_files(move || match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        })
+        .await
+    }
+}
+
+fn prepare(root: &Path, unfinished: &Path) -> io::Result<()> {
+    fs::create_dir_all(unfinished)?;
+    for entry in fs::read_dir(unfinished)? {
+        let entry = entry?;
+        let made = entry.metadata().and_then(|about| about.modified());
+        let age = made.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_some_and(|age| age > UNFINISHED_AGE_MAX) {
+            fs::remove_file(entry.path())?;
         }
+    }
+    // The folder itself must be there after a crash, too.
+    sync_folder(root.parent().unwrap_or(Path::new(".")))
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    if size > PHOTO_BYTES_MAX {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(size);
+    file.take(PHOTO_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() > PHOTO_BYTES_MAX {
+        true => Err(too_large()),
+        false => Ok(Some(bytes)),
+    }
+}
+
+fn begin(kept: &Path, new: PathBuf) -> io::Result<Option<(File, Unfinished)>> {
+    match kept.try_exists()? {
+        true => Ok(None),
+        false => File::create_new(&new).map(|file| Some((file, Unfinished(new)))),
     }
 }
 
@@ -110,14 +139,14 @@ struct Unfinished(PathBuf);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // Gone already when it was renamed; one that can't be removed goes with a later start.
-        drop(std::fs::remove_file(&self.0));
+        drop(fs::remove_file(&self.0));
     }
 }
 
 struct FolderUpload {
     folder: PhotoFolder,
     photo: Digest,
-    /// None when the photo is kept already.
+    /// None when the photo is kept already, and once a write broke off.
     writing: Option<(File, Unfinished)>,
     hasher: Sha256,
 }
@@ -126,10 +155,11 @@ struct FolderUpload {
 impl PhotoUpload for FolderUpload {
     async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.hasher.update(chunk);
-        match &mut self.writing {
-            Some((file, _)) => file.write_all(chunk).await,
-            None => Ok(()),
-        }
+        let Some((mut file, unfinished)) = self.writing.take() else { return Ok(()) };
+        let chunk = chunk.to_vec();
+        let write = move || file.write_all(&chunk).map(|()| (file, unfinished));
+        self.writing = Some(self.folder.with_files(write).await?);
+        Ok(())
     }
 
     fn digest(&self) -> Digest {
@@ -140,28 +170,32 @@ impl PhotoUpload for FolderUpload {
         if self.digest() != self.photo {
             return Err(another_came());
         }
-        let path = self.folder.path_of(&self.photo);
-        let folder = path.parent().unwrap_or(&self.folder.root).to_owned();
-        let mut is_new = false;
-        if let Some((mut file, unfinished)) = self.writing.take() {
-            file.flush().await?;
-            file.sync_all().await?;
-            is_new = !fs::try_exists(&path).await?;
-            fs::create_dir_all(&folder).await?;
-            fs::rename(&unfinished.0, &path).await?;
-        }
-        if !is_new && !fs::try_exists(&path).await? {
-            return Err(removed_meanwhile());
-        }
-        // Also when it was there: whoever put it there may not have come to sync it.
-        sync_folder(&folder).await?;
-        sync_folder(&self.folder.root).await?;
-        Ok(is_new)
+        let (root, path) = (self.folder.root.clone(), self.folder.path_of(&self.photo));
+        let writing = self.writing.take();
+        self.folder.with_files(move || keep(&root, &path, writing)).await
     }
 }
 
-async fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder).await?.sync_all().await
+fn keep(root: &Path, path: &Path, writing: Option<(File, Unfinished)>) -> io::Result<bool> {
+    let folder = path.parent().unwrap_or(root);
+    let mut is_new = false;
+    if let Some((file, unfinished)) = writing {
+        file.sync_all()?;
+        is_new = !path.try_exists()?;
+        fs::create_dir_all(folder)?;
+        fs::rename(&unfinished.0, path)?;
+    }
+    if !is_new && !path.try_exists()? {
+        return Err(removed_meanwhile());
+    }
+    // Also when it was there: whoever put it there may not have come to sync it.
+    sync_folder(folder)?;
+    sync_folder(root)?;
+    Ok(is_new)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
-//! A few threads for what takes a core for some milliseconds.
+//! A few threads for one purpose: pictures to be looked at, files to be written.
 //!
-//! They aren't those of tokio's that wait for files: of those there may be hundreds, each next
-//! piece of work goes to another, and each thread keeps for later what it once allocated. A
-//! decoded picture is some megabytes.
+//! They aren't those that tokio lends to whatever blocks: of those there may be hundreds, each next
+//! piece of work goes to another, and each keeps for later what it once allocated. A decoded
+//! picture is some megabytes.
 
-use std::thread::available_parallelism;
+use std::{num::NonZero, thread::available_parallelism};
 
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Semaphore,
 };
 
-/// As many threads as the machine has cores, for work that waits for nothing. Who waits for one
-/// and is dropped gives up its place.
+/// So many threads. Who waits for one and is dropped gives up its place.
 #[derive(Debug)]
-pub struct Cores {
+pub struct Threads {
     free: Semaphore,
     /// None once it is dropped.
     threads: Option<Runtime>,
@@ -27,20 +26,31 @@ pub struct NoThreads(#[from] std::io::Error);
 
 /// The work broke off.
 #[derive(Debug, thiserror::Error)]
-#[error("work on a core broke off: {0}")]
+#[error("work on another thread broke off: {0}")]
 pub struct BrokeOff(String);
 
-impl Cores {
-    /// Makes them; the threads start with the first work.
+impl From<BrokeOff> for std::io::Error {
+    fn from(error: BrokeOff) -> Self {
+        Self::other(error)
+    }
+}
+
+impl Threads {
+    /// As many as the machine has cores, for work that waits for nothing.
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn start() -> Result<Self, NoThreads> {
-        let count = available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = Builder::new_current_thread()
-            .max_blocking_threads(count)
-            .thread_name("punchtrail-core")
-            .build()?;
+    pub fn of_cores(name: &str) -> Result<Self, NoThreads> {
+        Self::start(name, available_parallelism().map_or(1, NonZero::get))
+    }
+
+    /// So many, each started when it is first needed.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn start(name: &str, count: usize) -> Result<Self, NoThreads> {
+        let threads =
+            Builder::new_current_thread().max_blocking_threads(count).thread_name(name).build()?;
         Ok(Self { free: Semaphore::new(count), threads: Some(threads) })
     }
 
@@ -59,7 +69,7 @@ impl Cores {
     }
 }
 
-impl Drop for Cores {
+impl Drop for Threads {
     fn drop(&mut self) {
         // The last one may be dropped where nobody may wait.
         if let Some(threads) = self.threads.take() {
@@ -75,22 +85,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn no_more_threads_work_than_there_are_cores() {
-        let cores = Arc::new(Cores::start().unwrap());
+    async fn no_more_threads_work_than_were_asked_for() {
+        let threads = Arc::new(Threads::start("test", 3).unwrap());
         let working = (0..200).map(|_| {
-            let cores = Arc::clone(&cores);
-            async move { cores.run(|| thread::current().id()).await.unwrap() }
+            let threads = Arc::clone(&threads);
+            async move { threads.run(|| thread::current().id()).await.unwrap() }
         });
         let seen: HashSet<_> = futures::future::join_all(working).await.into_iter().collect();
-        assert!(seen.len() <= available_parallelism().unwrap().get(), "{seen:?}");
+        assert!(seen.len() <= 3, "{seen:?}");
     }
 
     #[tokio::test]
     async fn work_that_panics_takes_no_thread_with_it() {
-        let cores = Cores::start().unwrap();
+        let threads = Threads::of_cores("test").unwrap();
         for _ in 0..20 {
-            assert!(cores.run(|| panic!("on purpose")).await.is_err());
+            assert!(threads.run(|| panic!("on purpose")).await.is_err());
         }
-        assert_eq!(cores.run(|| 1).await.unwrap(), 1);
+        assert_eq!(threads.run(|| 1).await.unwrap(), 1);
     }
 }
