@@ -19,6 +19,7 @@ use punchtrail_domain::{
 use punchtrail_infra::{
     ledger::{AppendError, ExecuteError, ReadError},
     postgres::{DatabaseError, Trouble},
+    rulings::RuleError,
 };
 use punchtrail_protocol::wire::{FieldError, Problem};
 
@@ -75,6 +76,12 @@ codes! {
     RequestTimeout = REQUEST_TIMEOUT, "The request took too long";
     /// The roster changed during a walk.
     RosterChanged = CONFLICT, "The roster has changed";
+    /// It is about the caller's own, and nobody rules on their own.
+    OwnRecord = FORBIDDEN, "Nobody rules on their own";
+    /// Somebody ruled after the caller had looked.
+    AlreadyRuled = CONFLICT, "Somebody has ruled meanwhile";
+    /// More is known than when the caller looked.
+    PunchChanged = CONFLICT, "The punch has changed meanwhile";
     /// What stands already contradicts the request.
     Conflict = CONFLICT, "The request contradicts what stands";
     /// More than is taken at once.
@@ -210,6 +217,11 @@ impl Refusal {
     /// The kind.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// What happened, what was kept and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Whether its connection ends with it.
@@ -366,6 +378,7 @@ impl Refuses for PunchError {
         match self {
             Self::Unknown => Code::NotFound,
             Self::Voided
+            | Self::NoOtherTime
             | Self::Unchanged
             | Self::Exists
             | Self::AttemptTaken
@@ -428,6 +441,18 @@ impl<E: Refuses> From<ExecuteError<E>> for Refusal {
             ExecuteError::Append(error) => error.into(),
             ExecuteError::Load(error) => error.into(),
         }
+    }
+}
+
+impl<E: Refuses> From<RuleError<E>> for Refusal {
+    fn from(error: RuleError<E>) -> Self {
+        let code = match error {
+            RuleError::Own => Code::OwnRecord,
+            RuleError::AlreadyRuled { .. } => Code::AlreadyRuled,
+            RuleError::Changed { .. } => Code::PunchChanged,
+            RuleError::Ledger(error) => return error.into(),
+        };
+        Self::new(code, sentence(&error))
     }
 }
 

@@ -46,14 +46,17 @@ async fn lived_in() -> Scene {
     scene.kiosk.chain.next.badge = Some("B-9".to_owned());
     scene.punches(1).await;
     let author = |note: &str| Author {
+        employee: None,
         actor: Actor::CommandLine,
         request: None,
         note: Some(Note::new(note.to_owned())),
     };
     let reject = |note| PunchCommand::Reject { reason: RejectionReason::NotPresent, note };
-    rulings::rule(&scene.ledger, punches[1], &author("he was in Rome"), reject).await.unwrap();
-    let void = |note| PunchCommand::Void { note };
-    rulings::rule(&scene.ledger, punches[2], &author("twice"), void).await.unwrap();
+    rulings::rule(&scene.ledger, punches[1], &author("he was in Rome"), None, reject)
+        .await
+        .unwrap();
+    let void = |note| PunchCommand::Void { note, reason: None };
+    rulings::rule(&scene.ledger, punches[2], &author("twice"), None, void).await.unwrap();
     let item =
         |text: &str| item_digest(scene.kiosk.id, to_base64url(text.as_bytes()).as_bytes(), b"AA");
     let admission = Admission {

@@ -378,7 +378,8 @@ async fn a_cursor_is_good_on_its_own_walk_and_nowhere_else() {
         "/v1/quarantine?".to_owned(),
         format!("/v1/timecards?site={}&from=2020-01-01&to=2020-01-31&", sites[0]),
     ];
-    let (_, other) = credentials::create_operator_key(&house.pools.writer, "other").await.unwrap();
+    let (_, other) =
+        credentials::create_operator_key(&house.pools.writer, "other", None).await.unwrap();
     let (mut cursors, key) = (Vec::new(), house.key.as_str());
     for list in &lists {
         let first = house.read_after(&format!("{list}limit=1"), head).await;

@@ -110,7 +110,7 @@ pub fn events(signed: &Signed, device: DeviceId) -> [PunchEvent; 3] {
             received_at: Time::from_millis(1_790_000_000_000),
             clock: Clock::Unknown,
         },
-        PunchEvent::Accepted { basis: Basis::Policy, note: None },
+        PunchEvent::Accepted { basis: Basis::Policy, note: None, reason: None },
     ]
 }
 

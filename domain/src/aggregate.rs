@@ -108,6 +108,7 @@ macro_rules! aggregate {
     (
         $aggregate:ident, $command:ident, $event:ident, $error:ident,
         { $($variant:ident),+ $(,)? }
+        $(, second { $($second:ident),+ $(,)? })?
     ) => {
         impl cqrs_es::Aggregate for $aggregate {
             // A constant, which `as_str` can't give.
@@ -142,8 +143,25 @@ macro_rules! aggregate {
                 match self { $(Self::$variant { .. } => stringify!($variant)),+ }
             }
             fn version(&self) -> &'static str {
-                "1"
+                let is_second = false $($(|| matches!(self, Self::$second { .. }))+)?;
+                if is_second { "2" } else { "1" }
             }
+            $(
+                // A second version only adds fields, each with a default that says what the first
+                // could not.
+                fn of_version(
+                    version: &str,
+                    payload: &str,
+                ) -> Option<Result<Self, serde_json::Error>> {
+                    let read = || serde_json::from_str::<Self>(payload);
+                    match (version, read()) {
+                        ("1", read) => Some(read),
+                        ("2", Ok(read @ ($(Self::$second { .. })|+))) => Some(Ok(read)),
+                        ("2", Err(error)) => Some(Err(error)),
+                        _ => None,
+                    }
+                }
+            )?
         }
 
         impl cqrs_es::DomainEvent for $event {

@@ -246,7 +246,7 @@ async fn a_ruling_that_comes_before_the_judgement_stands() {
     let capture = kiosk.capture(PunchKind::In, NOON_MS);
     deliver(&world, &kiosk, &[&capture]).await;
     let id = capture.punch.to_string();
-    let void = PunchCommand::Void { note: None };
+    let void = PunchCommand::Void { note: None, reason: None };
     world.ledger.execute::<Punch>(&id, void, &Metadata::default()).await.unwrap();
     settle(&world.ledger).await;
     assert_eq!(punch(&world, &capture).await.standing(), Standing::Voided);

@@ -310,7 +310,7 @@ async fn commands_that_race_on_one_punch_are_decided_one_after_the_other() {
             let command = if n % 2 == 0 {
                 PunchCommand::Reject { reason: RejectionReason::Other, note: None }
             } else {
-                PunchCommand::Accept { note: None }
+                PunchCommand::Accept { note: None, reason: None }
             };
             ledger.execute::<Punch>(&id, command, &Metadata::default()).await.is_ok()
         })
@@ -368,7 +368,7 @@ async fn stock_postgres_es_reads_any_aggregate_and_the_framework_runs_on_the_led
         .execute(&id, PunchCommand::Judge { anomalies: vec![], verify_by: None })
         .await
         .unwrap();
-    let refused = framework.execute(&id, PunchCommand::Accept { note: None }).await;
+    let refused = framework.execute(&id, PunchCommand::Accept { note: None, reason: None }).await;
     assert!(refused.is_err(), "it stands accepted");
 
     let pool = sqlx::postgres::PgPoolOptions::new()

@@ -89,7 +89,7 @@ async fn void_and_doubt(world: &World, kiosk: &mut Kiosk, at_ms: &mut i64) {
         settle().await;
         let id = later.punch.to_string();
         if voided {
-            let void = PunchCommand::Void { note: None };
+            let void = PunchCommand::Void { note: None, reason: None };
             world.ledger.execute::<Punch>(&id, void, &Metadata::default()).await.unwrap();
         }
         world.ledger.deliver(kiosk.delivery(vec![kiosk.item(&earlier)])).await.unwrap();

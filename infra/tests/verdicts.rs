@@ -443,7 +443,7 @@ impl Stage {
                 let Some(punch) = punch.checked_rem(self.punches.len()) else { return };
                 let punch = self.punches[punch];
                 let command = match ruling {
-                    Ruling::Accept => PunchCommand::Accept { note: None },
+                    Ruling::Accept => PunchCommand::Accept { note: None, reason: None },
                     Ruling::Reject => {
                         PunchCommand::Reject { reason: RejectionReason::Other, note: None }
                     }
@@ -451,8 +451,9 @@ impl Stage {
                         effective_at: Some(at(1)),
                         kind: Some(PunchKind::Out),
                         note: None,
+                        reason: None,
                     },
-                    Ruling::Void => PunchCommand::Void { note: None },
+                    Ruling::Void => PunchCommand::Void { note: None, reason: None },
                 };
                 self.ruled.insert(punch);
                 self.execute::<Punch>(punch, command).await;

@@ -36,6 +36,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(devices::Devices),
         Arc::new(sites::Sites),
         Arc::new(rulings::quarantine::QuarantinedItems),
+        Arc::new(rulings::reviews::Reviews),
         Arc::new(explanations::ChainFacts),
     ]
 }

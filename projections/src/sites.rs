@@ -201,19 +201,27 @@ impl PairingPolicies {
         .fetch_all(pool)
         .await?;
         let mut by_site = HashMap::with_capacity(rows.len());
+        let unknown = ("Etc/UTC".to_owned(), TimecardPolicy::new(TimeZone::UTC));
+        for site in sites {
+            by_site.insert(*site, unknown.clone());
+        }
         for (site, tz, text) in rows {
             // The zone was known when the site was registered.
             let zone = TimeZone::get(&tz).unwrap_or(TimeZone::UTC);
             let pairing = TimecardPolicy::of_site(&policy(text.as_deref())?, zone);
             by_site.insert(SiteId(site), (tz, pairing));
         }
-        let unknown = ("Etc/UTC".to_owned(), TimecardPolicy::new(TimeZone::UTC));
         Ok(Self { by_site, unknown })
     }
 
     /// The site's.
     pub fn get(&self, site: SiteId) -> &TimecardPolicy {
         &self.by_site.get(&site).unwrap_or(&self.unknown).1
+    }
+
+    /// Those of all sites that were asked for.
+    pub fn all(&self) -> impl Iterator<Item = &TimecardPolicy> {
+        self.by_site.values().map(|(_, policy)| policy)
     }
 
     /// The site's zone, by its IANA name.

@@ -145,7 +145,7 @@ impl Told {
 }
 
 fn author(actor: Actor) -> Author {
-    Author { actor, request: None, note: None }
+    Author { actor, employee: None, request: None, note: None }
 }
 
 fn chain(explanation: &Explanation) -> Vec<&ChainFact> {

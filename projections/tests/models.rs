@@ -77,8 +77,12 @@ async fn the_timeline_shows_where_each_punch_stands_and_why() {
     )
     .await;
     let later = Time::from_millis(NOON_MS + HOUR_MS);
-    let amend =
-        PunchCommand::Amend { effective_at: Some(later), kind: Some(PunchKind::Out), note: None };
+    let amend = PunchCommand::Amend {
+        effective_at: Some(later),
+        kind: Some(PunchKind::Out),
+        note: None,
+        reason: None,
+    };
     rule(&world, made[2].punch, amend).await;
     settle(&world, &running).await;
 
@@ -140,7 +144,7 @@ async fn doubts_add_up_until_a_person_rules_whatever_the_batches() {
     let story = [
         (doubt(Anomaly::RevokedDevice), vec!["revoked_device"]),
         (doubt(fork), vec!["fork", "revoked_device"]),
-        (PunchCommand::Accept { note: None }, vec![]),
+        (PunchCommand::Accept { note: None, reason: None }, vec![]),
         (doubt(Anomaly::UnknownEmployee), vec!["unknown_employee"]),
     ];
     for (command, expected) in story {
@@ -189,7 +193,7 @@ async fn a_sites_feed_gives_each_punch_at_its_latest_change() {
     assert_eq!(punches, BTreeSet::from([a.punch, b.punch]));
 
     // What changes comes again, behind everything.
-    rule(&world, first.rows[0].punch, PunchCommand::Void { note: None }).await;
+    rule(&world, first.rows[0].punch, PunchCommand::Void { note: None, reason: None }).await;
     settle(&world, &running).await;
     let news = site_feed::after(pool, world.site, next.rows[0].position, 10).await.unwrap();
     assert_eq!(news.rows.len(), 1);
@@ -325,11 +329,15 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
     deliver(&world, &kiosk, &[&b, &a]).await;
     settle(&world, &running).await;
     assert_eq!(last_kind().await, Some(PunchKind::Out));
-    rule(&world, b.punch, PunchCommand::Void { note: None }).await;
+    rule(&world, b.punch, PunchCommand::Void { note: None, reason: None }).await;
     settle(&world, &running).await;
     assert_eq!(last_kind().await, Some(PunchKind::In));
-    let amend =
-        PunchCommand::Amend { effective_at: None, kind: Some(PunchKind::BreakEnd), note: None };
+    let amend = PunchCommand::Amend {
+        effective_at: None,
+        kind: Some(PunchKind::BreakEnd),
+        note: None,
+        reason: None,
+    };
     rule(&world, a.punch, amend).await;
     settle(&world, &running).await;
     assert_eq!(last_kind().await, Some(PunchKind::BreakEnd));

@@ -20,3 +20,5 @@ pub const STREAM_EVENTS_MAX: usize = 1_000;
 pub const DEVICE_NAME_CHARS_MAX: usize = 64;
 /// Characters of a note.
 pub const NOTE_CHARS_MAX: usize = 2_000;
+/// The most punches that are ruled on together.
+pub const BULK_RULINGS_MAX: usize = 100;

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_key_is_remembered_for_a_moment_and_no_longer() {
         let (Keys(keys), digest, now) = (Keys::default(), Digest::of(b"key"), Instant::now());
-        let key = OperatorKey { id: uuid::Uuid::nil() };
+        let key = OperatorKey { id: uuid::Uuid::nil(), employee: None };
         keys.put(digest, key, now);
         assert_eq!(keys.get(&digest, now), Some(key));
         let later = now + Duration::from_millis(REMEMBERED_MS);

@@ -103,6 +103,7 @@ impl Operator {
     pub fn author(&self, note: Option<String>) -> Author {
         Author {
             actor: self.actor(),
+            employee: self.key.employee,
             request: Some(self.request.to_string()),
             note: note.filter(|text| !text.is_empty()).map(Note::new),
         }

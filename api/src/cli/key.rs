@@ -53,7 +53,7 @@ async fn new(source: Source, name: &str) -> anyhow::Result<Answer> {
     source
         .with(Need::Any, async |opened| {
             let (key, secret) =
-                credentials::create_operator_key(&opened.pools.writer, name).await?;
+                credentials::create_operator_key(&opened.pools.writer, name, None).await?;
             let object = json!({"key": secret.reveal(), "id": key.id, "name": name});
             Ok(Answer::new(&object, secret.reveal()))
         })

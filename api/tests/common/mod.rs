@@ -71,7 +71,7 @@ impl House {
         let server = Server::start(options).await.unwrap();
         let metrics_address = server.metrics_address();
         let (address, app) = (server.address(), server.app().clone());
-        let (_, key) = credentials::create_operator_key(&pools.writer, "test").await.unwrap();
+        let (_, key) = credentials::create_operator_key(&pools.writer, "test", None).await.unwrap();
         let cancel = CancellationToken::new();
         let running = tokio::spawn(server.run(cancel.clone()));
         Self {

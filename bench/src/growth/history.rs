@@ -320,7 +320,7 @@ impl Stretch {
             let digest = Digest::of(text.as_bytes());
             let captured = PunchEvent::Captured { capture: text.into(), signature };
             let synced = PunchEvent::Synced { device, received_at, clock: Clock::Unknown };
-            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
+            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None, reason: None };
             self.push(&punch, 1, &captured, &by_device, position)?;
             self.push(&punch, 2, &synced, &by_device, position + 1)?;
             self.push(&punch, 3, &accepted, &by_policy, judged + n + 1)?;

@@ -90,7 +90,9 @@ impl Recorded {
             PunchEvent::Synced { device, received_at, clock } => {
                 Self::Synced { punch, device, received_at, clock }
             }
-            PunchEvent::Accepted { basis, note } => Self::Accepted { punch, basis, note },
+            PunchEvent::Accepted { basis, note, reason: None } => {
+                Self::Accepted { punch, basis, note }
+            }
             other => bail!("a punch to measure with has no {other:?}"),
         })
     }

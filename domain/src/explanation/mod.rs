@@ -21,7 +21,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    vocabulary::Standing,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -30,7 +31,7 @@ use crate::{Recorded, aggregate::Undecodable};
 
 pub use context::{Backlog, ChainMark, Context, MissingNumbers, Quarantined};
 pub use step::{
-    Amendment, ChainFact, Conflict, Decision, Doubt, NotChecked, Origin, Receipt, Step,
+    Amendment, ChainFact, Conflict, Decision, Doubt, Escalation, NotChecked, Origin, Receipt, Step,
     Verification, What,
 };
 
@@ -103,6 +104,8 @@ pub struct Names {
     pub devices: BTreeMap<DeviceId, String>,
     pub sites: BTreeMap<SiteId, String>,
     pub keys: BTreeMap<Uuid, String>,
+    /// What people noted, by the digest that events hold of it; none where it was erased.
+    pub notes: BTreeMap<Digest, Option<String>>,
 }
 
 /// Explains the punch whose stream is `events`; none if there are no events.
@@ -151,12 +154,17 @@ impl Account {
         self.0.sites()
     }
     /// The quarantined item that the punch was admitted from.
-    pub fn quarantine(&self) -> Option<punchtrail_protocol::Digest> {
+    pub fn quarantine(&self) -> Option<Digest> {
         self.0.quarantine
     }
     /// The operators' keys that had a part in it.
     pub fn keys(&self) -> Vec<Uuid> {
         self.0.keys()
+    }
+
+    /// The notes that people left on it.
+    pub fn notes(&self) -> Vec<Digest> {
+        self.0.steps.iter().filter_map(|step| step.note).collect()
     }
 
     /// The explanation, amid its surroundings and with names where they are known.

@@ -12,7 +12,9 @@ use crate::{
     device::Gap,
     erasure::Erasure,
     log::recorded::Actor,
-    punch::{Anomaly, Basis, Check, Clock, Comparison, Miss, Missing, RejectionReason},
+    punch::{
+        Anomaly, Basis, Check, Clock, Comparison, Miss, Missing, RejectionReason, RulingReason,
+    },
 };
 
 /// One thing that happened to a punch, or that has not happened and is worth saying.
@@ -26,6 +28,9 @@ pub struct Step {
     /// When it entered the ledger; null for what has not happened.
     pub ledger_time: Option<Time>,
     pub actor: Option<Actor>,
+    /// Digest of the note that the person left.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub note: Option<Digest>,
     /// Where it stands in the ledger; empty for what has not happened.
     pub positions: Vec<Position>,
 }
@@ -49,6 +54,8 @@ pub enum What {
     Amended(Amendment),
     /// Other data came under the same punch.
     Conflict(Conflict),
+    /// Nobody had ruled on it in time.
+    Escalated(Escalation),
     /// What the device's numbers say around this punch. It never counts against the punch.
     Chain(ChainFact),
 }
@@ -187,6 +194,8 @@ pub enum Decision {
     Pending {},
     Accepted {
         basis: Basis,
+        /// Why a person accepted it, if they said so.
+        reason: Option<RulingReason>,
         /// Whether a person left a note.
         note: bool,
     },
@@ -203,9 +212,21 @@ pub enum Decision {
     },
     /// A person took it out of the count.
     Voided {
+        /// Why, if they said so.
+        reason: Option<RulingReason>,
         /// Whether the person left a note.
         note: bool,
     },
+    /// A person brought it back into the count, by the decision that follows.
+    Reinstated {},
+}
+
+/// Nobody had ruled in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Escalation {
+    /// When a ruling was due, by the server's clock.
+    pub due_at: Time,
 }
 
 /// Doubts that came up and changed nothing.
@@ -227,6 +248,8 @@ pub struct Amendment {
     pub to_at: Time,
     /// The kind that counts since.
     pub to_kind: PunchKind,
+    /// Why, if the person said so.
+    pub reason: Option<RulingReason>,
     /// Whether the person left a note.
     pub note: bool,
 }

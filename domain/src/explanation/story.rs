@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{
     ChainMark, Context, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Checked, Conflict, Decision, Doubt, NotChecked, Origin, Receipt,
-        Step, Verification, What,
+        Amendment, ChainFact, Checked, Conflict, Decision, Doubt, Escalation, NotChecked, Origin,
+        Receipt, Step, Verification, What,
     },
 };
 use crate::{
@@ -59,13 +59,15 @@ impl Mark {
             device_time: None,
             ledger_time: Some(self.place.recorded_at),
             actor: self.actor,
+            note: None,
             positions: vec![self.place.position],
         }
     }
 }
 
 fn not_happened(what: What) -> Step {
-    Step { what, device_time: None, ledger_time: None, actor: None, positions: Vec::new() }
+    let positions = Vec::new();
+    Step { what, device_time: None, ledger_time: None, actor: None, note: None, positions }
 }
 
 /// Doubts flagged one after another, until what follows from them.
@@ -97,6 +99,7 @@ impl Flagged {
             device_time: None,
             ledger_time: Some(at),
             actor,
+            note: None,
             positions: self.positions,
         })
     }
@@ -287,12 +290,13 @@ fn step(
     before: Option<(Time, PunchKind)>,
     punch: &Punch,
 ) -> Option<Step> {
+    let note = event.note();
     let what = match event {
         PunchEvent::Captured { .. } => return captured(mark, punch),
         PunchEvent::Admitted { quarantine, kind, captured_at, note, .. } => {
             let origin = Origin::Quarantine { kind, item: quarantine, note: note.is_some() };
             let step = mark.step(What::Captured(origin));
-            return Some(Step { device_time: Some(captured_at), ..step });
+            return Some(Step { device_time: Some(captured_at), note, ..step });
         }
         PunchEvent::Synced { device, received_at, clock } => {
             let offline = match punch.origin()? {
@@ -312,20 +316,25 @@ fn step(
         PunchEvent::ConflictingCaptureReceived { digest, device, received_at } => {
             What::Conflict(Conflict { digest, device, received_at })
         }
-        PunchEvent::Accepted { basis, note } => {
-            What::Decided(Decision::Accepted { basis, note: note.is_some() })
+        PunchEvent::Accepted { basis, note, reason } => {
+            What::Decided(Decision::Accepted { basis, reason, note: note.is_some() })
         }
         PunchEvent::Rejected { reason, note } => {
             What::Decided(Decision::Rejected { reason, note: note.is_some() })
         }
-        PunchEvent::Voided { note } => What::Decided(Decision::Voided { note: note.is_some() }),
-        PunchEvent::Amended { effective_at, kind, note } => {
+        PunchEvent::Voided { note, reason } => {
+            What::Decided(Decision::Voided { reason, note: note.is_some() })
+        }
+        PunchEvent::Reinstated {} => What::Decided(Decision::Reinstated {}),
+        PunchEvent::ReviewEscalated { due_at } => What::Escalated(Escalation { due_at }),
+        PunchEvent::Amended { effective_at, kind, note, reason } => {
             let (from_at, from_kind) = before?;
             What::Amended(Amendment {
                 from_at,
                 from_kind,
                 to_at: effective_at,
                 to_kind: kind,
+                reason,
                 note: note.is_some(),
             })
         }
@@ -339,7 +348,7 @@ fn step(
         // The caller gathers these into one step.
         PunchEvent::AnomalyFlagged { .. } | PunchEvent::ReferredForReview { .. } => return None,
     };
-    before.map(|_| mark.step(what))
+    before.map(|_| Step { note, ..mark.step(what) })
 }
 
 /// What an event says of the punch's pictures.

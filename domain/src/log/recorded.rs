@@ -64,6 +64,13 @@ pub enum Actor {
     Server,
 }
 
+impl Actor {
+    /// Whether a person caused it, not a device or the server.
+    pub const fn is_a_person(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::CommandLine)
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

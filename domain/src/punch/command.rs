@@ -8,7 +8,7 @@ use punchtrail_protocol::{
 
 use crate::{
     erasure::Erasure,
-    punch::{Anomaly, Check, Clock, Comparison, Failing, Missing, RejectionReason},
+    punch::{Anomaly, Check, Clock, Comparison, Failing, Missing, RejectionReason, RulingReason},
 };
 
 /// A command to a punch.
@@ -71,6 +71,7 @@ pub enum PunchCommand {
         at: Time,
     },
     Accept {
+        reason: Option<RulingReason>,
         note: Option<Digest>,
     },
     Reject {
@@ -83,11 +84,22 @@ pub enum PunchCommand {
         effective_at: Option<Time>,
         /// The kind that shall count, if another.
         kind: Option<PunchKind>,
+        reason: Option<RulingReason>,
+        note: Option<Digest>,
+    },
+    /// A person lets the time count that it had by the server's clock, where that is known.
+    UseServerTime {
         note: Option<Digest>,
     },
     /// A person takes it out of the count.
     Void {
+        reason: Option<RulingReason>,
         note: Option<Digest>,
+    },
+    /// Nobody has ruled on it in time.
+    Escalate {
+        /// When it was due, by the server's clock.
+        due_at: Time,
     },
 }
 

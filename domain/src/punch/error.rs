@@ -5,9 +5,18 @@
 pub enum PunchError {
     #[error("there is no such punch")]
     Unknown,
-    /// A voided punch is out of the count for good.
-    #[error("the punch was voided; a voided punch can't be ruled on again")]
+    /// What is out of the count can't be corrected.
+    #[error(
+        "the punch was taken out of the count; nothing was changed. Accept it to bring it back, \
+         then correct it"
+    )]
     Voided,
+    /// There is no other time to use.
+    #[error(
+        "the device's clock isn't known to have been wrong then; nothing was changed. Amend the \
+         punch with the time that shall count"
+    )]
+    NoOtherTime,
     /// The ruling asked for is the one that stands.
     #[error("the punch stands like that already; nothing was changed")]
     Unchanged,

@@ -103,6 +103,9 @@ pub enum PunchEvent {
         basis: Basis,
         /// Digest of the person's note, salted, if a person accepted it with one.
         note: Option<Digest>,
+        /// Why a person accepted it, if they said so; since version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<RulingReason>,
     },
     /// A person rejected the punch; it doesn't count.
     Rejected {
@@ -118,12 +121,39 @@ pub enum PunchEvent {
         kind: PunchKind,
         /// Digest of the person's note, salted.
         note: Option<Digest>,
+        /// Why, if the person said so; since version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<RulingReason>,
     },
     /// The punch was taken out of the count as one that should not exist, a double tap for one.
     Voided {
         /// Digest of the person's note, salted.
         note: Option<Digest>,
+        /// Why, if the person said so; since version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<RulingReason>,
     },
+    /// A person undid that the punch was voided; the ruling that follows says where it stands.
+    Reinstated {},
+    /// Nobody had ruled on the punch when its site wants it ruled on.
+    ReviewEscalated {
+        /// When that was, by the server's clock.
+        due_at: Time,
+    },
+}
+
+impl PunchEvent {
+    /// The digest of the note that a person left with it.
+    pub const fn note(&self) -> Option<Digest> {
+        match self {
+            Self::Accepted { note, .. }
+            | Self::Rejected { note, .. }
+            | Self::Amended { note, .. }
+            | Self::Voided { note, .. }
+            | Self::Admitted { note, .. } => *note,
+            _ => None,
+        }
+    }
 }
 
 /// What the server knew of a device's clock when a capture came.
@@ -238,12 +268,49 @@ pub enum Basis {
     Manager,
 }
 
+/// Why a person ruled as they did, where they didn't reject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum RulingReason {
+    /// The worker, or somebody who was there, confirmed it.
+    Confirmed,
+    /// The person on the picture is the worker.
+    Recognised,
+    /// The device's clock was wrong.
+    ClockWrong,
+    /// The worker pressed later or earlier than they came or went.
+    WrongTime,
+    /// The worker pressed for another kind.
+    WrongKind,
+    /// It repeats another punch.
+    Duplicate,
+    /// Somebody tried the device.
+    Test,
+    /// Somebody else made it.
+    WrongPerson,
+    /// An earlier ruling was a mistake.
+    Mistake,
+    /// Another reason, in the note.
+    Other,
+}
+
+impl RulingReason {
+    /// The code as the wire and the tables write it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// Why a person rejected a punch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-#[derive(strum::IntoStaticStr)]
+#[derive(strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum RejectionReason {
     WrongPerson,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use command::{PunchCommand, Verdict};
 pub use error::PunchError;
-pub use event::{Anomaly, Basis, Clock, PunchEvent, RejectionReason};
+pub use event::{Anomaly, Basis, Clock, PunchEvent, RejectionReason, RulingReason};
 pub use pictures::{Picture, Pictures};
 pub use verification::{Check, Comparison, Failing, Floors, Miss, Missing, Provider, Quality};
 
@@ -37,6 +37,8 @@ pub struct Punch {
     conflicted: bool,
     /// What it is referred for, beside its anomalies.
     reasons: Vec<Reason>,
+    /// Whether nobody had ruled in time on what it is referred for.
+    escalated: bool,
     /// Whether a person ruled that it counts or doesn't.
     ruled: bool,
     pictures: Pictures,
@@ -133,7 +135,9 @@ impl Punch {
                     device,
                     note,
                 };
-                Ok(vec![admitted, PunchEvent::Accepted { basis: Basis::Manager, note: None }])
+                let accepted =
+                    PunchEvent::Accepted { basis: Basis::Manager, note: None, reason: None };
+                Ok(vec![admitted, accepted])
             }
             PunchCommand::Judge { anomalies, verify_by } => self.judge(anomalies, verify_by),
             PunchCommand::Settle {} => Ok(self.settle()),
@@ -157,22 +161,72 @@ impl Punch {
             PunchCommand::ErasePhoto { photo, because, at } => {
                 Ok(self.pictures.erase(photo, because, at))
             }
-            PunchCommand::Accept { note } => {
-                let settled = self.standing == Standing::Accepted;
-                self.rule(settled, PunchEvent::Accepted { basis: Basis::Manager, note })
+            PunchCommand::Accept { reason, note } => {
+                let accepted = PunchEvent::Accepted { basis: Basis::Manager, note, reason };
+                self.rule(self.standing == Standing::Accepted, accepted)
             }
             PunchCommand::Reject { reason, note } => self
                 .rule(self.standing == Standing::Rejected, PunchEvent::Rejected { reason, note }),
-            PunchCommand::Void { note } => self.rule(false, PunchEvent::Voided { note }),
-            PunchCommand::Amend { effective_at, kind, note } => {
-                let (at, what) = self.effective.ok_or(PunchError::Unknown)?;
-                let to = (effective_at.unwrap_or(at), kind.unwrap_or(what));
-                self.rule(
-                    to == (at, what),
-                    PunchEvent::Amended { effective_at: to.0, kind: to.1, note },
-                )
+            PunchCommand::Void { reason, note } => {
+                self.rule(self.standing == Standing::Voided, PunchEvent::Voided { note, reason })
             }
+            PunchCommand::Amend { effective_at, kind, reason, note } => {
+                self.amend(effective_at, kind, reason, note)
+            }
+            PunchCommand::UseServerTime { note } => {
+                let at = self.server_time().ok_or(PunchError::NoOtherTime)?;
+                self.amend(Some(at), None, Some(RulingReason::ClockWrong), note)
+            }
+            PunchCommand::Escalate { due_at } => Ok(match self.standing {
+                Standing::Referred if !self.escalated => {
+                    vec![PunchEvent::ReviewEscalated { due_at }]
+                }
+                _ => Vec::new(),
+            }),
         }
+    }
+
+    /// When it was made by the server's clock, if its device's is known to have been another.
+    pub fn server_time(&self) -> Option<Time> {
+        let (_, _, clock) = self.synced?;
+        let Some(Origin::Captured { capture, .. }) = &self.origin else { return None };
+        let offset_ms = clock.offset_ms().filter(|offset_ms| *offset_ms != 0)?;
+        Some(capture.captured_at.plus_millis(offset_ms.saturating_neg()))
+    }
+
+    /// Who punched, if that is known.
+    pub fn employee(&self) -> Option<EmployeeId> {
+        match self.origin.as_ref()? {
+            Origin::Captured { capture, .. } => capture.employee,
+            Origin::Admitted { employee, .. } => Some(*employee),
+        }
+    }
+
+    /// Everything it is referred for now, in order.
+    pub fn referred_for(&self) -> &[Reason] {
+        if self.standing == Standing::Referred { &self.reasons } else { &[] }
+    }
+
+    /// Whoever says what a doubtful punch counts as has ruled that it counts.
+    fn amend(
+        &self,
+        effective_at: Option<Time>,
+        kind: Option<PunchKind>,
+        reason: Option<RulingReason>,
+        note: Option<Digest>,
+    ) -> Result<Vec<PunchEvent>, PunchError> {
+        let (at, what) = self.effective.ok_or(PunchError::Unknown)?;
+        if self.standing == Standing::Voided {
+            return Err(PunchError::Voided);
+        }
+        let to = (effective_at.unwrap_or(at), kind.unwrap_or(what));
+        let amended = PunchEvent::Amended { effective_at: to.0, kind: to.1, note, reason };
+        let mut events = self.rule(to == (at, what), amended)?;
+        if self.standing == Standing::Referred {
+            let basis = Basis::Manager;
+            events.push(PunchEvent::Accepted { basis, note: None, reason });
+        }
+        Ok(events)
     }
 
     /// A punch counts once: the same bytes again change nothing, other bytes are evidence, once.
@@ -229,7 +283,8 @@ impl Punch {
         match self.pictures.finding() {
             Some(Finding::Match) => {
                 let waits = matches!(self.standing, Standing::Recorded | Standing::Referred);
-                let accepted = PunchEvent::Accepted { basis: Basis::Verification, note: None };
+                let basis = Basis::Verification;
+                let accepted = PunchEvent::Accepted { basis, note: None, reason: None };
                 if waits && self.anomalies.is_empty() { vec![accepted] } else { Vec::new() }
             }
             Some(Finding::Doubt(reason)) => {
@@ -250,7 +305,7 @@ impl Punch {
     pub fn first_judgement(anomalies: Vec<Anomaly>, verify_by: Option<Time>) -> Vec<PunchEvent> {
         let requested = verify_by.map(|due_at| PunchEvent::VerificationRequested { due_at });
         if anomalies.is_empty() {
-            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
+            let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None, reason: None };
             return vec![requested.unwrap_or(accepted)];
         }
         let mut flagged: Vec<Anomaly> = Vec::with_capacity(anomalies.len());
@@ -272,8 +327,9 @@ impl Punch {
     fn rule(&self, unchanged: bool, event: PunchEvent) -> Result<Vec<PunchEvent>, PunchError> {
         match self.standing {
             _ if self.origin.is_none() => Err(PunchError::Unknown),
-            Standing::Voided => Err(PunchError::Voided),
             _ if unchanged => Err(PunchError::Unchanged),
+            // A ruling is undone by a new one; both stay.
+            Standing::Voided => Ok(vec![PunchEvent::Reinstated {}, event]),
             _ => Ok(vec![event]),
         }
     }
@@ -311,6 +367,7 @@ impl Punch {
             PunchEvent::ReferredForReview { reasons } => {
                 if self.standing != Standing::Referred {
                     self.reasons.clear();
+                    self.escalated = false;
                 }
                 self.standing = Standing::Referred;
                 self.reasons.extend(reasons);
@@ -330,6 +387,8 @@ impl Punch {
                 self.ruled = true;
                 self.standing = Standing::Voided;
             }
+            PunchEvent::Reinstated {} => self.standing = Standing::Recorded,
+            PunchEvent::ReviewEscalated { .. } => self.escalated = true,
             event => self.pictures.evolve(event),
         }
     }
@@ -338,8 +397,9 @@ impl Punch {
 aggregate!(Punch, PunchCommand, PunchEvent, PunchError, {
     Captured, Synced, Admitted, ConflictingCaptureReceived, AnomalyFlagged, ReferredForReview,
     Accepted, Rejected, Amended, Voided, VerificationRequested, PhotoReceived, PhotoRetaken,
-    VerificationSucceeded, VerificationFailed, VerificationUnavailable, PhotoErased,
-});
+    VerificationSucceeded, VerificationFailed, VerificationUnavailable, PhotoErased, Reinstated,
+    ReviewEscalated,
+}, second { Accepted, Amended, Voided });
 
 #[cfg(test)]
 mod tests {
@@ -413,19 +473,111 @@ mod tests {
     }
 
     #[test]
-    fn a_voided_punch_can_not_be_ruled_on() {
-        let punch = after([record(EXAMPLE), PunchCommand::Void { note: None }]);
-        assert_eq!(punch.decide(PunchCommand::Accept { note: None }), Err(PunchError::Voided));
+    fn a_ruling_is_undone_by_another_and_both_stay() {
+        let void = PunchCommand::Void { reason: Some(RulingReason::Duplicate), note: None };
+        let accept = PunchCommand::Accept { reason: Some(RulingReason::Mistake), note: None };
+        let voided = after([record(EXAMPLE), void.clone()]);
+        assert_eq!(voided.decide(void.clone()), Err(PunchError::Unchanged));
+        let events = voided.decide(accept.clone()).unwrap();
+        assert!(
+            matches!(events[..], [PunchEvent::Reinstated {}, PunchEvent::Accepted { .. }]),
+            "{events:?}"
+        );
+        let back = after([record(EXAMPLE), void.clone(), accept.clone()]);
+        assert_eq!(back.standing(), Standing::Accepted);
+        let again = after([record(EXAMPLE), void.clone(), accept.clone(), void]);
+        assert_eq!(again.standing(), Standing::Voided);
+        assert_eq!(Punch::default().decide(accept), Err(PunchError::Unknown));
+    }
+
+    #[test]
+    fn what_is_out_of_the_count_is_not_corrected() {
+        let void = PunchCommand::Void { note: None, reason: None };
+        let amend = PunchCommand::Amend {
+            effective_at: None,
+            kind: Some(PunchKind::Out),
+            reason: None,
+            note: None,
+        };
+        let voided = after([record(EXAMPLE), void]);
+        assert_eq!(voided.decide(amend), Err(PunchError::Voided));
+    }
+
+    #[test]
+    fn a_doubtful_punch_that_is_corrected_is_ruled_on() {
+        let judge = PunchCommand::Judge { anomalies: vec![Anomaly::UnknownBadge], verify_by: None };
+        let amend = PunchCommand::Amend {
+            effective_at: None,
+            kind: Some(PunchKind::Out),
+            reason: Some(RulingReason::WrongKind),
+            note: None,
+        };
+        let punch = after([record(EXAMPLE), judge, amend]);
+        assert_eq!(punch.standing(), Standing::Accepted);
+        assert!(punch.is_ruled() && punch.referred_for().is_empty());
+    }
+
+    #[test]
+    fn the_servers_time_is_used_where_it_is_known() {
+        let known = |offset_ms| {
+            let PunchCommand::Record { capture, signature, device, received_at, .. } =
+                record(EXAMPLE)
+            else {
+                unreachable!("it records")
+            };
+            let clock = Clock::Known { offset_ms };
+            after([PunchCommand::Record { capture, signature, device, received_at, clock }])
+        };
+        let at = known(0).effective().unwrap().0;
+        let use_it = PunchCommand::UseServerTime { note: None };
+        let events = known(180_000).decide(use_it.clone()).unwrap();
+        let effective_at = at.plus_millis(-180_000);
+        assert!(
+            matches!(events[..], [PunchEvent::Amended { effective_at: to, .. }] if to == effective_at),
+            "{events:?}"
+        );
+        for punch in [known(0), after([record(EXAMPLE)])] {
+            assert_eq!(punch.decide(use_it.clone()), Err(PunchError::NoOtherTime));
+        }
+    }
+
+    #[test]
+    fn a_review_is_escalated_once() {
+        let judge = PunchCommand::Judge { anomalies: vec![Anomaly::UnknownBadge], verify_by: None };
+        let escalate = PunchCommand::Escalate { due_at: Time::from_millis(9) };
+        let punch = after([record(EXAMPLE), judge, escalate.clone()]);
+        assert_eq!(punch.decide(escalate.clone()), Ok(vec![]));
+        assert_eq!(after([record(EXAMPLE)]).decide(escalate), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_ruling_of_the_first_version_has_no_reason() {
+        use crate::aggregate::StoredEvent as _;
+        let payload = r#"{"Accepted":{"basis":"manager","note":null}}"#;
+        let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: None, reason: None };
+        for version in ["1", "2"] {
+            let read = PunchEvent::of_version(version, payload);
+            assert_eq!(read.unwrap().unwrap(), accepted, "version {version}");
+        }
+        assert!(PunchEvent::of_version("3", payload).is_none());
+        let rejected = r#"{"Rejected":{"reason":"other","note":null}}"#;
+        assert!(PunchEvent::of_version("2", rejected).is_none());
+        assert_eq!(accepted.version(), "2");
+        assert_eq!(PunchEvent::Reinstated {}.version(), "1");
+        let reason = Some(RulingReason::Recognised);
+        let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: None, reason };
+        let written = serde_json::to_string(&accepted).unwrap();
         assert_eq!(
-            Punch::default().decide(PunchCommand::Accept { note: None }),
-            Err(PunchError::Unknown)
+            written,
+            r#"{"Accepted":{"basis":"manager","note":null,"reason":"recognised"}}"#
         );
     }
 
     #[test]
     fn an_amendment_changes_what_counts_and_leaves_the_capture() {
         let to: Time = "2026-11-21T09:00:00.000Z".parse().unwrap();
-        let amend = PunchCommand::Amend { effective_at: Some(to), kind: None, note: None };
+        let amend =
+            PunchCommand::Amend { effective_at: Some(to), kind: None, note: None, reason: None };
         let punch = after([record(EXAMPLE), amend.clone()]);
         assert_eq!(punch.effective(), Some((to, PunchKind::In)));
         assert_eq!(punch.decide(amend), Err(PunchError::Unchanged));

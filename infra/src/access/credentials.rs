@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt};
 
 use jiff_sqlx::Timestamp;
 use punchtrail_protocol::{
-    DeviceId, Digest, SiteId, Time,
+    DeviceId, Digest, EmployeeId, SiteId, Time,
     signing::{PublicKey, to_base64url},
 };
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
@@ -74,6 +74,8 @@ pub struct DeviceAccess {
 pub struct OperatorKey {
     /// The key's id, which events name.
     pub id: Uuid,
+    /// The worker whose key it is, if one's: nobody rules on their own.
+    pub employee: Option<EmployeeId>,
 }
 
 fn plausible(token: &str, prefix: &str) -> bool {
@@ -157,22 +159,25 @@ pub async fn revoke_device(
     .map(drop)
 }
 
-/// Makes a key for an operator; `name` says whose or what for.
+/// Makes a key for an operator; `name` says whose or what for, `employee` which worker's it is, if
+/// one's.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn create_operator_key(
     writer: &Pool,
     name: &str,
+    employee: Option<EmployeeId>,
 ) -> Result<(OperatorKey, Secret), sqlx::Error> {
     let (id, secret) = (Uuid::now_v7(), Secret::new(OPERATOR_KEY_PREFIX));
-    sqlx::query("insert into operator_keys (id, key_hash, name) values ($1, $2, $3)")
+    sqlx::query("insert into operator_keys (id, key_hash, name, employee) values ($1, $2, $3, $4)")
         .bind(id)
         .bind(secret.digest().0.as_slice())
         .bind(name)
+        .bind(employee.map(EmployeeId::uuid))
         .execute(writer)
         .await?;
-    Ok((OperatorKey { id }, secret))
+    Ok((OperatorKey { id, employee }, secret))
 }
 
 /// The operator that a key belongs to; none when it is nobody's or was revoked.
@@ -183,13 +188,15 @@ pub async fn operator_of_key(writer: &Pool, key: &str) -> Result<Option<Operator
     if !plausible(key, OPERATOR_KEY_PREFIX) {
         return Ok(None);
     }
-    let id: Option<Uuid> = sqlx::query_scalar(
-        "select id from operator_keys where key_hash = $1 and revoked_at is null",
+    let found: Option<(Uuid, Option<Uuid>)> = sqlx::query_as(
+        "select id, employee from operator_keys where key_hash = $1 and revoked_at is null",
     )
     .bind(Digest::of(key.as_bytes()).0.as_slice())
     .fetch_optional(writer)
     .await?;
-    Ok(id.map(|id| OperatorKey { id }))
+    let key =
+        |(id, employee): (_, Option<_>)| OperatorKey { id, employee: employee.map(EmployeeId) };
+    Ok(found.map(key))
 }
 
 /// A key as it is listed: never the key itself, which isn't kept.
@@ -199,6 +206,8 @@ pub struct ListedKey {
     pub id: Uuid,
     /// Whose it is, or what for.
     pub name: String,
+    /// The worker whose key it is, if one's.
+    pub employee: Option<EmployeeId>,
     pub created_at: Time,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Time>,
@@ -209,12 +218,13 @@ pub struct ListedKey {
 /// # Errors
 /// When the database is out of reach.
 pub async fn operator_keys(writer: &Pool) -> Result<Vec<ListedKey>, sqlx::Error> {
-    sqlx::query("select id, name, created_at, revoked_at from operator_keys order by id")
+    sqlx::query("select id, name, employee, created_at, revoked_at from operator_keys order by id")
         .try_map(|row: PgRow| {
             let time = |at: Timestamp| Time::from(at.to_jiff());
             Ok(ListedKey {
                 id: row.try_get("id")?,
                 name: row.try_get("name")?,
+                employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
                 created_at: time(row.try_get("created_at")?),
                 revoked_at: row.try_get::<Option<Timestamp>, _>("revoked_at")?.map(time),
             })
@@ -273,7 +283,7 @@ mod tests {
     async fn a_key_opens_until_it_is_revoked_and_is_not_kept() {
         let database = TestDatabase::new().await;
         let pools = database.pools().await;
-        let (key, secret) = create_operator_key(&pools.writer, "payroll").await.unwrap();
+        let (key, secret) = create_operator_key(&pools.writer, "payroll", None).await.unwrap();
         let found = operator_of_key(&pools.writer, secret.reveal()).await.unwrap();
         assert_eq!(found, Some(key));
         let wrong = Secret::new(OPERATOR_KEY_PREFIX);

@@ -59,7 +59,7 @@ pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
     let changes = |entry: &Arc<Entry>| {
         matches!(
             entry.event(),
-            Ok(Event::Punch(_, PunchEvent::Voided { .. })
+            Ok(Event::Punch(_, PunchEvent::Voided { .. } | PunchEvent::Reinstated {})
                 | Event::Site(_, SiteEvent::PolicyChanged { .. }))
         )
     };
@@ -85,7 +85,7 @@ pub(super) struct Walked {
     doubts: BTreeMap<PunchId, (Vec<Found>, Fresh)>,
     observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
     punches: Vec<JudgedPunch>,
-    voided: Vec<PunchId>,
+    voided: BTreeMap<PunchId, bool>,
     doubted: Vec<(PunchId, Doubted)>,
     chains: HashMap<DeviceId, Chain>,
 }
@@ -135,7 +135,7 @@ pub(super) async fn walk(
         doubts: BTreeMap::new(),
         observed: BTreeMap::new(),
         punches: Vec::with_capacity(people.len()),
-        voided: Vec::new(),
+        voided: BTreeMap::new(),
         doubted: Vec::new(),
         chains: register::chains(pool, &devices).await?,
     };
@@ -213,7 +213,12 @@ impl Walk<'_> {
             Event::Punch(punch, PunchEvent::Admitted { employee, site, kind, captured_at, .. }) => {
                 self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
             }
-            Event::Punch(punch, PunchEvent::Voided { .. }) => self.found.voided.push(*punch),
+            Event::Punch(punch, PunchEvent::Voided { .. }) => {
+                self.found.voided.insert(*punch, true);
+            }
+            Event::Punch(punch, PunchEvent::Reinstated {}) => {
+                self.found.voided.insert(*punch, false);
+            }
             Event::Punch(
                 punch,
                 PunchEvent::VerificationSucceeded { .. }
@@ -488,7 +493,7 @@ impl Walked {
             to: self.to,
             streams,
             punches: self.punches.clone(),
-            voided: self.voided.clone(),
+            voided: self.voided.iter().map(|(punch, voided)| (*punch, *voided)).collect(),
             doubted: self.doubted.clone(),
             devices,
         }

@@ -113,12 +113,13 @@ const STRANGE: [(&str, &str); 3] = [
         "a punch twice",
     ),
     (
-        "with said as (select aggregate_id, bool_or(event_type = 'Voided' and position <= $1) \
-             as voided, bool_or(event_type = 'Admitted') as admitted, bool_or(payload -> \
+        "with said as (select aggregate_id, coalesce(max(position) filter (where \
+                 event_type = 'Voided' and position <= $1), 0) > coalesce(max(position) filter \
+                 (where event_type = 'Reinstated' and position <= $1), 0) as voided, bool_or(event_type = 'Admitted') as admitted, bool_or(payload -> \
              'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'near_duplicate') as near_duplicate, \
              bool_or(payload -> 'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'two_sites') \
              as two_sites from events where aggregate_type = 'punch' and event_type in \
-             ('Voided', 'Admitted', 'AnomalyFlagged') group by aggregate_id) \
+             ('Voided', 'Reinstated', 'Admitted', 'AnomalyFlagged') group by aggregate_id) \
          select punch from judged_punches judged left join said on aggregate_id = punch::text \
          where judged.voided <> coalesce(said.voided, false) \
          or not coalesce(said.admitted, false) \

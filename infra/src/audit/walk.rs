@@ -365,7 +365,7 @@ fn read_punch(
         PunchEvent::Accepted { note, .. }
         | PunchEvent::Rejected { note, .. }
         | PunchEvent::Amended { note, .. }
-        | PunchEvent::Voided { note } => Read::Ruled { note: by(note), admitted: None },
+        | PunchEvent::Voided { note, .. } => Read::Ruled { note: by(note), admitted: None },
         PunchEvent::PhotoRetaken { record, signature, .. } => {
             Read::Retaken { of, record, signature }
         }
@@ -373,6 +373,8 @@ fn read_punch(
         PunchEvent::Synced { .. }
         | PunchEvent::AnomalyFlagged { .. }
         | PunchEvent::ReferredForReview { .. }
+        | PunchEvent::ReviewEscalated { .. }
+        | PunchEvent::Reinstated {}
         | PunchEvent::VerificationRequested { .. }
         | PunchEvent::PhotoReceived { .. }
         | PunchEvent::VerificationSucceeded { .. }

@@ -19,8 +19,8 @@ pub struct Judging {
     pub streams: Vec<StreamAppend>,
     /// The punches it walked, to be found as neighbours later.
     pub punches: Vec<JudgedPunch>,
-    /// Punches voided meanwhile.
-    pub voided: Vec<PunchId>,
+    /// Punches voided or brought back meanwhile, and whether they are voided now.
+    pub voided: Vec<(PunchId, bool)>,
     /// Punches walked before that it doubted because of a neighbour, and what they are doubted for
     /// now.
     pub doubted: Vec<(PunchId, Doubted)>,

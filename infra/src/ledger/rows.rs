@@ -182,11 +182,17 @@ async fn write_judging(
     )
     .await?;
     if !judging.voided.is_empty() {
-        let voided: Vec<_> = judging.voided.iter().map(|punch| punch.uuid()).collect();
-        sqlx::query("update judged_punches set voided = true where punch = any($1)")
-            .bind(voided)
-            .execute(&mut *connection)
-            .await?;
+        let (punches, voided): (Vec<_>, Vec<bool>) =
+            judging.voided.iter().map(|(punch, voided)| (punch.uuid(), *voided)).unzip();
+        sqlx::query(
+            "update judged_punches judged set voided = now.voided \
+             from unnest($1::uuid[], $2::bool[]) as now (punch, voided) \
+             where judged.punch = now.punch",
+        )
+        .bind(punches)
+        .bind(voided)
+        .execute(&mut *connection)
+        .await?;
     }
     if !judging.doubted.is_empty() {
         let of = |flag: fn(&Doubted) -> bool| -> Vec<bool> {

@@ -5,15 +5,17 @@ pub mod notes;
 pub mod quarantine;
 
 use punchtrail_domain::{
+    AggregateType,
     log::recorded::Actor,
     punch::{Punch, PunchCommand, PunchError, PunchEvent},
     quarantine::{Quarantine, QuarantineCommand, QuarantineError, admitted_as, bytes_of},
 };
 use punchtrail_protocol::{
-    Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, shown::Shown,
 };
 
 use crate::{
+    access::credentials,
     ledger::{
         Append, AppendError, ExecuteError, Ledger, Loaded, Metadata, ReadError, SideWrite,
         StreamAppend,
@@ -24,15 +26,34 @@ use crate::{
 /// How often an admission is decided anew when other appends keep coming first.
 const TRIES_MAX: u32 = 8;
 
+/// The events that people rule by.
+const RULINGS: [&str; 4] = ["Accepted", "Rejected", "Amended", "Voided"];
+
 /// Who rules, by what request, and what they noted.
 #[derive(Debug, Clone)]
 pub struct Author {
     pub actor: Actor,
+    /// Who of the workers it is, if it is one.
+    pub employee: Option<EmployeeId>,
     pub request: Option<String>,
     pub note: Option<Note>,
 }
 
 impl Author {
+    /// That they aren't to rule on what concerns themselves.
+    ///
+    /// # Errors
+    /// When they are.
+    pub fn may_rule_on<E: std::error::Error>(
+        &self,
+        concerned: Option<EmployeeId>,
+    ) -> Result<(), RuleError<E>> {
+        match self.employee.is_some() && self.employee == concerned {
+            true => Err(RuleError::Own),
+            false => Ok(()),
+        }
+    }
+
     fn metadata(&self) -> Metadata {
         let metadata = Metadata::new(self.actor.clone());
         match &self.request {
@@ -54,25 +75,101 @@ impl Author {
     }
 }
 
-/// Rules on a punch; `command` is given the note's digest.
+/// A ruling that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruled {
+    /// Where it stands in the ledger.
+    pub position: Position,
+    /// The punch's newest sequence, for the next ruling.
+    pub sequence: u64,
+}
+
+/// Why a ruling was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError<E: std::error::Error + 'static> {
+    /// Nobody rules on their own.
+    #[error(
+        "this is about yourself, and nobody rules on their own; nothing was changed. Ask somebody \
+         else who may rule"
+    )]
+    Own,
+    /// Somebody ruled since the caller looked.
+    #[error(
+        "{by} ruled on it at {at}, after you had looked; nothing was changed. Look again, and rule \
+         anew if need be"
+    )]
+    AlreadyRuled { by: String, at: Time, sequence: u64 },
+    /// Something is known now that was not when the caller looked.
+    #[error(
+        "something came to be known of the punch after you had looked; nothing was changed. Look \
+         again, then rule"
+    )]
+    Changed { sequence: u64 },
+    #[error(transparent)]
+    Ledger(#[from] ExecuteError<E>),
+}
+
+/// Rules on a punch; `command` is given the note's digest. With an `expected` sequence only if the
+/// punch has no newer event.
 ///
 /// # Errors
-/// When the punch allows no such ruling, or the ledger did not take it.
+/// When the punch allows no such ruling, or not by this author, or not any more, or the ledger did
+/// not take it.
 pub async fn rule(
     ledger: &Ledger,
     punch: PunchId,
     author: &Author,
+    expected: Option<u64>,
     command: impl Fn(Option<Digest>) -> PunchCommand,
-) -> Result<Position, ExecuteError<PunchError>> {
-    ledger
-        .execute_with::<Punch>(
-            &punch.to_string(),
-            command(author.note_digest()),
-            &author.metadata(),
-            || author.side(),
-        )
-        .await
-        .map(|executed| executed.position)
+) -> Result<Ruled, RuleError<PunchError>> {
+    let id = punch.to_string();
+    for _ in 0..TRIES_MAX {
+        let loaded = ledger.load::<Punch>(&id).await.map_err(ExecuteError::Load)?;
+        let Loaded { aggregate, sequence, .. } = loaded;
+        author.may_rule_on(aggregate.employee())?;
+        if expected.is_some_and(|expected| expected != sequence) && aggregate.origin().is_some() {
+            return Err(outdated(ledger, &id, expected.unwrap_or_default(), sequence).await?);
+        }
+        let events =
+            aggregate.decide(command(author.note_digest())).map_err(ExecuteError::Refused)?;
+        let streams = vec![StreamAppend::of(&id, sequence, &events)];
+        let append = Append { streams, metadata: author.metadata(), side: author.side() };
+        match ledger.append(append).await {
+            Ok(appended) => {
+                let sequence = sequence + events.len() as u64;
+                return Ok(Ruled { position: appended.last, sequence });
+            }
+            Err(AppendError::Stale) => {}
+            Err(error) => return Err(ExecuteError::Append(error).into()),
+        }
+    }
+    Err(ExecuteError::Append(AppendError::Stale).into())
+}
+
+/// What came since somebody looked, who expected another sequence.
+async fn outdated(
+    ledger: &Ledger,
+    punch: &str,
+    expected: u64,
+    sequence: u64,
+) -> Result<RuleError<PunchError>, ExecuteError<PunchError>> {
+    let id = [punch.to_owned()];
+    let events = ledger.feed().streams(AggregateType::Punch, &id).await;
+    let events = events.map_err(ExecuteError::Load)?;
+    let ruled = events.iter().rev().take_while(|event| event.sequence > expected).find(|event| {
+        let is_ruling = RULINGS.contains(&event.event_type.as_str());
+        is_ruling && event.actor().is_some_and(|actor| actor.is_a_person())
+    });
+    let Some(ruled) = ruled else { return Ok(RuleError::Changed { sequence }) };
+    let by = match ruled.actor() {
+        Some(Actor::Key(id)) => {
+            let names = credentials::operator_key_names(ledger.pool(), &[id]).await;
+            let names = names.map_err(|error| ExecuteError::Load(error.into()))?;
+            names.get(&id).map_or_else(|| "somebody".to_owned(), |n| format!("“{}”", Shown::new(n)))
+        }
+        _ => "the operator of the server".to_owned(),
+    };
+    Ok(RuleError::AlreadyRuled { by, at: ruled.recorded_at.into(), sequence })
 }
 
 /// Finds that a quarantined item is no punch.
@@ -113,17 +210,18 @@ pub async fn admit(
     item: Digest,
     admission: Admission,
     author: &Author,
-) -> Result<(PunchId, Position), ExecuteError<QuarantineError>> {
+) -> Result<(PunchId, Position), RuleError<QuarantineError>> {
+    author.may_rule_on(Some(admission.employee))?;
     for _ in 0..TRIES_MAX {
         let found = Found::load(ledger, item).await.map_err(ExecuteError::Load)?;
         let append = found.admitting(item, admission, author)?;
         match ledger.append(append).await {
             Ok(appended) => return Ok((found.punch, appended.last)),
             Err(AppendError::Stale) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(ExecuteError::Append(error).into()),
         }
     }
-    Err(AppendError::Stale.into())
+    Err(ExecuteError::Append(AppendError::Stale).into())
 }
 
 /// The punch that an item is already, and the position of its last event; none when it can be

@@ -2,11 +2,11 @@
 //! which note was there; the note can be erased, and the salt with it, and then the digest says
 //! nothing.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use punchtrail_domain::log::recorded::Actor;
 use punchtrail_protocol::Digest;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 
 const SALT_BYTES: usize = 16;
 
@@ -52,6 +52,49 @@ impl Note {
             .await
             .map(drop)
     }
+}
+
+/// A note as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptNote {
+    /// Who wrote it, as the ledger names them.
+    pub author: String,
+    pub body: String,
+}
+
+/// The notes of these digests that weren't erased.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn read(
+    executor: impl PgExecutor<'_>,
+    digests: &[Digest],
+) -> Result<HashMap<Digest, KeptNote>, sqlx::Error> {
+    if digests.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+    let rows: Vec<(Vec<u8>, String, String)> =
+        sqlx::query_as("select digest, author, body from notes where digest = any($1)")
+            .bind(ids)
+            .fetch_all(executor)
+            .await?;
+    let note = |(digest, author, body): (Vec<u8>, _, _)| {
+        Some((Digest(digest.try_into().ok()?), KeptNote { author, body }))
+    };
+    Ok(rows.into_iter().filter_map(note).collect())
+}
+
+/// Erases a note and its salt; what the event holds of it says nothing then. Whether it was there.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn erase(executor: impl PgExecutor<'_>, note: Digest) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("delete from notes where digest = $1")
+        .bind(note.0.as_slice())
+        .execute(executor)
+        .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// The digest that binds a note to its event.

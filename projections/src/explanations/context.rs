@@ -77,6 +77,7 @@ pub(super) struct Wanted {
     pub sites: BTreeSet<SiteId>,
     pub keys: BTreeSet<Uuid>,
     pub quarantined: BTreeSet<Digest>,
+    pub notes: BTreeSet<Digest>,
     /// Numbers of devices about which something may have been noted.
     pub numbers: BTreeSet<(DeviceId, u64)>,
 }
@@ -91,6 +92,7 @@ impl Wanted {
             sites: accounts.iter().flat_map(|a| a.sites()).collect(),
             keys: accounts.iter().flat_map(|a| a.keys()).collect(),
             quarantined: accounts.iter().filter_map(|a| a.quarantine()).collect(),
+            notes: accounts.iter().flat_map(|a| a.notes()).collect(),
             numbers: accounts.iter().filter_map(numbered).collect(),
         }
     }
@@ -101,6 +103,7 @@ impl Wanted {
             && self.sites.is_empty()
             && self.keys.is_empty()
             && self.quarantined.is_empty()
+            && self.notes.is_empty()
             && self.numbers.is_empty()
     }
 }
@@ -124,6 +127,7 @@ impl Surroundings {
             .bind(items)
             .bind(devices)
             .bind(seqs)
+            .bind(wanted.notes.iter().map(ToString::to_string).collect::<Vec<_>>())
             .fetch_one(pool)
             .await?;
         Self::read(&row)
@@ -135,6 +139,7 @@ impl Surroundings {
         self.names.devices.extend(other.names.devices);
         self.names.sites.extend(other.names.sites);
         self.names.keys.extend(other.names.keys);
+        self.names.notes.extend(other.names.notes);
         self.zones.extend(other.zones);
         self.reports.extend(other.reports);
         self.noted.extend(other.noted);
@@ -156,6 +161,7 @@ impl Surroundings {
             devices: some(&self.names.devices, &wanted.devices),
             sites: some(&self.names.sites, &wanted.sites),
             keys: some(&self.names.keys, &wanted.keys),
+            notes: BTreeMap::new(),
         };
         let mut part = Self { names, ..Self::default() };
         for site in &wanted.sites {
@@ -187,6 +193,7 @@ impl Surroundings {
             devices: named,
             sites: list(row, "sites")?.into_iter().collect(),
             keys: list(row, "keys")?.into_iter().collect(),
+            notes: list(row, "notes")?.into_iter().collect(),
         };
         found.noted = devices.iter().filter(|row| row.7).map(|row| row.0).collect();
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();

@@ -1,6 +1,6 @@
 -- What surrounds punches, in one row of small lists. Times are whole milliseconds since 1970.
 --   $1 employees   $2 devices   $3 sites   $4 the same sites as the ledger writes ids   $5 keys
---   $6 quarantined items   $7, $8 the punches' numbers: devices, and the numbers beside them
+--   $6 quarantined items   $7, $8 the punches' numbers: devices, and the numbers beside them   $9 notes
 select
     (select json_agg(json_build_array(employee, name))
      from employee_directory
@@ -36,6 +36,11 @@ select
          position, event_type, event_version, payload::text))
      from events
      where aggregate_type = 'quarantine' and aggregate_id = any($6) and sequence = 1) as quarantined,
+
+    -- One that was erased has no text.
+    (select json_agg(json_build_array(wanted.digest, n.body))
+     from unnest($9::text[]) as wanted(digest)
+     left join notes n on n.digest = decode(wanted.digest, 'hex')) as notes,
 
     -- A device's runs never overlap, so at most three touch a number and its two neighbours.
     (select json_agg(json_build_array(

@@ -13,6 +13,7 @@ use punchtrail_infra::{
     ledger::{self, ReadError},
     people::directory,
     postgres::Pool,
+    rulings::notes,
 };
 use punchtrail_protocol::PunchId;
 
@@ -55,10 +56,14 @@ async fn names(pool: &Pool, account: &Account) -> Result<Names, sqlx::Error> {
     let devices = directory::device_names(pool, &[account.device()]).await?;
     let sites = directory::site_names(pool, &account.sites()).await?;
     let keys = credentials::operator_key_names(pool, &account.keys()).await?;
+    let wanted = account.notes();
+    let kept = notes::read(pool, &wanted).await?;
+    let notes = wanted.into_iter().map(|note| (note, kept.get(&note).map(|n| n.body.clone())));
     Ok(Names {
         employees: employees.into_iter().collect(),
         devices: devices.into_iter().collect(),
         sites: sites.into_iter().collect(),
         keys: keys.into_iter().collect(),
+        notes: notes.collect(),
     })
 }

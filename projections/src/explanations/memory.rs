@@ -61,6 +61,8 @@ impl Memory {
             sites: &wanted.sites - &self.asked.sites,
             keys: &wanted.keys - &self.asked.keys,
             quarantined: wanted.quarantined.clone(),
+            // What was erased is gone at once.
+            notes: wanted.notes.clone(),
             numbers: wanted
                 .numbers
                 .iter()

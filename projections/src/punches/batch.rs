@@ -21,7 +21,9 @@ use uuid::Uuid;
 use crate::engine::ProjectionError;
 
 /// Events of a punch that change no row: passed over before they are decoded.
-const EVIDENCE: [&str; 10] = [
+const EVIDENCE: [&str; 12] = [
+    "Reinstated",
+    "ReviewEscalated",
     "Synced",
     "ConflictingCaptureReceived",
     "AnomalyFlagged",
@@ -197,6 +199,8 @@ impl<'a> Folded<'a> {
                 self.amended = Some((*effective_at, *kind));
             }
             PunchEvent::Synced { .. }
+            | PunchEvent::Reinstated {}
+            | PunchEvent::ReviewEscalated { .. }
             | PunchEvent::ConflictingCaptureReceived { .. }
             | PunchEvent::AnomalyFlagged { .. }
             | PunchEvent::VerificationRequested { .. }

@@ -3,6 +3,7 @@
 
 mod batch;
 pub mod photos;
+pub mod preview;
 mod row;
 pub mod site_feed;
 pub mod timecards;

@@ -285,15 +285,8 @@ async fn make(
     last: Date,
 ) -> Result<Vec<PersonTimecards>, TimecardsError> {
     let ids: Vec<Uuid> = people.iter().map(|employee| employee.uuid()).collect();
-    let sites: Vec<Uuid> = sqlx::query_scalar(
-        "select distinct site from read.timecards_people where employee = any($1)",
-    )
-    .bind(&ids)
-    .fetch_all(pool)
-    .await?;
-    let sites: Vec<SiteId> = sites.into_iter().map(SiteId).collect();
-    let policies = PairingPolicies::of(pool, &sites).await?;
-    let needed = sites.iter().map(|site| punches_needed(first, last, policies.get(*site)));
+    let policies = policies_of(pool, &ids).await?;
+    let needed = policies.all().map(|policy| punches_needed(first, last, policy));
     let window = needed
         .reduce(|(from, to), (other_from, other_to)| (from.min(other_from), to.max(other_to)));
     let punches = match window {
@@ -311,7 +304,23 @@ async fn make(
     Ok(people.iter().map(cards).collect())
 }
 
-async fn read(
+/// The policies of all sites where one of these people punched.
+pub(super) async fn policies_of(
+    pool: &Pool,
+    people: &[Uuid],
+) -> Result<PairingPolicies, sqlx::Error> {
+    let sites: Vec<Uuid> = sqlx::query_scalar(
+        "select distinct site from read.timecards_people where employee = any($1)",
+    )
+    .bind(people)
+    .fetch_all(pool)
+    .await?;
+    let sites: Vec<SiteId> = sites.into_iter().map(SiteId).collect();
+    PairingPolicies::of(pool, &sites).await
+}
+
+/// The punches of these people that count, from then until then.
+pub(super) async fn read(
     pool: &Pool,
     people: &[Uuid],
     from: Time,

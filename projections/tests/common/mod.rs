@@ -229,11 +229,21 @@ impl History {
         let Some(punch) = self.one_of(|s| &s.punches) else { return };
         let earlier = Time::from_millis(self.clock_ms - 30_000);
         let command = match self.rng.random_range(0..5) {
-            0 => PunchCommand::Accept { note: None },
+            0 => PunchCommand::Accept { note: None, reason: None },
             1 => PunchCommand::Reject { reason: RejectionReason::WrongTime, note: None },
-            2 => PunchCommand::Amend { effective_at: Some(earlier), kind: None, note: None },
-            3 => PunchCommand::Amend { effective_at: None, kind: Some(PunchKind::Out), note: None },
-            _ => PunchCommand::Void { note: None },
+            2 => PunchCommand::Amend {
+                effective_at: Some(earlier),
+                kind: None,
+                note: None,
+                reason: None,
+            },
+            3 => PunchCommand::Amend {
+                effective_at: None,
+                kind: Some(PunchKind::Out),
+                note: None,
+                reason: None,
+            },
+            _ => PunchCommand::Void { note: None, reason: None },
         };
         // A ruling may be refused: the punch is voided, or stands so already.
         let metadata = Metadata::default();

@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod photos;
 pub mod punches;
 pub mod quarantine;
+pub mod rulings;
 pub mod sites;
 pub mod timecards;
 
@@ -21,7 +22,9 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(punches::list))
         .routes(routes!(punches::one))
         .routes(routes!(punches::events))
-        .routes(routes!(punches::decide))
+        .routes(routes!(rulings::decide))
+        .routes(routes!(rulings::preview))
+        .routes(routes!(rulings::accept_many))
         .routes(routes!(explanations::of_punch))
         .routes(routes!(explanations::of_day))
         .routes(routes!(timecards::timeline))

@@ -1,11 +1,8 @@
 //! Punches for people and integrators: the list, one, its events, and rulings on it.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::{
-    AggregateType,
-    punch::{PunchCommand, RejectionReason},
-};
-use punchtrail_infra::{people::directory, rulings};
+use punchtrail_domain::AggregateType;
+use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     engine::page::Order,
     punches::{
@@ -13,18 +10,15 @@ use punchtrail_projections::{
         timeline::{self, Filter, Key},
     },
 };
-use punchtrail_protocol::{
-    DeviceId, EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
-};
+use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ledger::EventView;
-use crate::routes::{Written, note_of};
 use crate::{
     ask::{
         after::After,
-        extract::{InPath, Json, Params, page_limit},
+        extract::{InPath, Params, page_limit},
         limits::{PAGE_DEFAULT, PAGE_MAX, STREAM_EVENTS_MAX},
         page::{Page, place},
         walk::Walk,
@@ -162,96 +156,4 @@ pub async fn events(
     }
     let data = recorded.into_iter().take(STREAM_EVENTS_MAX).map(EventView::from).collect();
     Ok(Answer(PunchEvents { data }))
-}
-
-/// What a person rules.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RulingKind {
-    Accept,
-    Reject,
-    /// Another time or kind counts.
-    Amend,
-    /// It is taken out for good, a double tap for one.
-    Void,
-}
-
-/// A ruling on a punch.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RulingBody {
-    pub decision: RulingKind,
-    /// Why; needed to reject, and only then.
-    #[serde(default)]
-    pub reason: Option<RejectionReason>,
-    /// The time that shall count; only to amend.
-    #[serde(default)]
-    pub effective_at: Option<Time>,
-    /// The kind that shall count; only to amend.
-    #[serde(default)]
-    pub kind: Option<PunchKind>,
-    /// A note for whoever reads the explanation; at most 2,000 characters.
-    #[serde(default)]
-    pub note: Option<String>,
-}
-
-/// Rules on a punch.
-#[utoipa::path(
-    post, path = "/v1/punches/{punch}/decision", tag = "punches",
-    params(("punch" = PunchId, Path, description = "The punch")),
-    request_body = RulingBody, responses((status = 200, body = Written)),
-    security(("operator_key" = [])),
-)]
-pub async fn decide(
-    State(app): State<App>,
-    operator: Operator,
-    InPath(punch): InPath<PunchId>,
-    Json(decision): Json<RulingBody>,
-) -> Result<Answer<Written>, Refusal> {
-    decision.check()?;
-    let author = operator.author(note_of(decision.note.clone())?);
-    let command = |note| decision.command(note);
-    let position = rulings::rule(&app.ledger, punch, &author, command).await?;
-    Ok(Answer(Written { position }))
-}
-
-impl RulingBody {
-    fn check(&self) -> Result<(), Refusal> {
-        let wrong = |pointer: &str, detail: &'static str| {
-            Err(Refusal::field(pointer, "invalid_value", detail))
-        };
-        let amends = self.effective_at.is_some() || self.kind.is_some();
-        match self.decision {
-            RulingKind::Reject if self.reason.is_none() => {
-                Err(Refusal::field("/reason", "missing_field", "A rejection needs a reason."))
-            }
-            RulingKind::Reject => match amends {
-                true => wrong("/effective_at", "Only an amendment gives a time or a kind."),
-                false => Ok(()),
-            },
-            _ if self.reason.is_some() => wrong("/reason", "Only a rejection gives a reason."),
-            RulingKind::Amend if !amends => Err(Refusal::field(
-                "/effective_at",
-                "missing_field",
-                "An amendment gives a time, a kind, or both.",
-            )),
-            RulingKind::Accept | RulingKind::Void if amends => {
-                wrong("/effective_at", "Only an amendment gives a time or a kind.")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn command(&self, note: Option<punchtrail_protocol::Digest>) -> PunchCommand {
-        match self.decision {
-            RulingKind::Accept => PunchCommand::Accept { note },
-            RulingKind::Reject => {
-                PunchCommand::Reject { reason: self.reason.unwrap_or(RejectionReason::Other), note }
-            }
-            RulingKind::Amend => {
-                PunchCommand::Amend { effective_at: self.effective_at, kind: self.kind, note }
-            }
-            RulingKind::Void => PunchCommand::Void { note },
-        }
-    }
 }

@@ -3,18 +3,21 @@
 use jiff::tz::Offset;
 use punchtrail_protocol::{
     capture::PunchKind,
+    shown::Shown,
     vocabulary::{QuarantineCode, Reason, Standing},
 };
 
 use super::{Speaker, basis, doubt, verified, words};
 use crate::{
     explanation::{
-        step::{Amendment, ChainFact, Decision, Origin, Receipt, Step, What},
+        step::{Amendment, ChainFact, Decision, Escalation, Origin, Receipt, Step, What},
         story::Story,
     },
-    punch::{Anomaly, Clock, RejectionReason},
+    punch::{Anomaly, Basis, Clock, RejectionReason, RulingReason},
 };
 
+/// How much of a note stands in a sentence.
+const NOTE_SHOWN_CHARS_MAX: usize = 300;
 /// Up to this, a clock is called right, in milliseconds.
 const CLOCK_RIGHT_MS: i64 = 1_000;
 /// Up to this, a punch is said to have arrived at once, in milliseconds.
@@ -53,6 +56,10 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
                 statements(speaker, kind, &doubt.anomalies)
             )),
             What::Amended(amendment) => told.push(amended(speaker, step, amendment)),
+            What::Escalated(Escalation { due_at }) => told.push(format!(
+                "Nobody had ruled on it by {}, so it was put before others, too.",
+                speaker.exact_clock(*due_at)
+            )),
             What::Conflict(conflict) => told.push(format!(
                 "Other data came under the same punch {}. The first stands; the other waits in \
                  quarantine, as does whatever else came under it.",
@@ -96,13 +103,13 @@ fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) 
                 words::did(*kind)
             )
         }
-        Origin::Quarantine { kind, note, .. } => format!(
+        Origin::Quarantine { kind, .. } => format!(
             "{} entered this punch {} from an item that a device had sent: {} {} {at}{site}.{}",
             speaker.actor(step.actor.as_ref()),
             step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
             speaker.worker(),
             words::did(*kind),
-            noted(*note),
+            noted(speaker, step),
         ),
     }
 }
@@ -238,22 +245,24 @@ fn decided(
     let who = speaker.actor(step.actor.as_ref());
     match decision {
         Decision::Pending {} => "It has not been judged yet.".to_owned(),
-        Decision::Accepted { basis: crate::punch::Basis::Manager, note } => {
-            format!("{who} accepted it {when}.{}", noted(*note))
+        Decision::Accepted { basis: Basis::Manager, reason, .. } => {
+            format!("{who} accepted it {when}{}.{}", because(*reason), noted(speaker, step))
         }
-        Decision::Accepted { basis: ground, note } => {
-            format!("{}, so it was accepted {when}.{}", basis(*ground), noted(*note))
+        Decision::Accepted { basis: ground, .. } => {
+            format!("{}, so it was accepted {when}.{}", basis(*ground), noted(speaker, step))
         }
         Decision::Referred { reasons, anomalies } => {
             referred(speaker, kind, (reasons, anomalies), stands)
         }
-        Decision::Rejected { reason, note } => {
-            format!("{who} rejected it {when}: {}.{}", rejected(*reason), noted(*note))
+        Decision::Rejected { reason, .. } => {
+            format!("{who} rejected it {when}: {}.{}", rejected(*reason), noted(speaker, step))
         }
-        Decision::Voided { note } => format!(
-            "{who} took it out of the count {when}, as a punch that should not be there.{}",
-            noted(*note)
+        Decision::Voided { reason, .. } => format!(
+            "{who} took it out of the count {when}, as a punch that should not be there{}.{}",
+            because(*reason),
+            noted(speaker, step)
         ),
+        Decision::Reinstated {} => format!("{who} brought it back {when}."),
     }
 }
 
@@ -292,7 +301,7 @@ const fn rejected(reason: RejectionReason) -> &'static str {
 }
 
 fn amended(speaker: &Speaker<'_>, step: &Step, amendment: &Amendment) -> String {
-    let Amendment { from_at, from_kind, to_at, to_kind, note } = amendment;
+    let Amendment { from_at, from_kind, to_at, to_kind, reason, .. } = amendment;
     let kinds = (from_kind != to_kind)
         .then(|| format!("{} instead of {}", words::doing(*to_kind), words::doing(*from_kind)));
     let times = (from_at != to_at).then(|| {
@@ -300,14 +309,39 @@ fn amended(speaker: &Speaker<'_>, step: &Step, amendment: &Amendment) -> String 
     });
     let changes: Vec<String> = kinds.into_iter().chain(times).collect();
     format!(
-        "{} corrected it {}, to {}. What the device captured stays as it was.{}",
+        "{} corrected it {}, to {}{}. What the device captured stays as it was.{}",
         speaker.actor(step.actor.as_ref()),
         step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
         changes.join(", and to "),
-        noted(*note),
+        because(*reason),
+        noted(speaker, step),
     )
 }
 
-const fn noted(note: bool) -> &'static str {
-    if note { " There is a note on it." } else { "" }
+/// Why, after what was done.
+const fn because(reason: Option<RulingReason>) -> &'static str {
+    match reason {
+        None | Some(RulingReason::Other) => "",
+        Some(RulingReason::Confirmed) => ", as it was confirmed",
+        Some(RulingReason::Recognised) => ", as the picture shows the worker",
+        Some(RulingReason::ClockWrong) => ", as the device's clock was wrong",
+        Some(RulingReason::WrongTime) => ", as it was pressed at another time than meant",
+        Some(RulingReason::WrongKind) => ", as the wrong button was pressed",
+        Some(RulingReason::Duplicate) => ", as it repeats another one",
+        Some(RulingReason::Test) => ", as somebody tried the device",
+        Some(RulingReason::WrongPerson) => ", as somebody else made it",
+        Some(RulingReason::Mistake) => ", as the ruling before was a mistake",
+    }
+}
+
+/// The note that a person left, where it is there to be read.
+fn noted(speaker: &Speaker<'_>, step: &Step) -> String {
+    let Some(note) = step.note else { return String::new() };
+    match speaker.names.notes.get(&note) {
+        Some(Some(text)) => {
+            format!(" The note on it: “{}”.", Shown::new(text).within(NOTE_SHOWN_CHARS_MAX))
+        }
+        Some(None) => " The note on it was erased.".to_owned(),
+        None => " There is a note on it.".to_owned(),
+    }
 }

@@ -72,6 +72,7 @@ pub(super) fn names() -> Names {
         ]
         .into(),
         keys: [(KEY.parse().unwrap(), "Front office".to_owned())].into(),
+        notes: BTreeMap::new(),
     }
 }
 
@@ -121,7 +122,7 @@ impl Stream {
     }
 
     pub fn accepted(self) -> Self {
-        let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None };
+        let accepted = PunchEvent::Accepted { basis: Basis::Policy, note: None, reason: None };
         self.then("09:10:07.000", Actor::Policy, accepted)
     }
 

@@ -57,12 +57,19 @@ fn every_event() -> Vec<PunchEvent> {
         },
         PunchEvent::AnomalyFlagged { anomaly: Anomaly::RevokedDevice },
         PunchEvent::ReferredForReview { reasons: vec![Reason::RevokedDevice] },
-        PunchEvent::Accepted { basis: Basis::Policy, note: None },
-        PunchEvent::Accepted { basis: Basis::Verification, note: None },
-        PunchEvent::Accepted { basis: Basis::Manager, note: note() },
+        PunchEvent::Accepted { basis: Basis::Policy, note: None, reason: None },
+        PunchEvent::Accepted { basis: Basis::Verification, note: None, reason: None },
+        PunchEvent::Accepted { basis: Basis::Manager, note: note(), reason: None },
         PunchEvent::Rejected { reason: RejectionReason::WrongPerson, note: note() },
-        PunchEvent::Amended { effective_at: at("07:00:00.000"), kind: PunchKind::Out, note: None },
-        PunchEvent::Voided { note: None },
+        PunchEvent::Amended {
+            effective_at: at("07:00:00.000"),
+            kind: PunchKind::Out,
+            note: None,
+            reason: None,
+        },
+        PunchEvent::Voided { note: None, reason: None },
+        PunchEvent::Reinstated {},
+        PunchEvent::ReviewEscalated { due_at: at("13:00:00.000") },
         PunchEvent::VerificationRequested { due_at: at("13:00:00.000") },
         PunchEvent::PhotoReceived {
             photo: Digest::of(b"photo"),
@@ -101,6 +108,8 @@ fn every_event() -> Vec<PunchEvent> {
             | PunchEvent::Rejected { .. }
             | PunchEvent::Amended { .. }
             | PunchEvent::Voided { .. }
+            | PunchEvent::Reinstated {}
+            | PunchEvent::ReviewEscalated { .. }
             | PunchEvent::VerificationRequested { .. }
             | PunchEvent::PhotoReceived { .. }
             | PunchEvent::PhotoRetaken { .. }

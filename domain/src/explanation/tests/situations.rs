@@ -190,8 +190,13 @@ fn every_reason_for_a_rejection() {
 #[test]
 fn amended_then_accepted_by_a_manager_then_voided() {
     let to = at("08:45:00.000");
-    let amended = PunchEvent::Amended { effective_at: to, kind: PunchKind::BreakEnd, note: None };
-    let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: note() };
+    let amended = PunchEvent::Amended {
+        effective_at: to,
+        kind: PunchKind::BreakEnd,
+        note: None,
+        reason: None,
+    };
+    let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: note(), reason: None };
     let stream = Stream::offline().then("10:00:00.000", key(), amended).then(
         "10:00:01.000",
         key(),
@@ -199,7 +204,8 @@ fn amended_then_accepted_by_a_manager_then_voided() {
     );
     let explained = stream.explained(&context());
     assert_eq!((explained.effective_at, explained.kind), (to, PunchKind::BreakEnd));
-    let voided = stream.then("23:30:00.000", key(), PunchEvent::Voided { note: None });
+    let voided =
+        stream.then("23:30:00.000", key(), PunchEvent::Voided { note: None, reason: None });
     assert_snapshot!(voided.explained(&context()).sentences[4..].join("\n"), @r#"
     “Front office” corrected it at 11:00:00, to the end of a break instead of clocking in, and to 09:45:00 instead of 09:59:03. What the device captured stays as it was.
     “Front office” accepted it at 11:00:01. There is a note on it.
@@ -250,7 +256,7 @@ fn admitted() -> Stream {
         device: device(),
         note: note(),
     };
-    let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: None };
+    let accepted = PunchEvent::Accepted { basis: Basis::Manager, note: None, reason: None };
     Stream::default().then("17:00:00.000", key(), admitted).then("17:00:00.000", key(), accepted)
 }
 
