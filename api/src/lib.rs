@@ -17,6 +17,7 @@
 pub mod ask;
 pub mod auth;
 pub mod door;
+mod escalations;
 pub mod health;
 pub mod identity;
 pub mod metrics;

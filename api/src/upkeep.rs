@@ -1,5 +1,5 @@
 //! What is tidied up now and then, by each node for itself: photos that no punch names, photos that
-//! a site keeps no longer, codes that nobody can use.
+//! a site keeps no longer, codes that nobody can use, reviews whose time is over.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -10,7 +10,7 @@ use punchtrail_protocol::{DeviceId, Digest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::erasures, metrics, problem::Refusal, state::App};
+use crate::{escalations, identity::erasures, metrics, problem::Refusal, state::App};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -38,6 +38,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 /// # Errors
 /// When the database is out of reach.
 pub async fn look(app: &App) -> Result<(), Refusal> {
+    escalations::look(app).await?;
     enrolment::forget_codes(app.ledger.pool()).await?;
     faces::forget_codes(app.ledger.pool()).await?;
     erasures::sweep(app).await?;

@@ -178,7 +178,7 @@ async fn a_punch_is_explained_with_names_for_as_long_as_they_are_known() {
     .execute(&told.world.pools.writer)
     .await
     .unwrap();
-    rulings::rule(&told.world.ledger, capture.punch, &author(Actor::Key(key)), |note| {
+    rulings::rule(&told.world.ledger, capture.punch, &author(Actor::Key(key)), None, |note| {
         PunchCommand::Reject { reason: RejectionReason::NotPresent, note }
     })
     .await

@@ -12,13 +12,13 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
-use punchtrail_domain::log::recorded::Actor;
+use punchtrail_domain::{log::recorded::Actor, punch::PunchError};
 use punchtrail_infra::{
     access::credentials::{self, DeviceAccess, OperatorKey},
     ledger::Ledger,
     rulings::{Author, notes::Note},
 };
-use punchtrail_protocol::{DeviceId, SiteId};
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId};
 
 use crate::{
     door::{
@@ -97,6 +97,14 @@ impl Operator {
     /// The request, for the log.
     pub fn request(&self) -> &str {
         self.request.as_str()
+    }
+
+    /// That it isn't themselves whom an operator decides on.
+    ///
+    /// # Errors
+    /// 403 `own_record` when it is.
+    pub fn decides_on(&self, employee: EmployeeId) -> Result<(), Refusal> {
+        self.author(None).may_rule_on::<PunchError>(Some(employee)).map_err(Refusal::from)
     }
 
     /// As the author of a ruling.

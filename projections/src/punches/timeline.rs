@@ -162,6 +162,16 @@ pub async fn one(pool: &Pool, punch: PunchId) -> Result<Option<PunchView>, sqlx:
     sqlx::query_as(&statement).bind(punch.uuid()).fetch_optional(pool).await
 }
 
+/// These punches, as far as they are there, in no order.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn several(pool: &Pool, punches: &[PunchId]) -> Result<Vec<PunchView>, sqlx::Error> {
+    let statement = format!("select {COLUMNS} from read.timeline where punch = any($1)");
+    let ids: Vec<Uuid> = punches.iter().map(|punch| punch.uuid()).collect();
+    sqlx::query_as(&statement).bind(ids).fetch_all(pool).await
+}
+
 /// The punches that `filter` asks for, in order of effective time, after `after`; at most `limit`,
 /// and never more than [`crate::engine::page::PAGE_ROWS_MAX`].
 ///

@@ -142,6 +142,7 @@ pub async fn enrol(
     InPath((employee, photo)): InPath<(EmployeeId, Digest)>,
     request: Request,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.decides_on(employee)?;
     let (parts, body) = request.into_parts();
     if content_length(&parts.headers).is_some_and(|length| length > PHOTO_BYTES_MAX) {
         return Err(too_large(PHOTO_BYTES_MAX));
@@ -197,10 +198,11 @@ pub async fn remove(
 )]
 pub async fn make_code(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
 ) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
+    operator.decides_on(employee)?;
     if !directory::employee_exists(&app.pools.reader, employee).await? {
         return Err(Refusal::not_found());
     }

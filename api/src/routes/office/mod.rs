@@ -5,9 +5,11 @@ pub mod employees;
 pub mod explanations;
 pub mod faces;
 pub mod ledger;
+pub mod notes;
 pub mod photos;
 pub mod punches;
 pub mod quarantine;
+pub mod reviews;
 pub mod rulings;
 pub mod sites;
 pub mod timecards;
@@ -25,6 +27,10 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(rulings::decide))
         .routes(routes!(rulings::preview))
         .routes(routes!(rulings::accept_many))
+        .routes(routes!(reviews::list))
+        .routes(routes!(reviews::counts))
+        .routes(routes!(reviews::one))
+        .routes(routes!(notes::one, notes::erase))
         .routes(routes!(explanations::of_punch))
         .routes(routes!(explanations::of_day))
         .routes(routes!(timecards::timeline))
