@@ -24,7 +24,7 @@ use crate::{
 /// How often an admission is decided anew when other appends keep coming first.
 const TRIES_MAX: u32 = 8;
 
-/// Who rules, by what request, and what they noted.
+/// Who rules or says something, by what request, and what they noted.
 #[derive(Debug, Clone)]
 pub struct Author {
     pub actor: Actor,
@@ -33,7 +33,12 @@ pub struct Author {
 }
 
 impl Author {
-    fn metadata(&self) -> Metadata {
+    /// Who does something without a request.
+    pub(crate) const fn of(actor: Actor) -> Self {
+        Self { actor, request: None, note: None }
+    }
+
+    pub(crate) fn metadata(&self) -> Metadata {
         let metadata = Metadata::new(self.actor.clone());
         match &self.request {
             Some(request) => metadata.with_request(request),
@@ -41,11 +46,11 @@ impl Author {
         }
     }
 
-    fn note_digest(&self) -> Option<Digest> {
+    pub(crate) fn note_digest(&self) -> Option<Digest> {
         self.note.as_ref().map(Note::digest)
     }
 
-    fn side(&self) -> Option<SideWrite> {
+    pub(crate) fn side(&self) -> Option<SideWrite> {
         let (note, actor) = (self.note.clone()?, self.actor.clone());
         Some(SideWrite::new(move |connection| {
             let (note, actor) = (note.clone(), actor.clone());
