@@ -246,7 +246,7 @@ async fn what_is_undone_in_time_expires_and_a_late_result_is_a_fact() {
 }
 
 #[tokio::test]
-async fn no_more_wait_than_fit_and_ten_thousand_are_refused_soon() {
+async fn no_more_wait_than_fit_and_what_is_to_be_forgotten_still_does() {
     let door = Door::open().await;
     for _ in 0..COMMANDS_WAITING_MAX {
         door.issued("upload_pending").await;

@@ -4,6 +4,7 @@
 use punchtrail_protocol::{
     Time,
     command::{CommandArgs, CommandStatus, CommandType},
+    strict_json,
 };
 
 use crate::{
@@ -66,13 +67,10 @@ impl Device {
         let Some(kind) = kind else {
             return Ok(Outcome::refused("this device doesn't know such a command"));
         };
-        let args: CommandArgs = match serde_json::from_str(&taken.args) {
+        let args = match read(kind, &taken.args) {
             Ok(args) => args,
-            Err(error) => return Ok(Outcome::refused(format!("bad arguments: {error}"))),
+            Err(why) => return Ok(Outcome::refused(format!("bad arguments: {why}"))),
         };
-        if let Err(error) = args.check(kind) {
-            return Ok(Outcome::refused(format!("bad arguments: {error}")));
-        }
         if self.server_now(db, identity).await? >= taken.expires_at {
             return Ok(Outcome::refused("it had expired before this device could act on it"));
         }
@@ -117,4 +115,15 @@ impl Device {
         let contact = contact::of(db, identity.id).await?;
         Ok(contact.server_now(self.now().time))
     }
+}
+
+/// The arguments of such a command. One that this program doesn't know might mean anything, so none
+/// is passed over.
+fn read(kind: CommandType, args: &str) -> Result<CommandArgs, String> {
+    let read: CommandArgs = strict_json::parse(args.as_bytes()).map_err(|error| match error {
+        Ok(malformed) => malformed.to_string(),
+        Err(unfit) => unfit.to_string(),
+    })?;
+    read.check(kind).map_err(|error| error.to_string())?;
+    Ok(read)
 }

@@ -7,7 +7,6 @@ use punchtrail_protocol::{
 use super::{DeviceEvent, Instruction};
 
 /// A command to a device.
-#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceCommand {
     /// Make it known, with a key whose possession was proven.

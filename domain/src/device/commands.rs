@@ -241,6 +241,16 @@ mod tests {
         let (employee, taken_until) = (EmployeeId::NIL, at(0));
         let forget = Instruction::ForgetPhotos { employee, taken_until };
         assert_eq!(commands.issue(id(999), forget, at(1)).unwrap().len(), 1);
+        for n in 0..FORGETTING_WAITING_MAX as u128 {
+            let (command, expires_at) = (id(100_000 + n), at(1));
+            commands.evolve(&DeviceEvent::CommandIssued {
+                command,
+                instruction: forget,
+                expires_at,
+            });
+        }
+        let full = commands.issue(id(999), forget, at(1));
+        assert_eq!(full, Err(DeviceError::TooManyCommands(FORGETTING_WAITING_MAX)));
         for n in 0..3 * COMMANDS_REMEMBERED_MAX as u128 {
             let (command, instruction) = (id(10_000 + n), Instruction::UploadPending);
             commands.evolve(&DeviceEvent::CommandIssued {

@@ -213,9 +213,11 @@ impl Lane {
             }
             return Next::Do(Errand::Heartbeat);
         }
-        // Before anything is delivered: it may be about what waits.
-        let commands = self.commands_due || need.commands > 0;
-        if commands && now >= self.command_at {
+        let commands_wait = self.commands_due || need.commands > 0;
+        let commands = commands_wait && now >= self.command_at;
+        // Before anything is delivered: it may be about what waits. One that failed comes after
+        // that: it may fail for ever.
+        if commands && self.command_tries.failures() == 0 {
             return Next::Do(Errand::Commands);
         }
         let walk_at = match pace {
@@ -223,7 +225,7 @@ impl Lane {
             Pace::Asked => self.walk_at,
         };
         let walk = self.walk_due && now >= walk_at;
-        // One that failed comes after what can be delivered: it may fail for ever.
+        // The same.
         if walk && self.walk_tries.failures() == 0 {
             return Next::Do(Errand::Walk);
         }
@@ -231,7 +233,7 @@ impl Lane {
         if self.walk_due {
             look_at = look_at.min(walk_at);
         }
-        if commands {
+        if commands_wait {
             look_at = look_at.min(self.command_at);
         }
         if self.reported && !need.any() {
@@ -242,6 +244,7 @@ impl Lane {
             look_at = look_at.min(self.heartbeat_floor);
         }
         match self.delivery(need, policy, pace, now) {
+            Some(Next::Wait(_)) | None if commands => Next::Do(Errand::Commands),
             Some(Next::Wait(_)) | None if walk => Next::Do(Errand::Walk),
             Some(Next::Wait(at)) => Next::Wait(at.min(look_at)),
             Some(errand) => errand,
