@@ -11,11 +11,12 @@
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
-//! problem ← identity ← routes
+//! problem ← commands ← identity ← routes
 //! ```
 
 pub mod ask;
 pub mod auth;
+pub mod commands;
 pub mod door;
 mod escalations;
 pub mod health;

@@ -399,8 +399,12 @@ impl Refuses for QuarantineError {
 impl Refuses for DeviceError {
     fn code(&self) -> Code {
         match self {
-            Self::Unknown => Code::NotFound,
-            Self::Exists => Code::Conflict,
+            Self::Unknown | Self::NoSuchCommand => Code::NotFound,
+            Self::Exists
+            | Self::Revoked
+            | Self::TooManyCommands(_)
+            | Self::OtherResult
+            | Self::Settled => Code::Conflict,
         }
     }
 }

@@ -211,7 +211,10 @@ impl Server {
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor
             .spawn("upkeep", stop, move || crate::upkeep::run(kept.clone(), until.clone()));
-        let mut upkeep = vec![upkeep, tidying];
+        let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
+        let expiring = supervisor
+            .spawn("commands", stop, move || crate::commands::run(of.clone(), until.clone()));
+        let mut upkeep = vec![upkeep, tidying, expiring];
         upkeep.extend(start::start(&app, &followers, queue, faces.checkers));
         Ok(Self { listener, metrics_listener, address, app, followers, upkeep })
     }

@@ -137,6 +137,18 @@ async fn no_body_is_taken_in_another_shape() {
             operator,
             json!({ "expected": true }),
         ),
+        (
+            Method::POST,
+            format!("/v1/devices/{}/commands", device.id),
+            operator,
+            json!({ "type": "show_message", "args": { "text": "Good morning" } }),
+        ),
+        (
+            Method::PUT,
+            format!("/v1/devices/self/commands/{employee}/result"),
+            token,
+            json!({ "status": "done", "detail": "d" }),
+        ),
     ];
     let described = house.get("/openapi.json", None).await.body;
     let bodies: usize = described["paths"]
@@ -147,7 +159,7 @@ async fn no_body_is_taken_in_another_shape() {
         .filter(|operation| operation["requestBody"]["content"]["application/json"].is_object())
         .count();
     assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
-    let words = ["in", "out", "reject", "amend", "other"];
+    let words = ["in", "out", "reject", "amend", "other", "show_message", "done"];
     let head = house.settled().await;
     for (method, path, token, body) in &requests {
         // The order of the fields in the sources, which a derived reader goes by.
@@ -164,7 +176,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 14] = [
+const ORDERS: [(&str, &[&str]); 16] = [
     ("enroll", &["code", "name", "public_key", "proof", "app"]),
     ("return", &["certificate", "proof"]),
     ("batch", &["capture", "signature"]),
@@ -209,6 +221,8 @@ const ORDERS: [(&str, &[&str]); 14] = [
     ("references", &["code", "notice", "language", "given_at", "photos"]),
     ("consent", &["notice", "language", "given_at"]),
     ("head-covering", &["expected"]),
+    ("commands", &["type", "args", "text", "employee", "taken_until"]),
+    ("result", &["status", "detail"]),
 ];
 
 #[tokio::test]

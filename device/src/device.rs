@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ed25519_dalek::SigningKey;
@@ -79,6 +82,7 @@ pub struct Device {
     pub(crate) store: Store,
     pub(crate) options: Options,
     dice: Arc<Mutex<StdRng>>,
+    restart: Arc<AtomicBool>,
 }
 
 /// Why a device couldn't enrol.
@@ -133,7 +137,13 @@ impl Device {
     ) -> Result<Self, StoreError> {
         let store = Store::open(&folder, create, options.pages_max, options.synced).await?;
         let dice = options.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
-        Ok(Self { folder, store, options, dice: Arc::new(Mutex::new(dice)) })
+        Ok(Self {
+            folder,
+            store,
+            options,
+            dice: Arc::new(Mutex::new(dice)),
+            restart: Arc::default(),
+        })
     }
 
     /// The folder.
@@ -162,6 +172,15 @@ impl Device {
     /// Ends the connection, so that the folder can be copied as it is.
     pub async fn close(&self) {
         self.store.close().await;
+    }
+
+    /// Whether the server asked this process to end, so that it is started again.
+    pub fn restart_asked(&self) -> bool {
+        self.restart.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ask_restart(&self) {
+        self.restart.store(true, Ordering::Relaxed);
     }
 
     /// A roll from 0 to 1.
@@ -246,7 +265,7 @@ impl Device {
     /// When store or folder refuse; what is committed stays erased.
     pub async fn forget_photos(&self, employee: EmployeeId) -> Result<usize, StoreError> {
         let mut write = self.store.write().await?;
-        let files = photos::forget_of(&mut write, employee, self.now().time).await?;
+        let files = photos::forget_of(&mut write, employee, self.now().time, None).await?;
         write.commit().await?;
         self.forget_files(&files).await?;
         tracing::info!(photos = files.len(), "a person's photos erased");

@@ -6,6 +6,7 @@
 //!   its way.
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
+//! - [`obey`]: what the server tells this device to do, done once.
 //! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
 //!
 //! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the
@@ -27,6 +28,8 @@
 //! backoff, client ← device ← frame ← capture, retake, reference
 //! retake ← verdict
 //! device ← manifest ← drain
+//! device ← obey ← drain
+//! client ← store
 //! policy ← manifest
 //! ```
 
@@ -40,6 +43,7 @@ pub mod folder;
 pub mod frame;
 pub mod glance;
 pub mod manifest;
+pub mod obey;
 pub mod pin;
 pub mod policy;
 pub mod program;

@@ -9,6 +9,7 @@ use crate::{
     store::{
         StoreError,
         attachments::{self, FailedAttachment},
+        commands::{self, Message},
         contact::{self, Contact},
         failures::Failure,
         identity::{self, Identity},
@@ -28,6 +29,8 @@ pub struct Status {
     /// Whether the server counts as out of reach.
     pub offline: bool,
     pub clock: ClockStatus,
+    /// What the server wants shown to who looks at this device, the newest first.
+    pub messages: Vec<Message>,
     /// The agent that works on this folder now.
     pub agent_pid: Option<u32>,
     /// Earlier identities of which something is left here.
@@ -60,6 +63,8 @@ pub struct IdentityStatus {
     pub photos_erased: u64,
     /// Whether photos are sealed to the server.
     pub photos_sealed: bool,
+    /// Commands of the server that were not acted on, or whose results it hasn't heard.
+    pub commands: u64,
     /// Retakes that the server won't take.
     pub attachments_failed: u64,
     /// The newest of them.
@@ -84,7 +89,7 @@ pub struct IdentityStatus {
 pub struct ErrorStatus {
     /// When, by this device's clock.
     pub at: Time,
-    /// What the call was for: `heartbeat`, `manifest`, `punches`, `attachments`,
+    /// What the call was for: `heartbeat`, `manifest`, `commands`, `punches`, `attachments`,
     /// `photos`.
     pub of: &'static str,
     pub code: String,
@@ -141,6 +146,7 @@ impl Device {
                 uptime_ms: now.uptime_ms,
                 ahead_of_server_ms: None,
             },
+            messages: Vec::new(),
             agent_pid: self.folder.agent(),
             earlier,
             app: APP,
@@ -155,6 +161,8 @@ impl Device {
             status.employees = roster::count(&mut db, identity.id).await?;
             status.offline = is_offline(&contact, heartbeat_s, &now);
             status.clock.ahead_of_server_ms = contact.clock_ahead_ms;
+            let server_now = contact.server_now(now.time);
+            status.messages = commands::messages(&mut db, identity.id, server_now).await?;
             status.roster_version = contact.roster;
         }
         Ok(status)
@@ -170,6 +178,7 @@ async fn identity_status(
     let attachments = attachments::backlog(db, identity.id).await?;
     let failed_attachments = attachments::all_failed(db, identity.id).await?;
     let photos = photos::backlog(db, identity.id).await?;
+    let commands = commands::open(db, identity.id).await?;
     let errors: Vec<_> = contact.failures.iter().cloned().map(ErrorStatus::from).collect();
     Ok(IdentityStatus {
         device: identity.device,
@@ -186,6 +195,7 @@ async fn identity_status(
         photos_lost: photos.lost,
         photos_erased: photos.erased,
         photos_sealed: contact.photo_key.is_some(),
+        commands,
         attachments_failed: attachments.failed,
         failed_attachments,
         kept: punches.kept,

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use punchtrail_protocol::Time;
 use punchtrail_stand_in::{CODE, Fault, StandIn, person};
 use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_punchtrail-device");
 
@@ -191,6 +192,33 @@ async fn one_agent_a_folder_and_workers_punch_beside_it() {
     agent.signal(Signal::TERM);
     let (code, text) = agent.ended().await;
     assert_eq!((code, text.trim()), (Some(0), "stopped; what waits is on disk"));
+    assert!(folder.run(&["sync"]).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_the_server_restarts_ends_as_documented_and_shows_its_messages() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let expires_at = Time::from(jiff::Timestamp::now()).plus_millis(86_400_000);
+    let told = |command: u128, kind: &str, args: Value| {
+        let command = uuid::Uuid::from_u128(command);
+        json!({ "command": command, "type": kind, "args": args, "expires_at": expires_at })
+    };
+    server.ledger().clock = Time::from(jiff::Timestamp::now());
+    server.ledger().commands = vec![
+        told(1, "show_message", json!({ "text": "Back door \u{1b}[2J only" })),
+        told(2, "restart_agent", json!({})),
+    ];
+    let mut agent = Running::start(&mut folder.command(&["run"]));
+    assert!(agent.first_line().starts_with("running as device "));
+    let (code, text) = agent.ended().await;
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("as the server asked"), "{text}");
+    let shown = said(&folder.run(&["status"]).await);
+    assert!(shown.contains("message        Back door \\u{1b}[2J only"), "{shown}");
+    // The next one tells, and isn't restarted again.
+    assert!(folder.run(&["sync"]).await.status.success());
+    assert_eq!(server.ledger().results.len(), 2);
     assert!(folder.run(&["sync"]).await.status.success());
 }
 

@@ -34,6 +34,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(punches::site_feed::SiteFeed),
         Arc::new(punches::photos::Photos),
         Arc::new(devices::Devices),
+        Arc::new(devices::commands::DeviceCommands),
         Arc::new(sites::Sites),
         Arc::new(rulings::quarantine::QuarantinedItems),
         Arc::new(rulings::reviews::Reviews),

@@ -91,6 +91,8 @@ ids! {
     BootId,
     /// A stretch of the ledger's history that nothing was taken back from.
     EpochId,
+    /// A command to a device; a UUIDv7 made by the server, on which a device acts once.
+    CommandId,
 }
 
 impl PunchId {

@@ -16,10 +16,12 @@
 //! vocabulary ← wire
 //! guidance ← wire
 //! signing ← sealed_photo
+//! strict_json ← command ← wire
 //! ```
 
 pub mod attachment;
 pub mod capture;
+pub mod command;
 pub mod digest;
 pub mod guidance;
 pub mod id;
@@ -35,6 +37,6 @@ pub mod vocabulary;
 pub mod wire;
 
 pub use digest::Digest;
-pub use id::{BootId, DeviceId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
+pub use id::{BootId, CommandId, DeviceId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
 pub use position::Position;
 pub use time::Time;

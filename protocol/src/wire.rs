@@ -8,8 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, DeviceId, Digest, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
+    BootId, CommandId, DeviceId, Digest, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId,
+    Time,
     capture::PunchKind,
+    command::{CommandArgs, CommandStatus, CommandType},
     guidance::Guidance,
     strict_json,
     vocabulary::{QuarantineCode, Reason, Standing},
@@ -257,6 +259,47 @@ pub struct HeartbeatAnswer {
     pub next_batch_after_ms: u64,
     #[serde(default)]
     pub history: Option<LedgerHistory>,
+}
+
+/// `GET /v1/devices/self/commands`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaitingCommands {
+    /// At most 100, the oldest first.
+    pub data: Vec<WaitingCommand>,
+}
+
+/// A command that a device hasn't said the result of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaitingCommand {
+    pub command: CommandId,
+    #[serde(rename = "type")]
+    pub kind: CommandType,
+    pub args: CommandArgs,
+    /// Not to be acted on any more from then.
+    pub expires_at: Time,
+}
+
+/// `PUT /v1/devices/self/commands/{command}/result`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CommandResult {
+    pub status: CommandStatus,
+    /// What happened, for people; at most 500 characters.
+    #[serde(deserialize_with = "strict_json::null_or")]
+    pub detail: Option<String>,
+}
+
+/// Answer to a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CommandResultAnswer {
+    /// `applied` or `duplicate`.
+    pub status: ItemStatus,
+    /// Position of the device's newest event.
+    pub position: Position,
 }
 
 /// `POST /v1/punches/{punch}/attachments`

@@ -11,8 +11,9 @@ use punchtrail_device::{
         lane::{Errand, Need},
     },
     folder::Folder,
+    obey::Obeyed,
     store::{
-        StoreError, contact,
+        StoreError, commands, contact,
         failures::{Failure, Purpose},
         identity::Identity,
         outbox::{self, Waiting},
@@ -79,9 +80,9 @@ impl<'a> Caller<'a> {
 
     /// What it knows of itself without a look into its files: nobody punches while a fleet drains.
     pub fn known(&self) -> Account {
-        let Member { waiting, photos, oldest, ref identity, .. } = *self.member;
+        let Member { waiting, photos, commands, oldest, ref identity, .. } = *self.member;
         let policy = self.member.followed(&self.fleet.plan);
-        let (need, seq) = (Need { waiting, photos, ..Need::default() }, identity.seq);
+        let (need, seq) = (Need { waiting, photos, commands, ..Need::default() }, identity.seq);
         let Member { epoch, ref roster, ref anchor, .. } = *self.member;
         let (roster, anchor) = (roster.clone(), anchor.clone());
         Account { need, oldest, seq, policy, roster, epoch, anchor, current: true }
@@ -336,6 +337,30 @@ impl Courier for Caller<'_> {
         let taken = garbage.iter().filter(|item| item.status != ItemStatus::Quarantined).count();
         meter.count(|tally| tally.garbage_taken += taken as u64);
         Ok(outcome)
+    }
+
+    /// As a device at a door does, its files open meanwhile: commands are few.
+    async fn commands(
+        &mut self,
+        server: &Server,
+        of: &Identity,
+        asks: bool,
+    ) -> Result<Obeyed, Setback> {
+        let mut visit = self.visit().await?;
+        let call = async {
+            match visit.device.commands(server, of, asks).await {
+                Ok(obeyed) => Ok(Ok(obeyed)),
+                Err(Setback::Call(error)) => Err(error),
+                Err(Setback::Store(error)) => Ok(Err(error)),
+            }
+        };
+        let obeyed = self.counted(Errand::Commands, self.failing, call).await;
+        let mut db = visit.device.store().read().await?;
+        let left = commands::open(&mut db, of.id).await?;
+        drop(db);
+        visit.end().await;
+        self.member.commands = left;
+        Ok(obeyed??)
     }
 
     /// As a device at a door does, but that nothing else is open meanwhile: a photo may take long.

@@ -21,7 +21,9 @@ pub struct Member {
     pub waiting: u64,
     /// Photos that wait.
     pub photos: u64,
-    /// When the first of them was captured.
+    /// Commands to act on or to tell the result of.
+    pub commands: u64,
+    /// When the first of the punches was captured.
     pub oldest: Option<Time>,
     pub behaviour: Behaviour,
     pub people: Vec<EmployeeId>,

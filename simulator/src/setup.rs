@@ -169,6 +169,7 @@ async fn known(
         policy: contact.policy.unwrap_or_default(),
         roster: stale.or(contact.roster),
         acked_through: contact.acked_through,
+        commands: 0,
         epoch: contact.epoch,
         anchor: contact.anchor,
         identity,

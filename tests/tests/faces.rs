@@ -177,6 +177,58 @@ async fn sqs_gone_between_a_verdict_and_its_record_leaves_one_and_holds_up_no_pu
     door.shop.server.terminate().await.unwrap();
 }
 
+/// A picture in a file for the agent's program.
+fn file(door: &Door, name: &str, grey: u8) -> String {
+    let path = door.shop.server.installation().data.path().join(name);
+    std::fs::write(&path, picture(grey)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_device_that_was_away_forgets_the_sealed_photo_of_who_withdrew() {
+    let mut door = Door::open("review").await;
+    let agent = door.shop.agent(door.shop.server.url()).await.unwrap();
+    // Nobody delivers: the photo waits on the device, sealed.
+    let press = ["punch", "--json", "--badge", "101", "--kind", "in", "--photo"];
+    let photo = file(&door, "press.jpg", 40);
+    let punched = agent.ask(&[&press[..], &[&photo]].concat()).await.unwrap();
+    let punch: PunchId = punched["punch"].as_str().unwrap().parse().unwrap();
+    let status = agent.status().await.unwrap();
+    let held = |status: &Value| (status["photos"].clone(), status["photos_erased"].clone());
+    assert_eq!(held(&status), (json!(1), json!(0)), "{status}");
+
+    door.shop.cli.json(&["face", "withdraw", "101"]).await.unwrap();
+    let device = status["device"].as_str().unwrap();
+    let path = format!("/v1/devices/{device}/commands");
+    let state = async |wanted: &str| {
+        eventually("the command to stand so", PATIENCE, async || {
+            let told = door.shop.operator.get(&path).await?;
+            let row = told["data"][0].clone();
+            Ok((row["state"] == wanted).then_some(row))
+        })
+        .await
+        .unwrap()
+    };
+    let waiting = state("waiting").await;
+    assert_eq!(waiting["type"], "forget_photos", "{waiting}");
+
+    // It comes back, hears of it, and forgets before it sends.
+    let report = agent.sync().await.unwrap();
+    assert_eq!(report["complete"], true, "{report}");
+    let done = state("done").await;
+    assert_eq!(done["detail"], "1 photos erased", "{done}");
+    let status = agent.status().await.unwrap();
+    assert_eq!(held(&status), (json!(0), json!(1)), "{status}");
+    assert_eq!(std::fs::read_dir(agent.dir().join("photos")).unwrap().count(), 0);
+    let types = door.until(punch, "Synced").await;
+    assert!(!types.contains(&"PhotoReceived".to_owned()), "{types:?}");
+    let told = door.shop.cli.json(&["device", "commands", device]).await.unwrap();
+    assert_eq!(told["commands"][0]["state"], "done", "{told}");
+    let verified = door.shop.cli.json(&["ledger", "verify"]).await.unwrap();
+    assert_eq!(verified["findings"], json!([]), "{verified}");
+    door.shop.server.terminate().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_rekognition_can_not_check_goes_to_a_person_and_counts() {
     let mut door = Door::open("rekognition,review").await;

@@ -1,17 +1,23 @@
-//! `punchtrail device`: pairing, moving and revoking devices.
+//! `punchtrail device`: pairing, moving and revoking devices, and telling them what to do.
 
 use anyhow::anyhow;
 use clap::Subcommand;
-use punchtrail_domain::device::DeviceError;
+use punchtrail_domain::{device::DeviceError, log::recorded::Actor};
 use punchtrail_infra::{
     devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
+    rulings::{Author, notes::Note},
 };
-use punchtrail_protocol::{DeviceId, Position};
+use punchtrail_projections::devices::commands;
+use punchtrail_protocol::{
+    CommandId, DeviceId, Time,
+    command::{CommandArgs, CommandType},
+    shown::Shown,
+};
 use serde_json::json;
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, Refusal, table},
     source::{Need, Opened, Source},
 };
 
@@ -33,6 +39,35 @@ pub(super) enum Device {
         #[arg(long)]
         site: String,
     },
+    /// Tell a device to do something. It hears of it with its next heartbeat
+    Command {
+        /// The device
+        device: DeviceId,
+        /// sync_employees, upload_pending, show_message, forget_photos or restart_agent
+        #[arg(value_name = "TYPE")]
+        kind: CommandType,
+        /// Of show_message: what is shown, at most 500 characters
+        #[arg(long)]
+        text: Option<String>,
+        /// Of forget_photos: whose, by badge or id
+        #[arg(long)]
+        employee: Option<String>,
+        /// Of forget_photos: only those of punches captured until then; now unless given
+        #[arg(long, value_name = "TIME")]
+        taken_until: Option<Time>,
+    },
+    /// List what a device was told to do and what became of it, newest first
+    Commands {
+        /// The device
+        device: DeviceId,
+    },
+    /// Take back a command that isn't finished
+    Cancel {
+        /// The device
+        device: DeviceId,
+        /// The command
+        command: CommandId,
+    },
     /// End a device's access. What it still holds it may deliver, and that goes to a person
     Revoke {
         /// The device
@@ -47,6 +82,15 @@ impl Device {
                 Self::Pair { site } => pair(opened, &site).await,
                 Self::List => list(opened).await,
                 Self::Assign { device, site } => assign(opened, device, &site).await,
+                Self::Command { device, kind, text, employee, taken_until } => {
+                    let employee = match employee {
+                        Some(named) => Some(opened.employee(&named).await?),
+                        None => None,
+                    };
+                    command(opened, device, kind, CommandArgs { text, employee, taken_until }).await
+                }
+                Self::Commands { device } => commands(opened, device).await,
+                Self::Cancel { device, command } => cancel(opened, device, command).await,
                 Self::Revoke { device } => revoke(opened, device).await,
             })
             .await
@@ -102,10 +146,70 @@ async fn revoke(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
     Ok(Answer::new(&object, text))
 }
 
-fn settled(
+async fn command(
+    opened: &Opened,
     device: DeviceId,
-    outcome: Result<Position, ExecuteError<DeviceError>>,
-) -> anyhow::Result<Position> {
+    kind: CommandType,
+    args: CommandArgs,
+) -> anyhow::Result<Answer> {
+    args.check(kind).map_err(|wrong| {
+        Refusal::Usage(format!("{} can't be told like that: {wrong}", kind.as_str()))
+    })?;
+    let author = author(args.text.clone());
+    let issued = devices::commands::issue(&opened.ledger, device, (kind, &args), &author).await;
+    let devices::commands::Issued { command, expires_at, position, .. } = settled(device, issued)?;
+    let object = json!({
+        "device": device, "command": command, "type": kind, "expires_at": expires_at,
+        "position": position,
+    });
+    let text = format!(
+        "{command}  ({} for device {device}, until {expires_at}. It hears of it with its next \
+         heartbeat; `device commands {device}` shows what becomes of it)",
+        kind.as_str()
+    );
+    Ok(Answer::new(&object, text))
+}
+
+async fn commands(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
+    let told = commands::from_ledger(opened.ledger.pool(), device).await?;
+    let dash = || "-".to_owned();
+    let rows: Vec<Vec<String>> = told
+        .iter()
+        .map(|one| {
+            vec![
+                one.command.to_string(),
+                one.kind.as_str().to_owned(),
+                one.state.as_str().to_owned(),
+                one.issued_at.to_string(),
+                one.expires_at.to_string(),
+                one.settled_at.map_or_else(dash, |at| at.to_string()),
+                one.detail.as_deref().map_or_else(dash, |detail| Shown::new(detail).to_string()),
+            ]
+        })
+        .collect();
+    let heading = ["command", "type", "state", "issued", "expires", "settled", "detail"];
+    Ok(Answer::new(&json!({"device": device, "commands": told}), table(&heading, &rows)))
+}
+
+async fn cancel(opened: &Opened, device: DeviceId, command: CommandId) -> anyhow::Result<Answer> {
+    let done = devices::commands::cancel(&opened.ledger, device, command, &author(None)).await;
+    let position = settled(device, done)?;
+    let object = json!({"device": device, "command": command, "position": position});
+    let text = format!(
+        "Command {command} is cancelled. If the device heard of it before, it may act on it all \
+         the same; then `device commands {device}` says so."
+    );
+    Ok(Answer::new(&object, text))
+}
+
+fn author(text: Option<String>) -> Author {
+    Author { actor: Actor::CommandLine, request: None, note: text.map(Note::new) }
+}
+
+fn settled<T>(
+    device: DeviceId,
+    outcome: Result<T, ExecuteError<DeviceError>>,
+) -> anyhow::Result<T> {
     outcome.map_err(|error| match error {
         ExecuteError::Refused(DeviceError::Unknown) => {
             anyhow!("there is no device {device}; nothing was changed. `device list` shows them")

@@ -1,8 +1,9 @@
 //! What is kept of a face is erased: when its person withdraws their consent, when somebody with
 //! the right asks for it, when they have left for long, and when a site keeps a picture no longer.
 //!
-//! The bytes go first, then the ledger says so: what it calls erased is gone. Its place moves when
-//! its work is done, so all of it may be done twice.
+//! The bytes go first, then the ledger says so: what it calls erased is gone. Devices that may hold
+//! photos of the person are told to forget them; until they have, what they send is erased as it
+//! arrives. Its place moves when its work is done, so all of it may be done twice.
 
 use std::collections::BTreeSet;
 
@@ -21,15 +22,19 @@ use punchtrail_infra::{
     ledger::{ExecuteError, Ledger, Metadata, ReadError, load},
 };
 use punchtrail_projections::{
+    devices,
     people::roster,
-    punches::photos::{self, KeptPhoto},
+    punches::{
+        photos::{self, KeptPhoto},
+        timecards,
+    },
     sites,
 };
 use punchtrail_protocol::{Digest, EmployeeId, Position, Time};
 use tokio::time::Instant;
 
 use super::broke::Broke;
-use crate::state::App;
+use crate::{commands, state::App};
 
 /// The follower's name.
 pub const NAME: &str = "erasures";
@@ -75,17 +80,19 @@ impl Erasures {
                 EmployeeEvent::ReferencePhotoRemoved { photo } => {
                     forget_reference(app, *photo).await.map_err(Failure::passing)?;
                 }
-                EmployeeEvent::BiometricsErased { because, .. } => {
-                    erased.push((*employee, *because));
+                EmployeeEvent::BiometricsErased { because, at } => {
+                    erased.push((*employee, *because, *at));
                 }
                 _ => {}
             }
         }
         if !erased.is_empty() {
-            let model = app.projections.wait_for(&[photos::NAME], to, Instant::now() + MODEL_WAIT);
-            model.await.map_err(Failure::passing)?;
+            let models = &[photos::NAME, devices::NAME, timecards::NAME];
+            let models = app.projections.wait_for(models, to, Instant::now() + MODEL_WAIT);
+            models.await.map_err(Failure::passing)?;
         }
-        for (employee, because) in erased {
+        for (employee, because, at) in erased {
+            commands::forget_photos(app, employee, at).await.map_err(Failure::passing)?;
             everything(app, employee, because).await.map_err(Failure::passing)?;
         }
         came_too_late(app, &came).await.map_err(Failure::passing)?;

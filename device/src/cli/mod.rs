@@ -36,6 +36,9 @@ use punchtrail_device::{
 use self::glance::LocalGlance;
 use self::text::{confirmed, described, judged, retaken, synced};
 
+/// The exit status of an agent that the server asked to end, so that it is started again.
+const RESTART: u8 = 3;
+
 /// Records punches at the door and delivers them to a Punchtrail server.
 #[derive(Debug, Parser)]
 #[command(name = "punchtrail-device", version)]
@@ -432,6 +435,10 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
     Drain::new(device, &agent).run(&stop).await;
     listener.abort();
     device.close().await;
+    if device.restart_asked() {
+        say("ends as the server asked, to be started again; what waits is on disk");
+        return Ok(ExitCode::from(RESTART));
+    }
     say("stopped; what waits is on disk");
     Ok(ExitCode::SUCCESS)
 }

@@ -132,6 +132,7 @@ fn doing(of: &str) -> &str {
     match of {
         "heartbeat" => "reporting to the server",
         "manifest" => "fetching the manifest",
+        "commands" => "fetching and answering commands",
         "attachments" => "delivering retakes",
         "photos" => "delivering photos",
         _ => "delivering punches",
@@ -167,6 +168,9 @@ pub fn described(status: &Status) -> String {
             "  agent          not running: nothing is delivered until `run` or `sync`".to_owned()
         }
     });
+    for message in &status.messages {
+        lines.push(format!("  message        {}", sentence(&message.text)));
+    }
     for earlier in &status.earlier {
         lines.push("earlier, until it is empty:".to_owned());
         lines.extend(identity_lines(earlier));

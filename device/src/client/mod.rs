@@ -15,10 +15,10 @@ use std::{
 };
 
 use punchtrail_protocol::{
-    Digest, EmployeeId, EpochId, PunchId, SiteId, Time,
+    CommandId, Digest, EmployeeId, EpochId, PunchId, SiteId, Time,
     wire::{
-        AttachmentAnswer, AttachmentRequest, BatchRequest, EnrollRequest, Enrolled, Heartbeat,
-        HeartbeatAnswer, ItemStatus, LedgerHistory, ManifestPage, ReferencesAnswer,
+        AttachmentAnswer, AttachmentRequest, BatchRequest, CommandResult, EnrollRequest, Enrolled,
+        Heartbeat, HeartbeatAnswer, ItemStatus, LedgerHistory, ManifestPage, ReferencesAnswer,
         ReferencesRequest, ReturnRequest, Returned,
     },
 };
@@ -179,6 +179,19 @@ pub struct VerdictOutcome {
     pub retake: bool,
     /// Position of the punch's newest event.
     pub position: u64,
+}
+
+/// A command, read with tolerance: one whose type this version doesn't know is refused, not
+/// misread.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct CommandGiven {
+    pub command: CommandId,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default)]
+    pub args: serde_json::Value,
+    /// Not to be acted on any more from then.
+    pub expires_at: Time,
 }
 
 /// A server at an address, called as one device.
@@ -349,6 +362,32 @@ impl Server {
         self.post("/v1/devices/self/heartbeat", heartbeat).await
     }
 
+    /// What the server wants done.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn commands(&self) -> Result<Vec<CommandGiven>, CallError> {
+        #[derive(Deserialize)]
+        struct Given {
+            data: Vec<CommandGiven>,
+        }
+        let given: Given = self.ask(self.call(Method::GET, "/v1/devices/self/commands")).await?;
+        Ok(given.data)
+    }
+
+    /// Tells what became of a command.
+    ///
+    /// # Errors
+    /// As the call went; whatever it is, telling again is safe.
+    pub async fn finish(
+        &self,
+        command: CommandId,
+        result: &CommandResult,
+    ) -> Result<(), CallError> {
+        let path = format!("/v1/devices/self/commands/{command}/result");
+        self.put(self.call(Method::PUT, &path).json(result)).await
+    }
+
     /// Delivers captures. Only the body that goes out is held while the answer is waited for.
     ///
     /// # Errors
@@ -432,7 +471,7 @@ impl Server {
         let response = self.send(request).await?;
         match response.status().as_u16() {
             200 | 201 => Ok(()),
-            // Another success, like 202 or 204, says nothing of the photo.
+            // Another success, like 202 or 204, says nothing of what was put.
             _ => Err(refusal(response).await),
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     client::{BatchOutcome, CALL_MS, CallError, Server},
     clock::Moment,
     manifest::Manifest,
+    obey::Obeyed,
     store::{
         StoreError,
         failures::Failure,
@@ -186,6 +187,12 @@ pub trait Courier {
     ) -> Result<BatchOutcome, CallError> {
         let errand = Errand::Batch(batch.punches.len());
         self.call(errand, server.deliver(site, batch)).await
+    }
+
+    /// Acts on commands that are kept. Then tells the result of one, if one waits for that; else, if
+    /// `asks`, asks the server for commands, keeps them and acts on them.
+    async fn commands(&mut self, _: &Server, _: &Identity, _asks: bool) -> Result<Obeyed, Setback> {
+        Ok(Obeyed { asked: true, ..Obeyed::default() })
     }
 
     /// Delivers the next attachment and writes down what became of it; none where there is none.

@@ -2,9 +2,12 @@
 //! in one transaction.
 
 use punchtrail_protocol::{
-    DeviceId, Digest, Time,
+    CommandId, DeviceId, Digest, Time,
+    command::COMMANDS_GIVEN_MAX,
     signing::to_base64url,
-    wire::{AttachmentRequest, DevicePolicy, HeartbeatAnswer, ItemStatus, LedgerHistory},
+    wire::{
+        AttachmentRequest, CommandResult, DevicePolicy, HeartbeatAnswer, ItemStatus, LedgerHistory,
+    },
 };
 
 use super::{
@@ -16,9 +19,11 @@ use crate::{
     clock::Moment,
     device::Device,
     manifest::Manifest,
+    obey::Obeyed,
     store::{
         StoreError, Write,
         attachments::{self, WaitingAttachment},
+        commands::{self, Outcome},
         contact::{self, Contact},
         failures::{self, Purpose},
         identity::{self, Identity},
@@ -51,9 +56,10 @@ impl Courier for Device {
         let backlog = outbox::backlog(&mut db, id).await?;
         let attachments = attachments::backlog(&mut db, id).await?.ready;
         let photos = photos::backlog(&mut db, id).await?.waiting;
+        let commands = commands::open(&mut db, id).await?;
         let contact = contact::of(&mut db, id).await?;
         Ok(Some(Account {
-            need: Need { waiting: backlog.waiting, attachments, photos },
+            need: Need { waiting: backlog.waiting, attachments, photos, commands },
             oldest: backlog.oldest,
             seq,
             policy: self.policy(&contact),
@@ -110,6 +116,37 @@ impl Courier for Device {
         write.commit().await?;
         news.log(identity.device);
         Ok(())
+    }
+
+    async fn commands(
+        &mut self,
+        server: &Server,
+        identity: &Identity,
+        asks: bool,
+    ) -> Result<Obeyed, Setback> {
+        let mut obeyed = Obeyed::default();
+        while self.obey(identity, &mut obeyed).await? {}
+        let result = commands::next_to_tell(&mut *self.store.read().await?, identity.id).await?;
+        if let Some((command, outcome)) = result {
+            self.tell(server, identity, command, outcome).await?;
+            return Ok(obeyed);
+        }
+        if !asks {
+            return Ok(obeyed);
+        }
+        let given = match server.commands().await {
+            // What a server without commands says.
+            Err(error) if matches!(error.refused_with(), Some(404 | 405)) => Vec::new(),
+            given => given?,
+        };
+        let now = self.now();
+        let mut write = self.store.write().await?;
+        commands::take(&mut write, identity.id, &given).await?;
+        contact::reached(&mut write, identity.id, Purpose::Commands, &now, None).await?;
+        write.commit().await.map_err(StoreError::from)?;
+        obeyed = Obeyed { asked: true, more: given.len() >= COMMANDS_GIVEN_MAX, ..obeyed };
+        while self.obey(identity, &mut obeyed).await? {}
+        Ok(obeyed)
     }
 
     async fn attachment(
@@ -298,6 +335,7 @@ impl Device {
         let until = Until::before(server_time, passed_ms, window_s);
         let forgotten = outbox::forget(write, identity.id, until).await?;
         attachments::forget(write, identity.id, until).await?;
+        commands::forget(write, identity.id, (server_time, until.server)).await?;
         for file in photos::forget(write, identity.id, until).await? {
             self.folder.forget_photo(file)?;
         }
@@ -307,6 +345,31 @@ impl Device {
                 passed");
         }
         Ok(passed_ms)
+    }
+
+    /// Tells what became of a command. What the server will never take it needn't hear again.
+    async fn tell(
+        &self,
+        server: &Server,
+        identity: &Identity,
+        command: CommandId,
+        Outcome { status, detail }: Outcome,
+    ) -> Result<(), Setback> {
+        match server.finish(command, &CommandResult { status, detail }).await {
+            Err(error)
+                if error.concerns_the_content()
+                    || matches!(error.refused_with(), Some(404 | 405 | 409)) =>
+            {
+                tracing::warn!(device = %identity.device, %command, %error,
+                    "the server wants no result of this command");
+            }
+            told => told?,
+        }
+        let now = self.now();
+        let mut write = self.store.write().await?;
+        commands::told(&mut write, identity.id, command).await?;
+        contact::reached(&mut write, identity.id, Purpose::Commands, &now, None).await?;
+        Ok(write.commit().await.map_err(StoreError::from)?)
     }
 
     async fn lose_photo(&self, identity: &Identity, digest: Digest) -> Result<PhotoSent, Setback> {

@@ -96,9 +96,10 @@ impl<'a> Drain<'a> {
         Self { device, routes: BTreeMap::new(), seal_at: Instant::now() }
     }
 
-    /// Works until `stop`. A call in flight then may finish within [`STOP_GRACE_MS`].
+    /// Works until `stop`, or until the server asks for a restart. A call in flight at a stop may
+    /// finish within [`STOP_GRACE_MS`].
     pub async fn run(&mut self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && !self.device.restart_asked() {
             let grace = async {
                 stop.cancelled().await;
                 tokio::time::sleep(Duration::from_millis(STOP_GRACE_MS)).await;
@@ -221,7 +222,7 @@ impl Route<Device> {
         loop {
             let Some(account) = self.account().await? else { return Ok(Ok(())) };
             let now = Instant::now();
-            let Need { waiting, attachments, photos } = account.need;
+            let Need { waiting, attachments, photos, commands } = account.need;
             let left = waiting + attachments + photos;
             if left < fewest {
                 (fewest, calls) = (left, 0);
@@ -231,7 +232,8 @@ impl Route<Device> {
                     return Ok(Err(last.unwrap_or_else(|| (errand, in_vain()))));
                 }
                 Next::Do(errand) => {
-                    calls += 1;
+                    // A result that is told is one less; what waits grew by asking.
+                    calls += u32::from(errand != Errand::Commands || commands == 0);
                     let failed = failures.entry(errand.purpose()).or_default();
                     match self.perform(errand, &account).await {
                         Ok(()) => {

@@ -165,6 +165,12 @@ impl<C: Courier> Route<C> {
                 }
                 Ok(())
             }
+            Errand::Commands => {
+                let asks = self.lane.commands_due();
+                let obeyed = self.courier.commands(server, &self.identity, asks).await?;
+                self.lane.commands_answered(obeyed, Instant::now());
+                Ok(())
+            }
             Errand::Batch(items_max) => self.deliver(server, items_max, account).await,
             Errand::Attachment => match self.courier.attachment(server, &self.identity).await? {
                 Some(AttachmentSent::Taken) => {
@@ -224,6 +230,7 @@ impl<C: Courier> Route<C> {
             reported: need.any(),
             next_batch_after_ms: answer.next_batch_after_ms,
             roster_differs: *current && roster.as_ref() != Some(&answer.roster),
+            commands: answer.commands,
         };
         // It settles an earlier doubt, unless its own head says otherwise.
         let head = self.head(server, account, &answer.history);

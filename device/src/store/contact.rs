@@ -47,6 +47,25 @@ pub struct Contact {
     pub photo_key: Option<PhotoKey>,
 }
 
+impl Contact {
+    /// The server's clock when the device's shows `now`, as far as it is known.
+    pub fn server_now(&self, now: Time) -> Time {
+        now.plus_millis(-self.clock_ahead_ms.unwrap_or(0))
+    }
+}
+
+/// The manifest is to be walked again, whatever version is held.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn forget_roster(db: Db<'_>, identity: IdentityId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE contact SET roster = NULL WHERE identity = ?")
+        .bind(identity)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Reads what is known of `identity`'s contact.
 ///
 /// # Errors

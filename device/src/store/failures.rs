@@ -12,6 +12,7 @@ pub enum Purpose {
     Heartbeat,
     /// A walk of the manifest.
     Manifest,
+    Commands,
     Punches,
     Attachments,
     Photos,
@@ -19,14 +20,21 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Heartbeat, Self::Manifest, Self::Punches, Self::Attachments, Self::Photos];
+    pub const ALL: [Self; 6] = [
+        Self::Heartbeat,
+        Self::Manifest,
+        Self::Commands,
+        Self::Punches,
+        Self::Attachments,
+        Self::Photos,
+    ];
 
     /// A stable word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Heartbeat => "heartbeat",
             Self::Manifest => "manifest",
+            Self::Commands => "commands",
             Self::Punches => "punches",
             Self::Attachments => "attachments",
             Self::Photos => "photos",
@@ -79,6 +87,8 @@ pub async fn clear(db: Db<'_>, identity: IdentityId, purpose: Purpose) -> Result
         "DELETE FROM failure WHERE identity = ?1 AND (purpose = ?2 OR ?2 = 'heartbeat' AND (
              purpose = 'punches' AND NOT EXISTS
                  (SELECT 1 FROM capture WHERE identity = ?1 AND acked_ms IS NULL)
+             OR purpose = 'commands' AND NOT EXISTS
+                 (SELECT 1 FROM command WHERE identity = ?1 AND told = 0)
              OR purpose = 'attachments' AND NOT EXISTS
                  (SELECT 1 FROM attachment WHERE identity = ?1 AND status IS NULL)
              OR purpose = 'photos' AND NOT EXISTS

@@ -7,9 +7,10 @@
 //! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
 //! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`, `attachments`,
-//! `photos`, `roster`, `guesses`; `passed` counts time in `contact`.
+//! `photos`, `commands`, `roster`, `guesses`; `passed` counts time in `contact`.
 
 pub mod attachments;
+pub mod commands;
 pub mod contact;
 pub mod failures;
 pub mod guesses;

@@ -320,8 +320,8 @@ pub async fn forget(
     unneeded(db, &gone).await
 }
 
-/// Erases the photos of a person's punches, retakes included, delivered or not: none is sent any
-/// more, and that they were erased stays on record for as long as the punch does. Gives the files
+/// Erases the photos of a person's punches, retakes included, delivered or not, of those captured
+/// until `taken_until` or of all: none is sent any more, and that they were erased stays on record for as long as the punch does. Gives the files
 /// to delete once this is committed. Of a badge that the manifest didn't know nobody can say whose
 /// it was.
 ///
@@ -331,19 +331,23 @@ pub async fn forget_of(
     db: Db<'_>,
     employee: EmployeeId,
     at: Time,
+    taken_until: Option<Time>,
 ) -> Result<Vec<PhotoFile>, StoreError> {
     let erased = sqlx::query(
         "UPDATE photo SET lost = 1, erased_at_ms = ?1
          WHERE erased_at_ms IS NULL AND (identity, sha256) IN (
              SELECT c.identity, c.photo FROM capture c
              WHERE c.photo IS NOT NULL AND CAST(c.bytes AS TEXT) ->> '$.employee' = ?2
+                 AND (?3 IS NULL OR c.captured_at_ms <= ?3)
              UNION ALL SELECT a.identity, a.photo FROM attachment a
              JOIN capture c ON c.identity = a.identity AND c.punch = a.punch
-             WHERE CAST(c.bytes AS TEXT) ->> '$.employee' = ?2)
+             WHERE CAST(c.bytes AS TEXT) ->> '$.employee' = ?2
+                 AND (?3 IS NULL OR c.captured_at_ms <= ?3))
          RETURNING identity, sha256, sealed",
     )
     .bind(at.millis())
     .bind(employee.to_string())
+    .bind(taken_until.map(Time::millis))
     .fetch_all(&mut *db)
     .await?;
     unneeded(db, &erased).await

@@ -27,14 +27,15 @@ use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId, SiteId, Time,
     attachment::Attachment,
     capture::Capture,
+    command::COMMANDS_GIVEN_MAX,
     sealed_photo::{PhotoSecret, SEALED_PHOTO_TYPE, open},
     signing::{
         ATTACHMENT_TYPE, CAPTURE_TYPE, ENROLMENT_TYPE, PublicKey, Signature, from_base64url,
     },
     vocabulary::Standing,
     wire::{
-        AttachmentRequest, BatchItem, BatchRequest, DevicePolicy, EnrollRequest, Heartbeat,
-        ManifestPage, ManifestRow, PinHash, ReferencesRequest, Verdict, pairing_code,
+        AttachmentRequest, BatchItem, BatchRequest, CommandResult, DevicePolicy, EnrollRequest,
+        Heartbeat, ManifestPage, ManifestRow, PinHash, ReferencesRequest, Verdict, pairing_code,
     },
 };
 use serde_json::{Value, json};
@@ -109,6 +110,9 @@ pub enum Call {
         photos: u64,
     },
     Manifest,
+    Commands,
+    /// Of a command.
+    Result,
     Batch(Vec<u64>),
     /// Of this attempt.
     Attachment(u32),
@@ -118,7 +122,7 @@ pub enum Call {
 
 #[derive(Debug)]
 pub struct Ledger {
-    /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `batch`,
+    /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `batch`, `commands`,
     /// `attachments`, `photos`, `verdict`, `references`.
     pub always: HashMap<&'static str, Fault>,
     /// How often that was.
@@ -150,6 +154,12 @@ pub struct Ledger {
     pub references: Vec<(EmployeeId, ReferencesRequest)>,
     /// Whether [`REFERENCES_CODE`] was used.
     pub references_code_used: bool,
+    /// Commands that wait, as they are given.
+    pub commands: Vec<Value>,
+    /// Whether this is a server that knows no commands.
+    pub without_commands: bool,
+    /// What was told of commands, in the order it came.
+    pub results: Vec<(String, CommandResult)>,
     pub head: u64,
     pub clock: Time,
     pub rows: Vec<ManifestRow>,
@@ -295,6 +305,9 @@ impl StandIn {
             verdicts: VecDeque::new(),
             references: Vec::new(),
             references_code_used: false,
+            commands: Vec::new(),
+            without_commands: false,
+            results: Vec::new(),
             head: 100,
             clock: "2026-11-21T09:10:00.412Z".parse().unwrap(),
             rows: vec![person("1001", "Ada", Some("4711")), person("1002", "Ben", None)],
@@ -322,6 +335,8 @@ impl StandIn {
         let router = Router::new()
             .route("/v1/devices/enroll", post(enroll))
             .route("/v1/devices/self/heartbeat", post(heartbeat))
+            .route("/v1/devices/self/commands", get(commands))
+            .route("/v1/devices/self/commands/{command}/result", put(finish))
             .route("/v1/sites/{site}/pairing-codes", post(pairing_code_made))
             .route("/v1/sites/{site}/manifest", get(manifest))
             .route("/v1/sites/{site}/punches/batch", post(batch))
@@ -384,8 +399,16 @@ fn refusal(status: u16, code: &str, detail: &str) -> Response {
 /// Does what is always done for a path, and puts the ledger's headers on every answer.
 async fn misbehave(State(server): State<StandIn>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let parts =
-        ["heartbeat", "manifest", "batch", "attachments", "photos", "verdict", "references"];
+    let parts = [
+        "heartbeat",
+        "manifest",
+        "commands",
+        "batch",
+        "attachments",
+        "photos",
+        "verdict",
+        "references",
+    ];
     let of = parts.into_iter().find(|of| path.contains(of));
     let fault = {
         let mut ledger = server.ledger();
@@ -523,9 +546,43 @@ async fn heartbeat(
     ledger.last_heartbeat = Some(heartbeat);
     Json(json!({
         "server_time": ledger.clock, "acked_through": ledger.acked_through(device),
-        "roster": ledger.roster, "commands": false, "history": ledger.history(),
+        "roster": ledger.roster, "commands": !ledger.commands.is_empty(), "history": ledger.history(),
     }))
     .into_response()
+}
+
+async fn commands(State(server): State<StandIn>, headers: HeaderMap) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    ledger.calls.push(Call::Commands);
+    if ledger.without_commands {
+        return problem(404, "not_found");
+    }
+    let given: Vec<&Value> = ledger.commands.iter().take(COMMANDS_GIVEN_MAX).collect();
+    Json(json!({ "data": given })).into_response()
+}
+
+async fn finish(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(command): Path<String>,
+    Json(result): Json<CommandResult>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    ledger.calls.push(Call::Result);
+    let before = ledger.commands.len();
+    ledger.commands.retain(|given| given["command"] != command.as_str());
+    if ledger.commands.len() == before {
+        return problem(404, "not_found");
+    }
+    ledger.results.push((command, result));
+    ledger.head += 1;
+    Json(json!({ "status": "applied", "position": ledger.head })).into_response()
 }
 
 async fn manifest(

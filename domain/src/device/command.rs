@@ -1,11 +1,12 @@
 //! What may be asked of a device.
 
-use punchtrail_protocol::{OrgId, SiteId, Time, signing::PublicKey};
+use punchtrail_protocol::{
+    CommandId, Digest, OrgId, SiteId, Time, command::CommandStatus, signing::PublicKey,
+};
 
-use super::DeviceEvent;
+use super::{DeviceEvent, Instruction};
 
 /// A command to a device.
-#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceCommand {
     /// Make it known, with a key whose possession was proven.
@@ -26,5 +27,27 @@ pub enum DeviceCommand {
     },
     Revoke {
         at: Time,
+    },
+    /// Tell it to do something; the same id again changes nothing.
+    Issue {
+        command: CommandId,
+        instruction: Instruction,
+        expires_at: Time,
+    },
+    /// Note what it says became of that. Also what comes late is a fact.
+    Finish {
+        command: CommandId,
+        status: CommandStatus,
+        /// Digest of what it says of it in words.
+        note: Option<Digest>,
+    },
+    /// Note that it was undone when its time was over, if it was.
+    Expire {
+        command: CommandId,
+        at: Time,
+    },
+    /// It shall not do it, if it hasn't.
+    Cancel {
+        command: CommandId,
     },
 }

@@ -1,9 +1,11 @@
 //! What can happen to a device.
 
-use punchtrail_protocol::{Digest, OrgId, PunchId, SiteId, Time, signing::PublicKey};
+use punchtrail_protocol::{
+    CommandId, Digest, OrgId, PunchId, SiteId, Time, command::CommandStatus, signing::PublicKey,
+};
 use serde::{Deserialize, Serialize};
 
-use super::Gap;
+use super::{Gap, Instruction};
 
 /// An event of a device. Past tense, versioned, never edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,4 +52,17 @@ pub enum DeviceEvent {
     },
     /// The device's access ended. What it still holds may be delivered, and is referred.
     Revoked { at: Time },
+    /// The device is to do something, until then.
+    CommandIssued { command: CommandId, instruction: Instruction, expires_at: Time },
+    /// The device said what became of a command, whether in time or late.
+    CommandFinished {
+        command: CommandId,
+        status: CommandStatus,
+        /// Digest of what it said of it in words, which stands beside the ledger.
+        note: Option<Digest>,
+    },
+    /// A command's time was over, and nothing had been heard of it.
+    CommandExpired { command: CommandId },
+    /// Somebody took a command back before anything was heard of it.
+    CommandCancelled { command: CommandId },
 }

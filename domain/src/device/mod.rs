@@ -1,10 +1,12 @@
-//! The device: enrolled with a key, assigned to sites, its sequence watched for gaps and forks.
+//! The device: enrolled with a key, assigned to sites, its sequence watched for gaps and forks, told
+//! what to do.
 //!
 //! What a device reports of itself (how many punches wait) is current state in a table of its own,
 //! not an event; what its captures prove about it (a missing number, a number used twice) is.
 
 mod chain;
 mod command;
+mod commands;
 mod error;
 mod event;
 mod gap;
@@ -14,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use chain::{Chain, GAPS_MAX, Seen};
 pub use command::DeviceCommand;
+pub use commands::{
+    COMMANDS_REMEMBERED_MAX, COMMANDS_WAITING_MAX, Commands, FORGETTING_WAITING_MAX, Instruction,
+};
 pub use error::DeviceError;
 pub use event::DeviceEvent;
 pub use gap::{Cut, Gap, without};
@@ -30,6 +35,7 @@ pub struct Device {
     forks: u64,
     conflicts: u64,
     revoked_at: Option<Time>,
+    commands: Commands,
 }
 
 impl Device {
@@ -59,10 +65,15 @@ impl Device {
         self.conflicts
     }
 
+    /// What it was told to do, and what became of that.
+    pub const fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
     /// What follows from `command`.
     ///
     /// # Errors
-    /// When the device doesn't exist yet, or exists already.
+    /// When the device doesn't exist yet or exists already, or what it was told doesn't allow it.
     pub fn decide(&self, command: DeviceCommand) -> Result<Vec<DeviceEvent>, DeviceError> {
         if let DeviceCommand::Enroll { org, site, key, app } = command {
             return match self.org {
@@ -84,10 +95,23 @@ impl Device {
             DeviceCommand::Revoke { .. } if self.revoked_at.is_some() => Vec::new(),
             DeviceCommand::Revoke { at } => vec![DeviceEvent::Revoked { at }],
             DeviceCommand::Observe { events } => events,
+            DeviceCommand::Issue { command, .. } if self.commands.knows(command) => Vec::new(),
+            DeviceCommand::Issue { .. } if self.revoked_at.is_some() => {
+                return Err(DeviceError::Revoked);
+            }
+            DeviceCommand::Issue { command, instruction, expires_at } => {
+                self.commands.issue(command, instruction, expires_at)?
+            }
+            DeviceCommand::Finish { command, status, note } => {
+                self.commands.finish(command, status, note)?
+            }
+            DeviceCommand::Expire { command, at } => self.commands.expire(command, at),
+            DeviceCommand::Cancel { command } => self.commands.cancel(command)?,
         })
     }
 
     fn evolve(&mut self, event: DeviceEvent) {
+        self.commands.evolve(&event);
         match event {
             DeviceEvent::Registered { org } => self.org = Some(org),
             DeviceEvent::Enrolled { key, .. } => self.key = Some(key),
@@ -104,13 +128,18 @@ impl Device {
             DeviceEvent::ForkDetected { .. } => self.forks += 1,
             DeviceEvent::ConflictDetected { .. } => self.conflicts += 1,
             DeviceEvent::Revoked { at } => self.revoked_at = Some(at),
+            DeviceEvent::CommandIssued { .. }
+            | DeviceEvent::CommandFinished { .. }
+            | DeviceEvent::CommandExpired { .. }
+            | DeviceEvent::CommandCancelled { .. } => {}
         }
     }
 }
 
 aggregate!(Device, DeviceCommand, DeviceEvent, DeviceError, {
     Registered, Enrolled, SiteAssigned, SequenceGapOpened, SequenceGapClosed, LinkBroken,
-    ForkDetected, ConflictDetected, Revoked,
+    ForkDetected, ConflictDetected, Revoked, CommandIssued, CommandFinished, CommandExpired,
+    CommandCancelled,
 });
 
 #[cfg(test)]

@@ -67,7 +67,12 @@ enum Read {
     Erased {
         face: bool,
     },
-    Device(DeviceId, DeviceEvent),
+    Device {
+        device: DeviceId,
+        event: DeviceEvent,
+        /// The note that it names, and who caused it.
+        note: Option<(Digest, Option<String>)>,
+    },
     Epoch(EpochId, EpochEvent),
 }
 
@@ -213,11 +218,7 @@ impl Walk {
                 named.conflicts.push(NamedConflict { position, punch, digest, device });
             }
             Read::Ruled { note, admitted } => {
-                named.notes.extend(note.map(|(digest, actor)| NamedNote {
-                    position,
-                    digest,
-                    actor,
-                }));
+                named.notes.extend(note.map(|note| NamedNote::of(position, note)));
                 named.walked.extend(admitted.map(|(punch, remembered)| Walked {
                     position,
                     punch,
@@ -228,7 +229,10 @@ impl Walk {
                 self.devices.entry(device).or_default().quarantined += 1;
                 named.items.push(NamedItem { position, item, device, seq });
             }
-            Read::Device(device, event) => self.device(position, device, event),
+            Read::Device { device, event, note } => {
+                named.notes.extend(note.map(|note| NamedNote::of(position, note)));
+                self.device(position, device, event);
+            }
             Read::Epoch(epoch, EpochEvent::Opened { after, seen, .. }) => {
                 let (after, seen) = (after.0, seen.0);
                 self.steps_back.push(StepBack { position, epoch, after, seen });
@@ -335,7 +339,14 @@ fn read(row: &Row) -> Read {
         Some(Event::Quarantine(_, QuarantineEvent::Dismissed { note })) => {
             Read::Ruled { note: by(note), admitted: None }
         }
-        Some(Event::Device(device, event)) => Read::Device(device, event),
+        Some(Event::Device(device, event)) => {
+            let note = match &event {
+                DeviceEvent::CommandIssued { instruction, .. } => by(instruction.note()),
+                DeviceEvent::CommandFinished { note, .. } => by(*note),
+                _ => None,
+            };
+            Read::Device { device, event, note }
+        }
         Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
         Some(Event::Employee(_, EmployeeEvent::BiometricsErased { .. })) => {
             Read::Erased { face: true }

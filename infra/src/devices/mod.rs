@@ -1,8 +1,10 @@
-//! The devices, as an operator looks after them: listed, moved to another site, revoked.
+//! The devices, as an operator looks after them: listed, moved to another site, told what to do,
+//! revoked.
 //!
 //! What devices say of themselves is current state, read here from its tables; what happened to
 //! them is in the ledger. A device is never deleted: what it captured stands under its key.
 
+pub mod commands;
 pub mod delivery;
 pub mod enrolment;
 pub mod reports;

@@ -29,7 +29,7 @@ const TRIES_MAX: u32 = 8;
 /// The events that people rule by.
 const RULINGS: [&str; 4] = ["Accepted", "Rejected", "Amended", "Voided"];
 
-/// Who rules, by what request, and what they noted.
+/// Who rules or says something, by what request, and what they noted.
 #[derive(Debug, Clone)]
 pub struct Author {
     pub actor: Actor,
@@ -40,6 +40,11 @@ pub struct Author {
 }
 
 impl Author {
+    /// Who does something without a request.
+    pub(crate) const fn of(actor: Actor) -> Self {
+        Self { actor, employee: None, request: None, note: None }
+    }
+
     /// That they aren't to rule on what concerns themselves.
     ///
     /// # Errors
@@ -54,7 +59,7 @@ impl Author {
         }
     }
 
-    fn metadata(&self) -> Metadata {
+    pub(crate) fn metadata(&self) -> Metadata {
         let metadata = Metadata::new(self.actor.clone());
         match &self.request {
             Some(request) => metadata.with_request(request),
@@ -62,11 +67,11 @@ impl Author {
         }
     }
 
-    fn note_digest(&self) -> Option<Digest> {
+    pub(crate) fn note_digest(&self) -> Option<Digest> {
         self.note.as_ref().map(Note::digest)
     }
 
-    fn side(&self) -> Option<SideWrite> {
+    pub(crate) fn side(&self) -> Option<SideWrite> {
         let (note, actor) = (self.note.clone()?, self.actor.clone());
         Some(SideWrite::new(move |connection| {
             let (note, actor) = (note.clone(), actor.clone());

@@ -117,6 +117,11 @@ fn fold_device(
         DeviceEvent::ForkDetected { .. } => changed.forks += 1,
         DeviceEvent::ConflictDetected { .. } => changed.conflicts += 1,
         DeviceEvent::Revoked { at } => changed.revoked_at = Some(*at),
+        // A model of their own holds them.
+        DeviceEvent::CommandIssued { .. }
+        | DeviceEvent::CommandFinished { .. }
+        | DeviceEvent::CommandExpired { .. }
+        | DeviceEvent::CommandCancelled { .. } => {}
     }
     Ok(Some(*device))
 }

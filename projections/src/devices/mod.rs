@@ -5,6 +5,7 @@
 //! its time.
 
 mod batch;
+pub mod commands;
 mod read;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use sqlx::PgConnection;
 
 use crate::engine::{Generation, Projection, ProjectionError};
 
-pub use read::{DeviceView, GAPS_SHOWN_MAX, LastReport, list, one};
+pub use read::{DeviceView, GAPS_SHOWN_MAX, LastReport, list, of_person, one};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "devices";

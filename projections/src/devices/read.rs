@@ -3,7 +3,7 @@
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::Gap;
 use punchtrail_infra::postgres::Pool;
-use punchtrail_protocol::{DeviceId, Position, SiteId, Time};
+use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
 use serde::Serialize;
 use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -155,6 +155,30 @@ pub async fn one(pool: &Pool, device: DeviceId) -> Result<Option<DeviceView>, sq
     let statement =
         format!("select {columns} from read.devices device {JOINS} where device.device = $1");
     sqlx::query_as(&statement).bind(device.uuid()).fetch_optional(pool).await
+}
+
+/// The devices that may hold what was captured of a person: those not revoked that ever served one
+/// of `sites` or a site where the person ever punched.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn of_person(
+    pool: &Pool,
+    employee: EmployeeId,
+    sites: &[SiteId],
+) -> Result<Vec<DeviceId>, sqlx::Error> {
+    let sites: Vec<Uuid> = sites.iter().map(|site| site.uuid()).collect();
+    let devices: Vec<Uuid> = sqlx::query_scalar(
+        "select device from read.devices where revoked_at is null and device = any(array( \
+             select device from read.devices_sites where site = any($2) or site = any(array( \
+                 select site from read.timecards_people where employee = $1)))) \
+         order by device",
+    )
+    .bind(employee.uuid())
+    .bind(sites)
+    .fetch_all(pool)
+    .await?;
+    Ok(devices.into_iter().map(DeviceId).collect())
 }
 
 /// The devices in the order of their ids, after `after`, of all that ever served a site or of all;

@@ -123,6 +123,11 @@ impl Projection for ChainFacts {
                     | DeviceEvent::SiteAssigned { .. } => {}
                     // The punch's own events tell of it.
                     DeviceEvent::ConflictDetected { .. } => {}
+                    // What a device is told to do says nothing of a punch.
+                    DeviceEvent::CommandIssued { .. }
+                    | DeviceEvent::CommandFinished { .. }
+                    | DeviceEvent::CommandExpired { .. }
+                    | DeviceEvent::CommandCancelled { .. } => {}
                 }
             }
             marks.write(tx, &generation.table(MARKS)).await?;

@@ -25,7 +25,7 @@ use punchtrail_infra::{
     postgres::{Pool, within},
 };
 use punchtrail_protocol::{
-    EmployeeId, Position, SiteId, Time,
+    DeviceId, EmployeeId, Position, SiteId, Time,
     capture::PunchKind,
     wire::{FoundEmployee, ManifestRow, PinHash},
 };
@@ -420,19 +420,39 @@ pub async fn version(database: impl PgExecutor<'_>, site: SiteId) -> Result<Stri
     sqlx::query_scalar(&statement).bind(site.uuid()).fetch_one(database).await
 }
 
-/// A site's [`version`] and the policy in force there, in one statement: what a heartbeat is
-/// answered by.
+/// What a heartbeat is answered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The site's [`version`].
+    pub version: String,
+    /// The policy in force there.
+    pub policy: Policy,
+    /// Whether commands wait for the device.
+    pub commands: bool,
+}
+
+/// What is in force for a device at a site at `now`, in one statement.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn in_force(
     database: impl PgExecutor<'_>,
     site: SiteId,
-) -> Result<(String, Policy), sqlx::Error> {
-    let statement = format!("select {VERSION}, (select policy from read.sites where site = $1)");
-    let (version, policy): (String, Option<String>) =
-        sqlx::query_as(&statement).bind(site.uuid()).fetch_one(database).await?;
-    Ok((version, sites::policy(policy.as_deref())?))
+    device: DeviceId,
+    now: Time,
+) -> Result<InForce, sqlx::Error> {
+    let statement = format!(
+        "select {VERSION}, (select policy from read.sites where site = $1), \
+         exists (select from read.device_commands where device = $2 and state = 'waiting' \
+             and expires_at > $3)"
+    );
+    let (version, policy, commands): (String, Option<String>, bool) = sqlx::query_as(&statement)
+        .bind(site.uuid())
+        .bind(device.uuid())
+        .bind(now.timestamp().to_sqlx())
+        .fetch_one(database)
+        .await?;
+    Ok(InForce { version, policy: sites::policy(policy.as_deref())?, commands })
 }
 
 /// Of the site `$1`.

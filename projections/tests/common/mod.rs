@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use punchtrail_domain::{
     StoredEvent,
-    device::{Device, DeviceCommand},
+    device::{Device, DeviceCommand, Instruction},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
     punch::{Punch, PunchCommand, RejectionReason},
@@ -26,7 +26,8 @@ use punchtrail_projections::engine::{
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    CommandId, DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    command::CommandStatus,
 };
 use punchtrail_testkit::PATIENCE;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -271,10 +272,37 @@ impl History {
         let _ = self.world.ledger.execute::<Employee>(&id, command, &metadata).await;
     }
 
+    /// Something is told to a device, and what became of it.
+    async fn command(&mut self, id: &str) {
+        let (command, expires_at) = (CommandId(Uuid::now_v7()), Time::from_millis(self.clock_ms));
+        let (employee, taken_until) = (self.people[0], expires_at);
+        let instruction = match self.rng.random_range(0..3) {
+            0 => Instruction::SyncEmployees,
+            1 => Instruction::ShowMessage { note: Digest::of(b"text") },
+            _ => Instruction::ForgetPhotos { employee, taken_until },
+        };
+        let issue = DeviceCommand::Issue { command, instruction, expires_at };
+        let (status, note) = (CommandStatus::Failed, Some(Digest::of(b"detail")));
+        let outcomes = [
+            DeviceCommand::Expire { command, at: expires_at },
+            DeviceCommand::Cancel { command },
+            DeviceCommand::Finish { command, status, note },
+        ];
+        let metadata = Metadata::default();
+        // A revoked device is told nothing more, and what is settled stays so.
+        let told = self.world.ledger.execute::<Device>(id, issue, &metadata).await;
+        for outcome in outcomes.into_iter().filter(|_| told.is_ok()) {
+            if self.rng.random() {
+                let _ = self.world.ledger.execute::<Device>(id, outcome, &metadata).await;
+            }
+        }
+    }
+
     async fn change_device(&mut self) {
         let Some(site) = self.one_of(|s| &s.sites) else { return };
         let which = self.rng.random_range(0..self.kiosks.len());
         let id = self.kiosks[which].id.to_string();
+        self.command(&id).await;
         let command = if self.rng.random_ratio(1, 6) {
             DeviceCommand::Revoke { at: Time::from_millis(self.clock_ms) }
         } else {

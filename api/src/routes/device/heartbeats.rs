@@ -40,16 +40,17 @@ pub async fn take(
     if let Some(told) = told {
         app.ledger.compare(told, stored).await?;
     }
-    let (roster, policy) = roster::in_force(&app.pools.reader, site).await?;
+    let roster::InForce { version: roster, policy, commands } =
+        roster::in_force(&app.pools.reader, site, device.id(), server_time).await?;
     let start = reconnect_ms(device.id(), policy.reconnect_spread_s);
     let next_batch_after_ms =
         app.door.admission.announce(caller, heartbeat.outbox, Duration::from_millis(start));
-    let commands = false;
     Ok(Answer(HeartbeatAnswer {
         server_time,
         acked_through,
         roster,
-        commands,
+        // A revoked device reads nothing more.
+        commands: commands && !device.access().revoked,
         next_batch_after_ms,
         history: Some(history::told(&app)),
     }))

@@ -2,6 +2,7 @@
 
 pub mod attachments;
 pub mod batches;
+pub mod commands;
 pub mod enrolment;
 pub mod feed;
 pub mod heartbeats;
@@ -18,11 +19,20 @@ use crate::{door::admission::Class, state::App};
 pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
     let routes = OpenApiRouter::new;
     vec![
-        (Class::Heartbeat, routes().routes(routes!(heartbeats::take))),
+        (
+            Class::Heartbeat,
+            routes().routes(routes!(heartbeats::take)).routes(routes!(commands::finish)),
+        ),
         (Class::Delivery, routes().routes(routes!(batches::deliver))),
         (Class::Photo, routes().routes(routes!(photos::put)).routes(routes!(attachments::attach))),
         (Class::Verdict, routes().routes(routes!(attachments::verdict))),
-        (Class::Sync, routes().routes(routes!(manifest::manifest)).routes(routes!(feed::since))),
+        (
+            Class::Sync,
+            routes()
+                .routes(routes!(manifest::manifest))
+                .routes(routes!(feed::since))
+                .routes(routes!(commands::waiting)),
+        ),
         (
             Class::Enrolment,
             routes().routes(routes!(enrolment::enroll)).routes(routes!(enrolment::come_back)),

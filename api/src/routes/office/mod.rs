@@ -1,5 +1,6 @@
 //! What people, integrators and auditors call.
 
+pub mod commands;
 pub mod devices;
 pub mod employees;
 pub mod explanations;
@@ -50,6 +51,8 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(devices::one))
         .routes(routes!(devices::revoke))
         .routes(routes!(devices::assign))
+        .routes(routes!(commands::list, commands::issue))
+        .routes(routes!(commands::cancel))
         .routes(routes!(ledger::state))
         .routes(routes!(ledger::events))
         .routes(routes!(faces::one))

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::{Backoff, TRY_FLOOR_MS, TokenBucket},
     client::CallError,
+    obey::Obeyed,
     store::failures::Purpose,
 };
 
@@ -45,6 +46,8 @@ pub struct Need {
     /// Attachments whose punch was delivered.
     pub attachments: u64,
     pub photos: u64,
+    /// Commands to act on or to tell the result of. They are nothing that a report counts.
+    pub commands: u64,
 }
 
 impl Need {
@@ -63,6 +66,8 @@ impl Need {
 pub enum Errand {
     Heartbeat,
     Walk,
+    /// Ask for commands, act on them, tell what became of one.
+    Commands,
     /// Deliver up to so many punches.
     Batch(usize),
     Attachment,
@@ -75,6 +80,7 @@ impl Errand {
         match self {
             Self::Heartbeat => Purpose::Heartbeat,
             Self::Walk => Purpose::Manifest,
+            Self::Commands => Purpose::Commands,
             Self::Batch(_) => Purpose::Punches,
             Self::Attachment => Purpose::Attachments,
             Self::Photo => Purpose::Photos,
@@ -89,6 +95,8 @@ pub struct Heard {
     pub reported: bool,
     /// Whether the manifest that is held is another version.
     pub roster_differs: bool,
+    /// Whether the server said that commands wait.
+    pub commands: bool,
     /// The pause before the next batch that the server asks for, in milliseconds.
     pub next_batch_after_ms: u64,
 }
@@ -126,12 +134,16 @@ pub struct Lane {
     heartbeat_floor: Instant,
     walk_due: bool,
     walk_at: Instant,
+    /// Whether the server is to be asked for commands.
+    commands_due: bool,
+    command_at: Instant,
     attachment_at: Instant,
     photo_at: Instant,
     batch_limit: usize,
     /// Heartbeats, and whatever found no server.
     calls: Backoff,
     walk_tries: Backoff,
+    command_tries: Backoff,
     batch_tries: Backoff,
     attachment_tries: Backoff,
     photo_tries: Backoff,
@@ -168,11 +180,14 @@ impl Lane {
             heartbeat_floor: now,
             walk_due: false,
             walk_at: now,
+            commands_due: false,
+            command_at: now,
             attachment_at: now,
             photo_at: now,
             batch_limit: policy.batch_max as usize,
             calls: Backoff::new(cap_ms, now),
             walk_tries: Backoff::new(cap_ms, now),
+            command_tries: Backoff::new(cap_ms, now),
             batch_tries: Backoff::new(cap_ms, now),
             attachment_tries: Backoff::new(cap_ms, now),
             photo_tries: Backoff::new(cap_ms, now),
@@ -198,18 +213,28 @@ impl Lane {
             }
             return Next::Do(Errand::Heartbeat);
         }
+        let commands_wait = self.commands_due || need.commands > 0;
+        let commands = commands_wait && now >= self.command_at;
+        // Before anything is delivered: it may be about what waits. One that failed comes after
+        // that: it may fail for ever.
+        if commands && self.command_tries.failures() == 0 {
+            return Next::Do(Errand::Commands);
+        }
         let walk_at = match pace {
             Pace::Steady => self.walk_at.max(self.spread_until),
             Pace::Asked => self.walk_at,
         };
         let walk = self.walk_due && now >= walk_at;
-        // One that failed comes after what can be delivered: it may fail for ever.
+        // The same.
         if walk && self.walk_tries.failures() == 0 {
             return Next::Do(Errand::Walk);
         }
         let mut look_at = self.heartbeat_at;
         if self.walk_due {
             look_at = look_at.min(walk_at);
+        }
+        if commands_wait {
+            look_at = look_at.min(self.command_at);
         }
         if self.reported && !need.any() {
             // Tells the server that it has everything now, rather than at the next interval.
@@ -219,6 +244,7 @@ impl Lane {
             look_at = look_at.min(self.heartbeat_floor);
         }
         match self.delivery(need, policy, pace, now) {
+            Some(Next::Wait(_)) | None if commands => Next::Do(Errand::Commands),
             Some(Next::Wait(_)) | None if walk => Next::Do(Errand::Walk),
             Some(Next::Wait(at)) => Next::Wait(at.min(look_at)),
             Some(errand) => errand,
@@ -300,6 +326,7 @@ impl Lane {
         self.reconnected(policy, now);
         self.reported = heard.reported;
         self.walk_due = heard.roster_differs;
+        self.commands_due = heard.commands;
         self.batch_at = self.batch_at.max(asked_pause(heard.next_batch_after_ms, now));
         let interval_ms = u64::from(policy.heartbeat_s) * 1_000;
         let early_ms = (roll * (interval_ms / 10) as f64) as u64;
@@ -381,6 +408,29 @@ impl Lane {
         self.heartbeat_at = self.heartbeat_at.min(now + interval);
     }
 
+    /// Whether the server is to be asked for commands.
+    pub fn commands_due(&self) -> bool {
+        self.commands_due
+    }
+
+    /// Commands were asked for, acted on or told of.
+    pub fn commands_answered(&mut self, obeyed: Obeyed, now: Instant) {
+        self.command_tries.succeeded();
+        if obeyed.asked {
+            self.commands_due = obeyed.more;
+        }
+        if obeyed.walk {
+            (self.walk_due, self.walk_at) = (true, now);
+        }
+        if obeyed.upload {
+            // What the server asked for still holds.
+            self.spread_until = self.spread_until.min(now);
+            self.batch_again_at = self.batch_again_at.min(now);
+            self.attachment_at = self.attachment_at.min(now);
+            self.photo_at = self.photo_at.min(now);
+        }
+    }
+
     /// An errand failed: when the next of its kind may start. A server that isn't there concerns
     /// every call, and so does the pause that one asks for.
     pub fn failed(
@@ -393,6 +443,7 @@ impl Lane {
         let (tries, again_at) = match errand {
             Errand::Heartbeat => (&mut self.calls, &mut self.ready_at),
             Errand::Walk => (&mut self.walk_tries, &mut self.walk_at),
+            Errand::Commands => (&mut self.command_tries, &mut self.command_at),
             Errand::Batch(_) => (&mut self.batch_tries, &mut self.batch_again_at),
             Errand::Attachment => (&mut self.attachment_tries, &mut self.attachment_at),
             Errand::Photo => (&mut self.photo_tries, &mut self.photo_at),

@@ -1,5 +1,5 @@
-//! People's notes. An event holds a salted digest of a note, and its metadata who wrote it; the
-//! note may be gone, erased with its salt, but not another one.
+//! Notes of people, and of devices. An event holds a salted digest of a note, and its metadata who
+//! wrote it; the note may be gone, erased with its salt, but not another one.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,13 @@ pub(in crate::audit) struct NamedNote {
     pub digest: Digest,
     /// Who caused the event, as its metadata says.
     pub actor: Option<String>,
+}
+
+impl NamedNote {
+    /// That the event at `position` names, by its digest and who caused the event.
+    pub(in crate::audit) fn of(position: u64, (digest, actor): (Digest, Option<String>)) -> Self {
+        Self { position, digest, actor }
+    }
 }
 
 /// Compares the notes that are there with what names them.
@@ -57,8 +64,10 @@ pub(in crate::audit) async fn strays(
     let strays: i64 = sqlx::query_scalar(
         "select count(*) from notes where not exists (select from events \
          where event_type in ('Accepted', 'Rejected', 'Amended', 'Voided', 'Admitted', \
-             'Dismissed') \
-         and payload -> event_type ->> 'note' = encode(notes.digest, 'hex'))",
+             'Dismissed', 'CommandIssued', 'CommandFinished') \
+         and coalesce(payload -> event_type ->> 'note', \
+             payload #>> '{CommandIssued,instruction,show_message,note}') \
+             = encode(notes.digest, 'hex'))",
     )
     .fetch_one(snapshot)
     .await?;
