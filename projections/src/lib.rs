@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! engine ← sites ← punches ← people, explanations
-//! engine ← devices, rulings
+//! engine ← devices, rulings ← people, explanations
 //! ```
 
 pub mod devices;
@@ -36,6 +36,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(devices::Devices),
         Arc::new(sites::Sites),
         Arc::new(rulings::quarantine::QuarantinedItems),
+        Arc::new(rulings::disputes::Disputes),
         Arc::new(explanations::ChainFacts),
     ]
 }

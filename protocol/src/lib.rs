@@ -14,6 +14,7 @@
 //! capture ← attachment
 //! strict_json ← wire
 //! vocabulary ← wire
+//! dispute ← wire
 //! guidance ← wire
 //! signing ← sealed_photo
 //! ```
@@ -21,6 +22,7 @@
 pub mod attachment;
 pub mod capture;
 pub mod digest;
+pub mod dispute;
 pub mod guidance;
 pub mod id;
 pub mod position;
@@ -35,6 +37,6 @@ pub mod vocabulary;
 pub mod wire;
 
 pub use digest::Digest;
-pub use id::{BootId, DeviceId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
+pub use id::{BootId, DeviceId, DisputeId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
 pub use position::Position;
 pub use time::Time;

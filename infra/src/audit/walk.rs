@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, employee::EmployeeEvent, epoch::EpochEvent, log::merkle::Frontier,
+    Event, device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent, log::merkle::Frontier,
     punch::PunchEvent, quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
@@ -335,6 +335,7 @@ fn read(row: &Row) -> Read {
         Some(Event::Quarantine(_, QuarantineEvent::Dismissed { note })) => {
             Read::Ruled { note: by(note), admitted: None }
         }
+        Some(Event::Dispute(_, event)) => read_dispute(event, by),
         Some(Event::Device(device, event)) => Read::Device(device, event),
         Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
         Some(Event::Employee(_, EmployeeEvent::BiometricsErased { .. })) => {
@@ -379,6 +380,20 @@ fn read_punch(
         | PunchEvent::VerificationFailed { .. }
         | PunchEvent::VerificationUnavailable { .. } => Read::Nothing,
     }
+}
+
+fn read_dispute(
+    event: DisputeEvent,
+    by: impl Fn(Option<Digest>) -> Option<(Digest, Option<String>)>,
+) -> Read {
+    let note = match event {
+        DisputeEvent::Opened { note, .. } => note,
+        DisputeEvent::Answered { note }
+        | DisputeEvent::Resolved { note, .. }
+        | DisputeEvent::Reopened { note } => Some(note),
+        DisputeEvent::EvidenceAdded { .. } => return Read::Nothing,
+    };
+    Read::Ruled { note: by(note), admitted: None }
 }
 
 /// Who caused an event, as its metadata says.

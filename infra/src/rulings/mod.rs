@@ -1,6 +1,7 @@
 //! What people rule on punches and quarantined items. Their notes are kept beside the ledger in the
 //! same transaction, and an item that is admitted becomes a punch in one append or not at all.
 
+pub mod disputes;
 pub mod notes;
 pub mod quarantine;
 
@@ -33,7 +34,7 @@ pub struct Author {
 }
 
 impl Author {
-    fn metadata(&self) -> Metadata {
+    pub(crate) fn metadata(&self) -> Metadata {
         let metadata = Metadata::new(self.actor.clone());
         match &self.request {
             Some(request) => metadata.with_request(request),

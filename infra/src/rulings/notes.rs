@@ -2,11 +2,11 @@
 //! which note was there; the note can be erased, and the salt with it, and then the digest says
 //! nothing.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use punchtrail_domain::log::recorded::Actor;
 use punchtrail_protocol::Digest;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 
 const SALT_BYTES: usize = 16;
 
@@ -52,6 +52,27 @@ impl Note {
             .await
             .map(drop)
     }
+}
+
+/// What these notes say; those that were erased are left out.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn bodies(
+    executor: impl PgExecutor<'_>,
+    notes: &[Digest],
+) -> Result<HashMap<Digest, String>, sqlx::Error> {
+    if notes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let digests: Vec<&[u8]> = notes.iter().map(|note| note.0.as_slice()).collect();
+    let rows: Vec<(Vec<u8>, String)> =
+        sqlx::query_as("select digest, body from notes where digest = any($1)")
+            .bind(digests)
+            .fetch_all(executor)
+            .await?;
+    let digest = |(digest, body): (Vec<u8>, String)| Some((Digest(digest.try_into().ok()?), body));
+    Ok(rows.into_iter().filter_map(digest).collect())
 }
 
 /// The digest that binds a note to its event.

@@ -13,8 +13,11 @@ use punchtrail_infra::{
     ledger::{self, ReadError},
     people::directory,
     postgres::Pool,
+    rulings::disputes,
 };
 use punchtrail_protocol::PunchId;
+
+use super::disputed;
 
 /// Explains a punch; none if the ledger has no punch of that id.
 ///
@@ -27,7 +30,8 @@ pub async fn explain_from_ledger(
     let events = ledger::streams(pool, AggregateType::Punch, &[punch.to_string()]).await?;
     let Some(account) = Account::of(&events)? else { return Ok(None) };
     let context = context(pool, &account).await?;
-    let names = names(pool, &account).await?;
+    let mut names = names(pool, &account).await?;
+    names.keys.extend(credentials::operator_key_names(pool, &context.keys()).await?);
     Ok(Some(account.told(&context, &names)))
 }
 
@@ -47,6 +51,8 @@ async fn context(pool: &Pool, account: &Account) -> Result<Context, ReadError> {
         let events = ledger::streams(pool, AggregateType::Quarantine, &[item.to_string()]).await?;
         events.first().map_or(Ok(()), |event| context.take(event))?;
     }
+    let about = disputes::about_punch(pool, account.punch()).await?;
+    context.disputes = disputed::read(pool, &about).await?.disputes;
     Ok(context)
 }
 

@@ -1,3 +1,4 @@
 //! What waits for a person's ruling.
 
+pub mod disputes;
 pub mod quarantine;

@@ -5,6 +5,7 @@
 //! to lie, nor a worker to cheat; a sentence says what is known, how, and what follows.
 
 pub(super) mod absence;
+pub(super) mod disputed;
 mod doubt;
 pub(super) mod punch;
 pub(super) mod report;

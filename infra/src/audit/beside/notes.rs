@@ -57,7 +57,7 @@ pub(in crate::audit) async fn strays(
     let strays: i64 = sqlx::query_scalar(
         "select count(*) from notes where not exists (select from events \
          where event_type in ('Accepted', 'Rejected', 'Amended', 'Voided', 'Admitted', \
-             'Dismissed') \
+             'Dismissed', 'Opened', 'Answered', 'Resolved', 'Reopened') \
          and payload -> event_type ->> 'note' = encode(notes.digest, 'hex'))",
     )
     .fetch_one(snapshot)
