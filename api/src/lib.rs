@@ -12,10 +12,12 @@
 //! health ← routes
 //! seal ← ask, routes
 //! problem ← identity ← routes
+//! problem ← disputes ← routes
 //! ```
 
 pub mod ask;
 pub mod auth;
+pub mod disputes;
 pub mod door;
 pub mod health;
 pub mod identity;

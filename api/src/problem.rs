@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punchtrail_domain::{
-    device::DeviceError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
+    device::DeviceError, dispute::DisputeError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
     site::SiteError,
 };
 use punchtrail_infra::{
@@ -77,6 +77,8 @@ codes! {
     RosterChanged = CONFLICT, "The roster has changed";
     /// What stands already contradicts the request.
     Conflict = CONFLICT, "The request contradicts what stands";
+    /// Somebody else was there first.
+    AlreadyRuled = CONFLICT, "Somebody ruled already";
     /// More than is taken at once.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "The request is too large";
     /// Another type of content is needed.
@@ -87,6 +89,8 @@ codes! {
     BadSignature = UNPROCESSABLE_ENTITY, "The signature does not verify";
     /// Too much of the device waits in quarantine.
     QuarantineFull = UNPROCESSABLE_ENTITY, "Too much waits in quarantine";
+    /// Too many disputes of the person, or from the device, wait.
+    DisputesFull = UNPROCESSABLE_ENTITY, "Too many disputes wait";
     /// The bytes are not those that the digest names.
     DigestMismatch = UNPROCESSABLE_ENTITY, "The digest is another one";
     /// The device's last batch is still being taken.
@@ -379,6 +383,20 @@ impl Refuses for QuarantineError {
         match self {
             Self::Unknown => Code::NotFound,
             Self::Admitted | Self::Dismissed | Self::Stands { .. } => Code::Conflict,
+        }
+    }
+}
+
+impl Refuses for DisputeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::CauseDoesNotFit | Self::NoPunch | Self::ByPunch | Self::NoNote => Code::Invalid,
+            Self::Exists
+            | Self::Resolved
+            | Self::NotResolved
+            | Self::TooManyAnswers
+            | Self::TooManyReopenings => Code::Conflict,
         }
     }
 }

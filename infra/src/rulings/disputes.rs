@@ -78,7 +78,10 @@ pub async fn open(
 
 /// The dispute that stands under the id, if it is the same: subject and text alike. A text that was
 /// erased is taken for the same.
-async fn opened(
+///
+/// # Errors
+/// When another one stands under its id, or the ledger can't be read.
+pub async fn opened(
     ledger: &Ledger,
     Opening { dispute, subject, .. }: &Opening,
     text: &str,
