@@ -47,9 +47,8 @@ impl Asked {
     /// # Errors
     /// With the field at fault.
     pub fn subject(&self) -> Result<Subject, Refusal> {
-        let wrong = |pointer: &str, detail: &'static str| {
-            Refusal::field(pointer, "invalid_value", detail)
-        };
+        let wrong =
+            |pointer: &str, detail: &'static str| Refusal::field(pointer, "invalid_value", detail);
         if !self.dispute.is_v7() {
             return Err(wrong("/dispute", "A dispute's id is a UUID of version 7."));
         }

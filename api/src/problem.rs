@@ -13,8 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punchtrail_domain::{
-    device::DeviceError, dispute::DisputeError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
-    site::SiteError,
+    device::DeviceError, dispute::DisputeError, employee::EmployeeError, punch::PunchError,
+    quarantine::QuarantineError, site::SiteError,
 };
 use punchtrail_infra::{
     ledger::{AppendError, ExecuteError, ReadError},

@@ -286,8 +286,15 @@ mod tests {
             assert_eq!(text.parse::<Day>().map(|day| day.to_string()).as_deref(), Ok(text));
         }
         for text in [
-            "2026-11-21T00:00:00", "2026-11-21[Europe/Berlin]", "20261121", "2026-02-29",
-            "-000001-01-01", "+002026-11-21", " 2026-11-21", "2026-11-21Z", "",
+            "2026-11-21T00:00:00",
+            "2026-11-21[Europe/Berlin]",
+            "20261121",
+            "2026-02-29",
+            "-000001-01-01",
+            "+002026-11-21",
+            " 2026-11-21",
+            "2026-11-21Z",
+            "",
         ] {
             assert_eq!(text.parse::<Day>(), Err(InvalidDay), "{text}");
         }
@@ -309,7 +316,9 @@ mod tests {
 
     #[test]
     fn what_people_write_is_taken_and_what_a_terminal_acts_on_is_not() {
-        for text in ["", "<b>late</b> bus & rain\nquestion?", "\u{202e}abc", "\u{2066}x\u{2069}", "שלום"] {
+        for text in
+            ["", "<b>late</b> bus & rain\nquestion?", "\u{202e}abc", "\u{2066}x\u{2069}", "שלום"]
+        {
             assert_eq!(check_text(text), Ok(()), "{text:?}");
         }
         assert_eq!(check_text(&"ü".repeat(TEXT_CHARS_MAX)), Ok(()));

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, DeviceId, Digest, DisputeId, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId, Time,
+    BootId, DeviceId, Digest, DisputeId, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId,
+    Time,
     capture::PunchKind,
     dispute::{Day, DisputeCause, DisputeState, Settlement},
     guidance::Guidance,

@@ -187,7 +187,7 @@ impl Tally {
                 // Its row counts it once its device knows.
                 Errand::Photo => return self.photos.add_us(took_us),
                 // No simulated device retakes a picture.
-                Errand::Attachment => return,
+                Errand::Attachment | Errand::Dispute => return,
             };
             durations.add_us(took_us);
             *second(self.at(elapsed)) += 1;

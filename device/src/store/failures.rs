@@ -14,13 +14,20 @@ pub enum Purpose {
     Manifest,
     Punches,
     Attachments,
+    Disputes,
     Photos,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Heartbeat, Self::Manifest, Self::Punches, Self::Attachments, Self::Photos];
+    pub const ALL: [Self; 6] = [
+        Self::Heartbeat,
+        Self::Manifest,
+        Self::Punches,
+        Self::Attachments,
+        Self::Disputes,
+        Self::Photos,
+    ];
 
     /// A stable word for it.
     pub fn word(self) -> &'static str {
@@ -29,6 +36,7 @@ impl Purpose {
             Self::Manifest => "manifest",
             Self::Punches => "punches",
             Self::Attachments => "attachments",
+            Self::Disputes => "disputes",
             Self::Photos => "photos",
         }
     }
@@ -81,6 +89,8 @@ pub async fn clear(db: Db<'_>, identity: IdentityId, purpose: Purpose) -> Result
                  (SELECT 1 FROM capture WHERE identity = ?1 AND acked_ms IS NULL)
              OR purpose = 'attachments' AND NOT EXISTS
                  (SELECT 1 FROM attachment WHERE identity = ?1 AND status IS NULL)
+             OR purpose = 'disputes' AND NOT EXISTS
+                 (SELECT 1 FROM dispute WHERE identity = ?1 AND status IS NULL)
              OR purpose = 'photos' AND NOT EXISTS
                  (SELECT 1 FROM photo WHERE identity = ?1 AND stored = 0 AND lost = 0)))",
     )

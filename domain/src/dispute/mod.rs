@@ -113,9 +113,10 @@ impl Dispute {
     /// What is known of the day is kept when something of it has changed.
     fn gathered_anew(&self, evidence: Evidence) -> Vec<DisputeEvent> {
         let known_through = evidence.known_through;
-        let same = self.evidence.as_ref().is_some_and(|known| {
-            Evidence { known_through, ..known.clone() } == evidence
-        });
+        let same = self
+            .evidence
+            .as_ref()
+            .is_some_and(|known| Evidence { known_through, ..known.clone() } == evidence);
         let unchanged = same || self.gathered >= EVIDENCE_MAX;
         if unchanged { Vec::new() } else { vec![DisputeEvent::EvidenceAdded { evidence }] }
     }

@@ -21,9 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use punchtrail_protocol::{
-    DeviceId, EmployeeId, Position, PunchId, SiteId, Time,
-    capture::PunchKind,
-    dispute::Settlement,
+    DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, dispute::Settlement,
     vocabulary::Standing,
 };
 use serde::Serialize;

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{
     ChainMark, Context, DisputeMark, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Checked, Conflict, Decision, Disputed, Doubt, NotChecked, Origin, Receipt,
-        Step, Verification, What,
+        Amendment, ChainFact, Checked, Conflict, Decision, Disputed, Doubt, NotChecked, Origin,
+        Receipt, Step, Verification, What,
     },
 };
 use crate::{
@@ -219,7 +219,8 @@ impl Story {
         let mut disputes: Vec<_> = context.disputes.iter().collect();
         disputes.sort_by_key(|mark| mark.place);
         let disputes: Vec<_> = disputes.into_iter().filter_map(disputed).collect();
-        let newest = arrival.iter().chain(&disputes).flat_map(|step| step.positions.iter().copied()).max();
+        let newest =
+            arrival.iter().chain(&disputes).flat_map(|step| step.positions.iter().copied()).max();
         self.position = self.position.max(newest.unwrap_or_default());
         let at = self.steps.iter().take_while(|step| is_arrival(&step.what)).count();
         self.steps.splice(at..at, arrival);

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use punchtrail_protocol::{DeviceId, Digest, DisputeId, EmployeeId, EpochId, Position, PunchId, SiteId};
+use punchtrail_protocol::{
+    DeviceId, Digest, DisputeId, EmployeeId, EpochId, Position, PunchId, SiteId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -239,10 +239,7 @@ impl Walk<'_> {
                 self.held_otherwise(*device, entry.position(), conflicts).await?;
             }
             // What is disputed stands as it stood until a person rules.
-            Event::Punch(..)
-            | Event::Quarantine(..)
-            | Event::Epoch(..)
-            | Event::Dispute(..) => {}
+            Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) | Event::Dispute(..) => {}
             Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
         }
         Ok(())

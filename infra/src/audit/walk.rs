@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent, log::merkle::Frontier,
-    punch::PunchEvent, quarantine::QuarantineEvent,
+    Event, device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent,
+    log::merkle::Frontier, punch::PunchEvent, quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EpochId, OrgId, PunchId,

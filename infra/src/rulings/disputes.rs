@@ -19,9 +19,7 @@ use sqlx::PgExecutor;
 
 use super::{Author, TRIES_MAX, notes};
 use crate::{
-    ledger::{
-        self, Append, AppendError, ExecuteError, Ledger, Loaded, ReadError, StreamAppend,
-    },
+    ledger::{self, Append, AppendError, ExecuteError, Ledger, Loaded, ReadError, StreamAppend},
     postgres::Pool,
 };
 
@@ -60,8 +58,7 @@ pub async fn open(
         if let Some(opened) = opened(ledger, opening, text).await? {
             return Ok(opened);
         }
-        let open =
-            DisputeCommand::Open { subject: opening.subject, note: author.note_digest() };
+        let open = DisputeCommand::Open { subject: opening.subject, note: author.note_digest() };
         let mut events = Dispute::default().decide(open).map_err(ExecuteError::Refused)?;
         let evidence = opening.evidence.clone();
         events.extend(evidence.map(|evidence| DisputeEvent::EvidenceAdded { evidence }));
@@ -207,11 +204,7 @@ pub enum ChangeError {
     Punch(PunchError),
     /// Somebody was there first: the dispute isn't what the caller saw.
     #[error("somebody else changed the dispute at {at}")]
-    AlreadyRuled {
-        by: Option<Actor>,
-        at: Time,
-        state: DisputeState,
-    },
+    AlreadyRuled { by: Option<Actor>, at: Time, state: DisputeState },
 }
 
 impl From<ReadError> for ChangeError {

@@ -33,8 +33,7 @@ use crate::{
 };
 
 /// The models that an answer rests on.
-pub const RESTS_ON: [&str; 4] =
-    [super::NAME, timeline::NAME, quarantine::NAME, disputes::NAME];
+pub const RESTS_ON: [&str; 4] = [super::NAME, timeline::NAME, quarantine::NAME, disputes::NAME];
 /// The most punches of the day that an answer lists.
 pub const PUNCHES_MAX: u32 = 200;
 /// The most items in quarantine that an answer lists.

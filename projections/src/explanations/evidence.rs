@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
-    dispute::{
-        DeviceEvidence, EVIDENCE_GAPS_MAX, EVIDENCE_LISTED_MAX, Evidence, LastReport,
-    },
+    dispute::{DeviceEvidence, EVIDENCE_GAPS_MAX, EVIDENCE_LISTED_MAX, Evidence, LastReport},
     explanation::absence::{Absence, DeviceAnswer, Holds},
 };
 use punchtrail_infra::postgres::Pool;

@@ -167,7 +167,8 @@ async fn insert(
     if opened.is_empty() {
         return Ok(());
     }
-    let column = |of: fn(&Subject) -> Uuid| opened.iter().map(|(_, s, _)| of(s)).collect::<Vec<_>>();
+    let column =
+        |of: fn(&Subject) -> Uuid| opened.iter().map(|(_, s, _)| of(s)).collect::<Vec<_>>();
     let (ids, entries): (Vec<Uuid>, Vec<&Entry>) =
         opened.iter().map(|(dispute, _, entry)| (dispute.uuid(), *entry)).unzip();
     let punches: Vec<Option<Uuid>> =

@@ -303,9 +303,8 @@ pub struct ResolutionBody {
 
 impl ResolutionBody {
     fn check(&self) -> Result<(), Refusal> {
-        let wrong = |pointer: &str, code, detail: &'static str| {
-            Err(Refusal::field(pointer, code, detail))
-        };
+        let wrong =
+            |pointer: &str, code, detail: &'static str| Err(Refusal::field(pointer, code, detail));
         let amends = self.effective_at.is_some() || self.kind.is_some();
         match self.how {
             Settlement::Amend if !amends => wrong(
@@ -313,21 +312,15 @@ impl ResolutionBody {
                 "missing_field",
                 "An amendment gives a time, a kind, or both.",
             ),
-            how if how != Settlement::Amend && amends => wrong(
-                "/effective_at",
-                "invalid_value",
-                "Only an amendment gives a time or a kind.",
-            ),
-            how if how.is_by_another_punch() && self.by_punch.is_none() => wrong(
-                "/by_punch",
-                "missing_field",
-                "Name the punch that was added or reassigned.",
-            ),
-            how if !how.is_by_another_punch() && self.by_punch.is_some() => wrong(
-                "/by_punch",
-                "invalid_value",
-                "Only an added or a reassigned punch is named.",
-            ),
+            how if how != Settlement::Amend && amends => {
+                wrong("/effective_at", "invalid_value", "Only an amendment gives a time or a kind.")
+            }
+            how if how.is_by_another_punch() && self.by_punch.is_none() => {
+                wrong("/by_punch", "missing_field", "Name the punch that was added or reassigned.")
+            }
+            how if !how.is_by_another_punch() && self.by_punch.is_some() => {
+                wrong("/by_punch", "invalid_value", "Only an added or a reassigned punch is named.")
+            }
             _ => Ok(()),
         }
     }

@@ -30,7 +30,7 @@ fn connected(policy: &DevicePolicy, now: Instant) -> Lane {
 fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
     let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
-    let need = Need { waiting: 5, attachments: 0, photos: 1 };
+    let need = Need { waiting: 5, attachments: 0, disputes: 0, photos: 1 };
     let start = later(now, reconnect_ms(DeviceId(Uuid::from_u128(7)), 60));
     assert_eq!(lane.next(need, &policy, Pace::Steady, now), Next::Wait(start));
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
@@ -48,7 +48,7 @@ fn after_a_reconnect_a_heartbeat_comes_first_and_deliveries_are_spread() {
 fn a_heartbeats_answer_can_ask_for_a_pause_longer_than_the_spread() {
     let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
-    let need = Need { waiting: 5, attachments: 0, photos: 0 };
+    let need = Need { waiting: 5, attachments: 0, disputes: 0, photos: 0 };
     let paused = |next_batch_after_ms| Heard { next_batch_after_ms, ..heard(true, false) };
     let (place, sooner) = (later(now, 90_000), later(now, 100));
     lane.heartbeat_answered(paused(90_000), &policy, 0.0, now);
@@ -67,7 +67,12 @@ fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
     let mut lane = connected(&policy, start);
     let (mut waiting, mut now, mut calls) = (1_000u64, start, 0);
     while waiting > 0 {
-        match lane.next(Need { waiting, attachments: 0, photos: 3 }, &policy, Pace::Steady, now) {
+        match lane.next(
+            Need { waiting, attachments: 0, disputes: 0, photos: 3 },
+            &policy,
+            Pace::Steady,
+            now,
+        ) {
             Next::Do(Errand::Batch(items)) => {
                 let sent = (items as u64).min(waiting);
                 waiting -= sent;
@@ -85,8 +90,12 @@ fn a_backlog_drains_at_the_policys_rate_and_photos_come_last() {
     let took_s = (now - start).as_secs();
     assert!((399..=402).contains(&took_s), "{took_s} s");
     assert!(calls <= 28, "{calls} calls");
-    let photos =
-        lane.next(Need { waiting: 0, attachments: 0, photos: 3 }, &policy, Pace::Asked, now);
+    let photos = lane.next(
+        Need { waiting: 0, attachments: 0, disputes: 0, photos: 3 },
+        &policy,
+        Pace::Asked,
+        now,
+    );
     assert_eq!(photos, Next::Do(Errand::Photo));
 }
 
@@ -102,7 +111,7 @@ fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
     let retry = lane.failed(Errand::Batch(200), &busy, ROLL, now);
     assert!(lane.in_contact());
     assert!(retry >= later(now, 20_000));
-    let need = Need { waiting: 1, attachments: 0, photos: 0 };
+    let need = Need { waiting: 1, attachments: 0, disputes: 0, photos: 0 };
     assert_eq!(lane.next(need, &policy, Pace::Asked, later(now, 19_999)), Next::Wait(retry));
 }
 
@@ -110,7 +119,7 @@ fn busy_is_contact_and_its_wait_is_kept_whoever_asks() {
 fn a_refused_batch_is_halved_down_to_one_and_grows_back() {
     let (policy, mut now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
-    let need = Need { waiting: 1_000, attachments: 0, photos: 0 };
+    let need = Need { waiting: 1_000, attachments: 0, disputes: 0, photos: 0 };
     let mut sizes = Vec::new();
     loop {
         let Next::Do(Errand::Batch(items)) = lane.next(need, &policy, Pace::Asked, now) else {
@@ -133,7 +142,7 @@ fn the_servers_pause_between_batches_holds() {
     let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     lane.batch_answered(1, 20, 5_000, &policy, now);
-    let need = Need { waiting: 1, attachments: 0, photos: 0 };
+    let need = Need { waiting: 1, attachments: 0, disputes: 0, photos: 0 };
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Wait(later(now, 5_000)));
 }
 
@@ -154,7 +163,7 @@ fn a_new_roster_is_walked_before_anything_is_delivered() {
     let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
     lane.heartbeat_answered(heard(true, true), &policy, 0.0, now);
-    let need = Need { waiting: 1, attachments: 0, photos: 0 };
+    let need = Need { waiting: 1, attachments: 0, disputes: 0, photos: 0 };
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Walk));
     lane.walk_refused(later(now, 9_000));
     assert_eq!(lane.next(need, &policy, Pace::Asked, now), Next::Do(Errand::Batch(200)));
@@ -181,7 +190,7 @@ fn a_walk_is_spread_like_deliveries_unless_somebody_waits_for_it() {
 fn batches_shrink_with_slow_answers_and_grow_with_quick_ones() {
     let (policy, now) = (DevicePolicy::default(), Instant::now());
     let mut lane = connected(&policy, now);
-    let need = Need { waiting: 1_000, attachments: 0, photos: 0 };
+    let need = Need { waiting: 1_000, attachments: 0, disputes: 0, photos: 0 };
     let size = |lane: &mut Lane| match lane.next(need, &policy, Pace::Asked, now) {
         Next::Do(Errand::Batch(items)) => items,
         other => panic!("{other:?}"),
@@ -208,7 +217,7 @@ fn attachments_go_before_photos_and_one_that_fails_gives_a_photo_its_turn() {
         DevicePolicy { reconnect_spread_s: 0, heartbeat_s: 86_400, ..DevicePolicy::default() };
     let mut now = Instant::now();
     let mut lane = connected(&policy, now);
-    let need = Need { waiting: 0, attachments: 2, photos: 2 };
+    let need = Need { waiting: 0, attachments: 2, disputes: 0, photos: 2 };
     let punch_too = Need { waiting: 1, ..need };
     let batch = lane.next(punch_too, &policy, Pace::Asked, now);
     assert!(matches!(batch, Next::Do(Errand::Batch(_))), "{batch:?}");
