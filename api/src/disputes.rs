@@ -1,12 +1,9 @@
-//! Opening disputes: what holds for a device and for people alike. Texts are checked here, and never
-//! stand in a refusal or a log.
+//! Opening disputes: what holds for a device and for people alike. Texts are checked here, and
+//! never stand in a refusal or a log.
 
-use jiff::tz::TimeZone;
 use punchtrail_domain::{
     dispute::{Evidence, Subject},
     log::recorded::Actor,
-    site::Site,
-    timecard::{TimecardPolicy, business_day},
 };
 use punchtrail_infra::{
     access::credentials,
@@ -110,10 +107,7 @@ pub async fn open(
 /// That the day has begun where it is disputed.
 async fn begun(app: &App, subject: Subject) -> Result<(), Refusal> {
     let Some(day) = subject.about.day() else { return Ok(()) };
-    let site = app.ledger.load::<Site>(&subject.site.to_string()).await?.aggregate;
-    let zone = site.tz().and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
-    let policy = TimecardPolicy::of_site(site.policy(), zone);
-    if day.date() <= business_day(app.ledger.now(), &policy) {
+    if disputes::has_begun(&app.ledger, subject.site, day).await? {
         return Ok(());
     }
     Err(Refusal::field(

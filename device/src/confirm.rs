@@ -1,5 +1,5 @@
-//! Who stands at the device: somebody chosen from the manifest, confirmed by PIN. What is a person's
-//! own, a record or a dispute, is shown and taken only then.
+//! Who stands at the device: somebody chosen from the manifest, confirmed by PIN. What is a
+//! person's own, a record or a dispute, is shown and taken only then.
 
 use punchtrail_protocol::EmployeeId;
 

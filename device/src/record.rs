@@ -1,5 +1,5 @@
-//! A worker's own record, after their PIN: what the server says of it when it can be asked, and what
-//! this device itself holds, told apart.
+//! A worker's own record, after their PIN: what the server says of it when it can be asked, and
+//! what this device itself holds, told apart.
 
 use punchtrail_protocol::EmployeeId;
 use serde::Serialize;

@@ -19,7 +19,8 @@ pub const TEXT_CHARS_MAX: usize = 2_000;
 /// A calendar day, in its one spelling: `2026-11-21`, years 0000 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, format = Date))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, format = Date))]
 pub struct Day(Date);
 
 /// A text that is no day in the one spelling that is taken.

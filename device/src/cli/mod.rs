@@ -173,8 +173,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show a worker their own record: punches, hours, disputes and what became of them. Without the
-    /// server it shows what this device itself holds, and says so.
+    /// Show a worker their own record: punches, hours, disputes and what became of them. Without
+    /// the server it shows what this device itself holds, and says so.
     Record {
         /// The worker.
         #[arg(long)]
@@ -190,8 +190,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Dispute a punch, or say that one is missing on a day. It is on disk when this says so, and is
-    /// sent when the server is in reach.
+    /// Dispute a punch, or say that one is missing on a day. It is on disk when this says so, and
+    /// is sent when the server is in reach.
     Dispute {
         /// The worker.
         #[arg(long)]

@@ -1,10 +1,11 @@
 //! Delivering what waits, for every identity of the folder, for as long as it takes.
 //!
 //! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the
-//! policy's rate, then disputes, then attachments, then photos. Each answer is settled in one transaction before
-//! the next call. Whatever a server says, nothing is dropped: a refusal is shown in `status`,
-//! waited out and tried again, or, where it is final, kept for people to see. Two tries never
-//! follow one another without a pause, nor across restarts: the pause is kept in the store.
+//! policy's rate, then disputes, then attachments, then photos. Each answer is settled in one
+//! transaction before the next call. Whatever a server says, nothing is dropped: a refusal is shown
+//! in `status`, waited out and tried again, or, where it is final, kept for people to see. Two
+//! tries never follow one another without a pause, nor across restarts: the pause is kept in the
+//! store.
 
 pub mod courier;
 mod errand;

@@ -1,5 +1,5 @@
-//! The outbox of disputes: what workers dispute here, from the commit that kept it to the day it may
-//! be forgotten. None is ever dropped because the server doesn't take it now.
+//! The outbox of disputes: what workers dispute here, from the commit that kept it to the day it
+//! may be forgotten. None is ever dropped because the server doesn't take it now.
 
 use punchtrail_protocol::{
     DisputeId, EmployeeId, PunchId, Time,

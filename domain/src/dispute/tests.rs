@@ -58,7 +58,8 @@ proptest! {
             let Ok(events) = decided else { continue };
             for event in events {
                 let text = serde_json::to_string(&event).unwrap();
-                prop_assert_eq!(serde_json::from_str::<DisputeEvent>(&text).unwrap(), event.clone());
+                let read: DisputeEvent = serde_json::from_str(&text).unwrap();
+                prop_assert_eq!(&read, &event);
                 dispute.evolve(event);
             }
             match (before.subject(), dispute.subject()) {

@@ -1,19 +1,22 @@
 //! Disputes: opened by a worker at a device or by whoever calls for them, answered, settled, taken
 //! up again. What people wrote is kept beside the ledger as notes are.
 //!
-//! A settlement that rules on the punch is one append: the ruling and the dispute's end, or neither.
-//! So there is no moment between the two, and nothing to be completed after a crash.
+//! A settlement that rules on the punch is one append: the ruling and the dispute's end, or
+//! neither. So there is no moment between the two, and nothing to be completed after a crash.
 
+use jiff::tz::TimeZone;
 use punchtrail_domain::{
     AggregateType, Event,
     dispute::{Dispute, DisputeCommand, DisputeError, DisputeEvent, Evidence, Subject},
     log::recorded::Actor,
     punch::{Punch, PunchCommand, PunchError, PunchEvent},
+    site::Site,
+    timecard::{TimecardPolicy, business_day},
 };
 use punchtrail_protocol::{
     Digest, DisputeId, EmployeeId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
-    dispute::{DisputeState, Settlement},
+    dispute::{Day, DisputeState, Settlement},
 };
 use sqlx::PgExecutor;
 
@@ -172,6 +175,35 @@ pub async fn about_punch(
     .await
 }
 
+/// The disputes that were opened first, from the ledger alone; at most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn oldest(
+    executor: impl PgExecutor<'_>,
+    limit: u32,
+) -> Result<Vec<DisputeId>, sqlx::Error> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "select aggregate_id from events where aggregate_type = 'dispute' and sequence = 1 \
+         order by position limit $1",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(executor)
+    .await?;
+    Ok(ids.into_iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// Whether a business day has begun at a site.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn has_begun(ledger: &Ledger, site: SiteId, day: Day) -> Result<bool, ReadError> {
+    let site = ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let zone = site.tz().and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
+    let policy = TimecardPolicy::of_site(site.policy(), zone);
+    Ok(day.date() <= business_day(ledger.now(), &policy))
+}
+
 /// Whether an employee was ever assigned to a site: what happened there may be disputed from there,
 /// however late that comes.
 ///
@@ -185,8 +217,8 @@ pub async fn worked_at(
     use punchtrail_domain::employee::EmployeeEvent::AssignedToSite;
     let id = [employee.to_string()];
     for recorded in ledger::streams(ledger.pool(), AggregateType::Employee, &id).await? {
-        if matches!(recorded.event()?, Event::Employee(_, AssignedToSite { site: at }) if at == site)
-        {
+        let event = recorded.event()?;
+        if matches!(event, Event::Employee(_, AssignedToSite { site: at }) if at == site) {
             return Ok(true);
         }
     }

@@ -1,9 +1,9 @@
 //! When to do what for one identity: a decision from the outbox's state, the policy and a few
 //! instants, so that it can be tested without a network or a wait.
 //!
-//! Heartbeats, walks, batches, disputes, attachments and photos fail each for themselves: what one of them
-//! waits after a failure grows until that one goes well, and the others go on. Only a server that
-//! can't be reached, or that asked for a pause, is left alone altogether.
+//! Heartbeats, walks, batches, disputes, attachments and photos fail each for themselves: what one
+//! of them waits after a failure grows until that one goes well, and the others go on. Only a
+//! server that can't be reached, or that asked for a pause, is left alone altogether.
 //!
 //! It looks at what waits, never at what just happened, so a punch that slipped in between two
 //! looks is seen at the next and nothing waits for another punch to come.
