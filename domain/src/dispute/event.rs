@@ -81,7 +81,7 @@ pub struct Evidence {
 pub struct DeviceEvidence {
     pub device: DeviceId,
     /// What it last said of itself; null if it never did. A report, no event.
-    pub last_report: Option<LastReport>,
+    pub last_report: Option<ReportKept>,
     /// Numbers of its that are missing and may be of that day.
     pub missing: Vec<Gap>,
 }
@@ -90,7 +90,7 @@ pub struct DeviceEvidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct LastReport {
+pub struct ReportKept {
     /// When, by the server's clock.
     pub reported_at: Time,
     /// How many punches waited on it.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use command::DisputeCommand;
 pub use error::DisputeError;
-pub use event::{DeviceEvidence, DisputeEvent, Evidence, LastReport, Subject};
+pub use event::{DeviceEvidence, DisputeEvent, Evidence, ReportKept, Subject};
 
 use crate::aggregate::aggregate;
 

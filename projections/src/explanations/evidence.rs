@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
-    dispute::{DeviceEvidence, EVIDENCE_GAPS_MAX, EVIDENCE_LISTED_MAX, Evidence, LastReport},
+    dispute::{DeviceEvidence, EVIDENCE_GAPS_MAX, EVIDENCE_LISTED_MAX, Evidence, ReportKept},
     explanation::absence::{Absence, DeviceAnswer, Holds},
 };
 use punchtrail_infra::postgres::Pool;
@@ -54,7 +54,7 @@ fn is_telling(device: &DeviceAnswer) -> bool {
 }
 
 fn of_device(device: &DeviceAnswer) -> DeviceEvidence {
-    let last_report = device.reported_at.map(|reported_at| LastReport {
+    let last_report = device.reported_at.map(|reported_at| ReportKept {
         reported_at,
         waiting: device.waiting.unwrap_or_default(),
         oldest: device.oldest,
