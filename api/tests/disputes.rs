@@ -122,6 +122,7 @@ async fn a_worker_opens_one_at_the_device_and_a_manager_settles_it() {
     ] {
         assert!(told.contains(said), "{said}: {told}");
     }
+    assert!(told.contains("Ada Lovelace, at “Front door”, disputed it"), "{told}");
     assert!(!told.contains("script") && !told.contains("door's list"), "no text of people: {told}");
 
     // Once more is 409, which names who and when.
@@ -428,6 +429,7 @@ async fn a_flood_is_bounded_and_what_waits_is_listed_in_pages() {
     let other = scene.house.employee(scene.site, "B2", "Ben").await;
     let mut body = scene.about_punch();
     body["employee"] = json!(other);
+    body["cause"] = json!("wrong_person");
     scene.opened(&body).await;
     assert_eq!(scene.dispute(&opened[7]).await.body["status"], "duplicate");
     let first = opened[0]["dispute"].as_str().unwrap();

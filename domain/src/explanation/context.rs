@@ -2,7 +2,7 @@
 //! came from if it was admitted; and apart from that the device's backlog, which rests on a report.
 
 use jiff::tz::TimeZone;
-use punchtrail_protocol::{DisputeId, Time, vocabulary::QuarantineCode};
+use punchtrail_protocol::{DeviceId, DisputeId, EmployeeId, Time, vocabulary::QuarantineCode};
 use uuid::Uuid;
 
 use super::Place;
@@ -65,6 +65,15 @@ impl Context {
         self.disputes.iter().filter_map(key).collect()
     }
 
+    /// The people whose disputes these are.
+    pub fn disputers(&self) -> Vec<EmployeeId> {
+        let who = |mark: &DisputeMark| match mark.event {
+            DisputeEvent::Opened { subject, .. } => Some(subject.employee),
+            _ => None,
+        };
+        self.disputes.iter().filter_map(who).collect()
+    }
+
     fn note(&mut self, event: DeviceEvent, place: Place) {
         match event {
             DeviceEvent::SequenceGapOpened { gap } => {
@@ -122,6 +131,16 @@ pub struct DisputeMark {
     pub actor: Option<Actor>,
     pub dispute: DisputeId,
     pub event: DisputeEvent,
+}
+
+impl DisputeMark {
+    /// The device that caused it, if one did.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self.actor {
+            Some(Actor::Device(device)) => Some(device),
+            _ => None,
+        }
+    }
 }
 
 /// The quarantined item that a punch was admitted from.

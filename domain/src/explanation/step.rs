@@ -1,7 +1,7 @@
 //! The steps of an explanation as data: codes, numbers, ids and digests. Never names or free text.
 
 use punchtrail_protocol::{
-    DeviceId, Digest, DisputeId, Position, PunchId, Time,
+    DeviceId, Digest, DisputeId, EmployeeId, Position, PunchId, Time,
     capture::{IdentifiedBy, PunchKind},
     dispute::{DisputeCause, Settlement},
     guidance::Guidance,
@@ -285,6 +285,8 @@ pub enum Disputed {
     /// It was opened; by a worker, if the step's actor is a device.
     Opened {
         dispute: DisputeId,
+        /// Whose dispute it is: not always who is said to have punched.
+        employee: EmployeeId,
         cause: DisputeCause,
         /// Whether a text came with it.
         text: bool,

@@ -280,7 +280,8 @@ fn disputed(mark: &DisputeMark) -> Option<Step> {
     let dispute = mark.dispute;
     let fact = match mark.event {
         DisputeEvent::Opened { subject, note } => {
-            Disputed::Opened { dispute, cause: subject.cause, text: note.is_some() }
+            let (employee, cause) = (subject.employee, subject.cause);
+            Disputed::Opened { dispute, employee, cause, text: note.is_some() }
         }
         DisputeEvent::Answered { .. } => Disputed::Answered { dispute },
         DisputeEvent::Resolved { how, by_punch, .. } => {

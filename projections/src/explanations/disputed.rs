@@ -1,10 +1,14 @@
 //! What happened to disputes about some punches. Most punches have none, and then it is one look at
 //! an index.
 
-use punchtrail_domain::{AggregateType, explanation::Context};
+use punchtrail_domain::{
+    AggregateType,
+    explanation::{Context, DisputeMark, Names},
+};
 use punchtrail_infra::{
     access::credentials,
     ledger::{self, ReadError},
+    people::directory,
     postgres::Pool,
     rulings::disputes::ABOUT_ONE_MAX,
 };
@@ -27,9 +31,21 @@ pub(super) async fn add(
     let about = disputes::about_punches(pool, &punches, ABOUT_ONE_MAX).await?;
     let ids: Vec<String> = about.iter().map(DisputeId::to_string).collect();
     let context = read(pool, &ids).await?;
-    let keys = context.keys();
-    to.names.keys.extend(credentials::operator_key_names(pool, &keys).await?);
+    name(pool, &context, &mut to.names).await?;
     to.disputed(context.disputes);
+    Ok(())
+}
+
+/// Looks up the names of those who had a part in disputes.
+pub(super) async fn name(
+    pool: &Pool,
+    context: &Context,
+    names: &mut Names,
+) -> Result<(), sqlx::Error> {
+    names.keys.extend(credentials::operator_key_names(pool, &context.keys()).await?);
+    names.employees.extend(directory::employee_names(pool, &context.disputers()).await?);
+    let devices: Vec<_> = context.disputes.iter().filter_map(DisputeMark::device).collect();
+    names.devices.extend(directory::device_names(pool, &devices).await?);
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub async fn explain_from_ledger(
     let Some(account) = Account::of(&events)? else { return Ok(None) };
     let context = context(pool, &account).await?;
     let mut names = names(pool, &account).await?;
-    names.keys.extend(credentials::operator_key_names(pool, &context.keys()).await?);
+    disputed::name(pool, &context, &mut names).await?;
     Ok(Some(account.told(&context, &names)))
 }
 

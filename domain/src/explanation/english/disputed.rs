@@ -20,10 +20,11 @@ pub(super) fn sentence(speaker: &Speaker<'_>, step: &Step, disputed: &Disputed) 
     let when = step.ledger_time.map_or_else(String::new, |at| speaker.when(at));
     let actor = speaker.actor(step.actor.as_ref());
     match disputed {
-        Disputed::Opened { dispute, cause, text } => {
+        Disputed::Opened { dispute, employee, cause, text } => {
             let who = match &step.actor {
                 Some(Actor::Device(device)) => {
-                    format!("{}, at {},", speaker.worker(), speaker.device_within(*device))
+                    let (who, at) = (speaker.person(*employee), speaker.device_within(*device));
+                    format!("{who}, at {at},")
                 }
                 _ => actor,
             };

@@ -55,6 +55,15 @@ impl<'a> Speaker<'a> {
         known.map_or_else(|| "The worker".to_owned(), |name| shown(name))
     }
 
+    /// Somebody, at the start of a sentence: the worker, or somebody else.
+    fn person(&self, employee: EmployeeId) -> String {
+        match self.names.employees.get(&employee) {
+            Some(name) => shown(name),
+            None if self.employee == Some(employee) => "The worker".to_owned(),
+            None => "Somebody".to_owned(),
+        }
+    }
+
     /// The worker, within a sentence.
     fn worker_within(&self) -> String {
         let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
