@@ -12,11 +12,13 @@
 //! health ← routes
 //! seal ← ask, routes
 //! problem ← commands ← identity ← routes
+//! problem ← disputes ← routes
 //! ```
 
 pub mod ask;
 pub mod auth;
 pub mod commands;
+pub mod disputes;
 pub mod door;
 mod escalations;
 pub mod health;

@@ -13,8 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punchtrail_domain::{
-    device::DeviceError, employee::EmployeeError, punch::PunchError, quarantine::QuarantineError,
-    site::SiteError,
+    device::DeviceError, dispute::DisputeError, employee::EmployeeError, punch::PunchError,
+    quarantine::QuarantineError, site::SiteError,
 };
 use punchtrail_infra::{
     ledger::{AppendError, ExecuteError, ReadError},
@@ -94,6 +94,8 @@ codes! {
     BadSignature = UNPROCESSABLE_ENTITY, "The signature does not verify";
     /// Too much of the device waits in quarantine.
     QuarantineFull = UNPROCESSABLE_ENTITY, "Too much waits in quarantine";
+    /// Too many disputes of the person, or from the device, wait.
+    DisputesFull = UNPROCESSABLE_ENTITY, "Too many disputes wait";
     /// The bytes are not those that the digest names.
     DigestMismatch = UNPROCESSABLE_ENTITY, "The digest is another one";
     /// The device's last batch is still being taken.
@@ -396,6 +398,20 @@ impl Refuses for QuarantineError {
     }
 }
 
+impl Refuses for DisputeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NotFound,
+            Self::CauseDoesNotFit | Self::NoPunch | Self::ByPunch | Self::NoNote => Code::Invalid,
+            Self::Exists
+            | Self::Resolved
+            | Self::NotResolved
+            | Self::TooManyAnswers
+            | Self::TooManyReopenings => Code::Conflict,
+        }
+    }
+}
+
 impl Refuses for DeviceError {
     fn code(&self) -> Code {
         match self {
@@ -431,7 +447,7 @@ impl Refuses for EmployeeError {
 }
 
 /// An error's message as a sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub fn sentence(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let mut letters = text.chars();
     let first = letters.next().map(char::to_uppercase).into_iter().flatten();

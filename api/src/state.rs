@@ -12,7 +12,7 @@ use punchtrail_infra::{
     threads::Threads,
 };
 use punchtrail_projections::{engine::Projections, explanations::Explanations};
-use punchtrail_protocol::{DeviceId, sealed_photo::PhotoSecret};
+use punchtrail_protocol::{DeviceId, EmployeeId, sealed_photo::PhotoSecret};
 use punchtrail_vision::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,9 +22,10 @@ use crate::{
         Door,
         gate::Standing,
         limits::{
-            BODIES_KIB_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX, TRIES_WAITING_MAX,
-            WRONG_CODE_EVERY, WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY, WRONG_IN_SPACE_MAX,
-            WRONG_REFERENCES_EVERY, WRONG_REFERENCES_MAX,
+            BODIES_KIB_MAX, RECORDS_EVERY, RECORDS_MAX, RECORDS_OF_PERSON_EVERY,
+            RECORDS_OF_PERSON_MAX, REVOKED_BODIES_KIB_MAX, STRANGERS_BODIES_KIB_MAX,
+            TRIES_WAITING_MAX, WRONG_CODE_EVERY, WRONG_CODES_MAX, WRONG_IN_SPACE_EVERY,
+            WRONG_IN_SPACE_MAX, WRONG_REFERENCES_EVERY, WRONG_REFERENCES_MAX,
         },
         throttle::Throttle,
         waiters::Waiters,
@@ -64,6 +65,10 @@ pub struct Parts {
     pub wrong_in_space: Throttle<String>,
     /// Wrong codes for reference photos, by the device that tries them.
     pub wrong_references: Throttle<DeviceId>,
+    /// Workers' records, by the device that reads them.
+    pub records: Throttle<DeviceId>,
+    /// And by whose they are.
+    pub records_of_person: Throttle<(DeviceId, EmployeeId)>,
     /// Who waits for leave to try a code.
     pub tries: Waiters,
     /// Operators' keys found good a moment ago.
@@ -124,6 +129,8 @@ impl App {
             wrong_codes: Throttle::new(WRONG_CODES_MAX, WRONG_CODE_EVERY),
             wrong_in_space: Throttle::new(WRONG_IN_SPACE_MAX, WRONG_IN_SPACE_EVERY),
             wrong_references: Throttle::new(WRONG_REFERENCES_MAX, WRONG_REFERENCES_EVERY),
+            records: Throttle::new(RECORDS_MAX, RECORDS_EVERY),
+            records_of_person: Throttle::new(RECORDS_OF_PERSON_MAX, RECORDS_OF_PERSON_EVERY),
             tries: Waiters::new(TRIES_WAITING_MAX),
             keys: Keys::default(),
             models,

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use cli_common::Scene;
 use punchtrail_domain::{
+    dispute::Subject,
     log::recorded::Actor,
     punch::{PunchCommand, RejectionReason},
     quarantine::item_digest,
@@ -18,12 +19,17 @@ use punchtrail_infra::{
     audit::tables::{Class, TABLES},
     devices::{self, enrolment},
     ledger::Metadata,
-    rulings::{self, Admission, Author, notes::Note},
+    rulings::{
+        self, Admission, Author,
+        disputes::{self, Change, Opening, Resolution},
+        notes::Note,
+    },
     testing::sqlx,
 };
 use punchtrail_protocol::{
-    EmployeeId, SiteId, Time,
+    DisputeId, EmployeeId, SiteId, Time,
     capture::PunchKind,
+    dispute::{About, DisputeCause, Settlement},
     signing::{PublicKey, to_base64url},
 };
 use serde_json::Value;
@@ -68,6 +74,23 @@ async fn lived_in() -> Scene {
     let admitted = author("as she says");
     rulings::admit(&scene.ledger, item("nonsense"), admission, &admitted).await.unwrap();
     rulings::dismiss(&scene.ledger, item("more"), &author("nothing")).await.unwrap();
+    // A dispute with a text, an answer, and a settlement that rules on the punch by the same note.
+    let dispute = DisputeId(Uuid::now_v7());
+    let subject = Subject {
+        site: SiteId(Uuid::from_u128(77)),
+        employee: EmployeeId(Uuid::from_u128(5)),
+        about: About::Punch(punches[3]),
+        cause: DisputeCause::NotMine,
+    };
+    let opening = Opening { dispute, subject, evidence: None };
+    disputes::open(&scene.ledger, &opening, "not me", &author("not me")).await.unwrap();
+    let (how, effective_at, kind, by_punch) = (Settlement::Void, None, None, None);
+    let resolution = Resolution { how, effective_at, kind, by_punch, evidence: None };
+    for (change, note) in
+        [(Change::Answer, "who then?"), (Change::Resolve(resolution), "it was Ben")]
+    {
+        disputes::change(&scene.ledger, dispute, &change, None, &author(note)).await.unwrap();
+    }
     // A second device, moved and revoked.
     let key = ed25519_dalek::SigningKey::from_bytes(&[8; 32]);
     let site = SiteId(Uuid::from_u128(77));

@@ -160,6 +160,7 @@ async fn policies_queries_cursors_and_headers_have_their_ranges() {
             format!("/v1/events?limit={number}"),
             format!("/v1/punches?limit={number}"),
             format!("/v1/quarantine?limit={number}"),
+            format!("/v1/disputes?limit={number}"),
         ] {
             let answer = house.get(&path, Some(&house.key)).await;
             assert!(
@@ -168,7 +169,8 @@ async fn policies_queries_cursors_and_headers_have_their_ranges() {
                 answer.text
             );
         }
-        for path in ["manifest?limit", "punches?limit"] {
+        let record = format!("employees/{}/record?days", uuid::Uuid::nil());
+        for path in ["manifest?limit", "punches?limit", &record] {
             let path = format!("/v1/sites/{site}/{path}={number}");
             let answer = house.get(&path, Some(&device.token)).await;
             assert!(!answer.status.is_server_error(), "{path}: {}", answer.text);

@@ -92,6 +92,18 @@ async fn no_body_is_taken_in_another_shape() {
         json!({ "employee": employee, "site": site, "kind": "in", "captured_at": at, "note": "n" });
     let decision = json!({ "decision": "reject", "reason": "other", "note": "n" });
     let amendment = json!({ "decision": "amend", "effective_at": at, "kind": "out" });
+    let dispute = uuid::Uuid::now_v7();
+    let disputed = json!({
+        "dispute": dispute, "employee": employee, "punch": punch.punch, "day": null,
+        "cause": "wrong_time", "text": "",
+    });
+    let mut opened = disputed.clone();
+    opened["site"] = json!(site);
+    let word = json!({ "note": "n", "expected_sequence": 1 });
+    let resolution = json!({
+        "how": "amend", "effective_at": at, "kind": "out", "by_punch": null, "note": "n",
+        "expected_sequence": 1,
+    });
     let (token, operator) = (Some(device.token.as_str()), Some(house.key.as_str()));
     let requests = [
         (Method::POST, "/v1/devices/enroll".to_owned(), None, enrolment),
@@ -149,6 +161,11 @@ async fn no_body_is_taken_in_another_shape() {
             token,
             json!({ "status": "done", "detail": "d" }),
         ),
+        (Method::POST, format!("/v1/sites/{site}/disputes"), token, disputed.clone()),
+        (Method::POST, "/v1/disputes".to_owned(), operator, opened),
+        (Method::POST, format!("/v1/disputes/{dispute}/answers"), operator, word.clone()),
+        (Method::POST, format!("/v1/disputes/{dispute}/reopening"), operator, word),
+        (Method::POST, format!("/v1/disputes/{dispute}/resolution"), operator, resolution),
     ];
     let described = house.get("/openapi.json", None).await.body;
     let bodies: usize = described["paths"]
@@ -159,7 +176,7 @@ async fn no_body_is_taken_in_another_shape() {
         .filter(|operation| operation["requestBody"]["content"]["application/json"].is_object())
         .count();
     assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
-    let words = ["in", "out", "reject", "amend", "other", "show_message", "done"];
+    let words = ["in", "out", "reject", "amend", "other", "show_message", "done", "wrong_time"];
     let head = house.settled().await;
     for (method, path, token, body) in &requests {
         // The order of the fields in the sources, which a derived reader goes by.
@@ -176,7 +193,11 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 16] = [
+const ORDERS: [(&str, &[&str]); 20] = [
+    ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
+    ("answers", &["note", "expected_sequence"]),
+    ("reopening", &["note", "expected_sequence"]),
+    ("resolution", &["how", "effective_at", "kind", "by_punch", "note", "expected_sequence"]),
     ("enroll", &["code", "name", "public_key", "proof", "app"]),
     ("return", &["certificate", "proof"]),
     ("batch", &["capture", "signature"]),

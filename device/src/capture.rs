@@ -258,12 +258,7 @@ impl Device {
 
     /// An id for a punch at `at`: unguessable, and in the order of time.
     pub fn punch_id(&self, at: Time) -> PunchId {
-        // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
-        let millis = u64::try_from(at.millis()).unwrap_or(0);
-        PunchId(
-            uuid::Builder::from_unix_timestamp_millis(millis, &self.random_bytes::<10>())
-                .into_uuid(),
-        )
+        PunchId(self.id_at(at))
     }
 }
 

@@ -10,12 +10,13 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use punchtrail_protocol::{
-    Digest, EmployeeId,
+    Digest, EmployeeId, Time,
     sealed_photo::PhotoKey,
     signing::{ENROLMENT_TYPE, PublicKey, sign},
     wire::{CERTIFICATE_CHARS_MAX, EnrollRequest, pairing_code},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -192,6 +193,13 @@ impl Device {
         let mut bytes = [0; N];
         self.dice.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut bytes[..]);
         bytes
+    }
+
+    /// An id made at `at`: unguessable, and in the order of time.
+    pub(crate) fn id_at(&self, at: Time) -> Uuid {
+        // RFC 9562 has 48 bits of milliseconds since 1970; a clock before that gives zero.
+        let millis = u64::try_from(at.millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.random_bytes::<10>()).into_uuid()
     }
 
     /// The identity that captures now.

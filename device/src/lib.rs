@@ -4,6 +4,8 @@
 //! - [`capture`]: the moment of a punch. Never waits for a network.
 //! - [`retake`], [`verdict`], [`mod@reference`]: pictures of faces, beside the punch and never in
 //!   its way.
+//! - [`dispute`], [`record`]: what a worker says of their punches and may see of them, after a PIN
+//!   ([`confirm`]).
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`obey`]: what the server tells this device to do, done once.
@@ -27,6 +29,8 @@
 //! glance ← device
 //! backoff, client ← device ← frame ← capture, retake, reference
 //! retake ← verdict
+//! pin, device ← confirm ← dispute, record
+//! client ← record
 //! device ← manifest ← drain
 //! device ← obey ← drain
 //! client ← store
@@ -37,7 +41,9 @@ pub mod backoff;
 pub mod capture;
 pub mod client;
 pub mod clock;
+pub mod confirm;
 pub mod device;
+pub mod dispute;
 pub mod drain;
 pub mod folder;
 pub mod frame;
@@ -47,6 +53,7 @@ pub mod obey;
 pub mod pin;
 pub mod policy;
 pub mod program;
+pub mod record;
 pub mod reference;
 pub mod retake;
 pub mod status;
@@ -54,10 +61,13 @@ pub mod store;
 pub mod verdict;
 
 pub use capture::{Confirmation, Press, PunchError};
+pub use confirm::NotConfirmed;
 pub use device::{Device, EnrollError, Options};
+pub use dispute::{Dispute, DisputeError, KeptDispute};
 pub use drain::{Drain, SyncReport};
 pub use frame::BadPhoto;
 pub use pin::Pin;
+pub use record::{OwnRecord, RecordError};
 pub use reference::{Reference, ReferenceError};
 pub use retake::{RetakeError, Retaken, Which};
 pub use verdict::{Judged, VerdictError};

@@ -11,6 +11,7 @@ use crate::{
         attachments::{self, FailedAttachment},
         commands::{self, Message},
         contact::{self, Contact},
+        disputes::{self, HeldDispute},
         failures::Failure,
         identity::{self, Identity},
         outbox, photos, roster,
@@ -49,6 +50,14 @@ pub struct IdentityStatus {
     pub outbox: u64,
     /// Retakes that wait.
     pub attachments: u64,
+    /// Disputes that wait.
+    pub disputes: u64,
+    /// Of those, the ones that the server did not take when it was asked.
+    pub disputes_refused: u64,
+    /// Disputes that the server will never take.
+    pub disputes_failed: u64,
+    /// The newest that it did not take.
+    pub untaken_disputes: Vec<HeldDispute>,
     /// Photos that wait, those of retakes included.
     pub photos: u64,
     /// When the first of the waiting punches was captured.
@@ -90,6 +99,7 @@ pub struct ErrorStatus {
     /// When, by this device's clock.
     pub at: Time,
     /// What the call was for: `heartbeat`, `manifest`, `commands`, `punches`, `attachments`,
+    /// `disputes`,
     /// `photos`.
     pub of: &'static str,
     pub code: String,
@@ -177,6 +187,8 @@ async fn identity_status(
     let punches = outbox::backlog(db, identity.id).await?;
     let attachments = attachments::backlog(db, identity.id).await?;
     let failed_attachments = attachments::all_failed(db, identity.id).await?;
+    let disputes = disputes::backlog(db, identity.id).await?;
+    let untaken_disputes = disputes::untaken(db, identity.id).await?;
     let photos = photos::backlog(db, identity.id).await?;
     let commands = commands::open(db, identity.id).await?;
     let errors: Vec<_> = contact.failures.iter().cloned().map(ErrorStatus::from).collect();
@@ -188,6 +200,10 @@ async fn identity_status(
         server: identity.server.clone(),
         outbox: punches.waiting,
         attachments: attachments.waiting,
+        disputes: disputes.waiting,
+        disputes_refused: disputes.refused,
+        disputes_failed: disputes.failed,
+        untaken_disputes,
         photos: photos.waiting,
         oldest: punches.oldest,
         refused: punches.refused,

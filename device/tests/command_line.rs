@@ -515,3 +515,36 @@ async fn references_and_erasure_are_commands() {
     let status = folder.json(&["status", "--json"]).await;
     assert_eq!((&status["photos"], &status["photos_erased"]), (&0.into(), &1.into()));
 }
+
+#[tokio::test]
+async fn a_worker_disputes_and_reads_their_own_after_their_pin() {
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    let ada = server.ledger().rows[0].employee.to_string();
+    server.ledger().always.insert("record", Fault::Cut);
+    let dispute = ["dispute", "--json", "--employee", &ada, "--day", "2026-01-02"];
+    let rest = ["--cause", "missing_punch", "--text", "All \u{202e}day", "--pin"];
+    let wrong = folder.json(&[&dispute[..], &rest, &["0000"]].concat()).await;
+    assert_eq!(wrong["error"]["code"], "wrong_pin", "{wrong}");
+    let kept = folder.json(&[&dispute[..], &rest, &["4711"]].concat()).await;
+    assert_eq!((&kept["day"], &kept["employee"]), (&"2026-01-02".into(), &ada.as_str().into()));
+    let record = ["record", "--employee", &ada, "--pin", "4711"];
+    let offline = folder.run(&record).await;
+    assert!(offline.status.success(), "{}", said(&offline));
+    for part in ["could not be asked", "held by this device", "waits to be sent"] {
+        assert!(said(&offline).contains(part), "{part}: {}", said(&offline));
+    }
+    server.ledger().always.clear();
+    let synced = folder.json(&["sync", "--json"]).await;
+    assert_eq!(synced["disputes_delivered"], 1, "{synced}");
+    let online = folder.run(&record).await;
+    for part in
+        ["dispute about 2026-01-02, missing_punch", "you: All \\u{202e}day", "answer: Looked"]
+    {
+        assert!(said(&online).contains(part), "{part}: {}", said(&online));
+    }
+    let both = folder.run(&[&dispute[..], &rest, &["4711", "--punch", &ada]].concat()).await;
+    assert_eq!(both.status.code(), Some(2), "{}", said(&both));
+    let days = folder.run(&[&record[..], &["--days", "32"]].concat()).await;
+    assert_eq!(days.status.code(), Some(2), "{}", said(&days));
+}

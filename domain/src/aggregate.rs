@@ -21,6 +21,7 @@ pub enum AggregateType {
     Employee,
     Quarantine,
     Epoch,
+    Dispute,
 }
 
 impl AggregateType {

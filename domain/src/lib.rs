@@ -11,12 +11,14 @@
 //! ```text
 //! aggregate ← punch ← policy ← site ← log ← explanation
 //! aggregate ← device, employee, quarantine, epoch ← log
+//! aggregate ← device ← dispute ← log
 //! policy ← timecard
 //! ```
 
 pub mod aggregate;
 pub mod delivery;
 pub mod device;
+pub mod dispute;
 pub mod employee;
 pub mod epoch;
 pub mod erasure;

@@ -1,5 +1,5 @@
-//! Pictures from strangers: whatever the bytes, decoding ends within its limits, and what is decoded
-//! can be cleaned, made small and decoded again.
+//! Pictures from strangers: whatever the bytes, decoding ends within its limits, and what is
+//! decoded can be cleaned, made small and decoded again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -189,7 +189,7 @@ async fn of_a_kind_of_aggregate_that_this_program_has_never_heard_of() {
         sqlx::Connection::connect(world.database.url()).await.unwrap();
     sqlx::query(
         "with head as (update ledger_head set position = position + 1 returning position) \
-         insert into events select 'dispute', 'd1', 1, 'Opened', '1', '{}'::json, '{}'::json, \
+         insert into events select 'webhook', 'w1', 1, 'Opened', '1', '{}'::json, '{}'::json, \
          position, clock_timestamp(), sha256('') from head",
     )
     .execute(&mut owner)

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! engine ← sites ← punches ← people, explanations
-//! engine ← devices, rulings
+//! engine ← devices, rulings ← people, explanations
 //! ```
 
 pub mod devices;
@@ -38,6 +38,7 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(sites::Sites),
         Arc::new(rulings::quarantine::QuarantinedItems),
         Arc::new(rulings::reviews::Reviews),
+        Arc::new(rulings::disputes::Disputes),
         Arc::new(explanations::ChainFacts),
     ]
 }

@@ -10,6 +10,7 @@ use common::{Kiosk, NOON_MS, World, execute, judge, settle, start};
 use jiff::civil::Date;
 use punchtrail_domain::{
     device::{Device, DeviceCommand, Gap},
+    dispute::{Dispute, DisputeCommand, Subject},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
     punch::{Anomaly, Punch, PunchCommand, RejectionReason},
@@ -24,12 +25,13 @@ use punchtrail_projections::{
         site_feed, timecards,
         timeline::{self, Filter, Key},
     },
-    rulings::quarantine,
+    rulings::{disputes, quarantine},
     sites,
 };
 use punchtrail_protocol::{
-    EmployeeId, Position, PunchId, SiteId, Time,
+    Digest, DisputeId, EmployeeId, Position, PunchId, SiteId, Time,
     capture::{Capture, PunchKind},
+    dispute::{About, DisputeCause, DisputeState, Settlement},
     vocabulary::Standing,
 };
 use uuid::Uuid;
@@ -508,6 +510,65 @@ async fn quarantined_items_wait_until_a_person_settles_them() {
     assert_eq!(rest.rows[0].item, ids[0]);
     let one = quarantine::one(pool, ids[1]).await.unwrap().unwrap();
     assert_eq!((one.code.as_str(), one.device), ("bad_encoding", kiosk.id));
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispute_waits_until_it_is_settled_and_waits_again_when_it_is_taken_up() {
+    let world = World::new().await;
+    let running = start(&world).await;
+    let pool = &world.pools.reader;
+    let (site, employee, note) = (world.site, world.employee, Digest::ZERO);
+    let punch = PunchId(Uuid::now_v7());
+    let day = "2026-09-21".parse().unwrap();
+    let ids = [DisputeId(Uuid::now_v7()), DisputeId(Uuid::now_v7())];
+    for (id, about, cause) in [
+        (ids[0], About::Punch(punch), DisputeCause::NotMine),
+        (ids[1], About::Day(day), DisputeCause::MissingPunch),
+    ] {
+        let subject = Subject { site, employee, about, cause };
+        let open = DisputeCommand::Open { subject, note: None };
+        execute::<Dispute>(&world, &id.to_string(), open).await;
+    }
+    let change = async |id: DisputeId, command| {
+        execute::<Dispute>(&world, &id.to_string(), command).await;
+        settle(&world, &running).await;
+        disputes::one(pool, id).await.unwrap().unwrap()
+    };
+    let answered = change(ids[0], DisputeCommand::Answer { note }).await;
+    assert_eq!((answered.state, answered.answers), (DisputeState::Answered, 1));
+    let (how, by_punch) = (Settlement::Reassign, Some(punch));
+    let resolved = change(ids[0], DisputeCommand::Resolve { how, by_punch, note }).await;
+    assert_eq!((resolved.state, resolved.how), (DisputeState::Resolved, Some(how)));
+    assert_eq!((resolved.by_punch, resolved.sequence), (by_punch, 3));
+    assert_eq!(resolved.resolved_by.as_deref(), Some("command_line"));
+    let reopened = change(ids[0], DisputeCommand::Reopen { note }).await;
+    assert_eq!(
+        (reopened.state, reopened.how, reopened.resolved_at),
+        (DisputeState::Reopened, None, None)
+    );
+
+    let list = async |filter: disputes::Filter, after| -> Vec<DisputeId> {
+        let page = disputes::list(pool, &filter, after, 10).await.unwrap();
+        page.rows.iter().map(|row| row.dispute).collect()
+    };
+    let all = disputes::Filter::default();
+    assert_eq!(list(all, None).await, ids);
+    assert_eq!(list(all, Some(reopened.position)).await, [ids[1]]);
+    for (filter, found) in [
+        (disputes::Filter { state: Some(DisputeState::Open), ..all }, &ids[1..]),
+        (disputes::Filter { cause: Some(DisputeCause::NotMine), ..all }, &ids[..1]),
+        (disputes::Filter { site: Some(SiteId::NIL), ..all }, &[]),
+        (disputes::Filter { employee: Some(employee), ..all }, &ids[..]),
+    ] {
+        assert_eq!(list(filter, None).await, found, "{filter:?}");
+    }
+    assert_eq!(disputes::about_punches(pool, &[punch], 5).await.unwrap(), ids[..1]);
+    let of_day = disputes::of_day(pool, employee, day, &[], 5).await.unwrap();
+    assert_eq!(of_day[0].dispute, ids[1]);
+    let device = punchtrail_protocol::DeviceId::NIL;
+    assert_eq!(disputes::waiting(pool, employee, device).await.unwrap(), (2, 0));
     running.stop().await;
     world.close().await;
 }

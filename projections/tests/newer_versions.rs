@@ -39,6 +39,7 @@ async fn every_model_that_reads_such_events_stops_there() {
         AggregateType::Site,
         AggregateType::Employee,
         AggregateType::Quarantine,
+        AggregateType::Dispute,
     ] {
         let world = World::new().await;
         punched(&world).await;

@@ -93,12 +93,26 @@ ids! {
     EpochId,
     /// A command to a device; a UUIDv7 made by the server, on which a device acts once.
     CommandId,
+    /// A dispute; a UUIDv7 made by whoever opens it, and its idempotency key for ever.
+    DisputeId,
+}
+
+/// Whether an id is a UUID of version 7 and the RFC's variant, as whoever is offline must make it.
+fn is_v7(id: Uuid) -> bool {
+    id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122
+}
+
+impl DisputeId {
+    /// Whether the id is a UUID of version 7 and the RFC's variant.
+    pub fn is_v7(self) -> bool {
+        is_v7(self.0)
+    }
 }
 
 impl PunchId {
     /// Whether the id is a UUID of version 7 and the RFC's variant, as a device must make it.
     pub fn is_v7(self) -> bool {
-        self.0.get_version_num() == 7 && self.0.get_variant() == uuid::Variant::RFC4122
+        is_v7(self.0)
     }
 }
 

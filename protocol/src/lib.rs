@@ -14,6 +14,7 @@
 //! capture ← attachment
 //! strict_json ← wire
 //! vocabulary ← wire
+//! dispute ← wire
 //! guidance ← wire
 //! signing ← sealed_photo
 //! strict_json ← command ← wire
@@ -23,6 +24,7 @@ pub mod attachment;
 pub mod capture;
 pub mod command;
 pub mod digest;
+pub mod dispute;
 pub mod guidance;
 pub mod id;
 pub mod position;
@@ -37,6 +39,6 @@ pub mod vocabulary;
 pub mod wire;
 
 pub use digest::Digest;
-pub use id::{BootId, CommandId, DeviceId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
+pub use id::{BootId, CommandId, DeviceId, DisputeId, EmployeeId, EpochId, OrgId, PunchId, SiteId};
 pub use position::Position;
 pub use time::Time;

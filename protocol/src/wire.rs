@@ -8,10 +8,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, CommandId, DeviceId, Digest, EmployeeId, EpochId, OrgId, Position, PunchId, SiteId,
-    Time,
+    BootId, CommandId, DeviceId, Digest, DisputeId, EmployeeId, EpochId, OrgId, Position, PunchId,
+    SiteId, Time,
     capture::PunchKind,
     command::{CommandArgs, CommandStatus, CommandType},
+    dispute::{Day, DisputeCause, DisputeState, Settlement},
     guidance::Guidance,
     strict_json,
     vocabulary::{QuarantineCode, Reason, Standing},
@@ -366,6 +367,133 @@ pub struct ReferencesAnswer {
     /// How many of the pictures are compared with from now on.
     pub references: u32,
 }
+
+/// `POST /v1/sites/{site}/disputes`: what a worker disputes, about a punch or about a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DisputeRequest {
+    /// A UUIDv7 made by the device: the idempotency key, for ever.
+    pub dispute: DisputeId,
+    /// Who disputes.
+    pub employee: EmployeeId,
+    /// The punch that it is about; exactly one of `punch` and `day` is null.
+    #[serde(deserialize_with = "strict_json::null_or")]
+    pub punch: Option<PunchId>,
+    /// The business day that it is about, `YYYY-MM-DD`.
+    #[serde(deserialize_with = "strict_json::null_or")]
+    pub day: Option<Day>,
+    pub cause: DisputeCause,
+    /// In the worker's own words; at most 2,000 characters, may be empty.
+    pub text: String,
+}
+
+/// Answer to a dispute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DisputeAnswer {
+    /// `applied` or `duplicate`.
+    pub status: ItemStatus,
+    /// Position of the event that opened it.
+    pub position: Position,
+}
+
+/// `GET /v1/sites/{site}/employees/{employee}/record`: a worker's own record, for showing after a
+/// PIN. It holds no name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkerRecord {
+    pub employee: EmployeeId,
+    /// The business days that were asked for and have a punch or hours, the earliest first.
+    pub days: Vec<RecordDay>,
+    /// The worker's disputes, the newest first, at most 50.
+    pub disputes: Vec<RecordDispute>,
+}
+
+/// A business day of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordDay {
+    pub day: Day,
+    /// Worked minutes that are settled.
+    pub accepted_min: u64,
+    /// Worked minutes that count until a person has ruled.
+    pub provisional_min: u64,
+    /// The worker's punches of that day, in order of the time that counts.
+    pub punches: Vec<RecordPunch>,
+}
+
+/// A punch as its worker is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordPunch {
+    pub punch: PunchId,
+    pub kind: PunchKind,
+    /// When, by the device's clock.
+    pub captured_at: Time,
+    /// The time that counts.
+    pub effective_at: Time,
+    pub standing: Standing,
+    /// Why it stands so.
+    pub reasons: Vec<RecordReason>,
+}
+
+/// A reason as a code and in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordReason {
+    pub code: String,
+    /// The code in words, in English; the code itself where there are none.
+    pub text: String,
+}
+
+/// A dispute as its worker is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordDispute {
+    pub dispute: DisputeId,
+    pub punch: Option<PunchId>,
+    pub day: Option<Day>,
+    pub cause: DisputeCause,
+    pub state: DisputeState,
+    /// When it was opened, by the server's clock.
+    pub opened_at: Time,
+    /// The worker's own text; null if there was none, or it was erased.
+    pub text: Option<String>,
+    /// What was answered, the earliest first; what was erased is left out.
+    pub answers: Vec<RecordAnswer>,
+    /// How it was settled; null while it waits.
+    pub resolution: Option<RecordResolution>,
+}
+
+/// An answer to a dispute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordAnswer {
+    /// When, by the server's clock.
+    pub at: Time,
+    pub text: String,
+}
+
+/// How a dispute was settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordResolution {
+    pub how: Settlement,
+    /// The same in words, in English.
+    pub words: String,
+    /// The punch that settles it, if another one does.
+    pub by_punch: Option<PunchId>,
+    /// When, by the server's clock.
+    pub at: Time,
+    /// Why; null if that was erased.
+    pub text: Option<String>,
+}
+
+/// The most days of a record.
+pub const RECORD_DAYS_MAX: u32 = 31;
+/// The most disputes of a record, the newest.
+pub const RECORD_DISPUTES_MAX: u32 = 50;
 
 /// The most reference pictures at once.
 pub const REFERENCES_MAX: usize = 8;

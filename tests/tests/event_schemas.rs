@@ -10,8 +10,8 @@
 use std::{fs, path::Path};
 
 use punchtrail_domain::{
-    device::DeviceEvent, employee::EmployeeEvent, epoch::EpochEvent, punch::PunchEvent,
-    quarantine::QuarantineEvent, site::SiteEvent,
+    device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent,
+    punch::PunchEvent, quarantine::QuarantineEvent, site::SiteEvent,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -40,4 +40,5 @@ fn the_events_have_the_shapes_that_are_committed() {
     compare::<EmployeeEvent>("employee");
     compare::<QuarantineEvent>("quarantine");
     compare::<EpochEvent>("epoch");
+    compare::<DisputeEvent>("dispute");
 }

@@ -18,6 +18,12 @@ pub const SEARCH_CHARS_MAX: usize = 64;
 pub const STREAM_EVENTS_MAX: usize = 1_000;
 /// Characters of a device's name.
 pub const DEVICE_NAME_CHARS_MAX: usize = 64;
+/// Business days of a worker's record unless asked otherwise.
+pub const RECORD_DAYS_DEFAULT: u32 = 7;
+/// Disputes of one person that may wait when another comes from a device.
+pub const DISPUTES_OF_WORKER_MAX: u64 = 50;
+/// Disputes from one device that may wait when another comes from it.
+pub const DISPUTES_OF_DEVICE_MAX: u64 = 500;
 /// Characters of a note.
 pub const NOTE_CHARS_MAX: usize = 2_000;
 /// The most punches that are ruled on together.

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use clap::Subcommand;
-use punchtrail_domain::{device::DeviceError, log::recorded::Actor};
+use punchtrail_domain::device::DeviceError;
 use punchtrail_infra::{
     devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
@@ -203,7 +203,7 @@ async fn cancel(opened: &Opened, device: DeviceId, command: CommandId) -> anyhow
 }
 
 fn author(text: Option<String>) -> Author {
-    Author { actor: Actor::CommandLine, request: None, note: text.map(Note::new) }
+    Author::of_command_line(text.map(Note::new))
 }
 
 fn settled<T>(

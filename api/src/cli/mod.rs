@@ -15,6 +15,7 @@ mod answer;
 mod audit;
 mod checkpoint;
 mod device;
+mod dispute;
 mod employee;
 mod events;
 mod face;
@@ -92,6 +93,9 @@ enum Command {
     /// One punch: what became of it, and why
     #[command(subcommand)]
     Punch(punch::Punch),
+    /// Disputes: what workers say isn't right, and what people make of it
+    #[command(subcommand)]
+    Dispute(dispute::DisputeCommand),
     /// The ledger: its state, its events, whether it was tampered with
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -142,6 +146,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,
         Command::Punch(command) => command.run(source).await,
+        Command::Dispute(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,
         Command::Projection(command) => command.run(source).await,
         Command::Checkpoint(command) => command.run(source).await,

@@ -91,6 +91,14 @@ pub const WRONG_IN_SPACE_EVERY: Duration = Duration::from_secs(3);
 pub const WRONG_REFERENCES_MAX: u32 = 10;
 /// After so long one more may come.
 pub const WRONG_REFERENCES_EVERY: Duration = Duration::from_secs(10);
+/// Records of workers that a device may read at once; then one each [`RECORDS_EVERY`].
+pub const RECORDS_MAX: u32 = 60;
+/// After so long one more may be read.
+pub const RECORDS_EVERY: Duration = Duration::from_secs(2);
+/// The same of one worker.
+pub const RECORDS_OF_PERSON_MAX: u32 = 10;
+/// After so long one more of that worker may be read.
+pub const RECORDS_OF_PERSON_EVERY: Duration = Duration::from_secs(10);
 /// Tries of one origin that wait for their turn.
 pub const TRIES_WAITING_MAX: usize = 50;
 /// And for how long.

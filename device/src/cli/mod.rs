@@ -1,6 +1,7 @@
 //! The command line.
 
 mod glance;
+mod own;
 mod photo;
 mod text;
 
@@ -14,18 +15,19 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use punchtrail_protocol::{
-    BootId, EmployeeId,
+    BootId, EmployeeId, PunchId,
     capture::PunchKind,
+    dispute::{About, Day, DisputeCause},
     shown::{self, Shown},
-    wire::VERDICT_WAIT_S_MAX,
+    wire::{RECORD_DAYS_MAX, VERDICT_WAIT_S_MAX},
 };
 use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use punchtrail_device::{
-    Confirmation, Device, Drain, Options, Pin, Press, PunchError, Reference, ReferenceError,
-    RetakeError, VerdictError, Which,
+    Confirmation, Device, Dispute, DisputeError, Drain, Options, Pin, Press, PunchError,
+    RecordError, Reference, ReferenceError, RetakeError, VerdictError, Which,
     backoff::BACKOFF_CAP_MS,
     client::CALL_MS,
     clock::MachineClock,
@@ -34,6 +36,7 @@ use punchtrail_device::{
 };
 
 use self::glance::LocalGlance;
+use self::own::{disputed, own};
 use self::text::{confirmed, described, judged, retaken, synced};
 
 /// The exit status of an agent that the server asked to end, so that it is started again.
@@ -173,6 +176,49 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show a worker their own record: punches, hours, disputes and what became of them. Without
+    /// the server it shows what this device itself holds, and says so.
+    Record {
+        /// The worker.
+        #[arg(long)]
+        employee: EmployeeId,
+        /// The worker's PIN; `-` reads it from stdin, where other users of this machine can't see
+        /// it.
+        #[arg(long)]
+        pin: Pin,
+        /// The last so many business days, today among them.
+        #[arg(long, value_name = "N", default_value_t = 7, value_parser = days_range())]
+        days: u32,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Dispute a punch, or say that one is missing on a day. It is on disk when this says so, and
+    /// is sent when the server is in reach.
+    Dispute {
+        /// The worker.
+        #[arg(long)]
+        employee: EmployeeId,
+        /// The worker's PIN; `-` reads it from stdin, where other users of this machine can't see
+        /// it.
+        #[arg(long)]
+        pin: Pin,
+        /// The punch that it is about.
+        #[arg(long, required_unless_present = "day", conflicts_with = "day")]
+        punch: Option<PunchId>,
+        /// The day that it is about, like 2026-11-21.
+        #[arg(long)]
+        day: Option<Day>,
+        /// missing_punch, wrong_time, wrong_kind, wrong_person, not_mine, rejected or other.
+        #[arg(long)]
+        cause: DisputeCause,
+        /// In the worker's own words.
+        #[arg(long, default_value = "")]
+        text: String,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// Erase the photos of a person's punches from this device.
     ForgetPhotos {
         /// The person.
@@ -194,7 +240,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Deliver until stopped: heartbeats, manifest, punches, retakes, photos.
+    /// Deliver until stopped: heartbeats, manifest, punches, disputes, retakes, photos.
     Run,
 }
 
@@ -214,6 +260,8 @@ impl Arguments {
             | Command::Retake { json, .. }
             | Command::Verdict { json, .. }
             | Command::Reference { json, .. }
+            | Command::Record { json, .. }
+            | Command::Dispute { json, .. }
             | Command::ForgetPhotos { json, .. }
             | Command::Sync { json }
             | Command::Status { json } => json,
@@ -259,12 +307,18 @@ fn code_of(error: &anyhow::Error) -> &str {
         error.downcast_ref().map(RetakeError::code),
         error.downcast_ref().map(VerdictError::code),
         error.downcast_ref().map(ReferenceError::code),
+        error.downcast_ref().map(RecordError::code),
+        error.downcast_ref().map(DisputeError::code),
     ];
     words.into_iter().flatten().next().unwrap_or("failed")
 }
 
 fn wait_range() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(0..=i64::from(VERDICT_WAIT_S_MAX))
+}
+
+fn days_range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(RECORD_DAYS_MAX))
 }
 
 async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -289,7 +343,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Punch { badge, kind, pin, photo, wait_verdict, json } => {
             let photo = photo.as_deref().map(photo::read).transpose().map_err(PunchError::from)?;
-            let pin = pin.map(|pin| if pin.is("-") { typed_pin() } else { Ok(pin) }).transpose()?;
+            let pin = pin.map(given_pin).transpose()?;
             let device = Device::open(dir, options).await.map_err(PunchError::from)?;
             let confirmation = device.punch(Press { badge, kind, pin, photo }).await?;
             let language = device.language().await.unwrap_or_default();
@@ -327,6 +381,24 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 answer.references, answer.employee
             );
             show(json, &answer, &text)?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Record { employee, pin, days, json } => {
+            let pin = given_pin(pin)?;
+            let device = Device::open(dir, options).await.map_err(RecordError::from)?;
+            let record = device.record(employee, pin, days).await?;
+            show(json, &record, &own(&record))?;
+            device.close().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Dispute { employee, pin, punch, day, cause, text, json } => {
+            let pin = given_pin(pin)?;
+            let about = punch.map(About::Punch).or(day.map(About::Day));
+            let about = about.context("give --punch or --day. Nothing was kept")?;
+            let device = Device::open(dir, options).await.map_err(DisputeError::from)?;
+            let kept = device.dispute(Dispute { employee, pin, about, cause, text }).await?;
+            show(json, &kept, &disputed(&kept))?;
             device.close().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -457,6 +529,11 @@ fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().take(NAME_CHARS_MAX).collect();
     if name.is_empty() { "device".to_owned() } else { name }
+}
+
+/// The PIN as given, or from stdin.
+fn given_pin(pin: Pin) -> anyhow::Result<Pin> {
+    if pin.is("-") { typed_pin() } else { Ok(pin) }
 }
 
 fn typed_pin() -> anyhow::Result<Pin> {

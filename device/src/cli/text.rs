@@ -98,16 +98,11 @@ pub fn judged(verdict: &Judged) -> String {
 
 /// What a sync did, and what still waits.
 pub fn synced(report: &SyncReport) -> String {
-    let what = |punches: u64, retakes: u64, photos: u64| match retakes {
-        0 => format!("{punches} punches and {photos} photos"),
-        _ => format!("{punches} punches, {retakes} retakes and {photos} photos"),
-    };
-    let SyncReport { delivered, attachments_delivered, photos_delivered, .. } = *report;
-    let done = format!("{} delivered.", what(delivered, attachments_delivered, photos_delivered));
-    let waiting = format!(
-        "{} still wait, safe on this device",
-        what(report.waiting, report.attachments_waiting, report.photos_waiting)
-    );
+    let SyncReport { delivered, attachments_delivered, disputes_delivered, .. } = *report;
+    let beside = (disputes_delivered, attachments_delivered, report.photos_delivered);
+    let done = format!("{} delivered.", counted(delivered, beside));
+    let beside = (report.disputes_waiting, report.attachments_waiting, report.photos_waiting);
+    let waiting = format!("{} still wait, safe on this device", counted(report.waiting, beside));
     match (&report.error, report.complete) {
         (None, true) => format!("{done} Nothing waits."),
         (Some(error), true) => {
@@ -127,6 +122,16 @@ pub fn synced(report: &SyncReport) -> String {
     }
 }
 
+/// Punches, disputes, retakes and photos; of the rare ones only what there is.
+fn counted(punches: u64, (disputes, retakes, photos): (u64, u64, u64)) -> String {
+    let rare = |count: u64, what: &str| match count {
+        0 => String::new(),
+        _ => format!(", {count} {what}"),
+    };
+    let (disputes, retakes) = (rare(disputes, "disputes"), rare(retakes, "retakes"));
+    format!("{punches} punches{disputes}{retakes} and {photos} photos")
+}
+
 /// A kind of call, by its word, as one does it.
 fn doing(of: &str) -> &str {
     match of {
@@ -134,6 +139,7 @@ fn doing(of: &str) -> &str {
         "manifest" => "fetching the manifest",
         "commands" => "fetching and answering commands",
         "attachments" => "delivering retakes",
+        "disputes" => "delivering disputes",
         "photos" => "delivering photos",
         _ => "delivering punches",
     }
@@ -210,6 +216,17 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
             "  refused        {} punches and {} photos when sent alone, kept and tried again",
             identity.refused, identity.photos_refused
         ));
+    }
+    if identity.disputes > 0 {
+        lines.push(format!(
+            "  disputes       {} wait, of those {} that the server did not take yet",
+            identity.disputes, identity.disputes_refused
+        ));
+    }
+    for untaken in identity.untaken_disputes.iter().take(1) {
+        let (code, why) = (untaken.code.as_deref(), untaken.detail.as_deref());
+        let (code, why) = (name(code.unwrap_or_default()), sentence(why.unwrap_or_default()));
+        lines.push(format!("                 {}: {code}: {why}", untaken.dispute));
     }
     if identity.photos_lost > 0 {
         lines.push(format!("  photos lost    {}: their files are gone", identity.photos_lost));

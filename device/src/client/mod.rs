@@ -6,6 +6,7 @@
 //! Whatever the answer, what its head says of the ledger is kept for whoever called.
 
 mod answer;
+mod record;
 
 use std::{
     net::IpAddr,
@@ -17,9 +18,9 @@ use std::{
 use punchtrail_protocol::{
     CommandId, Digest, EmployeeId, EpochId, PunchId, SiteId, Time,
     wire::{
-        AttachmentAnswer, AttachmentRequest, BatchRequest, CommandResult, EnrollRequest, Enrolled,
-        Heartbeat, HeartbeatAnswer, ItemStatus, LedgerHistory, ManifestPage, ReferencesAnswer,
-        ReferencesRequest, ReturnRequest, Returned,
+        AttachmentAnswer, AttachmentRequest, BatchRequest, CommandResult, DisputeAnswer,
+        DisputeRequest, EnrollRequest, Enrolled, Heartbeat, HeartbeatAnswer, ItemStatus,
+        LedgerHistory, ManifestPage, ReferencesAnswer, ReferencesRequest, ReturnRequest, Returned,
     },
 };
 use reqwest::{
@@ -29,6 +30,10 @@ use reqwest::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use self::answer::{answer, chain, heads, refusal, unanswered};
+pub use self::record::{
+    AnswerOutcome, DayOutcome, DisputeOutcome, PunchOutcome, ReasonOutcome, RecordOutcome,
+    ResolutionOutcome,
+};
 
 /// Limit on making a connection, in milliseconds.
 const CONNECT_MS: u64 = 10_000;
@@ -505,6 +510,40 @@ impl Server {
         let path = format!("/v1/punches/{punch}/verdict?wait_s={wait_s}");
         let patience = self.patience + Duration::from_secs(wait_s.into());
         self.ask(self.call(Method::GET, &path).timeout(patience)).await
+    }
+
+    /// Delivers what a worker disputes.
+    ///
+    /// # Errors
+    /// As the call went; whatever it is, sending again is safe.
+    pub async fn dispute(
+        &self,
+        site: SiteId,
+        request: &DisputeRequest,
+    ) -> Result<DisputeAnswer, CallError> {
+        let answer: DisputeAnswer =
+            self.post(&format!("/v1/sites/{site}/disputes"), request).await?;
+        match answer.status {
+            ItemStatus::Applied | ItemStatus::Duplicate => Ok(answer),
+            other => Err(CallError::Senseless {
+                status: 200,
+                detail: format!("a dispute is never {}", <&str>::from(other)),
+            }),
+        }
+    }
+
+    /// A worker's record of the last `days` business days.
+    ///
+    /// # Errors
+    /// As the call went.
+    pub async fn record(
+        &self,
+        site: SiteId,
+        employee: EmployeeId,
+        days: u32,
+    ) -> Result<RecordOutcome, CallError> {
+        let path = format!("/v1/sites/{site}/employees/{employee}/record?days={days}");
+        self.ask(self.call(Method::GET, &path)).await
     }
 
     /// Enrols reference pictures of a worker, under a code made for them.

@@ -135,12 +135,12 @@ pub enum PhotoSent {
     Refused(CallError),
 }
 
-/// What became of an attachment.
+/// What became of an attachment or a dispute.
 #[derive(Debug)]
-pub enum AttachmentSent {
+pub enum RecordSent {
     /// The server has it.
     Taken,
-    /// The server doesn't know its punch, or doesn't take such things: others go first.
+    /// The server doesn't take it now, as one whose punch it doesn't know: others go first.
     PutOff(CallError),
     /// The server will never take it; people are told.
     Failed(CallError),
@@ -200,7 +200,12 @@ pub trait Courier {
         &mut self,
         _: &Server,
         _: &Identity,
-    ) -> Result<Option<AttachmentSent>, Setback> {
+    ) -> Result<Option<RecordSent>, Setback> {
+        Ok(None)
+    }
+
+    /// Delivers the next dispute and writes down what became of it; none where there is none.
+    async fn dispute(&mut self, _: &Server, _: &Identity) -> Result<Option<RecordSent>, Setback> {
         Ok(None)
     }
 

@@ -11,7 +11,7 @@ use punchtrail_protocol::{
 };
 
 use super::{
-    courier::{Account, AttachmentSent, Batch, Courier, Head, News, PhotoSent, Setback},
+    courier::{Account, Batch, Courier, Head, News, PhotoSent, RecordSent, Setback},
     lane::Need,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         attachments::{self, WaitingAttachment},
         commands::{self, Outcome},
         contact::{self, Contact},
+        disputes::{self, WaitingDispute},
         failures::{self, Purpose},
         identity::{self, Identity},
         outbox::{self, AckedAt, Doubtful},
@@ -55,11 +56,12 @@ impl Courier for Device {
         };
         let backlog = outbox::backlog(&mut db, id).await?;
         let attachments = attachments::backlog(&mut db, id).await?.ready;
+        let disputes = disputes::backlog(&mut db, id).await?.waiting;
         let photos = photos::backlog(&mut db, id).await?.waiting;
         let commands = commands::open(&mut db, id).await?;
         let contact = contact::of(&mut db, id).await?;
         Ok(Some(Account {
-            need: Need { waiting: backlog.waiting, attachments, photos, commands },
+            need: Need { waiting: backlog.waiting, attachments, disputes, photos, commands },
             oldest: backlog.oldest,
             seq,
             policy: self.policy(&contact),
@@ -153,7 +155,7 @@ impl Courier for Device {
         &mut self,
         server: &Server,
         identity: &Identity,
-    ) -> Result<Option<AttachmentSent>, Setback> {
+    ) -> Result<Option<RecordSent>, Setback> {
         let next = attachments::next(&mut *self.store.read().await?, identity.id).await?;
         let Some(WaitingAttachment { id, punch, attempt, bytes, signature }) = next else {
             return Ok(None);
@@ -170,19 +172,16 @@ impl Courier for Device {
                     let now = self.now();
                     contact::reached(&mut write, identity.id, Purpose::Attachments, &now, None)
                         .await?;
-                    AttachmentSent::Taken
+                    RecordSent::Taken
                 }
                 Err(error) if is_final(&error) => {
                     attachments::failed(&mut write, id, error.code(), &error.to_string()).await?;
-                    AttachmentSent::Failed(error)
+                    RecordSent::Failed(error)
                 }
                 // Also what a server without attachments says.
-                Err(error)
-                    if error.concerns_the_content()
-                        || matches!(error.refused_with(), Some(404 | 405 | 409)) =>
-                {
+                Err(error) if is_about_one(&error) => {
                     attachments::put_off(&mut write, id, &error.to_string()).await?;
-                    AttachmentSent::PutOff(error)
+                    RecordSent::PutOff(error)
                 }
                 Err(error) => {
                     // As a photo: whoever breaks the line, or the server, goes behind the others.
@@ -196,9 +195,54 @@ impl Courier for Device {
         );
         write.commit().await.map_err(StoreError::from)?;
         match &sent {
-            AttachmentSent::Failed(error) => tracing::error!(%device, %punch, attempt, %error,
+            RecordSent::Failed(error) => tracing::error!(%device, %punch, attempt, %error,
                 "the server won't take this picture; its punch stands"),
             sent => tracing::info!(%device, %punch, attempt, ?sent, "another picture sent"),
+        }
+        Ok(Some(sent))
+    }
+
+    async fn dispute(
+        &mut self,
+        server: &Server,
+        identity: &Identity,
+    ) -> Result<Option<RecordSent>, Setback> {
+        let next = disputes::next(&mut *self.store.read().await?, identity.id).await?;
+        let Some(WaitingDispute { id, request }) = next else { return Ok(None) };
+        let answered = server.dispute(identity.site, &request).await;
+        let mut write = self.store.write().await?;
+        let sent = match answered {
+            Ok(answer) => {
+                disputes::taken(&mut write, id, answer).await?;
+                let now = self.now();
+                contact::reached(&mut write, identity.id, Purpose::Disputes, &now, None).await?;
+                RecordSent::Taken
+            }
+            // Another one stands under its id, which only a broken device makes twice.
+            Err(error) if error.code() == "conflict" => {
+                disputes::failed(&mut write, id, error.code(), &error.to_string()).await?;
+                RecordSent::Failed(error)
+            }
+            // Whatever else a server says of it, it may say otherwise later: a person is known
+            // then, a day has begun, others were settled. A worker's word is never dropped.
+            Err(error) if is_about_one(&error) => {
+                disputes::put_off(&mut write, id, error.code(), &error.to_string()).await?;
+                RecordSent::PutOff(error)
+            }
+            Err(error) => {
+                if matches!(error, CallError::Silent(_) | CallError::Senseless { .. }) {
+                    disputes::put_off(&mut write, id, error.code(), &error.to_string()).await?;
+                    write.commit().await.map_err(StoreError::from)?;
+                }
+                return Err(error.into());
+            }
+        };
+        write.commit().await.map_err(StoreError::from)?;
+        let (device, dispute) = (identity.device, request.dispute);
+        match &sent {
+            RecordSent::Failed(error) => tracing::error!(%device, %dispute, %error,
+                "the server won't take this dispute; it is kept here for people to see"),
+            sent => tracing::info!(%device, %dispute, ?sent, "dispute sent"),
         }
         Ok(Some(sent))
     }
@@ -266,6 +310,11 @@ fn is_final(error: &CallError) -> bool {
     )
 }
 
+/// Whether a refusal is about this one record, or about all such: a server without them.
+fn is_about_one(error: &CallError) -> bool {
+    error.concerns_the_content() || matches!(error.refused_with(), Some(403..=405 | 409))
+}
+
 /// What an answer says of the ledger.
 #[derive(Clone, Copy)]
 struct Told<'a> {
@@ -309,6 +358,7 @@ impl Device {
         if let Some(doubtful) = doubtful {
             let again = outbox::wait_again(write, identity.id, doubtful).await?;
             attachments::wait_again(write, identity.id, doubtful).await?;
+            disputes::wait_again(write, identity.id, doubtful).await?;
             photos::wait_again(write, identity.id, doubtful).await?;
             let (device, told_before) = (identity.device, contact.acked_through);
             tracing::warn!(
@@ -323,6 +373,7 @@ impl Device {
         let passed_ms = passed::read(write, identity.id, at, server_time).await?;
         let now = AckedAt { server: server_time, passed_ms, ledger: ledger.max(head.ledger) };
         attachments::acknowledge(write, identity.id, now).await?;
+        disputes::acknowledge(write, identity.id, now).await?;
         photos::acknowledge(write, identity.id, now).await?;
         outbox::count_from(write, identity.id, now).await?;
         if head.doubted {
@@ -336,6 +387,7 @@ impl Device {
         let forgotten = outbox::forget(write, identity.id, until).await?;
         attachments::forget(write, identity.id, until).await?;
         commands::forget(write, identity.id, (server_time, until.server)).await?;
+        disputes::forget(write, identity.id, until).await?;
         for file in photos::forget(write, identity.id, until).await? {
             self.folder.forget_photo(file)?;
         }

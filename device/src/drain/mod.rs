@@ -1,10 +1,11 @@
 //! Delivering what waits, for every identity of the folder, for as long as it takes.
 //!
 //! Heartbeat first after a reconnect; then, spread over devices, punches oldest first at the
-//! policy's rate, then attachments, then photos. Each answer is settled in one transaction before
-//! the next call. Whatever a server says, nothing is dropped: a refusal is shown in `status`,
-//! waited out and tried again, or, where it is final, kept for people to see. Two tries never
-//! follow one another without a pause, nor across restarts: the pause is kept in the store.
+//! policy's rate, then disputes, then attachments, then photos. Each answer is settled in one
+//! transaction before the next call. Whatever a server says, nothing is dropped: a refusal is shown
+//! in `status`, waited out and tried again, or, where it is final, kept for people to see. Two
+//! tries never follow one another without a pause, nor across restarts: the pause is kept in the
+//! store.
 
 pub mod courier;
 mod errand;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    courier::{Account, AttachmentSent, Batch, Courier, News, Setback},
+    courier::{Account, Batch, Courier, News, RecordSent, Setback},
     route::Route,
 };
 use self::{
@@ -73,11 +74,14 @@ pub struct SyncReport {
     pub delivered: u64,
     /// Retakes that the server acknowledged.
     pub attachments_delivered: u64,
+    /// Disputes that the server acknowledged.
+    pub disputes_delivered: u64,
     /// Photos that the server stored.
     pub photos_delivered: u64,
     /// Punches that still wait. They are safe on this device.
     pub waiting: u64,
     pub attachments_waiting: u64,
+    pub disputes_waiting: u64,
     pub photos_waiting: u64,
     /// Why something still waits.
     pub error: Option<ErrorStatus>,
@@ -86,7 +90,7 @@ pub struct SyncReport {
 impl SyncReport {
     /// How much still waits.
     pub fn left(&self) -> u64 {
-        self.waiting + self.attachments_waiting + self.photos_waiting
+        self.waiting + self.attachments_waiting + self.disputes_waiting + self.photos_waiting
     }
 }
 
@@ -193,6 +197,7 @@ impl<'a> Drain<'a> {
             }
             report.delivered += route.punches_delivered;
             report.attachments_delivered += route.attachments_delivered;
+            report.disputes_delivered += route.disputes_delivered;
             report.photos_delivered += route.photos_delivered;
         }
         for (id, route) in &mut self.routes {
@@ -201,6 +206,7 @@ impl<'a> Drain<'a> {
             // Those that wait for their punch, too.
             let mut db = self.device.store.read().await?;
             report.attachments_waiting += attachments::backlog(&mut db, *id).await?.waiting;
+            report.disputes_waiting += need.disputes;
             report.photos_waiting += need.photos;
         }
         // The walk may have brought the key.
@@ -217,13 +223,13 @@ impl Route<Device> {
         let mut last: Option<(Errand, CallError)> = None;
         let (mut fewest, mut calls) = (u64::MAX, 0);
         (self.punches_delivered, self.attachments_delivered) = (0, 0);
-        self.photos_delivered = 0;
+        (self.disputes_delivered, self.photos_delivered) = (0, 0);
         self.lane.heartbeat_now(Instant::now());
         loop {
             let Some(account) = self.account().await? else { return Ok(Ok(())) };
             let now = Instant::now();
-            let Need { waiting, attachments, photos, commands } = account.need;
-            let left = waiting + attachments + photos;
+            let Need { waiting, attachments, disputes, photos, commands } = account.need;
+            let left = waiting + attachments + disputes + photos;
             if left < fewest {
                 (fewest, calls) = (left, 0);
             }

@@ -13,7 +13,7 @@ use punchtrail_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    courier::{Account, AttachmentSent, Batch, Courier, Head, News, PhotoSent, Setback},
+    courier::{Account, Batch, Courier, Head, News, PhotoSent, RecordSent, Setback},
     lane::{Errand, Heard, Lane, Need, Next, Pace},
 };
 use crate::{
@@ -37,6 +37,7 @@ pub struct Route<C> {
     pub lane: Lane,
     pub(super) punches_delivered: u64,
     pub(super) attachments_delivered: u64,
+    pub(super) disputes_delivered: u64,
     pub(super) photos_delivered: u64,
     /// Whether an answer named another epoch of the ledger than is known, and no heartbeat has said
     /// yet where the histories parted.
@@ -62,6 +63,7 @@ impl<C: Courier> Route<C> {
             lane,
             punches_delivered: 0,
             attachments_delivered: 0,
+            disputes_delivered: 0,
             photos_delivered: 0,
             doubted: false,
             server: None,
@@ -173,13 +175,25 @@ impl<C: Courier> Route<C> {
             }
             Errand::Batch(items_max) => self.deliver(server, items_max, account).await,
             Errand::Attachment => match self.courier.attachment(server, &self.identity).await? {
-                Some(AttachmentSent::Taken) => {
+                Some(RecordSent::Taken) => {
                     self.attachments_delivered += 1;
                     self.lane.attachment_answered(Instant::now());
                     Ok(())
                 }
-                Some(AttachmentSent::PutOff(error) | AttachmentSent::Failed(error)) => {
+                Some(RecordSent::PutOff(error) | RecordSent::Failed(error)) => {
                     self.lane.attachment_refused(self.courier.roll(), Instant::now());
+                    Err(error.into())
+                }
+                None => Ok(()),
+            },
+            Errand::Dispute => match self.courier.dispute(server, &self.identity).await? {
+                Some(RecordSent::Taken) => {
+                    self.disputes_delivered += 1;
+                    self.lane.dispute_answered(Instant::now());
+                    Ok(())
+                }
+                Some(RecordSent::PutOff(error) | RecordSent::Failed(error)) => {
+                    self.lane.dispute_refused(self.courier.roll(), Instant::now());
                     Err(error.into())
                 }
                 None => Ok(()),
@@ -335,7 +349,7 @@ impl<C: Courier> Route<C> {
         let next_at = match errand {
             // Already paced, and no reason to hold up the rest.
             Errand::Photo if error.concerns_the_content() => floor,
-            Errand::Attachment
+            Errand::Attachment | Errand::Dispute
                 if matches!(
                     error.refused_with(),
                     Some(400 | 403..=405 | 409 | 413 | 415 | 422)

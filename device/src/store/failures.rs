@@ -15,17 +15,19 @@ pub enum Purpose {
     Commands,
     Punches,
     Attachments,
+    Disputes,
     Photos,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Heartbeat,
         Self::Manifest,
         Self::Commands,
         Self::Punches,
         Self::Attachments,
+        Self::Disputes,
         Self::Photos,
     ];
 
@@ -37,6 +39,7 @@ impl Purpose {
             Self::Commands => "commands",
             Self::Punches => "punches",
             Self::Attachments => "attachments",
+            Self::Disputes => "disputes",
             Self::Photos => "photos",
         }
     }
@@ -91,6 +94,8 @@ pub async fn clear(db: Db<'_>, identity: IdentityId, purpose: Purpose) -> Result
                  (SELECT 1 FROM command WHERE identity = ?1 AND told = 0)
              OR purpose = 'attachments' AND NOT EXISTS
                  (SELECT 1 FROM attachment WHERE identity = ?1 AND status IS NULL)
+             OR purpose = 'disputes' AND NOT EXISTS
+                 (SELECT 1 FROM dispute WHERE identity = ?1 AND status IS NULL)
              OR purpose = 'photos' AND NOT EXISTS
                  (SELECT 1 FROM photo WHERE identity = ?1 AND stored = 0 AND lost = 0)))",
     )

@@ -165,6 +165,7 @@ pub async fn retire_emptied(db: Db<'_>, id: IdentityId) -> Result<u64, StoreErro
         "DELETE FROM identity WHERE id = ?1 AND id < (SELECT max(id) FROM identity)
            AND NOT EXISTS (SELECT 1 FROM capture WHERE identity = ?1)
            AND NOT EXISTS (SELECT 1 FROM attachment WHERE identity = ?1)
+           AND NOT EXISTS (SELECT 1 FROM dispute WHERE identity = ?1)
            AND NOT EXISTS (SELECT 1 FROM photo WHERE identity = ?1)
            AND NOT EXISTS (SELECT 1 FROM command WHERE identity = ?1 AND told = 0)",
     )

@@ -7,11 +7,12 @@
 //! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
 //! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`, `attachments`,
-//! `photos`, `commands`, `roster`, `guesses`; `passed` counts time in `contact`.
+//! `disputes`, `photos`, `commands`, `roster`, `guesses`; `passed` counts time in `contact`.
 
 pub mod attachments;
 pub mod commands;
 pub mod contact;
+pub mod disputes;
 pub mod failures;
 pub mod guesses;
 pub mod identity;

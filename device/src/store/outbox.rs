@@ -1,8 +1,9 @@
 //! The outbox: captures, from the commit that confirmed them to the day they may be forgotten.
 
 use punchtrail_protocol::{
-    Digest, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
+    Digest, EmployeeId, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
 };
+use serde::Serialize;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, passed::Until, to_stored};
@@ -47,6 +48,17 @@ pub struct Signed {
     pub capture: Capture,
     pub bytes: Vec<u8>,
     pub signature: Signature,
+}
+
+/// A punch as its worker is shown it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldPunch {
+    pub punch: PunchId,
+    pub kind: String,
+    /// When, by this device's clock.
+    pub captured_at: Time,
+    /// Whether it waits to be sent; else the server has it.
+    pub waiting: bool,
 }
 
 /// Keeps captures, waiting.
@@ -124,6 +136,45 @@ pub async fn next(
                     .map_err(StoreError::unreadable)?,
                 bytes: row.try_get("bytes")?,
                 signature: row.try_get("signature")?,
+            })
+        })
+        .collect()
+}
+
+/// The most punches of a person that are shown.
+const SHOWN_MAX: u32 = 200;
+
+/// A person's punches since `since` that are held here, the newest first.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn of_person(
+    db: Db<'_>,
+    employee: EmployeeId,
+    since: Time,
+) -> Result<Vec<HeldPunch>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT punch, captured_at_ms, acked_ms IS NULL AS waiting,
+             json_extract(CAST(bytes AS TEXT), '$.kind') AS kind
+         FROM capture
+         WHERE captured_at_ms >= ? AND json_extract(CAST(bytes AS TEXT), '$.employee') = ?
+         ORDER BY captured_at_ms DESC LIMIT ?",
+    )
+    .bind(since.millis())
+    .bind(employee.to_string())
+    .bind(SHOWN_MAX)
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(HeldPunch {
+                punch: row
+                    .try_get::<String, _>("punch")?
+                    .parse()
+                    .map_err(StoreError::unreadable)?,
+                kind: row.try_get("kind")?,
+                captured_at: Time::from_millis(row.try_get("captured_at_ms")?),
+                waiting: row.try_get("waiting")?,
             })
         })
         .collect()

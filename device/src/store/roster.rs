@@ -50,6 +50,28 @@ pub async fn by_badge(
     }))
 }
 
+/// The person of this id, if the manifest has them.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn by_id(
+    db: Db<'_>,
+    identity: IdentityId,
+    employee: EmployeeId,
+) -> Result<Option<Person>, StoreError> {
+    let row =
+        sqlx::query("SELECT name, pin_phc, face FROM manifest WHERE identity = ? AND employee = ?")
+            .bind(identity)
+            .bind(employee.to_string())
+            .fetch_optional(db)
+            .await?;
+    row.map(|row| {
+        let (name, pin_phc) = (row.try_get("name")?, row.try_get("pin_phc")?);
+        Ok(Person { employee, name, pin_phc, face: row.try_get("face")? })
+    })
+    .transpose()
+}
+
 /// Takes a finished walk: these people, this policy, this version; whoever is absent is forgotten.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId, SiteId, Time,
+    DeviceId, Digest, DisputeId, EmployeeId, EpochId, OrgId, PunchId, SiteId, Time,
     attachment::Attachment,
     capture::Capture,
     command::COMMANDS_GIVEN_MAX,
@@ -34,8 +34,9 @@ use punchtrail_protocol::{
     },
     vocabulary::Standing,
     wire::{
-        AttachmentRequest, BatchItem, BatchRequest, CommandResult, DevicePolicy, EnrollRequest,
-        Heartbeat, ManifestPage, ManifestRow, PinHash, ReferencesRequest, Verdict, pairing_code,
+        AttachmentRequest, BatchItem, BatchRequest, CommandResult, DevicePolicy, DisputeRequest,
+        EnrollRequest, Heartbeat, ManifestPage, ManifestRow, PinHash, ReferencesRequest, Verdict,
+        pairing_code,
     },
 };
 use serde_json::{Value, json};
@@ -96,6 +97,12 @@ pub struct HeldAttachment {
     pub position: u64,
 }
 
+#[derive(Debug, Clone)]
+pub struct HeldDispute {
+    pub request: DisputeRequest,
+    pub position: u64,
+}
+
 #[derive(Debug)]
 pub struct Enrolment {
     pub device: DeviceId,
@@ -118,12 +125,14 @@ pub enum Call {
     Attachment(u32),
     Photo,
     Verdict,
+    Dispute,
+    Record,
 }
 
 #[derive(Debug)]
 pub struct Ledger {
     /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `batch`, `commands`,
-    /// `attachments`, `photos`, `verdict`, `references`.
+    /// `attachments`, `photos`, `verdict`, `references`, `disputes`, `record`.
     pub always: HashMap<&'static str, Fault>,
     /// How often that was.
     pub faulted: u64,
@@ -148,6 +157,9 @@ pub struct Ledger {
     /// How many photos came sealed.
     pub sealed: u64,
     pub attachments: BTreeMap<(PunchId, u32), HeldAttachment>,
+    pub disputes: BTreeMap<DisputeId, HeldDispute>,
+    /// How many disputes may wait; one more isn't taken.
+    pub disputes_max: usize,
     /// What is answered to whoever asks for a verdict, one after the other; while none is there,
     /// the wait that was asked for is waited out.
     pub verdicts: VecDeque<Verdict>,
@@ -200,6 +212,7 @@ impl Ledger {
     pub fn restore_to(&mut self, position: u64) {
         self.punches.retain(|_, held| held.position <= position);
         self.attachments.retain(|_, held| held.position <= position);
+        self.disputes.retain(|_, held| held.position <= position);
         self.head = position;
     }
 
@@ -302,6 +315,8 @@ impl StandIn {
             photo_secrets: Vec::new(),
             sealed: 0,
             attachments: BTreeMap::new(),
+            disputes: BTreeMap::new(),
+            disputes_max: usize::MAX,
             verdicts: VecDeque::new(),
             references: Vec::new(),
             references_code_used: false,
@@ -344,6 +359,8 @@ impl StandIn {
             .route("/v1/punches/{punch}/attachments", post(attach))
             .route("/v1/punches/{punch}/verdict", get(verdict))
             .route("/v1/sites/{site}/employees/{employee}/references", post(references))
+            .route("/v1/sites/{site}/employees/{employee}/record", get(record))
+            .route("/v1/sites/{site}/disputes", post(dispute))
             // Sealed photos have 48 bytes more than the largest photo.
             .layer(DefaultBodyLimit::max(6 << 20))
             .layer(middleware::from_fn_with_state(stand_in.clone(), misbehave))
@@ -408,6 +425,8 @@ async fn misbehave(State(server): State<StandIn>, request: Request, next: Next) 
         "photos",
         "verdict",
         "references",
+        "disputes",
+        "record",
     ];
     let of = parts.into_iter().find(|of| path.contains(of));
     let fault = {
@@ -816,4 +835,63 @@ async fn references(
     let count = request.photos.len();
     ledger.references.push((employee, request));
     Json(json!({"employee": employee, "references": count})).into_response()
+}
+
+async fn dispute(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path(site): Path<SiteId>,
+    Json(request): Json<DisputeRequest>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    assert_eq!(site, ledger.site);
+    assert!(request.dispute.is_v7());
+    assert_ne!(request.punch.is_some(), request.day.is_some());
+    ledger.calls.push(Call::Dispute);
+    let (status, position) = match ledger.disputes.get(&request.dispute) {
+        Some(held) if held.request == request => ("duplicate", held.position),
+        Some(_) => return problem(409, "conflict"),
+        None if !ledger.rows.iter().any(|row| row.employee == request.employee) => {
+            return problem(404, "not_found");
+        }
+        None if ledger.disputes.len() >= ledger.disputes_max => {
+            return problem(422, "disputes_full");
+        }
+        None => {
+            ledger.head += 1;
+            let position = ledger.head;
+            ledger.disputes.insert(request.dispute, HeldDispute { request, position });
+            ("applied", position)
+        }
+    };
+    Json(json!({"status": status, "position": position})).into_response()
+}
+
+async fn record(
+    State(server): State<StandIn>,
+    headers: HeaderMap,
+    Path((_site, employee)): Path<(SiteId, EmployeeId)>,
+    Query(query): Query<HashMap<String, u32>>,
+) -> Response {
+    let mut ledger = server.ledger();
+    if caller(&ledger, &headers).is_none() {
+        return problem(401, "unauthenticated");
+    }
+    assert!((1..=31).contains(&query["days"]));
+    ledger.calls.push(Call::Record);
+    let own = ledger.disputes.values().filter(|held| held.request.employee == employee);
+    let told = |held: &HeldDispute| {
+        json!({
+            "dispute": held.request.dispute, "punch": held.request.punch, "day": held.request.day,
+            "cause": held.request.cause, "state": "answered", "opened_at": ledger.clock,
+            "text": held.request.text, "answers": [{"at": ledger.clock, "text": "Looked at it"}],
+            "resolution": null,
+        })
+    };
+    let disputes: Vec<Value> = own.map(told).collect();
+    Json(json!({"employee": employee, "days": [], "disputes": disputes, "added_later": 1}))
+        .into_response()
 }

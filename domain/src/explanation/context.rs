@@ -2,13 +2,16 @@
 //! came from if it was admitted; and apart from that the device's backlog, which rests on a report.
 
 use jiff::tz::TimeZone;
-use punchtrail_protocol::{Time, vocabulary::QuarantineCode};
+use punchtrail_protocol::{DeviceId, DisputeId, EmployeeId, Time, vocabulary::QuarantineCode};
+use uuid::Uuid;
 
 use super::Place;
 use crate::{
     Event, Recorded,
     aggregate::Undecodable,
     device::{Cut, DeviceEvent, Gap},
+    dispute::DisputeEvent,
+    log::recorded::Actor,
     quarantine::QuarantineEvent,
 };
 
@@ -24,13 +27,15 @@ pub struct Context {
     pub marks: Vec<ChainMark>,
     /// Where an admitted punch came from.
     pub quarantined: Option<Quarantined>,
+    /// What happened to disputes about the punch.
+    pub disputes: Vec<DisputeMark>,
     /// The device's last report.
     pub report: Option<Backlog>,
 }
 
 impl Context {
-    /// Takes in what an event of the punch's device, of its site or of the item that it was
-    /// admitted from says. To be given the events of each in their order.
+    /// Takes in what an event of the punch's device, of its site, of the item that it was admitted
+    /// from or of a dispute about it says. To be given the events of each in their order.
     ///
     /// # Errors
     /// When the event can't be read by this program.
@@ -42,9 +47,31 @@ impl Context {
             Event::Quarantine(_, event) => {
                 self.quarantined = self.quarantined.or_else(|| Quarantined::of(&event, place));
             }
+            Event::Dispute(dispute, event) => {
+                let actor = recorded.actor();
+                self.disputes.push(DisputeMark { place, actor, dispute, event });
+            }
             Event::Punch(..) | Event::Employee(..) | Event::Epoch(..) => {}
         }
         Ok(())
+    }
+
+    /// The operators' keys that had a part in the disputes.
+    pub fn keys(&self) -> Vec<Uuid> {
+        let key = |mark: &DisputeMark| match mark.actor {
+            Some(Actor::Key(id)) => Some(id),
+            _ => None,
+        };
+        self.disputes.iter().filter_map(key).collect()
+    }
+
+    /// The people whose disputes these are.
+    pub fn disputers(&self) -> Vec<EmployeeId> {
+        let who = |mark: &DisputeMark| match mark.event {
+            DisputeEvent::Opened { subject, .. } => Some(subject.employee),
+            _ => None,
+        };
+        self.disputes.iter().filter_map(who).collect()
     }
 
     fn note(&mut self, event: DeviceEvent, place: Place) {
@@ -94,6 +121,26 @@ impl MissingNumbers {
 pub struct ChainMark {
     pub place: Place,
     pub event: DeviceEvent,
+}
+
+/// An event of a dispute about the punch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisputeMark {
+    pub place: Place,
+    /// Who caused it.
+    pub actor: Option<Actor>,
+    pub dispute: DisputeId,
+    pub event: DisputeEvent,
+}
+
+impl DisputeMark {
+    /// The device that caused it, if one did.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self.actor {
+            Some(Actor::Device(device)) => Some(device),
+            _ => None,
+        }
+    }
 }
 
 /// The quarantined item that a punch was admitted from.

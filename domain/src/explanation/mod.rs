@@ -22,17 +22,17 @@ use std::collections::BTreeMap;
 
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
-    vocabulary::Standing,
+    dispute::Settlement, vocabulary::Standing,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{Recorded, aggregate::Undecodable};
 
-pub use context::{Backlog, ChainMark, Context, MissingNumbers, Quarantined};
+pub use context::{Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Quarantined};
 pub use step::{
-    Amendment, ChainFact, Conflict, Decision, Doubt, Escalation, NotChecked, Origin, Receipt, Step,
-    Verification, What,
+    Amendment, ChainFact, Conflict, Decision, Disputed, Doubt, Escalation, NotChecked, Origin,
+    Receipt, Step, Verification, What,
 };
 
 /// A punch, explained.
@@ -108,6 +108,21 @@ pub struct Names {
     pub notes: BTreeMap<Digest, Option<String>>,
 }
 
+/// Why a punch waits for a person, or was rejected, in words for whoever made it; a code that has
+/// no words as it is.
+pub fn reason_in_words(code: &str) -> String {
+    match (code.parse().map(english::disputed::reason), code.parse()) {
+        (Ok(words), _) => words.to_owned(),
+        (_, Ok(rejected)) => english::punch::rejection(rejected),
+        _ => code.to_owned(),
+    }
+}
+
+/// How a dispute was settled, in words.
+pub const fn settlement_in_words(how: Settlement) -> &'static str {
+    english::disputed::settled(how)
+}
+
 /// Explains the punch whose stream is `events`; none if there are no events.
 ///
 /// # Errors
@@ -137,6 +152,10 @@ impl Account {
         Ok(story::Story::of(events)?.map(Self))
     }
 
+    /// The punch.
+    pub fn punch(&self) -> PunchId {
+        self.0.punch
+    }
     /// The device.
     pub fn device(&self) -> DeviceId {
         self.0.device

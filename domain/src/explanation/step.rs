@@ -1,8 +1,9 @@
 //! The steps of an explanation as data: codes, numbers, ids and digests. Never names or free text.
 
 use punchtrail_protocol::{
-    DeviceId, Digest, Position, PunchId, Time,
+    DeviceId, Digest, DisputeId, EmployeeId, Position, PunchId, Time,
     capture::{IdentifiedBy, PunchKind},
+    dispute::{DisputeCause, Settlement},
     guidance::Guidance,
     vocabulary::{QuarantineCode, Reason},
 };
@@ -58,6 +59,8 @@ pub enum What {
     Escalated(Escalation),
     /// What the device's numbers say around this punch. It never counts against the punch.
     Chain(ChainFact),
+    /// Somebody disputes how it stands, or what became of that. It changes nothing by itself.
+    Disputed(Disputed),
 }
 
 /// How a punch came to be.
@@ -294,5 +297,33 @@ pub enum ChainFact {
         first: Option<PunchId>,
         /// The punch that came later; null if that item was quarantined.
         second: Option<PunchId>,
+    },
+}
+
+/// What happened to a dispute about the punch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "fact")]
+pub enum Disputed {
+    /// It was opened; by a worker, if the step's actor is a device.
+    Opened {
+        dispute: DisputeId,
+        /// Whose dispute it is: not always who is said to have punched.
+        employee: EmployeeId,
+        cause: DisputeCause,
+        /// Whether a text came with it.
+        text: bool,
+    },
+    Answered {
+        dispute: DisputeId,
+    },
+    Resolved {
+        dispute: DisputeId,
+        how: Settlement,
+        /// The punch that settles it, where another one does.
+        by_punch: Option<PunchId>,
+    },
+    Reopened {
+        dispute: DisputeId,
     },
 }

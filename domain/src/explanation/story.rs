@@ -10,16 +10,17 @@ use punchtrail_protocol::{
 use uuid::Uuid;
 
 use super::{
-    ChainMark, Context, MissingNumbers, Place,
+    ChainMark, Context, DisputeMark, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Checked, Conflict, Decision, Doubt, Escalation, NotChecked, Origin,
-        Receipt, Step, Verification, What,
+        Amendment, ChainFact, Checked, Conflict, Decision, Disputed, Doubt, Escalation, NotChecked,
+        Origin, Receipt, Step, Verification, What,
     },
 };
 use crate::{
     Event, Recorded,
     aggregate::Undecodable,
     device::{DeviceEvent, Gap},
+    dispute::DisputeEvent,
     log::recorded::Actor,
     punch::{self, Anomaly, Clock, Failing, Punch, PunchEvent},
 };
@@ -218,10 +219,15 @@ impl Story {
         let mut marks: Vec<_> = context.marks.iter().collect();
         marks.sort_by_key(|mark| mark.place);
         arrival.extend(marks.into_iter().filter_map(|mark| self.quoted(mark)));
-        let newest = arrival.iter().flat_map(|step| step.positions.iter().copied()).max();
+        let mut disputes: Vec<_> = context.disputes.iter().collect();
+        disputes.sort_by_key(|mark| mark.place);
+        let disputes: Vec<_> = disputes.into_iter().filter_map(disputed).collect();
+        let newest =
+            arrival.iter().chain(&disputes).flat_map(|step| step.positions.iter().copied()).max();
         self.position = self.position.max(newest.unwrap_or_default());
         let at = self.steps.iter().take_while(|step| is_arrival(&step.what)).count();
         self.steps.splice(at..at, arrival);
+        self.steps.extend(disputes);
         self
     }
 
@@ -270,6 +276,25 @@ impl Story {
 /// How a punch came and what came with it: told before what was made of it.
 const fn is_arrival(what: &What) -> bool {
     matches!(what, What::Captured(_) | What::Synced(_) | What::Chain(_))
+}
+
+/// The step of a dispute's event; evidence about a day says nothing of a punch.
+fn disputed(mark: &DisputeMark) -> Option<Step> {
+    let dispute = mark.dispute;
+    let fact = match mark.event {
+        DisputeEvent::Opened { subject, note } => {
+            let (employee, cause) = (subject.employee, subject.cause);
+            Disputed::Opened { dispute, employee, cause, text: note.is_some() }
+        }
+        DisputeEvent::Answered { .. } => Disputed::Answered { dispute },
+        DisputeEvent::Resolved { how, by_punch, .. } => {
+            Disputed::Resolved { dispute, how, by_punch }
+        }
+        DisputeEvent::Reopened { .. } => Disputed::Reopened { dispute },
+        DisputeEvent::EvidenceAdded { .. } => return None,
+    };
+    let (place, actor) = (mark.place, mark.actor.clone());
+    Some(Mark { place, actor }.step(What::Disputed(fact)))
 }
 
 fn missing(missing: &MissingNumbers) -> Step {

@@ -2,13 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
-use punchtrail_protocol::{DeviceId, Digest, EmployeeId, EpochId, Position, PunchId, SiteId};
+use punchtrail_protocol::{
+    DeviceId, Digest, DisputeId, EmployeeId, EpochId, Position, PunchId, SiteId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     aggregate::{AggregateType, Stored, StoredEvent, Undecodable},
     device::DeviceEvent,
+    dispute::DisputeEvent,
     employee::EmployeeEvent,
     epoch::EpochEvent,
     punch::PunchEvent,
@@ -44,6 +47,7 @@ pub enum Event {
     Employee(EmployeeId, EmployeeEvent),
     Quarantine(Digest, QuarantineEvent),
     Epoch(EpochId, EpochEvent),
+    Dispute(DisputeId, DisputeEvent),
 }
 
 /// Who caused an event.
@@ -129,6 +133,7 @@ impl Recorded {
             AggregateType::Employee => Event::Employee(self.id()?, self.read()?),
             AggregateType::Quarantine => Event::Quarantine(self.id()?, self.read()?),
             AggregateType::Epoch => Event::Epoch(self.id()?, self.read()?),
+            AggregateType::Dispute => Event::Dispute(self.id()?, self.read()?),
         })
     }
 

@@ -243,7 +243,8 @@ impl Walk<'_> {
                 let conflicts = *code == QuarantineCode::Conflict;
                 self.held_otherwise(*device, entry.position(), conflicts).await?;
             }
-            Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) => {}
+            // What is disputed stands as it stood until a person rules.
+            Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) | Event::Dispute(..) => {}
             Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, employee::EmployeeEvent, epoch::EpochEvent, log::merkle::Frontier,
-    punch::PunchEvent, quarantine::QuarantineEvent,
+    Event, device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent,
+    log::merkle::Frontier, punch::PunchEvent, quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EpochId, OrgId, PunchId,
@@ -339,6 +339,7 @@ fn read(row: &Row) -> Read {
         Some(Event::Quarantine(_, QuarantineEvent::Dismissed { note })) => {
             Read::Ruled { note: by(note), admitted: None }
         }
+        Some(Event::Dispute(_, event)) => read_dispute(event, by),
         Some(Event::Device(device, event)) => {
             let note = match &event {
                 DeviceEvent::CommandIssued { instruction, .. } => by(instruction.note()),
@@ -392,6 +393,20 @@ fn read_punch(
         | PunchEvent::VerificationFailed { .. }
         | PunchEvent::VerificationUnavailable { .. } => Read::Nothing,
     }
+}
+
+fn read_dispute(
+    event: DisputeEvent,
+    by: impl Fn(Option<Digest>) -> Option<(Digest, Option<String>)>,
+) -> Read {
+    let note = match event {
+        DisputeEvent::Opened { note, .. } => note,
+        DisputeEvent::Answered { note }
+        | DisputeEvent::Resolved { note, .. }
+        | DisputeEvent::Reopened { note } => Some(note),
+        DisputeEvent::EvidenceAdded { .. } => return Read::Nothing,
+    };
+    Read::Ruled { note: by(note), admitted: None }
 }
 
 /// Who caused an event, as its metadata says.

@@ -118,6 +118,7 @@ pub async fn finish(
 ) -> Result<(bool, Position), ExecuteError<DeviceError>> {
     let author = Author {
         actor: Actor::Device(device),
+        employee: None,
         request: Some(request.to_owned()),
         note: detail.filter(|text| !text.is_empty()).map(Note::new),
     };

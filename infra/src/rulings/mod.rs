@@ -1,6 +1,7 @@
 //! What people rule on punches and quarantined items. Their notes are kept beside the ledger in the
 //! same transaction, and an item that is admitted becomes a punch in one append or not at all.
 
+pub mod disputes;
 pub mod notes;
 pub mod quarantine;
 
@@ -43,6 +44,11 @@ impl Author {
     /// Who does something without a request.
     pub(crate) const fn of(actor: Actor) -> Self {
         Self { actor, employee: None, request: None, note: None }
+    }
+
+    /// Whoever sits at the server's own command line.
+    pub fn of_command_line(note: Option<Note>) -> Self {
+        Self { note, ..Self::of(Actor::CommandLine) }
     }
 
     /// That they aren't to rule on what concerns themselves.

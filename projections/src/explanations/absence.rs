@@ -9,7 +9,9 @@ use punchtrail_domain::{
     employee::EmployeeEvent,
     explanation::{
         Backlog, Names, Place,
-        absence::{self, Absence, AbsenceFacts, DayItem, DayPunch, DeviceFacts, MissingRun},
+        absence::{
+            self, Absence, AbsenceFacts, DayDispute, DayItem, DayPunch, DeviceFacts, MissingRun,
+        },
     },
     policy::Policy,
     site::SiteEvent,
@@ -27,15 +29,17 @@ use uuid::Uuid;
 use crate::{
     engine::page::Order,
     punches::timeline::{self, Filter},
-    rulings::quarantine,
+    rulings::{disputes, quarantine},
 };
 
 /// The models that an answer rests on.
-pub const RESTS_ON: [&str; 3] = [super::NAME, timeline::NAME, quarantine::NAME];
+pub const RESTS_ON: [&str; 4] = [super::NAME, timeline::NAME, quarantine::NAME, disputes::NAME];
 /// The most punches of the day that an answer lists.
 pub const PUNCHES_MAX: u32 = 200;
 /// The most items in quarantine that an answer lists.
 pub const ITEMS_MAX: usize = 20;
+/// The most disputes about the day that an answer lists.
+pub const DISPUTES_MAX: u32 = 50;
 /// The most devices that an answer lists.
 pub const DEVICES_MAX: u32 = 200;
 /// The most runs of missing numbers that an answer lists of one device.
@@ -93,7 +97,9 @@ pub async fn explain_absence(
     let mut quarantined = items(pool, employee, bounds, &mut names).await?;
     let quarantined_more = quarantined.len() > ITEMS_MAX;
     quarantined.truncate(ITEMS_MAX);
+    let disputes = disputes_of(pool, employee, day, &punches).await?;
     let facts = AbsenceFacts {
+        disputes,
         quarantined,
         quarantined_more,
         employee,
@@ -184,6 +190,23 @@ async fn items(
         })
     };
     Ok(found.into_iter().filter_map(item).collect())
+}
+
+/// What is disputed about the day or its punches.
+async fn disputes_of(
+    pool: &Pool,
+    employee: EmployeeId,
+    day: Date,
+    punches: &[(SiteId, DayPunch)],
+) -> Result<Vec<DayDispute>, sqlx::Error> {
+    let held: Vec<_> = punches.iter().map(|(_, punch)| punch.punch).collect();
+    let found = disputes::of_day(pool, employee, day.into(), &held, DISPUTES_MAX).await?;
+    let dispute = |row: disputes::DisputeView| {
+        let (dispute, about, cause) = (row.dispute, row.about()?, row.cause);
+        let (state, opened_at, how) = (row.state, row.opened_at, row.how);
+        Some(DayDispute { dispute, about, cause, state, opened_at, how })
+    };
+    Ok(found.into_iter().filter_map(dispute).collect())
 }
 
 async fn name(pool: &Pool, employee: EmployeeId) -> Result<Option<String>, sqlx::Error> {

@@ -7,13 +7,15 @@ use jiff::tz::TimeZone;
 use punchtrail_domain::{
     aggregate::Stored,
     device::Gap,
+    dispute::DisputeEvent,
     explanation::{
-        Account, Backlog, ChainMark, Context, MissingNumbers, Names, Place, Quarantined,
+        Account, Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Names, Place,
+        Quarantined,
     },
     site::SiteEvent,
 };
 use punchtrail_infra::{ledger::ReadError, postgres::Pool};
-use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, SiteId, Time};
+use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
 use serde::de::DeserializeOwned;
 use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -27,6 +29,7 @@ pub(super) struct Surroundings {
     noted: HashSet<DeviceId>,
     quarantined: HashMap<Digest, Quarantined>,
     gaps: HashMap<DeviceId, Vec<MissingNumbers>>,
+    disputes: HashMap<PunchId, Vec<DisputeMark>>,
     marks: HashMap<(DeviceId, u64), Vec<ChainMark>>,
 }
 
@@ -229,6 +232,20 @@ impl Surroundings {
         Ok(found)
     }
 
+    /// Takes in what happened to disputes about punches.
+    pub fn disputed(&mut self, marks: Vec<DisputeMark>) {
+        let mut about = HashMap::new();
+        for mark in marks {
+            if let DisputeEvent::Opened { subject, .. } = mark.event {
+                about.insert(mark.dispute, subject.about.punch());
+            }
+            // A dispute's first event comes first.
+            if let Some(punch) = about.get(&mark.dispute).copied().flatten() {
+                self.disputes.entry(punch).or_default().push(mark);
+            }
+        }
+    }
+
     /// What of it concerns one punch.
     pub fn around(&self, account: &Account) -> Context {
         let device = account.device();
@@ -239,6 +256,7 @@ impl Surroundings {
             gaps: self.gaps.get(&device).cloned().unwrap_or_default(),
             marks: marks.cloned().unwrap_or_default(),
             quarantined: account.quarantine().and_then(|item| self.quarantined.get(&item).copied()),
+            disputes: self.disputes.get(&account.punch()).cloned().unwrap_or_default(),
             report: self.reports.get(&device).copied(),
         }
     }

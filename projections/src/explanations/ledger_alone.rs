@@ -13,9 +13,12 @@ use punchtrail_infra::{
     ledger::{self, ReadError},
     people::directory,
     postgres::Pool,
+    rulings::disputes,
     rulings::notes,
 };
 use punchtrail_protocol::PunchId;
+
+use super::disputed;
 
 /// Explains a punch; none if the ledger has no punch of that id.
 ///
@@ -28,7 +31,8 @@ pub async fn explain_from_ledger(
     let events = ledger::streams(pool, AggregateType::Punch, &[punch.to_string()]).await?;
     let Some(account) = Account::of(&events)? else { return Ok(None) };
     let context = context(pool, &account).await?;
-    let names = names(pool, &account).await?;
+    let mut names = names(pool, &account).await?;
+    disputed::name(pool, &context, &mut names).await?;
     Ok(Some(account.told(&context, &names)))
 }
 
@@ -48,6 +52,8 @@ async fn context(pool: &Pool, account: &Account) -> Result<Context, ReadError> {
         let events = ledger::streams(pool, AggregateType::Quarantine, &[item.to_string()]).await?;
         events.first().map_or(Ok(()), |event| context.take(event))?;
     }
+    let about = disputes::about_punch(pool, account.punch()).await?;
+    context.disputes = disputed::read(pool, &about).await?.disputes;
     Ok(context)
 }
 
@@ -57,8 +63,8 @@ async fn names(pool: &Pool, account: &Account) -> Result<Names, sqlx::Error> {
     let sites = directory::site_names(pool, &account.sites()).await?;
     let keys = credentials::operator_key_names(pool, &account.keys()).await?;
     let wanted = account.notes();
-    let kept = notes::read(pool, &wanted).await?;
-    let notes = wanted.into_iter().map(|note| (note, kept.get(&note).map(|n| n.body.clone())));
+    let kept = notes::bodies(pool, &wanted).await?;
+    let notes = wanted.into_iter().map(|note| (note, kept.get(&note).cloned()));
     Ok(Names {
         employees: employees.into_iter().collect(),
         devices: devices.into_iter().collect(),

@@ -12,6 +12,8 @@
 
 mod absence;
 mod context;
+mod disputed;
+mod evidence;
 mod gaps;
 mod ledger_alone;
 mod memory;
@@ -31,6 +33,7 @@ use crate::engine::{Generation, Projection, ProjectionError};
 pub use absence::{
     AbsenceError, DEVICES_MAX, ITEMS_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, RESTS_ON, explain_absence,
 };
+pub use evidence::evidence;
 pub use ledger_alone::explain_from_ledger;
 pub use read::{ExplainError, explain, explain_many};
 pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};

@@ -1,4 +1,4 @@
-//! Explanations of punches: two statements, for one punch or for many at once.
+//! Explanations of punches: three statements, for one punch or for many at once.
 
 use std::sync::Arc;
 
@@ -13,7 +13,10 @@ use punchtrail_infra::{
 };
 use punchtrail_protocol::PunchId;
 
-use super::context::{Surroundings, Wanted};
+use super::{
+    context::{Surroundings, Wanted},
+    disputed,
+};
 
 /// Why a punch could not be explained.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -79,7 +82,9 @@ pub(super) async fn accounts(pool: &Pool, punches: &[PunchId]) -> Result<Vec<Fou
 
 /// What surrounds them.
 async fn surroundings(pool: &Pool, found: &[Found]) -> Result<Surroundings, ReadError> {
-    Surroundings::read_from(pool, &Wanted::of(&readable(found))).await
+    let mut around = Surroundings::read_from(pool, &Wanted::of(&readable(found))).await?;
+    disputed::add(pool, found, &mut around).await?;
+    Ok(around)
 }
 
 /// The punches that were found and can be read.

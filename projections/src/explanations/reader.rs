@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Surroundings,
+    disputed,
     memory::Memory,
     read::{self, ExplainError, Found},
 };
@@ -97,6 +98,7 @@ async fn read_all(
     punches: &[PunchId],
 ) -> Result<(Vec<Found>, Surroundings), ReadError> {
     let found = read::accounts(pool, punches).await?;
-    let surroundings = memory.around(pool, &read::readable(&found)).await?;
+    let mut surroundings = memory.around(pool, &read::readable(&found)).await?;
+    disputed::add(pool, &found, &mut surroundings).await?;
     Ok((found, surroundings))
 }

@@ -1,5 +1,6 @@
 //! People: who works where, and how somebody is found.
 
 pub mod employees;
+pub mod record;
 pub mod roster;
 mod search;

@@ -1,4 +1,5 @@
 //! What waits for a person's ruling.
 
+pub mod disputes;
 pub mod quarantine;
 pub mod reviews;

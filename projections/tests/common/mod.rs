@@ -9,6 +9,7 @@ use std::sync::Arc;
 use punchtrail_domain::{
     StoredEvent,
     device::{Device, DeviceCommand, Instruction},
+    dispute::{Dispute, DisputeCommand, Evidence, Subject},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
     punch::{Punch, PunchCommand, RejectionReason},
@@ -26,8 +27,10 @@ use punchtrail_projections::engine::{
     rebuild::{BATCH_EVENTS_MAX, rebuild_model},
 };
 use punchtrail_protocol::{
-    CommandId, DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
+    CommandId, DeviceId, Digest, DisputeId, EmployeeId, Position, PunchId, SiteId, Time,
+    capture::PunchKind,
     command::CommandStatus,
+    dispute::{About, Day, DisputeCause, Settlement},
 };
 use punchtrail_testkit::PATIENCE;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -133,6 +136,7 @@ pub struct History {
     sites: Vec<SiteId>,
     punches: Vec<PunchId>,
     items: Vec<Digest>,
+    disputes: Vec<DisputeId>,
     clock_ms: i64,
 }
 
@@ -154,6 +158,7 @@ impl History {
             kiosks,
             punches: Vec::new(),
             items: Vec::new(),
+            disputes: Vec::new(),
             clock_ms: NOON_MS,
             world,
         }
@@ -170,13 +175,15 @@ impl History {
 
     /// Something happens.
     pub async fn step(&mut self) {
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..23) {
             0..=8 => self.deliver().await,
             9..=11 => judge(&self.world).await,
             12..=14 => self.rule().await,
             15 | 16 => self.change_people().await,
             17 => self.change_device().await,
             18 => self.change_policy().await,
+            19 | 20 => self.dispute().await,
+            21 => self.change_dispute().await,
             _ => self.settle_item().await,
         }
     }
@@ -316,6 +323,50 @@ impl History {
         let day_starts_min = self.rng.random_range(0..600);
         let policy = Policy { day_starts_min, ..Policy::default() };
         execute::<Site>(&self.world, &site.to_string(), SiteCommand::ChangePolicy { policy }).await;
+    }
+
+    async fn dispute(&mut self) {
+        let (Some(employee), Some(site)) = (self.one_of(|s| &s.people), self.one_of(|s| &s.sites))
+        else {
+            return;
+        };
+        let day = Day::from(jiff::civil::date(2026, 9, self.rng.random_range(1..30)));
+        let punch = self.one_of(|s| &s.punches).filter(|_| self.rng.random());
+        let (about, cause) = match punch {
+            Some(punch) => (About::Punch(punch), DisputeCause::WrongTime),
+            None => (About::Day(day), DisputeCause::MissingPunch),
+        };
+        let (dispute, note) = (DisputeId(Uuid::now_v7()), None);
+        let subject = Subject { site, employee, about, cause };
+        let open = DisputeCommand::Open { subject, note };
+        execute::<Dispute>(&self.world, &dispute.to_string(), open).await;
+        self.disputes.push(dispute);
+        self.change_dispute().await;
+    }
+
+    async fn change_dispute(&mut self) {
+        for _ in 0..self.rng.random_range(0..4) {
+            let Some(dispute) = self.one_of(|s| &s.disputes) else { return };
+            let (note, by) = (Digest::ZERO, PunchId(Uuid::now_v7()));
+            let command = match self.rng.random_range(0..5) {
+                0 => DisputeCommand::Answer { note },
+                1 => DisputeCommand::Reopen { note },
+                2 => DisputeCommand::AddEvidence(Evidence {
+                    day: jiff::civil::date(2026, 9, 21).into(),
+                    punches: self.rng.random_range(0..9),
+                    quarantined: Vec::new(),
+                    unknown_badges: Vec::new(),
+                    devices: Vec::new(),
+                    more: false,
+                    known_through: Position(1),
+                }),
+                3 => DisputeCommand::Resolve { how: Settlement::Add, by_punch: Some(by), note },
+                _ => DisputeCommand::Resolve { how: Settlement::Dismiss, by_punch: None, note },
+            };
+            // It may be refused: the dispute is resolved, or isn't.
+            let (id, metadata) = (dispute.to_string(), Metadata::default());
+            let _ = self.world.ledger.execute::<Dispute>(&id, command, &metadata).await;
+        }
     }
 
     async fn settle_item(&mut self) {

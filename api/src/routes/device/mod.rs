@@ -3,12 +3,14 @@
 pub mod attachments;
 pub mod batches;
 pub mod commands;
+pub mod disputes;
 pub mod enrolment;
 pub mod feed;
 pub mod heartbeats;
 pub(crate) mod history;
 pub mod manifest;
 pub mod photos;
+pub mod records;
 pub mod references;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,7 +26,13 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
             routes().routes(routes!(heartbeats::take)).routes(routes!(commands::finish)),
         ),
         (Class::Delivery, routes().routes(routes!(batches::deliver))),
-        (Class::Photo, routes().routes(routes!(photos::put)).routes(routes!(attachments::attach))),
+        (
+            Class::Photo,
+            routes()
+                .routes(routes!(photos::put))
+                .routes(routes!(attachments::attach))
+                .routes(routes!(disputes::open)),
+        ),
         (Class::Verdict, routes().routes(routes!(attachments::verdict))),
         (
             Class::Sync,
@@ -40,7 +48,10 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         // A person at the door waits for it.
         (
             Class::Interactive,
-            routes().routes(routes!(manifest::search)).routes(routes!(references::take)),
+            routes()
+                .routes(routes!(manifest::search))
+                .routes(routes!(references::take))
+                .routes(routes!(records::of_worker)),
         ),
     ]
 }

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod devices;
+pub mod disputes;
 pub mod employees;
 pub mod explanations;
 pub mod faces;
@@ -40,6 +41,11 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(quarantine::one))
         .routes(routes!(quarantine::admit))
         .routes(routes!(quarantine::dismiss))
+        .routes(routes!(disputes::list, disputes::open))
+        .routes(routes!(disputes::one))
+        .routes(routes!(disputes::answer))
+        .routes(routes!(disputes::resolve))
+        .routes(routes!(disputes::reopen))
         .routes(routes!(employees::list))
         .routes(routes!(employees::one))
         .routes(routes!(employees::depart))

@@ -1,9 +1,9 @@
 //! When to do what for one identity: a decision from the outbox's state, the policy and a few
 //! instants, so that it can be tested without a network or a wait.
 //!
-//! Heartbeats, walks, batches, attachments and photos fail each for themselves: what one of them
-//! waits after a failure grows until that one goes well, and the others go on. Only a server that
-//! can't be reached, or that asked for a pause, is left alone altogether.
+//! Heartbeats, walks, batches, disputes, attachments and photos fail each for themselves: what one
+//! of them waits after a failure grows until that one goes well, and the others go on. Only a
+//! server that can't be reached, or that asked for a pause, is left alone altogether.
 //!
 //! It looks at what waits, never at what just happened, so a punch that slipped in between two
 //! looks is seen at the next and nothing waits for another punch to come.
@@ -45,6 +45,7 @@ pub struct Need {
     pub waiting: u64,
     /// Attachments whose punch was delivered.
     pub attachments: u64,
+    pub disputes: u64,
     pub photos: u64,
     /// Commands to act on or to tell the result of. They are nothing that a report counts.
     pub commands: u64,
@@ -53,7 +54,12 @@ pub struct Need {
 impl Need {
     /// Whether anything waits.
     pub(super) fn any(self) -> bool {
-        self.waiting > 0 || self.pictures()
+        self.waiting > 0 || self.besides()
+    }
+
+    /// Whether anything but punches waits.
+    fn besides(self) -> bool {
+        self.disputes > 0 || self.pictures()
     }
 
     fn pictures(self) -> bool {
@@ -71,6 +77,7 @@ pub enum Errand {
     /// Deliver up to so many punches.
     Batch(usize),
     Attachment,
+    Dispute,
     Photo,
 }
 
@@ -83,6 +90,7 @@ impl Errand {
             Self::Commands => Purpose::Commands,
             Self::Batch(_) => Purpose::Punches,
             Self::Attachment => Purpose::Attachments,
+            Self::Dispute => Purpose::Disputes,
             Self::Photo => Purpose::Photos,
         }
     }
@@ -138,6 +146,7 @@ pub struct Lane {
     commands_due: bool,
     command_at: Instant,
     attachment_at: Instant,
+    dispute_at: Instant,
     photo_at: Instant,
     batch_limit: usize,
     /// Heartbeats, and whatever found no server.
@@ -146,11 +155,14 @@ pub struct Lane {
     command_tries: Backoff,
     batch_tries: Backoff,
     attachment_tries: Backoff,
+    dispute_tries: Backoff,
     photo_tries: Backoff,
     /// Heartbeats in a row that came to nothing, though the server was there.
     heartbeats_failed: u32,
-    /// Whether a batch failed since the last picture went.
+    /// Whether a batch failed since anything else went.
     picture_turn: bool,
+    /// Whether a dispute failed since the last picture went.
+    after_dispute: bool,
     /// Whether an attachment failed since the last photo went.
     photo_turn: bool,
     /// Whether the last call was a punch without a heartbeat before it.
@@ -183,6 +195,7 @@ impl Lane {
             commands_due: false,
             command_at: now,
             attachment_at: now,
+            dispute_at: now,
             photo_at: now,
             batch_limit: policy.batch_max as usize,
             calls: Backoff::new(cap_ms, now),
@@ -190,9 +203,11 @@ impl Lane {
             command_tries: Backoff::new(cap_ms, now),
             batch_tries: Backoff::new(cap_ms, now),
             attachment_tries: Backoff::new(cap_ms, now),
+            dispute_tries: Backoff::new(cap_ms, now),
             photo_tries: Backoff::new(cap_ms, now),
             heartbeats_failed: 0,
             picture_turn: false,
+            after_dispute: false,
             photo_turn: false,
             probed: false,
             bucket: TokenBucket::full(saved_up_max(policy), policy.punches_per_minute, now),
@@ -263,7 +278,20 @@ impl Lane {
         }
     }
 
-    /// Punches, then attachments, then photos; none when nothing waits.
+    /// What goes next of all but punches, and when: disputes, then pictures. After a dispute that
+    /// failed a picture has its turn, and the pause belongs to pictures.
+    fn beside(&self, need: Need, now: Instant) -> (Errand, Instant) {
+        let (picture, picture_at) = self.picture(need, now);
+        let dispute = (Errand::Dispute, self.dispute_at);
+        if !need.pictures() && need.disputes > 0 {
+            return dispute;
+        }
+        let sooner = now < self.dispute_at && picture_at < self.dispute_at;
+        let picture_first = sooner || self.after_dispute && now >= picture_at;
+        if need.disputes > 0 && !picture_first { dispute } else { (picture, picture_at) }
+    }
+
+    /// Punches, then disputes, attachments, photos; none when nothing waits.
     fn delivery(
         &mut self,
         need: Need,
@@ -279,8 +307,8 @@ impl Lane {
             return Some(Next::Wait(self.spread_until));
         }
         let batch_at = self.batch_at.max(self.batch_again_at);
-        let (picture, picture_at) = self.picture(need, now);
-        let stuck = self.batch_tries.failures() >= BATCHES_FAILED_MAX && need.pictures();
+        let (picture, picture_at) = self.beside(need, now);
+        let stuck = self.batch_tries.failures() >= BATCHES_FAILED_MAX && need.besides();
         let picture_first = stuck
             && now >= picture_at.max(self.batch_at)
             && (self.picture_turn || now < self.batch_again_at);
@@ -387,6 +415,13 @@ impl Lane {
     /// An attachment arrived.
     pub fn attachment_answered(&mut self, now: Instant) {
         self.attachment_tries.succeeded();
+        (self.picture_turn, self.after_dispute) = (false, false);
+        self.bucket.take(1, now);
+    }
+
+    /// A dispute arrived.
+    pub fn dispute_answered(&mut self, now: Instant) {
+        self.dispute_tries.succeeded();
         self.picture_turn = false;
         self.bucket.take(1, now);
     }
@@ -395,6 +430,7 @@ impl Lane {
     pub fn photo_answered(&mut self, now: Instant) {
         self.photo_tries.succeeded();
         (self.picture_turn, self.photo_turn) = (false, false);
+        self.after_dispute = false;
         self.bucket.take(1, now);
     }
 
@@ -446,6 +482,7 @@ impl Lane {
             Errand::Commands => (&mut self.command_tries, &mut self.command_at),
             Errand::Batch(_) => (&mut self.batch_tries, &mut self.batch_again_at),
             Errand::Attachment => (&mut self.attachment_tries, &mut self.attachment_at),
+            Errand::Dispute => (&mut self.dispute_tries, &mut self.dispute_at),
             Errand::Photo => (&mut self.photo_tries, &mut self.photo_at),
         };
         let at = tries.failed(error.retry_after(), roll, now);
@@ -453,7 +490,10 @@ impl Lane {
         // The call after one of these is a heartbeat, if none was answered.
         self.probed = errand != Errand::Heartbeat;
         self.picture_turn = matches!(errand, Errand::Batch(_))
-            || self.picture_turn && !matches!(errand, Errand::Attachment | Errand::Photo);
+            || self.picture_turn
+                && !matches!(errand, Errand::Attachment | Errand::Dispute | Errand::Photo);
+        let picture = matches!(errand, Errand::Attachment | Errand::Photo);
+        self.after_dispute = errand == Errand::Dispute || self.after_dispute && !picture;
         self.photo_turn =
             errand == Errand::Attachment || self.photo_turn && errand != Errand::Photo;
         if errand == Errand::Heartbeat {
@@ -489,14 +529,21 @@ impl Lane {
 
     /// The server refused this one attachment; another may go later.
     pub fn attachment_refused(&mut self, roll: f64, now: Instant) -> Instant {
-        (self.picture_turn, self.photo_turn) = (false, true);
+        (self.picture_turn, self.photo_turn, self.after_dispute) = (false, true, false);
         self.attachment_at = self.attachment_tries.failed(None, roll, now);
         self.attachment_at
     }
 
+    /// The server refused this one dispute; another may go later.
+    pub fn dispute_refused(&mut self, roll: f64, now: Instant) -> Instant {
+        (self.picture_turn, self.after_dispute) = (false, true);
+        self.dispute_at = self.dispute_tries.failed(None, roll, now);
+        self.dispute_at
+    }
+
     /// The server refused this one photo; another may go later.
     pub fn photo_refused(&mut self, roll: f64, now: Instant) -> Instant {
-        (self.picture_turn, self.photo_turn) = (false, false);
+        (self.picture_turn, self.photo_turn, self.after_dispute) = (false, false, false);
         self.photo_at = self.photo_tries.failed(None, roll, now);
         self.photo_at
     }

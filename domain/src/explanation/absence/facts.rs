@@ -2,8 +2,9 @@
 
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
+    DeviceId, Digest, DisputeId, EmployeeId, Position, PunchId, SiteId, Time,
     capture::PunchKind,
+    dispute::{About, DisputeCause, DisputeState, Settlement},
     vocabulary::{QuarantineCode, Standing},
 };
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct AbsenceFacts {
     pub quarantined: Vec<DayItem>,
     /// Whether more waits there than is listed.
     pub quarantined_more: bool,
+    /// What is disputed about the day or its punches.
+    pub disputes: Vec<DayDispute>,
     /// The devices of the worker's sites.
     pub devices: Vec<DeviceFacts>,
     /// Up to where in the ledger these facts are known.
@@ -59,6 +62,20 @@ pub struct DayItem {
     pub captured_at: Time,
     /// When it came, by the server's clock.
     pub received_at: Time,
+}
+
+/// A dispute about a day, or about one of its punches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayDispute {
+    pub dispute: DisputeId,
+    pub about: About,
+    pub cause: DisputeCause,
+    pub state: DisputeState,
+    /// When it was opened, by the server's clock.
+    pub opened_at: Time,
+    /// How it was settled; null while it waits.
+    pub how: Option<Settlement>,
 }
 
 /// What is known of a device.
@@ -121,6 +138,8 @@ pub struct Absence {
     pub quarantined: Vec<DayItem>,
     /// Whether more waits there than is listed.
     pub quarantined_more: bool,
+    /// What is disputed about the day or its punches. It takes nothing out of the count.
+    pub disputes: Vec<DayDispute>,
     /// What the ledger says, in plain sentences.
     pub sentences: Vec<String>,
     /// Each device of the worker's sites, with what it last said of itself.

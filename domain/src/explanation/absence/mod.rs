@@ -11,7 +11,7 @@ pub(super) mod facts;
 use punchtrail_protocol::Time;
 
 pub use facts::{
-    Absence, AbsenceFacts, Conclusion, ConclusionCode, DayItem, DayPunch, DeviceAnswer,
+    Absence, AbsenceFacts, Conclusion, ConclusionCode, DayDispute, DayItem, DayPunch, DeviceAnswer,
     DeviceFacts, Holds, MissingRun,
 };
 
@@ -50,6 +50,7 @@ pub fn explain_absence(facts: AbsenceFacts, names: &Names) -> Absence {
         punches: facts.punches,
         quarantined: facts.quarantined,
         quarantined_more: facts.quarantined_more,
+        disputes: facts.disputes,
         position: facts.position,
     }
 }

@@ -2,7 +2,7 @@
 
 use punchtrail_protocol::{Time, vocabulary::Standing};
 
-use super::{Speaker, punch::quarantined, report, words};
+use super::{Speaker, disputed, punch::quarantined, report, words};
 use crate::explanation::absence::facts::{
     AbsenceFacts, ConclusionCode, DayItem, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
 };
@@ -26,6 +26,7 @@ pub(in crate::explanation) fn sentences(
     if facts.quarantined_more {
         told.push("More such items wait there than are listed here.".to_owned());
     }
+    told.extend(facts.disputes.iter().map(|dispute| disputed::of_day(speaker, dispute)));
     for device in devices {
         let name = speaker.device(device.device);
         told.extend(device.missing.iter().map(|run| missing(speaker, &name, run)));

@@ -5,6 +5,7 @@
 //! to lie, nor a worker to cheat; a sentence says what is known, how, and what follows.
 
 pub(super) mod absence;
+pub(super) mod disputed;
 mod doubt;
 pub(super) mod punch;
 pub(super) mod report;
@@ -52,6 +53,15 @@ impl<'a> Speaker<'a> {
     fn worker(&self) -> String {
         let known = self.employee.and_then(|employee| self.names.employees.get(&employee));
         known.map_or_else(|| "The worker".to_owned(), |name| shown(name))
+    }
+
+    /// Somebody, at the start of a sentence: the worker, or somebody else.
+    fn person(&self, employee: EmployeeId) -> String {
+        match self.names.employees.get(&employee) {
+            Some(name) => shown(name),
+            None if self.employee == Some(employee) => "The worker".to_owned(),
+            None => "Somebody".to_owned(),
+        }
     }
 
     /// The worker, within a sentence.

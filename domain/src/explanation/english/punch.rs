@@ -7,7 +7,7 @@ use punchtrail_protocol::{
     vocabulary::{QuarantineCode, Reason, Standing},
 };
 
-use super::{Speaker, basis, doubt, verified, words};
+use super::{Speaker, basis, disputed, doubt, verified, words};
 use crate::{
     explanation::{
         step::{Amendment, ChainFact, Decision, Escalation, Origin, Receipt, Step, What},
@@ -23,7 +23,8 @@ const CLOCK_RIGHT_MS: i64 = 1_000;
 /// Up to this, a punch is said to have arrived at once, in milliseconds.
 const AT_ONCE_MS: i64 = 5_000;
 
-/// The steps in sentences, in their order; the last one says whether the punch counts.
+/// The steps in sentences, in their order; then one that says whether the punch counts, and what is
+/// disputed about that.
 pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) -> Vec<String> {
     let decisions = |step: &Step| matches!(step.what, What::Decided(_));
     let last_decision = story.steps.iter().rposition(decisions);
@@ -60,6 +61,8 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
                 "Nobody had ruled on it by {}, so it was put before others, too.",
                 speaker.exact_clock(*due_at)
             )),
+            // Told at the end.
+            What::Disputed(_) => {}
             What::Conflict(conflict) => told.push(format!(
                 "Other data came under the same punch {}. The first stands; the other waits in \
                  quarantine, as does whatever else came under it.",
@@ -68,6 +71,10 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
         }
     }
     told.push(conclusion(story.standing).to_owned());
+    told.extend(story.steps.iter().filter_map(|step| match &step.what {
+        What::Disputed(disputed) => Some(disputed::sentence(speaker, step, disputed)),
+        _ => None,
+    }));
     told
 }
 
@@ -288,6 +295,11 @@ fn referred(
             format!("{} So this one {waits}{what}.", statements(speaker, kind, several))
         }
     }
+}
+
+/// Why a person rejected it, as its worker is told.
+pub(in crate::explanation) fn rejection(reason: RejectionReason) -> String {
+    format!("A manager rejected it: {}", rejected(reason))
 }
 
 const fn rejected(reason: RejectionReason) -> &'static str {

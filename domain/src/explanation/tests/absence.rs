@@ -52,6 +52,7 @@ fn facts(devices: Vec<DeviceFacts>) -> AbsenceFacts {
         standing,
     };
     AbsenceFacts {
+        disputes: Vec::new(),
         quarantined: Vec::new(),
         quarantined_more: false,
         employee: employee(),

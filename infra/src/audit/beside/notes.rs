@@ -64,7 +64,8 @@ pub(in crate::audit) async fn strays(
     let strays: i64 = sqlx::query_scalar(
         "select count(*) from notes where not exists (select from events \
          where event_type in ('Accepted', 'Rejected', 'Amended', 'Voided', 'Admitted', \
-             'Dismissed', 'CommandIssued', 'CommandFinished') \
+             'Dismissed', 'CommandIssued', 'CommandFinished', 'Opened', 'Answered', 'Resolved', \
+             'Reopened') \
          and coalesce(payload -> event_type ->> 'note', \
              payload #>> '{CommandIssued,instruction,show_message,note}') \
              = encode(notes.digest, 'hex'))",
