@@ -28,7 +28,7 @@ use punchtrail_projections::{
     engine::{Generation, Projection, Projections},
     explanations::{self, ChainFacts, Explanations},
     punches::timeline::Timeline,
-    rulings::quarantine::QuarantinedItems,
+    rulings::{disputes::Disputes, quarantine::QuarantinedItems},
 };
 use punchtrail_protocol::{
     BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
@@ -50,8 +50,12 @@ struct Told {
 impl Told {
     async fn new() -> Self {
         let world = World::new().await;
-        let models: Vec<std::sync::Arc<dyn Projection>> =
-            vec![Arc::new(ChainFacts), Arc::new(Timeline), Arc::new(QuarantinedItems)];
+        let models: Vec<std::sync::Arc<dyn Projection>> = vec![
+            Arc::new(ChainFacts),
+            Arc::new(Timeline),
+            Arc::new(QuarantinedItems),
+            Arc::new(Disputes),
+        ];
         let followers = Followers::new(&world.ledger, Node::anywhere(), &CancellationToken::new());
         let (pool, feed) = (world.pools.reader.clone(), world.ledger.feed());
         let models = Projections::start(models, pool, feed, &followers).await.unwrap();

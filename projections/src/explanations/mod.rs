@@ -41,6 +41,9 @@ pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "explanations";
 
+/// The models that a punch's explanation rests on.
+pub const OF_PUNCH_RESTS_ON: [&str; 2] = [NAME, crate::rulings::disputes::NAME];
+
 /// A device's numbers that were missing once, open or filled.
 const GAPS: &str = "explanation_gaps";
 /// What devices' events say of one number.

@@ -25,7 +25,7 @@ pub async fn of_punch(
     InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<Explanation>, Refusal> {
-    after.reached(&app, &[explanations::NAME]).await?;
+    after.reached(&app, &explanations::OF_PUNCH_RESTS_ON).await?;
     app.explanations.explain(punch).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
