@@ -14,8 +14,8 @@ use super::{DeviceError, DeviceEvent};
 
 /// Commands that may wait for a device, but for those to forget photos.
 pub const COMMANDS_WAITING_MAX: usize = 100;
-/// Commands to forget photos that may wait for a device: a whole house may leave at once while it is
-/// off.
+/// Commands to forget photos that may wait for a device: a whole house may leave at once while it
+/// is off.
 pub const FORGETTING_WAITING_MAX: usize = 10_000;
 /// Settled commands that are remembered, those that were settled last. A result of another is of no
 /// command that is known.

@@ -1,5 +1,5 @@
-//! The device: enrolled with a key, assigned to sites, its sequence watched for gaps and forks, told
-//! what to do.
+//! The device: enrolled with a key, assigned to sites, its sequence watched for gaps and forks,
+//! told what to do.
 //!
 //! What a device reports of itself (how many punches wait) is current state in a table of its own,
 //! not an event; what its captures prove about it (a missing number, a number used twice) is.
