@@ -142,12 +142,14 @@ async fn rulings_change_what_counts_and_are_explained() {
     let timeline = house.read_after(&timeline, position).await.body;
     assert_eq!(timeline["data"].as_array().unwrap().len(), 1, "a voided punch doesn't count");
     for (body, refusal) in [
-        (json!({ "decision": "accept" }), "409 conflict"),
+        (json!({ "decision": "void" }), "409 conflict"),
+        (json!({ "decision": "amend", "kind": "in" }), "409 conflict"),
+        (json!({ "decision": "use_server_time" }), "409 conflict"),
         (json!({ "decision": "reject" }), "422 invalid: /reason missing_field"),
         (json!({ "decision": "reject", "reason": "mood" }), "422 invalid: /reason invalid_value"),
         (json!({ "decision": "amend" }), "422 invalid: /effective_at missing_field"),
         (json!({ "decision": "void", "kind": "in" }), "422 invalid: /effective_at invalid_value"),
-        (json!({ "decision": "accept", "reason": "other" }), "422 invalid: /reason invalid_value"),
+        (json!({ "decision": "accept", "reason": "mood" }), "422 invalid: /reason invalid_value"),
         (json!({ "decision": "forgive" }), "422 invalid: /decision invalid_value"),
         (
             json!({ "decision": "void", "note": "x".repeat(2_001) }),
