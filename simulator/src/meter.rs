@@ -186,7 +186,7 @@ impl Tally {
                 Errand::Walk => (&mut self.manifests, |second| &mut second.manifests),
                 // Its row counts it once its device knows.
                 Errand::Photo => return self.photos.add_us(took_us),
-                // No simulated device retakes a picture; what one is told to do is no load to measure.
+                // No simulated device retakes a picture, and commands are no load to measure.
                 Errand::Attachment | Errand::Commands => return,
             };
             durations.add_us(took_us);
