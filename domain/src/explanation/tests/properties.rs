@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use punchtrail_protocol::{
-    attachment::Attachment, capture::PunchKind, guidance::Guidance, vocabulary::{Reason, Standing},
+    attachment::Attachment,
+    capture::PunchKind,
+    guidance::Guidance,
+    vocabulary::{Reason, Standing},
 };
 
 use super::*;
