@@ -161,6 +161,7 @@ async fn rulings_change_what_counts_and_are_explained() {
     }
     let unknown = decide(&Uuid::now_v7().to_string(), json!({ "decision": "accept" })).await;
     assert_eq!(unknown.refusal(), "404 not_found");
+    house.models_are_as_rebuilt().await;
     house.close().await;
 }
 
@@ -210,6 +211,7 @@ async fn a_quarantined_item_is_admitted_once_or_dismissed() {
     let state = house.read("/v1/quarantine?state=lost").await;
     assert_eq!(state.refusal(), "422 invalid: state invalid_value");
     device.chain.next.seq += 1;
+    house.models_are_as_rebuilt().await;
     house.close().await;
 }
 

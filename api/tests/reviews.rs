@@ -109,6 +109,7 @@ async fn what_waits_is_listed_counted_and_paged() {
     scene.ruled(scene.doubles[0], json!({ "decision": "accept" })).await;
     assert_eq!(scene.house.read("/v1/reviews/counts").await.body["open"], 2);
     assert_eq!(scene.reviews("").await.len(), 2);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -149,6 +150,7 @@ async fn a_review_shows_what_each_ruling_would_do_before_it_is_made() {
     assert_eq!(stands["standing"], "accepted", "nothing was written");
     let accepted = scene.house.read(&format!("/v1/reviews/{}", scene.start)).await;
     assert_eq!(accepted.refusal(), "404 not_found", "it waits for nobody");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -181,6 +183,7 @@ async fn of_two_who_rule_at_once_the_second_is_told_who_was_first() {
     let told = told["sentences"].to_string();
     assert!(told.contains("as it repeats another one") && told.contains("brought it back"));
     assert!(told.contains("as the ruling before was a mistake"), "{told}");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -226,6 +229,7 @@ async fn many_are_accepted_at_once_and_each_stands_alone() {
         let refused = scene.house.write("/v1/reviews/accept", &body).await;
         assert_eq!(refused.refusal(), refusal);
     }
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -260,6 +264,7 @@ async fn nobody_rules_on_their_own() {
     assert_eq!(refused.refusal(), "403 own_record");
     // Somebody else may.
     scene.ruled(double, decision).await;
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -292,6 +297,7 @@ async fn a_wrong_clock_is_set_right_by_one_ruling() {
     assert_eq!(punch["captured_at"], json!(capture.captured_at), "what was captured stays");
     let told = house.read(&format!("/v1/punches/{}/explanation", capture.punch)).await.body;
     assert!(told["sentences"].to_string().contains("as the device's clock was wrong"));
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -316,6 +322,7 @@ async fn a_note_is_read_by_whoever_reads_the_explanation_until_it_is_erased() {
     let told = explained().await["sentences"].to_string();
     assert!(told.contains("The note on it was erased."), "{told}");
     assert!(!told.contains("ticket"));
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -334,5 +341,6 @@ async fn what_nobody_rules_on_in_time_is_escalated_once() {
     let path = format!("/v1/punches/{}/explanation", scene.doubles[0]);
     let told = scene.house.read(&path).await.body["sentences"].to_string();
     assert!(told.contains("Nobody had ruled on it by"), "{told}");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
