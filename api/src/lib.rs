@@ -11,7 +11,7 @@
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
-//! problem ← identity ← routes
+//! problem ← identity ← privacy ← routes
 //! ```
 
 pub mod ask;
@@ -21,6 +21,7 @@ pub mod health;
 pub mod identity;
 pub mod metrics;
 pub mod openapi;
+pub mod privacy;
 pub mod problem;
 pub mod router;
 pub mod routes;

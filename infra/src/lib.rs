@@ -7,7 +7,7 @@
 //! cores ← identity
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
-//! ledger ← rulings ← audit
+//! ledger ← rulings ← people, audit
 //! access ← people, devices
 //! postgres ← photos ← identity
 //! access ← devices

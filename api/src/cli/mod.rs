@@ -16,6 +16,7 @@ mod audit;
 mod checkpoint;
 mod device;
 mod employee;
+mod erase;
 mod events;
 mod face;
 mod identity;
@@ -80,7 +81,7 @@ enum Command {
     Face(face::Face),
     /// Erase what is kept of a person
     #[command(subcommand)]
-    Erase(face::Erase),
+    Erase(erase::Erase),
     /// Pictures of punches and of people; each look is written down
     #[command(subcommand)]
     Photo(photo::Photo),

@@ -1,5 +1,7 @@
 //! What is kept of a face is erased: when its person withdraws their consent, when somebody with
 //! the right asks for it, when they have left for long, and when a site keeps a picture no longer.
+//! And what stands beside the ledger of an erased person is removed again, should something have
+//! come in with their erasure, or come back after it.
 //!
 //! The bytes go first, then the ledger says so: what it calls erased is gone. Its place moves when
 //! its work is done, so all of it may be done twice.
@@ -19,9 +21,11 @@ use punchtrail_infra::{
     follower::{Failure, Follower, Step, Tell, place},
     identity::embeddings,
     ledger::{ExecuteError, Ledger, Metadata, ReadError, load},
+    people::erasure,
 };
 use punchtrail_projections::{
     people::roster,
+    privacy::{RESTS_ON, held},
     punches::photos::{self, KeptPhoto},
     sites,
 };
@@ -59,7 +63,7 @@ impl Erasures {
         let Some(to) = entries.last().map(|entry| entry.position()) else {
             return Ok(Step::AtHead(from));
         };
-        let (mut erased, mut came) = (Vec::new(), Vec::new());
+        let (mut erased, mut came, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for entry in &entries {
             let event = entry.event().map_err(ReadError::from)?;
             if let Event::Punch(punch, PunchEvent::PhotoReceived { photo, .. }) = event {
@@ -78,12 +82,16 @@ impl Erasures {
                 EmployeeEvent::BiometricsErased { because, .. } => {
                     erased.push((*employee, *because));
                 }
+                EmployeeEvent::Erased { .. } => forgotten.push(*employee),
                 _ => {}
             }
         }
-        if !erased.is_empty() {
-            let model = app.projections.wait_for(&[photos::NAME], to, Instant::now() + MODEL_WAIT);
+        if !erased.is_empty() || !forgotten.is_empty() {
+            let model = app.projections.wait_for(&RESTS_ON, to, Instant::now() + MODEL_WAIT);
             model.await.map_err(Failure::passing)?;
+        }
+        for employee in forgotten {
+            forget(app, employee).await.map_err(Failure::passing)?;
         }
         for (employee, because) in erased {
             everything(app, employee, because).await.map_err(Failure::passing)?;
@@ -119,6 +127,17 @@ pub async fn erase(
     let command = EmployeeCommand::EraseBiometrics { because, at: ledger.now() };
     let done = ledger.execute::<Employee>(&employee.to_string(), command, metadata).await?;
     Ok(done.position)
+}
+
+/// Removes what stands beside the ledger of an erased person, notes of that moment among them.
+async fn forget(app: &App, employee: EmployeeId) -> Result<(), Broke> {
+    let named = held::notes(&app.pools.reader, employee).await?;
+    let notes: Vec<Digest> = named.into_iter().map(|note| note.digest).collect();
+    erasure::forget(app.ledger.pool(), employee, &notes).await?;
+    for photo in held::photos_of_items(&app.pools.reader, employee).await? {
+        app.photos.remove(&photo).await?;
+    }
+    Ok(())
 }
 
 /// Erases, of the photos that just came, those of people who had what was taken until then erased
@@ -199,12 +218,15 @@ async fn erase_photos(app: &App, kept: &[KeptPhoto], because: Erasure) -> Result
     Ok(said.into_iter().max().unwrap_or_default())
 }
 
-/// Erases what sites keep no longer, and asks for the erasure of those who have left for long; a
-/// page of each.
+/// Erases what sites keep no longer and what came back of erased people, and asks for the erasure of
+/// the faces of those who have left for long; a page of each.
 ///
 /// # Errors
 /// When the database or the store is out of reach.
 pub async fn sweep(app: &App) -> Result<(), Broke> {
+    for employee in roster::erased_with_names(&app.pools.reader, PAGE).await? {
+        forget(app, employee).await?;
+    }
     let now = app.ledger.now();
     for (site, policy) in sites::policies(&app.pools.reader).await? {
         let kept_for = SignedDuration::from_hours(24 * i64::from(policy.photo_retention_days));

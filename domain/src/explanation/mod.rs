@@ -103,6 +103,8 @@ pub struct Names {
     pub devices: BTreeMap<DeviceId, String>,
     pub sites: BTreeMap<SiteId, String>,
     pub keys: BTreeMap<Uuid, String>,
+    /// When the data of people was erased, of those whose was. Of these there are no names.
+    pub erased: BTreeMap<EmployeeId, Time>,
 }
 
 /// Explains the punch whose stream is `events`; none if there are no events.

@@ -60,6 +60,9 @@ pub struct Policy {
     pub photo_retention_days: u32,
     /// How many days after somebody left what is kept of their face is erased, 0 to 1,095.
     pub face_departed_days: u32,
+    /// For how many days after a punch its records must be kept, 0 to 3,660; nobody who punched
+    /// there can be erased before.
+    pub record_retention_days: u32,
     /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP
     /// 47 with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
     /// `zh-Hant-TW`.
@@ -94,6 +97,7 @@ impl Default for Policy {
             face_px_min: 80,
             photo_retention_days: 90,
             face_departed_days: 30,
+            record_retention_days: 3 * 365,
             languages: told.languages,
             day_starts_min: 0,
             shift_max_s: 16 * 3_600,
@@ -174,6 +178,7 @@ impl Policy {
             ("face_px_min", self.face_px_min, 20, 1_000),
             ("photo_retention_days", self.photo_retention_days, 1, 3_660),
             ("face_departed_days", self.face_departed_days, 0, 1_095),
+            ("record_retention_days", self.record_retention_days, 0, 3_660),
             ("languages", languages, 1, 16),
             ("day_starts_min", self.day_starts_min, 0, 1_439),
             ("shift_max_s", self.shift_max_s, 3_600, 48 * 3_600),

@@ -33,7 +33,7 @@ pub struct Author {
 }
 
 impl Author {
-    fn metadata(&self) -> Metadata {
+    pub(crate) fn metadata(&self) -> Metadata {
         let metadata = Metadata::new(self.actor.clone());
         match &self.request {
             Some(request) => metadata.with_request(request),
@@ -41,11 +41,11 @@ impl Author {
         }
     }
 
-    fn note_digest(&self) -> Option<Digest> {
+    pub(crate) fn note_digest(&self) -> Option<Digest> {
         self.note.as_ref().map(Note::digest)
     }
 
-    fn side(&self) -> Option<SideWrite> {
+    pub(crate) fn side(&self) -> Option<SideWrite> {
         let (note, actor) = (self.note.clone()?, self.actor.clone());
         Some(SideWrite::new(move |connection| {
             let (note, actor) = (note.clone(), actor.clone());

@@ -6,6 +6,7 @@ pub mod explanations;
 pub mod faces;
 pub mod ledger;
 pub mod photos;
+pub mod privacy;
 pub mod punches;
 pub mod quarantine;
 pub mod sites;
@@ -33,6 +34,8 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(employees::list))
         .routes(routes!(employees::one))
         .routes(routes!(employees::depart))
+        .routes(routes!(privacy::hold, privacy::lift))
+        .routes(routes!(privacy::outlook, privacy::erase))
         .routes(routes!(sites::list))
         .routes(routes!(sites::one))
         .routes(routes!(sites::change_policy))

@@ -60,6 +60,7 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
             )),
         }
     }
+    told.extend(speaker.erased());
     told.push(conclusion(story.standing).to_owned());
     told
 }
