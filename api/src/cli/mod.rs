@@ -18,6 +18,7 @@ mod device;
 mod employee;
 mod erase;
 mod events;
+mod export;
 mod face;
 mod identity;
 mod key;
@@ -82,6 +83,9 @@ enum Command {
     /// Erase what is kept of a person
     #[command(subcommand)]
     Erase(erase::Erase),
+    /// Give out what is held of a person, for them to have
+    #[command(subcommand)]
+    Export(export::Export),
     /// Pictures of punches and of people; each look is written down
     #[command(subcommand)]
     Photo(photo::Photo),
@@ -139,6 +143,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Employee(command) => command.run(source).await,
         Command::Face(command) => command.run(source).await,
         Command::Erase(command) => command.run(source).await,
+        Command::Export(command) => command.run(source).await,
         Command::Photo(command) => command.run(source).await,
         Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,

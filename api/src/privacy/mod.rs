@@ -2,3 +2,4 @@
 //! that. The routes and the command line both come here.
 
 pub mod erasure;
+pub mod export;

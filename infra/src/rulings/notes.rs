@@ -2,11 +2,13 @@
 //! which note was there; the note can be erased, and the salt with it, and then the digest says
 //! nothing.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use punchtrail_domain::log::recorded::Actor;
 use punchtrail_protocol::Digest;
 use sqlx::PgConnection;
+
+use crate::postgres::Pool;
 
 const SALT_BYTES: usize = 16;
 
@@ -57,6 +59,34 @@ impl Note {
 /// The digest that binds a note to its event.
 pub fn digest(salt: &[u8], body: &str) -> Digest {
     Digest::of_parts(&[b"punchtrail.note.v1", salt, body.as_bytes()])
+}
+
+/// A note as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptNote {
+    /// Who wrote it, as events name an actor.
+    pub author: String,
+    pub body: String,
+}
+
+/// Those of the notes that are there.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn kept(
+    reader: &Pool,
+    digests: &[Digest],
+) -> Result<HashMap<Digest, KeptNote>, sqlx::Error> {
+    let asked: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+    let rows: Vec<(Vec<u8>, String, String)> =
+        sqlx::query_as("select digest, author, body from notes where digest = any($1)")
+            .bind(asked)
+            .fetch_all(reader)
+            .await?;
+    let note = |(digest, author, body): (Vec<u8>, String, String)| {
+        Some((Digest(digest.try_into().ok()?), KeptNote { author, body }))
+    };
+    Ok(rows.into_iter().filter_map(note).collect())
 }
 
 #[cfg(test)]

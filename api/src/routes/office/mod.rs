@@ -36,6 +36,7 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(employees::depart))
         .routes(routes!(privacy::hold, privacy::lift))
         .routes(routes!(privacy::outlook, privacy::erase))
+        .routes(routes!(privacy::export))
         .routes(routes!(sites::list))
         .routes(routes!(sites::one))
         .routes(routes!(sites::change_policy))

@@ -1,9 +1,19 @@
 //! One person's data: what must be kept of it, its erasure, and all of it for them to have.
 
-use axum::{Json as Answer, extract::State, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{
+    Json as Answer,
+    body::Body,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
 use punchtrail_infra::people::holds;
 use punchtrail_projections::privacy::RESTS_ON;
 use punchtrail_protocol::EmployeeId;
+use tokio::io::AsyncReadExt as _;
 
 use crate::{
     ask::{
@@ -11,7 +21,10 @@ use crate::{
         extract::{InPath, Json, Permitted},
     },
     auth::Operator,
-    privacy::erasure::{self, Outlook},
+    privacy::{
+        erasure::{self, Outlook},
+        export::Export,
+    },
     problem::Refusal,
     routes::{NoteBody, Written, note_of},
     state::App,
@@ -95,4 +108,46 @@ pub async fn erase(
     let metadata = operator.metadata();
     let position = erasure::erase(&app.ledger, &app.pools, employee, &metadata).await?;
     Ok((StatusCode::ACCEPTED, Answer(Written { position })))
+}
+
+/// Bytes of an archive that are read from disk at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Everything that is held of a person, for them to have: a ZIP archive with JSON, CSV, their
+/// pictures (each noted as looked at), and `index.html`, a page for people. One is made at a time.
+#[utoipa::path(
+    get, path = "/v1/employees/{employee}/export", tag = "employees",
+    params(("employee" = EmployeeId, Path, description = "Who")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/zip")),
+    security(("operator_key" = [])),
+)]
+pub async fn export(
+    State(app): State<App>,
+    operator: Operator,
+    InPath(employee): InPath<EmployeeId>,
+) -> Result<([(HeaderName, HeaderValue); 3], Body), Refusal> {
+    caught_up(&app).await?;
+    let export = Export {
+        ledger: &app.ledger,
+        pools: &app.pools,
+        photos: Arc::clone(&app.photos),
+        reader: operator.actor(),
+        request: Some(operator.request().to_owned()),
+    };
+    let file = tokio::fs::File::from_std(export.of(employee).await?);
+    let pieces = futures::stream::try_unfold(file, |mut file| async move {
+        let mut piece = vec![0; PIECE_BYTES];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), file)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/zip")),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_static("attachment; filename=\"person.zip\""),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, Body::from_stream(pieces.into_stream())))
 }
