@@ -147,7 +147,7 @@ impl Scene {
 
 fn picture() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    DynamicImage::new_rgb8(48, 32).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+    DynamicImage::new_rgb8(160, 120).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
     bytes.into_inner()
 }
 
@@ -304,7 +304,9 @@ async fn stands_nowhere(scene: &Scene) {
 
 fn file(archive: &mut zip::ZipArchive<Cursor<&[u8]>>, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
+    let names: Vec<_> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    let found = archive.by_name(name);
+    found.unwrap_or_else(|_| panic!("{name} in {names:?}")).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
