@@ -11,7 +11,7 @@
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
-//! problem ← commands ← identity ← routes
+//! problem ← commands ← identity ← privacy ← routes
 //! problem ← disputes ← routes
 //! problem ← escalations
 //! ```
@@ -26,6 +26,7 @@ pub mod health;
 pub mod identity;
 pub mod metrics;
 pub mod openapi;
+pub mod privacy;
 pub mod problem;
 pub mod router;
 pub mod routes;

@@ -84,6 +84,8 @@ codes! {
     PunchChanged = CONFLICT, "The punch has changed meanwhile";
     /// What stands already contradicts the request.
     Conflict = CONFLICT, "The request contradicts what stands";
+    /// Something stands in the way of a person's erasure.
+    ErasureRefused = CONFLICT, "The person can't be erased now";
     /// More than is taken at once.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "The request is too large";
     /// Another type of content is needed.
@@ -201,6 +203,13 @@ impl Refusal {
             "The server failed; nothing of this request was acknowledged. The operator finds the \
              reason in the log under this request_id.",
         )
+    }
+
+    /// With all that is at fault, or stands in the way.
+    #[must_use]
+    pub fn because_of(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
     }
 
     /// With a time to come back.
@@ -439,9 +448,13 @@ impl Refuses for EmployeeError {
     fn code(&self) -> Code {
         match self {
             Self::Unknown | Self::NoSuchReference => Code::NotFound,
-            Self::Exists | Self::Departed | Self::NoConsent | Self::TooManyReferences => {
-                Code::Conflict
-            }
+            Self::Exists
+            | Self::Departed
+            | Self::NoConsent
+            | Self::TooManyReferences
+            | Self::NoHold
+            | Self::Erased => Code::Conflict,
+            Self::Held => Code::ErasureRefused,
         }
     }
 }

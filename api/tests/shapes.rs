@@ -228,6 +228,7 @@ const ORDERS: [(&str, &[&str]); 20] = [
             "face_px_min",
             "photo_retention_days",
             "face_departed_days",
+            "record_retention_days",
             "languages",
             "day_starts_min",
             "shift_max_s",

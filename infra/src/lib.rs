@@ -7,7 +7,7 @@
 //! threads ← photos, identity
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
 //! ledger ← people ← devices, sites
-//! ledger ← rulings ← audit, devices
+//! ledger ← rulings ← people, audit, devices
 //! access ← people, devices
 //! postgres ← photos ← identity
 //! access ← devices

@@ -10,13 +10,15 @@
 //!
 //! ```text
 //! engine ← sites ← punches ← people, explanations
-//! engine ← devices, rulings ← people, explanations
+//! engine ← devices, rulings ← people, explanations, privacy
+//! people, punches ← privacy
 //! ```
 
 pub mod devices;
 pub mod engine;
 pub mod explanations;
 pub mod people;
+pub mod privacy;
 pub mod punches;
 pub mod rulings;
 pub mod sites;

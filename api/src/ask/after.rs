@@ -51,13 +51,21 @@ impl After {
                 ));
             }
         }
-        let deadline = Instant::now() + AFTER_MAX;
-        app.projections.wait_for(models, position, deadline).await.map_err(|behind| {
-            let detail = format!(
-                "The read model `{}` stands at position {}, not yet at {position}. Ask again.",
-                behind.name, behind.position
-            );
-            Refusal::new(Code::ReadBehind, detail).to_be_retried()
-        })
+        after(app, models, position).await
     }
+}
+
+/// Waits until these read models have taken the ledger up to there.
+///
+/// # Errors
+/// 503 when one isn't there in time.
+pub async fn after(app: &App, models: &[&str], position: Position) -> Result<(), Refusal> {
+    let deadline = Instant::now() + AFTER_MAX;
+    app.projections.wait_for(models, position, deadline).await.map_err(|behind| {
+        let detail = format!(
+            "The read model `{}` stands at position {}, not yet at {position}. Ask again.",
+            behind.name, behind.position
+        );
+        Refusal::new(Code::ReadBehind, detail).to_be_retried()
+    })
 }

@@ -1,18 +1,24 @@
-//! `punchtrail employee`: the roster.
+//! `punchtrail employee`: the roster, and what may not be erased of people.
 
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::Subcommand;
+use punchtrail_api::ask::limits::NOTE_CHARS_MAX;
 use punchtrail_infra::{
     ledger::Metadata,
-    people::import::{self, ImportError, ROSTER_BYTES_MAX},
+    people::{
+        holds,
+        import::{self, ImportError, ROSTER_BYTES_MAX},
+    },
+    rulings::{Author, notes::Note},
 };
+use serde_json::json;
 
 use super::{
     answer::Answer,
     progress,
-    source::{Need, Source},
+    source::{Need, Opened, Source},
 };
 
 #[derive(Debug, Subcommand)]
@@ -26,11 +32,47 @@ pub(super) enum Employee {
         /// The file
         file: PathBuf,
     },
+    /// Place a legal hold: nothing of them is erased on request while one stands
+    Hold {
+        /// Who: an id, an external id or a badge
+        employee: String,
+        /// What it is about
+        #[arg(long, value_name = "TEXT", value_parser = note)]
+        note: String,
+    },
+    /// Lift one of somebody's legal holds
+    ReleaseHold {
+        /// Who: an id, an external id or a badge
+        employee: String,
+        /// Why it is over
+        #[arg(long, value_name = "TEXT", value_parser = note)]
+        note: Option<String>,
+    },
+}
+
+fn note(text: &str) -> Result<String, String> {
+    if !(1..=NOTE_CHARS_MAX).contains(&text.chars().count()) {
+        return Err(format!("a note has 1 to {NOTE_CHARS_MAX} characters"));
+    }
+    Ok(text.to_owned())
 }
 
 impl Employee {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
-        let Self::Import { file } = self;
+        match self {
+            Self::Import { file } => Self::import(file, source).await,
+            Self::Hold { employee, note } => {
+                let placed = async |opened: &Opened| hold(opened, &employee, note).await;
+                source.with(Need::Existing, placed).await
+            }
+            Self::ReleaseHold { employee, note } => {
+                let lifted = async |opened: &Opened| release(opened, &employee, note).await;
+                source.with(Need::Existing, lifted).await
+            }
+        }
+    }
+
+    async fn import(file: PathBuf, source: Source) -> anyhow::Result<Answer> {
         let shown = file.display();
         let size = tokio::fs::metadata(&file)
             .await
@@ -49,7 +91,28 @@ impl Employee {
     }
 }
 
-async fn import(opened: &super::source::Opened, text: &[u8]) -> anyhow::Result<Answer> {
+fn author(note: Option<String>) -> Author {
+    Author::of_command_line(note.map(Note::new))
+}
+
+async fn hold(opened: &Opened, employee: &str, note: String) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let done = holds::place(&opened.ledger, employee, &author(Some(note))).await?;
+    let stand = done.aggregate.holds();
+    let text = format!("Nothing of them is erased on request; legal holds that stand: {stand}.");
+    let object = json!({"employee": employee, "holds": stand, "position": done.position});
+    Ok(Answer::new(&object, text))
+}
+
+async fn release(opened: &Opened, employee: &str, note: Option<String>) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let done = holds::lift(&opened.ledger, employee, &author(note)).await?;
+    let stand = done.aggregate.holds();
+    let object = json!({"employee": employee, "holds": stand, "position": done.position});
+    Ok(Answer::new(&object, format!("Lifted. Legal holds that still stand: {stand}.")))
+}
+
+async fn import(opened: &Opened, text: &[u8]) -> anyhow::Result<Answer> {
     let bar = progress::bar("hashing PINs");
     let shown = bar.clone();
     let heard = Arc::new(move |done: usize, of: usize| {

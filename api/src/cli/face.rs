@@ -6,7 +6,6 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use punchtrail_domain::{
     employee::{Consent, Employee, EmployeeCommand, Supervised},
-    erasure::Erasure,
     policy::is_language,
 };
 use punchtrail_infra::{
@@ -77,16 +76,6 @@ pub(super) enum Face {
     },
     /// Show what is known of somebody's face
     Show {
-        /// Who: an id, an external id or a badge
-        employee: String,
-    },
-}
-
-/// What can be erased.
-#[derive(Debug, Subcommand)]
-pub(super) enum Erase {
-    /// Everything that is kept of somebody's face; their punches stand
-    Biometrics {
         /// Who: an id, an external id or a badge
         employee: String,
     },
@@ -163,21 +152,7 @@ impl Face {
     }
 }
 
-impl Erase {
-    pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
-        let Self::Biometrics { employee } = &self;
-        let erase = async |opened: &Opened| {
-            let at = opened.ledger.now();
-            let command = EmployeeCommand::EraseBiometrics { because: Erasure::Requested, at };
-            let text = "What is kept of their face is erased by the server within moments, or \
-                        when it runs next; each punch then says that its picture was erased.";
-            execute(opened, employee, command, text).await
-        };
-        source.with(Need::Existing, erase).await
-    }
-}
-
-async fn execute(
+pub(super) async fn execute(
     opened: &Opened,
     employee: &str,
     command: EmployeeCommand,

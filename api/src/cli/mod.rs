@@ -17,7 +17,9 @@ mod checkpoint;
 mod device;
 mod dispute;
 mod employee;
+mod erase;
 mod events;
+mod export;
 mod face;
 mod identity;
 mod key;
@@ -83,7 +85,10 @@ enum Command {
     Face(face::Face),
     /// Erase what is kept of a person
     #[command(subcommand)]
-    Erase(face::Erase),
+    Erase(erase::Erase),
+    /// Give out what is held of a person, for them to have
+    #[command(subcommand)]
+    Export(export::Export),
     /// Pictures of punches and of people; each look is written down
     #[command(subcommand)]
     Photo(photo::Photo),
@@ -147,6 +152,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Employee(command) => command.run(source).await,
         Command::Face(command) => command.run(source).await,
         Command::Erase(command) => command.run(source).await,
+        Command::Export(command) => command.run(source).await,
         Command::Photo(command) => command.run(source).await,
         Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,

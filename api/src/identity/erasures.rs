@@ -1,5 +1,7 @@
 //! What is kept of a face is erased: when its person withdraws their consent, when somebody with
 //! the right asks for it, when they have left for long, and when a site keeps a picture no longer.
+//! And what stands beside the ledger of an erased person is removed again, should something have
+//! come in with their erasure, or come back after it.
 //!
 //! The bytes go first, then the ledger says so: what it calls erased is gone. Devices that may hold
 //! photos of the person are told to forget them; until they have, what they send is erased as it
@@ -20,10 +22,12 @@ use punchtrail_infra::{
     follower::{Failure, Follower, Step, Tell, place},
     identity::embeddings,
     ledger::{ExecuteError, Ledger, Metadata, ReadError, load},
+    people::erasure,
 };
 use punchtrail_projections::{
     devices,
     people::roster,
+    privacy::{RESTS_ON, held},
     punches::{
         photos::{self, KeptPhoto},
         timecards,
@@ -64,7 +68,7 @@ impl Erasures {
         let Some(to) = entries.last().map(|entry| entry.position()) else {
             return Ok(Step::AtHead(from));
         };
-        let (mut erased, mut came) = (Vec::new(), Vec::new());
+        let (mut erased, mut came, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for entry in &entries {
             let event = entry.event().map_err(ReadError::from)?;
             if let Event::Punch(punch, PunchEvent::PhotoReceived { photo, .. }) = event {
@@ -83,13 +87,18 @@ impl Erasures {
                 EmployeeEvent::BiometricsErased { because, at } => {
                     erased.push((*employee, *because, *at));
                 }
+                EmployeeEvent::Erased { .. } => forgotten.push(*employee),
                 _ => {}
             }
         }
-        if !erased.is_empty() {
-            let models = &[photos::NAME, devices::NAME, timecards::NAME];
-            let models = app.projections.wait_for(models, to, Instant::now() + MODEL_WAIT);
+        if !erased.is_empty() || !forgotten.is_empty() {
+            let mut models = vec![devices::NAME, timecards::NAME];
+            models.extend(RESTS_ON);
+            let models = app.projections.wait_for(&models, to, Instant::now() + MODEL_WAIT);
             models.await.map_err(Failure::passing)?;
+        }
+        for employee in forgotten {
+            forget(app, employee).await.map_err(Failure::passing)?;
         }
         for (employee, because, at) in erased {
             commands::forget_photos(app, employee, at).await.map_err(Failure::passing)?;
@@ -126,6 +135,17 @@ pub async fn erase(
     let command = EmployeeCommand::EraseBiometrics { because, at: ledger.now() };
     let done = ledger.execute::<Employee>(&employee.to_string(), command, metadata).await?;
     Ok(done.position)
+}
+
+/// Removes what stands beside the ledger of an erased person, notes of that moment among them.
+async fn forget(app: &App, employee: EmployeeId) -> Result<(), Broke> {
+    let named = held::notes(&app.pools.reader, employee).await?;
+    let notes: Vec<Digest> = named.into_iter().map(|note| note.digest).collect();
+    erasure::forget(app.ledger.pool(), employee, &notes).await?;
+    for photo in held::photos_of_items(&app.pools.reader, employee).await? {
+        app.photos.remove(&photo).await?;
+    }
+    Ok(())
 }
 
 /// Erases, of the photos that just came, those of people who had what was taken until then erased
@@ -206,12 +226,15 @@ async fn erase_photos(app: &App, kept: &[KeptPhoto], because: Erasure) -> Result
     Ok(said.into_iter().max().unwrap_or_default())
 }
 
-/// Erases what sites keep no longer, and asks for the erasure of those who have left for long; a
-/// page of each.
+/// Erases what sites keep no longer and what came back of erased people, and asks for the erasure of
+/// the faces of those who have left for long; a page of each.
 ///
 /// # Errors
 /// When the database or the store is out of reach.
 pub async fn sweep(app: &App) -> Result<(), Broke> {
+    for employee in roster::erased_with_names(&app.pools.reader, PAGE).await? {
+        forget(app, employee).await?;
+    }
     let now = app.ledger.now();
     for (site, policy) in sites::policies(&app.pools.reader).await? {
         let kept_for = SignedDuration::from_hours(24 * i64::from(policy.photo_retention_days));

@@ -99,6 +99,11 @@ impl House {
         (address, cancel.clone(), tokio::spawn(server.run(cancel)))
     }
 
+    /// Where its photos are.
+    pub fn photos(&self) -> std::path::PathBuf {
+        self.data_dir.path().join("photos")
+    }
+
     /// Asks the server to stop, without waiting for it.
     pub fn begin_stop(&self) {
         self.cancel.cancel();
@@ -269,6 +274,7 @@ pub struct Answer {
     pub headers: hyper::HeaderMap,
     pub body: Value,
     pub text: String,
+    pub bytes: Bytes,
 }
 
 impl Answer {
@@ -326,7 +332,7 @@ pub async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
     driving.await.unwrap().ok();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Answer { status: parts.status, headers: parts.headers, body, text }
+    Answer { status: parts.status, headers: parts.headers, body, text, bytes }
 }
 
 /// A device as the protocol page describes it.

@@ -72,11 +72,17 @@ impl Biometrics {
                 self.references.clear();
                 self.erased = Some((*at, *because));
             }
+            EmployeeEvent::Erased { .. } => {
+                self.consent = None;
+                self.references.clear();
+            }
             EmployeeEvent::Registered {}
             | EmployeeEvent::AssignedToSite { .. }
             | EmployeeEvent::UnassignedFromSite { .. }
             | EmployeeEvent::DirectoryChanged { .. }
-            | EmployeeEvent::Departed { .. } => {}
+            | EmployeeEvent::Departed { .. }
+            | EmployeeEvent::LegalHoldPlaced { .. }
+            | EmployeeEvent::LegalHoldLifted { .. } => {}
         }
     }
 }

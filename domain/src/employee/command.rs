@@ -49,6 +49,22 @@ pub enum EmployeeCommand {
         because: Erasure,
         at: Time,
     },
+    /// Note that their data must be kept for a court or an authority.
+    PlaceHold {
+        /// Digest of the note that says for what.
+        note: Option<Digest>,
+        at: Time,
+    },
+    /// Note that one such reason is over.
+    LiftHold {
+        /// Digest of the note that says why.
+        note: Option<Digest>,
+        at: Time,
+    },
+    /// Note that everything that can be erased of them is.
+    Erase {
+        at: Time,
+    },
 }
 
 /// That a person agrees that their face is compared.

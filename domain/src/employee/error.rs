@@ -21,4 +21,11 @@ pub enum EmployeeError {
     TooManyReferences,
     #[error("the employee has no such reference photo")]
     NoSuchReference,
+    #[error("no legal hold stands for this employee")]
+    NoHold,
+    /// Nothing is erased of whom a court or an authority asks about.
+    #[error("a legal hold stands for this employee; nothing was erased. Lift it first")]
+    Held,
+    #[error("the employee's data was erased; nothing more can be recorded of them")]
+    Erased,
 }

@@ -76,6 +76,25 @@ pub enum EmployeeEvent {
         because: Erasure,
         at: Time,
     },
+    /// Their data must be kept for a court or an authority, whatever else would let it go. Each
+    /// stands until one is lifted.
+    LegalHoldPlaced {
+        /// Digest of the note that says for what, salted; the note stands beside the ledger.
+        note: Option<Digest>,
+        at: Time,
+    },
+    /// One of the reasons is over.
+    LegalHoldLifted {
+        /// Digest of the note that says why, salted.
+        note: Option<Digest>,
+        at: Time,
+    },
+    /// Everything that stood beside the ledger of them was erased: the directory's entry, notes
+    /// about them, and what was kept of their face. Their punches stand, under an id that says
+    /// nothing.
+    Erased {
+        at: Time,
+    },
 }
 
 /// Where a person agreed, or a reference photo was taken; somebody with the right looked on.

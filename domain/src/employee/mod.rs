@@ -14,7 +14,7 @@ pub use command::{Consent, EmployeeCommand};
 pub use error::EmployeeError;
 pub use event::{DirectoryField, EmployeeEvent, Supervised};
 
-use crate::aggregate::aggregate;
+use crate::{aggregate::aggregate, erasure::Erasure};
 
 /// An employee as the events make one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Employee {
     sites: Vec<SiteId>,
     departed_at: Option<Time>,
     biometrics: Biometrics,
+    /// Legal holds that stand.
+    holds: u32,
+    erased_at: Option<Time>,
 }
 
 impl Employee {
@@ -39,6 +42,15 @@ impl Employee {
         self.departed_at
     }
 
+    /// How many legal holds stand.
+    pub const fn holds(&self) -> u32 {
+        self.holds
+    }
+    /// When everything that can be erased of them was, if so.
+    pub const fn erased_at(&self) -> Option<Time> {
+        self.erased_at
+    }
+
     /// What they agreed to about their face, and the photos to compare with.
     pub const fn biometrics(&self) -> &Biometrics {
         &self.biometrics
@@ -47,7 +59,8 @@ impl Employee {
     /// What follows from `command`; no events when nothing changes.
     ///
     /// # Errors
-    /// When the employee doesn't exist yet, exists already, has left, or hasn't agreed.
+    /// When the employee doesn't exist yet, exists already, has left, hasn't agreed, is held, or was
+    /// erased.
     pub fn decide(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
         match command {
             EmployeeCommand::Register { .. } if self.registered => Err(EmployeeError::Exists),
@@ -57,6 +70,21 @@ impl Employee {
                 EmployeeEvent::AssignedToSite { site },
             ]),
             _ if !self.registered => Err(EmployeeError::Unknown),
+            EmployeeCommand::EraseBiometrics { because, at } => {
+                Ok(vec![EmployeeEvent::BiometricsErased { because, at }])
+            }
+            EmployeeCommand::Erase { at } => self.erase(at),
+            EmployeeCommand::PlaceHold { .. } | EmployeeCommand::LiftHold { .. } => {
+                self.hold(command)
+            }
+            _ if self.erased_at.is_some() => Err(EmployeeError::Erased),
+            command => self.change(command),
+        }
+    }
+
+    /// What follows for somebody who is known and not erased.
+    fn change(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        match command {
             EmployeeCommand::AssignToSite { site } if self.sites.contains(&site) => Ok(Vec::new()),
             EmployeeCommand::AssignToSite { .. } if self.departed_at.is_some() => {
                 Err(EmployeeError::Departed)
@@ -94,10 +122,39 @@ impl Employee {
                 }
                 Ok(vec![EmployeeEvent::ReferencePhotoRemoved { photo }])
             }
-            EmployeeCommand::EraseBiometrics { because, at } => {
-                Ok(vec![EmployeeEvent::BiometricsErased { because, at }])
-            }
+            // Decided before.
+            EmployeeCommand::Register { .. }
+            | EmployeeCommand::EraseBiometrics { .. }
+            | EmployeeCommand::PlaceHold { .. }
+            | EmployeeCommand::LiftHold { .. }
+            | EmployeeCommand::Erase { .. } => Ok(Vec::new()),
         }
+    }
+
+    fn hold(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        match command {
+            _ if self.erased_at.is_some() => Err(EmployeeError::Erased),
+            EmployeeCommand::PlaceHold { note, at } => {
+                Ok(vec![EmployeeEvent::LegalHoldPlaced { note, at }])
+            }
+            EmployeeCommand::LiftHold { .. } if self.holds == 0 => Err(EmployeeError::NoHold),
+            EmployeeCommand::LiftHold { note, at } => {
+                Ok(vec![EmployeeEvent::LegalHoldLifted { note, at }])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Nothing happens to somebody who is erased already.
+    fn erase(&self, at: Time) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        if self.erased_at.is_some() {
+            return Ok(Vec::new());
+        }
+        if self.holds > 0 {
+            return Err(EmployeeError::Held);
+        }
+        let because = Erasure::Requested;
+        Ok(vec![EmployeeEvent::BiometricsErased { because, at }, EmployeeEvent::Erased { at }])
     }
 
     fn enrol(
@@ -133,6 +190,12 @@ impl Employee {
             | EmployeeEvent::ReferencePhotoEnrolled { .. }
             | EmployeeEvent::ReferencePhotoRemoved { .. }
             | EmployeeEvent::BiometricsErased { .. } => {}
+            EmployeeEvent::LegalHoldPlaced { .. } => self.holds = self.holds.saturating_add(1),
+            EmployeeEvent::LegalHoldLifted { .. } => self.holds = self.holds.saturating_sub(1),
+            EmployeeEvent::Erased { at } => {
+                self.sites.clear();
+                self.erased_at = Some(at);
+            }
         }
     }
 }
@@ -145,5 +208,5 @@ fn given(consent: Consent) -> EmployeeEvent {
 aggregate!(Employee, EmployeeCommand, EmployeeEvent, EmployeeError, {
     Registered, AssignedToSite, UnassignedFromSite, DirectoryChanged, Departed,
     BiometricConsentGiven, BiometricConsentWithdrawn, ReferencePhotoEnrolled,
-    ReferencePhotoRemoved, BiometricsErased,
+    ReferencePhotoRemoved, BiometricsErased, LegalHoldPlaced, LegalHoldLifted, Erased,
 });

@@ -106,6 +106,8 @@ pub struct Names {
     pub keys: BTreeMap<Uuid, String>,
     /// What people noted, by the digest that events hold of it; none where it was erased.
     pub notes: BTreeMap<Digest, Option<String>>,
+    /// When the data of people was erased, of those whose was. Of these there are no names.
+    pub erased: BTreeMap<EmployeeId, Time>,
 }
 
 /// Why a punch waits for a person, or was rejected, in words for whoever made it; a code that has

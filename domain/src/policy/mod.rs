@@ -63,6 +63,9 @@ pub struct Policy {
     /// Until when a referred punch should be ruled on before it is escalated, in seconds: 1 hour to
     /// 30 days.
     pub review_deadline_s: u32,
+    /// For how many days after a punch its records must be kept, 0 to 3,660; nobody who punched
+    /// there can be erased before.
+    pub record_retention_days: u32,
     /// The kiosk's languages, the first is the default; 1 to 16, no two alike. Each is a tag of BCP
     /// 47 with a language of ISO 639, and a script and a region if need be: `de`, `pt-BR`,
     /// `zh-Hant-TW`.
@@ -98,6 +101,7 @@ impl Default for Policy {
             photo_retention_days: 90,
             face_departed_days: 30,
             review_deadline_s: 3 * DAY_S,
+            record_retention_days: 3 * 365,
             languages: told.languages,
             day_starts_min: 0,
             shift_max_s: 16 * 3_600,
@@ -179,6 +183,7 @@ impl Policy {
             ("photo_retention_days", self.photo_retention_days, 1, 3_660),
             ("face_departed_days", self.face_departed_days, 0, 1_095),
             ("review_deadline_s", self.review_deadline_s, 3_600, 30 * DAY_S),
+            ("record_retention_days", self.record_retention_days, 0, 3_660),
             ("languages", languages, 1, 16),
             ("day_starts_min", self.day_starts_min, 0, 1_439),
             ("shift_max_s", self.shift_max_s, 3_600, 48 * 3_600),

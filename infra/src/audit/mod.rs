@@ -46,7 +46,7 @@ pub use report::{
 };
 
 use report::Findings;
-use walk::{StepBack, Walk};
+use walk::{Erased, StepBack, Walk};
 
 /// The longest time that what is kept beside the ledger may take to be compared: a large one sorts
 /// all its events once.
@@ -258,6 +258,26 @@ async fn check_sequences(
     Ok(())
 }
 
+/// What is gone by right, in words.
+fn erased(erased: Erased) -> Vec<String> {
+    let Erased { pictures, faces, people, notes } = erased;
+    let mut told = Vec::new();
+    if pictures + faces > 0 {
+        told.push(format!(
+            "The bytes of {pictures} pictures of punches were erased, and what was kept of a face \
+             {faces} times; the ledger says of each when and why."
+        ));
+    }
+    if people + notes > 0 {
+        told.push(format!(
+            "{people} people were erased, with what stood beside the ledger of them; the ledger \
+             says when. {notes} notes that events name are gone; of those that are left each is \
+             the one that its event names."
+        ));
+    }
+    told
+}
+
 fn report(walk: Walk, head: u64, mut notes: Vec<String>) -> Report {
     let Walk { mut findings, comparison, steps_back, .. } = walk;
     let checkpoints = comparison.finish(head, &steps_back, &mut findings);
@@ -267,13 +287,7 @@ fn report(walk: Walk, head: u64, mut notes: Vec<String>) -> Report {
              after {after} and up to {seen} at least was lost."
         )
     }));
-    if walk.erased != (0, 0) {
-        let (photos, faces) = walk.erased;
-        notes.push(format!(
-            "The bytes of {photos} pictures of punches were erased, and what was kept of a face \
-             {faces} times; the ledger says of each when and why."
-        ));
-    }
+    notes.extend(erased(walk.erased));
     let mut gaps: Vec<DeviceGap> = Vec::new();
     let mut devices_more = walk.forks_more;
     for (device, known) in walk.devices {

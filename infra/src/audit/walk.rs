@@ -63,10 +63,7 @@ enum Read {
         record: String,
         signature: Signature,
     },
-    /// A picture's bytes were erased, or what was kept of somebody's face.
-    Erased {
-        face: bool,
-    },
+    Erased(What),
     Device {
         device: DeviceId,
         event: DeviceEvent,
@@ -74,6 +71,27 @@ enum Read {
         note: Option<(Digest, Option<String>)>,
     },
     Epoch(EpochId, EpochEvent),
+}
+
+/// What an event says was erased.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// The bytes of a picture of a punch.
+    Picture,
+    /// What was kept of somebody's face.
+    Face,
+    /// Everything that stood beside the ledger of somebody.
+    Person,
+}
+
+/// How often what was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Erased {
+    pub pictures: u64,
+    pub faces: u64,
+    pub people: u64,
+    /// Notes that events name and that are gone.
+    pub notes: u64,
 }
 
 /// A step back of the database, as the ledger says.
@@ -105,8 +123,7 @@ pub(super) struct Walk {
     pub unreadable: u64,
     pub steps_back: Vec<StepBack>,
     pub signatures: u64,
-    /// How many pictures were erased, and how often what was kept of a face.
-    pub erased: (u64, u64),
+    pub erased: Erased,
     pub links: u64,
     pub last: u64,
     /// The latest time at which an event says it was recorded.
@@ -130,7 +147,7 @@ impl Walk {
             unreadable: 0,
             steps_back: Vec::new(),
             signatures: 0,
-            erased: (0, 0),
+            erased: Erased::default(),
             links: 0,
             last: 0,
             last_recorded_us: i64::MIN,
@@ -148,7 +165,9 @@ impl Walk {
             self.leaf(row, checked.hash);
             self.event(row.position, checked.read, &mut named);
         }
-        self.links += named.check(pool, &mut self.findings, &mut self.waiting).await?;
+        let compared = named.check(pool, &mut self.findings, &mut self.waiting).await?;
+        self.links += compared.links;
+        self.erased.notes += compared.notes_gone;
         if self.waiting.len() >= WAITING_SIGNATURES_MAX {
             self.check_signatures().await?;
         }
@@ -273,8 +292,9 @@ impl Walk {
                     }
                 }
             }
-            Read::Erased { face: false } => self.erased.0 += 1,
-            Read::Erased { face: true } => self.erased.1 += 1,
+            Read::Erased(What::Picture) => self.erased.pictures += 1,
+            Read::Erased(What::Face) => self.erased.faces += 1,
+            Read::Erased(What::Person) => self.erased.people += 1,
             Read::Captured { .. } => {
                 let what = "the capture can't be read, or is another punch's";
                 self.findings.add(Finding::at(position, FindingCode::BadSignature, what));
@@ -349,9 +369,15 @@ fn read(row: &Row) -> Read {
             Read::Device { device, event, note }
         }
         Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
-        Some(Event::Employee(_, EmployeeEvent::BiometricsErased { .. })) => {
-            Read::Erased { face: true }
-        }
+        Some(Event::Employee(_, event)) => match event {
+            EmployeeEvent::BiometricsErased { .. } => Read::Erased(What::Face),
+            EmployeeEvent::Erased { .. } => Read::Erased(What::Person),
+            EmployeeEvent::LegalHoldPlaced { note, .. }
+            | EmployeeEvent::LegalHoldLifted { note, .. } => {
+                Read::Ruled { note: by(note), admitted: None }
+            }
+            _ => Read::Nothing,
+        },
         Some(_) => Read::Nothing,
         None => Read::Unreadable,
     }
@@ -381,7 +407,7 @@ fn read_punch(
         PunchEvent::PhotoRetaken { record, signature, .. } => {
             Read::Retaken { of, record, signature }
         }
-        PunchEvent::PhotoErased { .. } => Read::Erased { face: false },
+        PunchEvent::PhotoErased { .. } => Read::Erased(What::Picture),
         PunchEvent::Synced { .. }
         | PunchEvent::AnomalyFlagged { .. }
         | PunchEvent::ReferredForReview { .. }

@@ -138,9 +138,10 @@ pub async fn history(pool: &Pool, disputes: &[DisputeId]) -> Result<Vec<Happened
         }
     }
     let named: Vec<Digest> = happened.iter().filter_map(|one| note_of(&one.event)).collect();
-    let bodies = notes::bodies(pool, &named).await?;
+    let kept = notes::kept(pool, &named).await?;
     for one in &mut happened {
-        one.text = note_of(&one.event).and_then(|note| bodies.get(&note).cloned());
+        one.text =
+            note_of(&one.event).and_then(|note| kept.get(&note).map(|kept| kept.body.clone()));
     }
     Ok(happened)
 }

@@ -55,27 +55,34 @@ impl Note {
 }
 
 /// A note as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeptNote {
-    /// Who wrote it, as the ledger names them.
+    /// Who wrote it, as events name an actor.
     pub author: String,
     pub body: String,
 }
 
-/// The note of that digest, if it wasn't erased.
+/// Those of the notes that are there.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn one(
+pub async fn kept(
     executor: impl PgExecutor<'_>,
-    note: Digest,
-) -> Result<Option<KeptNote>, sqlx::Error> {
-    let kept: Option<(String, String)> =
-        sqlx::query_as("select author, body from notes where digest = $1")
-            .bind(note.0.as_slice())
-            .fetch_optional(executor)
+    digests: &[Digest],
+) -> Result<HashMap<Digest, KeptNote>, sqlx::Error> {
+    if digests.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let asked: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+    let rows: Vec<(Vec<u8>, String, String)> =
+        sqlx::query_as("select digest, author, body from notes where digest = any($1)")
+            .bind(asked)
+            .fetch_all(executor)
             .await?;
-    Ok(kept.map(|(author, body)| KeptNote { author, body }))
+    let note = |(digest, author, body): (Vec<u8>, String, String)| {
+        Some((Digest(digest.try_into().ok()?), KeptNote { author, body }))
+    };
+    Ok(rows.into_iter().filter_map(note).collect())
 }
 
 /// Erases a note and its salt; what the event holds of it says nothing then. Whether it was there.
@@ -88,27 +95,6 @@ pub async fn erase(executor: impl PgExecutor<'_>, note: Digest) -> Result<bool, 
         .execute(executor)
         .await?;
     Ok(done.rows_affected() > 0)
-}
-
-/// What these notes say; those that were erased are left out.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn bodies(
-    executor: impl PgExecutor<'_>,
-    notes: &[Digest],
-) -> Result<HashMap<Digest, String>, sqlx::Error> {
-    if notes.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let digests: Vec<&[u8]> = notes.iter().map(|note| note.0.as_slice()).collect();
-    let rows: Vec<(Vec<u8>, String)> =
-        sqlx::query_as("select digest, body from notes where digest = any($1)")
-            .bind(digests)
-            .fetch_all(executor)
-            .await?;
-    let digest = |(digest, body): (Vec<u8>, String)| Some((Digest(digest.try_into().ok()?), body));
-    Ok(rows.into_iter().filter_map(digest).collect())
 }
 
 /// The digest that binds a note to its event.

@@ -13,5 +13,6 @@ pub mod rebuild;
 pub use generations::{ListedGeneration, generations};
 pub use models::{Projections, ReadBehind};
 pub use page::{Order, Page};
+pub use progress::stands_at;
 pub use projection::{Generation, Projection, ProjectionError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};

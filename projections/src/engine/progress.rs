@@ -227,6 +227,18 @@ pub(crate) async fn live(
     sqlx::query(&statement).bind(name).try_map(|row| progress(&row)).fetch_optional(executor).await
 }
 
+/// How far a model has taken the ledger; nothing of it where no server ever made the model.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn stands_at(pool: &Pool, name: &str) -> Result<Position, sqlx::Error> {
+    let made: bool = sqlx::query_scalar("select to_regclass('read.projections') is not null")
+        .fetch_one(pool)
+        .await?;
+    let live = if made { live(pool, name).await? } else { None };
+    Ok(live.map_or(Position::START, |live| live.position))
+}
+
 /// Moves a generation on, in the transaction of the events that lead there. Whether the ledger has
 /// the last of them: if it hasn't, the database went back since they were read, and the transaction
 /// is not to be committed.

@@ -93,6 +93,7 @@ pub async fn explain_absence(
     places.extend(punches.iter().map(|(site, _)| *site));
     let mut names = Names::default();
     names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
+    names.erased.extend(erased(&events)?.map(|at| (employee, at)));
     let devices = devices(pool, &places, &mut names).await?;
     let mut quarantined = items(pool, employee, bounds, &mut names).await?;
     let quarantined_more = quarantined.len() > ITEMS_MAX;
@@ -135,6 +136,16 @@ fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable
     // Where the worker still is comes after where the worker was.
     sites.sort_by_key(|(_, until)| until.is_none());
     Ok(sites)
+}
+
+/// When the worker was erased, if so.
+fn erased(events: &[Recorded]) -> Result<Option<Time>, Undecodable> {
+    for recorded in events.iter().rev() {
+        if let Event::Employee(_, EmployeeEvent::Erased { at }) = recorded.event()? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 /// How a site's days are cut; in UTC from midnight when there is no site.

@@ -8,6 +8,7 @@ use punchtrail_domain::{
     aggregate::Stored,
     device::Gap,
     dispute::DisputeEvent,
+    employee::EmployeeEvent,
     explanation::{
         Account, Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Names, Place,
         Quarantined,
@@ -54,6 +55,18 @@ fn stored<'a>(
 fn place(position: i64, recorded_ms: i64) -> Place {
     let recorded_at = Time::from_millis(recorded_ms);
     Place { position: Position::from_db(position), recorded_at }
+}
+
+/// When whoever has no name any more was erased.
+fn erased(row: &PgRow) -> Result<BTreeMap<EmployeeId, Time>, ReadError> {
+    type ErasedRow = (EmployeeId, i64, String, String, String);
+    let mut erased = BTreeMap::new();
+    for (employee, position, kind, version, payload) in list::<ErasedRow>(row, "erased")? {
+        if let EmployeeEvent::Erased { at } = stored(position, &kind, &version, &payload).read()? {
+            erased.insert(employee, at);
+        }
+    }
+    Ok(erased)
 }
 
 /// A device as the statement lists it: id, name, reported at, waiting, oldest, last number made,
@@ -143,6 +156,7 @@ impl Surroundings {
         self.names.sites.extend(other.names.sites);
         self.names.keys.extend(other.names.keys);
         self.names.notes.extend(other.names.notes);
+        self.names.erased.extend(other.names.erased);
         self.zones.extend(other.zones);
         self.reports.extend(other.reports);
         self.noted.extend(other.noted);
@@ -165,6 +179,7 @@ impl Surroundings {
             sites: some(&self.names.sites, &wanted.sites),
             keys: some(&self.names.keys, &wanted.keys),
             notes: BTreeMap::new(),
+            erased: some(&self.names.erased, &wanted.employees),
         };
         let mut part = Self { names, ..Self::default() };
         for site in &wanted.sites {
@@ -197,6 +212,7 @@ impl Surroundings {
             sites: list(row, "sites")?.into_iter().collect(),
             keys: list(row, "keys")?.into_iter().collect(),
             notes: list(row, "notes")?.into_iter().collect(),
+            erased: erased(row)?,
         };
         found.noted = devices.iter().filter(|row| row.7).map(|row| row.0).collect();
         found.reports = devices.iter().filter_map(|row| Some((row.0, report(row)?))).collect();

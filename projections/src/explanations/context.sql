@@ -6,6 +6,15 @@ select
      from employee_directory
      where employee = any($1)) as employees,
 
+    -- Whoever is erased has no entry in the directory: mostly nobody.
+    (select json_agg(json_build_array(
+         e.aggregate_id, e.position, e.event_type, e.event_version, e.payload::text))
+     from unnest($1::uuid[]) as wanted(employee)
+     join events e on e.aggregate_type = 'employee' and e.aggregate_id = wanted.employee::text
+         and e.event_type = 'Erased'
+     where not exists (select from employee_directory d where d.employee = wanted.employee))
+         as erased,
+
     (select json_agg(json_build_array(
          d.device, n.name, floor(extract(epoch from r.reported_at) * 1000)::bigint, r.outbox,
          floor(extract(epoch from r.oldest) * 1000)::bigint, r.seq, coalesce(p.acked_through, 0),

@@ -5,6 +5,7 @@
 
 use punchtrail_domain::{
     AggregateType,
+    employee::Employee,
     explanation::{Account, Context, Explanation, Names},
 };
 use punchtrail_infra::{
@@ -16,7 +17,7 @@ use punchtrail_infra::{
     rulings::disputes,
     rulings::notes,
 };
-use punchtrail_protocol::PunchId;
+use punchtrail_protocol::{EmployeeId, PunchId, Time};
 
 use super::disputed;
 
@@ -57,15 +58,27 @@ async fn context(pool: &Pool, account: &Account) -> Result<Context, ReadError> {
     Ok(context)
 }
 
-async fn names(pool: &Pool, account: &Account) -> Result<Names, sqlx::Error> {
+/// When a person was erased, if so.
+async fn erased(pool: &Pool, employee: EmployeeId) -> Result<Option<Time>, ReadError> {
+    let person = ledger::load::<Employee>(pool, &[employee.to_string()]).await?;
+    Ok(person.into_values().next().and_then(|person| person.aggregate.erased_at()))
+}
+
+async fn names(pool: &Pool, account: &Account) -> Result<Names, ReadError> {
     let employees = directory::employee_names(pool, account.employee().as_slice()).await?;
     let devices = directory::device_names(pool, &[account.device()]).await?;
     let sites = directory::site_names(pool, &account.sites()).await?;
     let keys = credentials::operator_key_names(pool, &account.keys()).await?;
     let wanted = account.notes();
-    let kept = notes::bodies(pool, &wanted).await?;
-    let notes = wanted.into_iter().map(|note| (note, kept.get(&note).cloned()));
+    let kept = notes::kept(pool, &wanted).await?;
+    let notes = wanted.into_iter().map(|note| (note, kept.get(&note).map(|n| n.body.clone())));
+    let nameless = account.employee().filter(|employee| !employees.contains_key(employee));
+    let erased = match nameless {
+        Some(employee) => erased(pool, employee).await?.map(|at| (employee, at)),
+        None => None,
+    };
     Ok(Names {
+        erased: erased.into_iter().collect(),
         employees: employees.into_iter().collect(),
         devices: devices.into_iter().collect(),
         sites: sites.into_iter().collect(),

@@ -23,6 +23,9 @@ pub struct EmployeeView {
     pub sites: Vec<SiteId>,
     /// When the person leaves or left.
     pub departed_at: Option<Time>,
+    /// When everything that can be erased of the person was; then there is no name, no badge and no
+    /// site.
+    pub erased_at: Option<Time>,
 }
 
 impl std::fmt::Debug for EmployeeView {
@@ -43,6 +46,7 @@ impl FromRow<'_, PgRow> for EmployeeView {
             has_pin: row.try_get("has_pin")?,
             sites: sites.into_iter().map(SiteId).collect(),
             departed_at: time_or_none(row, "departed_at")?,
+            erased_at: time_or_none(row, "erased_at")?,
         })
     }
 }
@@ -51,7 +55,7 @@ const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.ext
          coalesce(entry.pin_phc is not null, false) as has_pin, \
          array(select place.site from read.roster place where place.employee = person.employee \
              order by place.site) as sites, \
-         person.departed_at \
+         person.departed_at, person.erased_at \
      from read.roster_people person \
      left join employee_directory entry on entry.employee = person.employee";
 
@@ -65,6 +69,7 @@ pub async fn one(pool: &Pool, employee: EmployeeId) -> Result<Option<EmployeeVie
 }
 
 /// The employees in the order of their ids, after `after`, of one site or of all; at most `limit`.
+/// Nobody who was erased.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -78,10 +83,12 @@ pub async fn list(
     if let Some(site) = site {
         query.push(" join read.roster at on at.employee = person.employee and at.site = ");
         query.push_bind(site.uuid());
-        query.push(" where at.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
+        query.push(" where person.erased_at is null");
+        query.push(" and at.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
         query.push(" order by at.employee");
     } else {
-        query.push(" where person.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
+        query.push(" where person.erased_at is null");
+        query.push(" and person.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
         query.push(" order by person.employee");
     }
     query.push(" limit ").push_bind(Page::<EmployeeView>::to_ask(limit));

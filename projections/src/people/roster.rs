@@ -59,7 +59,7 @@ impl Projection for Roster {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -84,6 +84,8 @@ impl Projection for Roster {
                  employee      uuid primary key,
                  registered_at timestamptz,
                  departed_at   timestamptz,
+                 -- When everything that can be erased of them was.
+                 erased_at     timestamptz,
                  -- Consent and reference photos, as the domain keeps them.
                  biometrics    text not null,
                  -- Whether a picture of theirs may be compared, and with something.
@@ -94,6 +96,8 @@ impl Projection for Roster {
              );
              -- Serves whose is to be erased since they left.
              create index {kept} on {people} (departed_at) where kept and departed_at is not null;
+             -- Serves of whom nothing may be left in the directory.
+             create index {erased} on {people} (employee) where erased_at is not null;
              create table {sites} (
                  -- Serves a roster's version.
                  site     uuid primary key,
@@ -105,6 +109,7 @@ impl Projection for Roster {
             departed = generation.index("roster", "departed"),
             people = generation.table("roster_people"),
             kept = generation.index("roster_people", "kept"),
+            erased = generation.index("roster_people", "erased"),
             sites = generation.table("roster_sites"),
         )
     }
@@ -141,6 +146,7 @@ struct Person {
     sites: BTreeSet<SiteId>,
     registered_at: Option<Time>,
     departed_at: Option<Time>,
+    erased_at: Option<Time>,
     biometrics: Biometrics,
     position: Position,
 }
@@ -167,7 +173,7 @@ impl Batch {
         }
         let ids: Vec<Uuid> = batch.people.keys().map(|employee| employee.uuid()).collect();
         let known = format!(
-            "select employee, registered_at, departed_at, biometrics from {} \
+            "select employee, registered_at, departed_at, erased_at, biometrics from {} \
              where employee = any($1)",
             generation.table("roster_people")
         );
@@ -175,6 +181,7 @@ impl Batch {
             let person = batch.people.entry(EmployeeId(row.try_get("employee")?)).or_default();
             person.registered_at = time_or_none(&row, "registered_at")?;
             person.departed_at = time_or_none(&row, "departed_at")?;
+            person.erased_at = time_or_none(&row, "erased_at")?;
             person.biometrics = serde_json::from_str(row.try_get("biometrics")?)
                 .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         }
@@ -232,6 +239,13 @@ impl Batch {
                         person.departed_at = Some(*at);
                         person.sites.clone()
                     }
+                    EmployeeEvent::LegalHoldPlaced { .. }
+                    | EmployeeEvent::LegalHoldLifted { .. } => BTreeSet::new(),
+                    // They stand on no roster any more, and devices forget them.
+                    EmployeeEvent::Erased { at } => {
+                        person.erased_at = Some(*at);
+                        std::mem::take(&mut person.sites)
+                    }
                 };
                 for site in changed {
                     self.changed.insert(site, position);
@@ -268,6 +282,7 @@ impl Batch {
         let (mut ids, mut registered, mut departed, mut positions) =
             (vec![], vec![], vec![], vec![]);
         let (mut biometrics, mut faces, mut kept) = (vec![], vec![], vec![]);
+        let mut erased = vec![];
         for (employee, person) in &self.people {
             ids.push(employee.uuid());
             registered.push(person.registered_at.map(|at| at.timestamp().to_sqlx()));
@@ -275,16 +290,18 @@ impl Batch {
             biometrics.push(serde_json::to_string(&person.biometrics).unwrap_or_default());
             faces.push(person.biometrics.is_comparable());
             kept.push(person.biometrics.is_kept());
+            erased.push(person.erased_at.map(|at| at.timestamp().to_sqlx()));
             positions.push(person.position.to_db());
         }
         let statement = format!(
             "insert into {table} (employee, registered_at, departed_at, biometrics, face, \
-                 kept, position) \
+                 kept, erased_at, position) \
              select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], \
-                 $5::bool[], $6::bool[], $7::bigint[]) \
+                 $5::bool[], $6::bool[], $7::timestamptz[], $8::bigint[]) \
              on conflict (employee) do update set registered_at = excluded.registered_at, \
                  departed_at = excluded.departed_at, biometrics = excluded.biometrics, \
-                 face = excluded.face, kept = excluded.kept, position = excluded.position"
+                 face = excluded.face, kept = excluded.kept, erased_at = excluded.erased_at, \
+                 position = excluded.position"
         );
         sqlx::query(&statement)
             .bind(ids)
@@ -293,6 +310,7 @@ impl Batch {
             .bind(biometrics)
             .bind(faces)
             .bind(kept)
+            .bind(erased)
             .bind(positions)
             .execute(tx)
             .await?;
@@ -523,6 +541,23 @@ pub async fn departed_with_faces(
     )
     .bind(site.uuid())
     .bind(before.timestamp().to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    Ok(people.into_iter().map(EmployeeId).collect())
+}
+
+/// Those who were erased and of whom the directory has an entry all the same, as after a copy of it
+/// was put back; at most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn erased_with_names(pool: &Pool, limit: u32) -> Result<Vec<EmployeeId>, sqlx::Error> {
+    let people: Vec<Uuid> = sqlx::query_scalar(
+        "select person.employee from read.roster_people person \
+         join employee_directory entry on entry.employee = person.employee \
+         where person.erased_at is not null order by person.employee limit $1",
+    )
+    .bind(i64::from(limit))
     .fetch_all(pool)
     .await?;
     Ok(people.into_iter().map(EmployeeId).collect())

@@ -405,6 +405,27 @@ pub async fn of_employee(
     .await
 }
 
+/// A person's disputes, in the order they were opened after that position; at most `limit`.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn of_employee_after(
+    pool: &Pool,
+    employee: EmployeeId,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<DisputeView>, sqlx::Error> {
+    sqlx::query_as(
+        "select * from read.disputes where employee = $1 and position > $2 \
+         order by position limit $3",
+    )
+    .bind(employee.uuid())
+    .bind(after.to_db())
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await
+}
+
 /// A person's disputes about a day or about these punches, in the order they were opened; at most
 /// `limit`.
 ///

@@ -9,6 +9,7 @@ pub mod faces;
 pub mod ledger;
 pub mod notes;
 pub mod photos;
+pub mod privacy;
 pub mod punches;
 pub mod quarantine;
 pub mod reviews;
@@ -49,6 +50,9 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(employees::list))
         .routes(routes!(employees::one))
         .routes(routes!(employees::depart))
+        .routes(routes!(privacy::hold, privacy::lift))
+        .routes(routes!(privacy::outlook, privacy::erase))
+        .routes(routes!(privacy::export))
         .routes(routes!(sites::list))
         .routes(routes!(sites::one))
         .routes(routes!(sites::change_policy))

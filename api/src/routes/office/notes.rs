@@ -31,7 +31,8 @@ pub async fn one(
     _operator: Operator,
     InPath(note): InPath<Digest>,
 ) -> Result<Answer<NoteView>, Refusal> {
-    let kept = notes::one(&app.pools.reader, note).await?.ok_or_else(Refusal::not_found)?;
+    let mut found = notes::kept(&app.pools.reader, &[note]).await?;
+    let kept = found.remove(&note).ok_or_else(Refusal::not_found)?;
     Ok(Answer(NoteView { note, author: kept.author, text: kept.body }))
 }
 

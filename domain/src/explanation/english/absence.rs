@@ -37,6 +37,7 @@ pub(in crate::explanation) fn sentences(
             told.push(format!("{name} has had no access since {}.", speaker.clock(at)));
         }
     }
+    told.extend(speaker.erased());
     told
 }
 

@@ -70,6 +70,13 @@ impl<'a> Speaker<'a> {
         known.map_or_else(|| "the worker".to_owned(), |name| shown(name))
     }
 
+    /// That there is no name to be had any more, if so.
+    fn erased(&self) -> Option<String> {
+        let at = self.employee.and_then(|employee| self.names.erased.get(&employee))?;
+        let day = at.timestamp().to_zoned(self.zone.clone()).strftime("%-d %B %Y").to_string();
+        Some(format!("The worker's name and everything else kept of them was erased on {day}."))
+    }
+
     /// The device, at the start of a sentence.
     fn device(&self, device: DeviceId) -> String {
         self.names.devices.get(&device).map_or_else(|| "The device".to_owned(), |name| quoted(name))

@@ -70,6 +70,7 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
             )),
         }
     }
+    told.extend(speaker.erased());
     told.push(conclusion(story.standing).to_owned());
     told.extend(story.steps.iter().filter_map(|step| match &step.what {
         What::Disputed(disputed) => Some(disputed::sentence(speaker, step, disputed)),

@@ -64,6 +64,7 @@ pub(super) fn other_punch() -> PunchId {
 
 pub(super) fn names() -> Names {
     Names {
+        erased: BTreeMap::new(),
         employees: [(employee(), "Maria Ortiz".to_owned())].into(),
         devices: [(device(), "Front door".to_owned())].into(),
         sites: [

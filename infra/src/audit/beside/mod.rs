@@ -84,6 +84,15 @@ pub(super) struct Named {
     untold: u64,
 }
 
+/// What was found of what a page names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compared {
+    /// Rows of chains that belong to its events.
+    pub links: u64,
+    /// Notes that were erased.
+    pub notes_gone: u64,
+}
+
 fn gone(position: u64, what: &str) -> Finding {
     Finding::at(position, FindingCode::BytesAltered, format!("{what} that it names are gone"))
 }
@@ -98,18 +107,19 @@ fn altered(position: u64, what: &str) -> Finding {
 
 impl Named {
     /// Compares everything with what is kept. Conflicting captures are signed, too: their
-    /// signatures go to `signed`. Gives the number of rows of chains that belong to these events.
+    /// signatures go to `signed`.
     pub(super) async fn check(
         mut self,
         pool: &Pool,
         findings: &mut Findings,
         signed: &mut Vec<Signed>,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<Compared, sqlx::Error> {
         self.check_conflicts(pool, findings, signed).await?;
         self.check_items(pool, findings).await?;
-        notes::check(pool, &self.notes, findings).await?;
+        let notes_gone = notes::check(pool, &self.notes, findings).await?;
         memory::check(pool, &self.walked, findings).await?;
-        Ok(self.check_links(pool, findings).await? + self.untold)
+        let links = self.check_links(pool, findings).await? + self.untold;
+        Ok(Compared { links, notes_gone })
     }
 
     async fn check_conflicts(

@@ -26,14 +26,14 @@ impl NamedNote {
     }
 }
 
-/// Compares the notes that are there with what names them.
+/// Compares the notes that are there with what names them; how many are gone.
 pub(super) async fn check(
     pool: &Pool,
     named: &[NamedNote],
     findings: &mut Findings,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     if named.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let digests: Vec<&[u8]> = named.iter().map(|note| note.digest.0.as_slice()).collect();
     let rows: Vec<(Vec<u8>, Vec<u8>, String, String)> =
@@ -42,8 +42,12 @@ pub(super) async fn check(
             .fetch_all(pool)
             .await?;
     let kept: HashMap<_, _> = rows.into_iter().map(|(id, s, a, b)| (id, (s, a, b))).collect();
+    let mut gone = 0;
     for NamedNote { position, digest, actor } in named {
-        let Some((salt, author, body)) = kept.get(digest.0.as_slice()) else { continue };
+        let Some((salt, author, body)) = kept.get(digest.0.as_slice()) else {
+            gone += 1;
+            continue;
+        };
         let what = if notes::digest(salt, body) != *digest {
             "the note that it names was altered: it has another digest"
         } else if actor.as_ref() != Some(author) {
@@ -53,7 +57,7 @@ pub(super) async fn check(
         };
         findings.add(Finding::at(*position, FindingCode::NoteAltered, what));
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// Notes that no event names: a note that was altered together with its digest is one of these.
@@ -65,7 +69,7 @@ pub(in crate::audit) async fn strays(
         "select count(*) from notes where not exists (select from events \
          where event_type in ('Accepted', 'Rejected', 'Amended', 'Voided', 'Admitted', \
              'Dismissed', 'CommandIssued', 'CommandFinished', 'Opened', 'Answered', 'Resolved', \
-             'Reopened') \
+             'Reopened', 'LegalHoldPlaced', 'LegalHoldLifted') \
          and coalesce(payload -> event_type ->> 'note', \
              payload #>> '{CommandIssued,instruction,show_message,note}') \
              = encode(notes.digest, 'hex'))",
