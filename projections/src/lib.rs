@@ -11,11 +11,13 @@
 //! ```text
 //! engine ← sites ← punches ← people, explanations
 //! engine ← devices, rulings ← people, explanations
+//! engine ← figures
 //! ```
 
 pub mod devices;
 pub mod engine;
 pub mod explanations;
+pub mod figures;
 pub mod people;
 pub mod punches;
 pub mod rulings;
@@ -40,5 +42,6 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(rulings::reviews::Reviews),
         Arc::new(rulings::disputes::Disputes),
         Arc::new(explanations::ChainFacts),
+        Arc::new(figures::SiteWeeks),
     ]
 }
