@@ -311,8 +311,8 @@ impl Folding {
         match event {
             DisputeEvent::Resolved { how, .. } => {
                 held.waits_since = None;
-                let waited = waits_since.map_or_else(Default::default, |since| at - since);
-                let waited_ms = waited.total(jiff::Unit::Millisecond).unwrap_or_default() as i64;
+                let waited = at.duration_since(waits_since.unwrap_or(at));
+                let waited_ms = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
                 let (sequence, week) = (recorded.sequence, self.weeks.week(site, at));
                 let wait = Wait { dispute, sequence, site, week, cause, waited_ms };
                 self.folded.waits.push(wait);

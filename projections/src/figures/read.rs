@@ -521,7 +521,7 @@ impl CauseFigures {
 }
 
 /// A figure of one site and week, as the CSV has it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// By ISO 8601, like `2026-W47`.
     pub week: String,
@@ -570,6 +570,21 @@ pub async fn rows(
         Row { week, from: from.into(), site: SiteId(site), figure, code, detail, value }
     };
     Ok(Some(found.into_iter().map(row).collect()))
+}
+
+/// The rows as CSV (RFC 4180) under a heading.
+///
+/// # Errors
+/// When they can't be written, which they have no reason for.
+pub fn csv(rows: &[Row]) -> Result<Vec<u8>, std::io::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["week", "from", "site", "figure", "code", "detail", "value"])?;
+    for Row { week, from, site, figure, code, detail, value } in rows {
+        // Counts are written without a point.
+        let (from, site, value) = (from.to_string(), site.to_string(), value.to_string());
+        writer.write_record([week, &from, &site, figure, code, detail, &value])?;
+    }
+    writer.into_inner().map_err(csv::IntoInnerError::into_error)
 }
 
 #[cfg(test)]

@@ -38,9 +38,12 @@ async fn made(
     }
     let ids: Vec<String> = punches.iter().map(PunchId::to_string).collect();
     let rows = sqlx::query(
-        "select aggregate_id::uuid as punch, position, event_type, event_version, \
-             payload::text as payload from events \
-         where aggregate_type = 'punch' and aggregate_id = any($1) and sequence = 1",
+        // Punch by punch, as whole streams are read: no plan of this walks the ledger.
+        "select wanted.id::uuid as punch, event.* from unnest($1::text[]) as wanted (id) \
+         cross join lateral ( \
+             select position, event_type, event_version, payload::text as payload from events \
+             where aggregate_type = 'punch' and aggregate_id = wanted.id \
+             order by sequence limit 1) event",
     )
     .bind(ids)
     .fetch_all(tx)
