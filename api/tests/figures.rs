@@ -205,7 +205,7 @@ async fn the_command_line_tells_writes_and_draws_them() {
     let served = scene.house.read(&format!("/v1/figures?site={site}&format=csv")).await;
     assert_eq!(std::fs::read_to_string(&csv).unwrap(), served.text);
     let drawn = std::fs::read_to_string(&svg).unwrap();
-    for part in ["missing punch (1)", "Hours until", "accepted (1)", "How late punches came"] {
+    for part in ["missing punch (1)", "Hours until", "accepted (1)", "How long after the press"] {
         assert!(drawn.contains(part), "{part}: {drawn}");
     }
     let wrong = ["figures", "--from", "2026-02-01", "--to", "2026-01-01"];

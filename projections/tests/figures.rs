@@ -103,7 +103,10 @@ async fn disputes_count_when_they_are_opened_settled_and_taken_up_again() {
             ("2026-W48", (0, 1, 1), (Some(2.0), Some(2.0))),
         ]
     );
-    assert_eq!((view.from.to_string(), view.to.to_string()), ("2026-11-09".into(), "2026-11-29".into()));
+    assert_eq!(
+        (view.from.to_string(), view.to.to_string()),
+        ("2026-11-09".into(), "2026-11-29".into())
+    );
     assert_eq!(view.total.disputes.median_hours, Some(24.0));
     assert_eq!(view.total.disputes.settled, BTreeMap::from([("dismiss".to_owned(), 3)]));
     let causes: Vec<_> = view
@@ -198,7 +201,8 @@ async fn referred_punches_count_with_their_rulings_and_checks_by_what_they_came_
     assert!(live.len() > 15, "{live:?}");
     for batch_events in [1, 2, 3, 7] {
         rebuild(&world, &SiteWeeks, batch_events).await;
-        let rebuilt = common::dump(&world.pools.reader, &(std::sync::Arc::new(SiteWeeks) as _)).await;
+        let rebuilt =
+            common::dump(&world.pools.reader, &(std::sync::Arc::new(SiteWeeks) as _)).await;
         assert_eq!(rebuilt, live, "{batch_events} events a batch");
     }
     world.close().await;

@@ -138,10 +138,9 @@ impl<'a> Batch<'a> {
 
     fn look_at(&mut self, punch: PunchId, entry: &Entry, event: &PunchEvent) {
         let made = match event {
-            PunchEvent::Captured { .. } => entry.capture().map(|capture| Made {
-                site: capture.site,
-                captured_at: Some(capture.captured_at),
-            }),
+            PunchEvent::Captured { .. } => entry
+                .capture()
+                .map(|capture| Made { site: capture.site, captured_at: Some(capture.captured_at) }),
             PunchEvent::Admitted { site, .. } => Some(Made { site: *site, captured_at: None }),
             PunchEvent::Accepted { .. }
             | PunchEvent::Amended { .. }
@@ -332,8 +331,8 @@ impl Folding {
 /// right.
 fn delay(captured_at: Time, received_at: Time, clock: Clock) -> &'static str {
     let ahead_ms = clock.offset_ms().unwrap_or_default();
-    let late_ms = i128::from(received_at.millis()) - i128::from(captured_at.millis())
-        + i128::from(ahead_ms);
+    let late_ms =
+        i128::from(received_at.millis()) - i128::from(captured_at.millis()) + i128::from(ahead_ms);
     let within = |(at_most_s, _): &&(u64, &str)| late_ms <= i128::from(*at_most_s) * 1_000;
     DELAYS.iter().find(within).map_or(LATER, |(_, code)| *code)
 }

@@ -20,8 +20,7 @@ use crate::engine::{Generation, Projection, ProjectionError};
 pub use read::{
     CauseFigures, CauseSummary, DelayBucket, DisputeFigures, Figures, FiguresView, Outcomes,
     Referrals, Row, SITES_MAX, SiteFigures, SyncDelay, VerificationFigures, WEEKS_DEFAULT,
-    WEEKS_MAX, Week, Weeks,
-    WrongWeeks, csv, figures, newest, rows,
+    WEEKS_MAX, Week, Weeks, WrongWeeks, csv, figures, newest, rows,
 };
 
 /// The model's name, for `Punchtrail-After`.

@@ -327,11 +327,7 @@ async fn counts(
     query.build_query_as().fetch_all(pool).await
 }
 
-async fn waits(
-    pool: &Pool,
-    site: Option<SiteId>,
-    weeks: Weeks,
-) -> Result<Vec<Waits>, sqlx::Error> {
+async fn waits(pool: &Pool, site: Option<SiteId>, weeks: Weeks) -> Result<Vec<Waits>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(format!(
         "select week, cause, {PERCENTILES} from read.figure_waits"
     ));
@@ -345,10 +341,7 @@ async fn waits(
 const PERCENTILES: &str = "percentile_cont(0.5) within group (order by waited_ms) / 3600000 \
      as median_hours, percentile_cont(0.9) within group (order by waited_ms) / 3600000 as p90_hours";
 
-async fn waiting(
-    pool: &Pool,
-    site: Option<SiteId>,
-) -> Result<BTreeMap<String, u64>, sqlx::Error> {
+async fn waiting(pool: &Pool, site: Option<SiteId>) -> Result<BTreeMap<String, u64>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(
         "select cause, count(*) from read.figure_disputes where waits_since is not null",
     );
@@ -377,32 +370,33 @@ async fn sites(pool: &Pool, weeks: Weeks) -> Result<Vec<SiteFigures>, sqlx::Erro
     query.push(" group by site order by disputes_opened desc, site limit ");
     query.push_bind(i64::from(SITES_MAX));
     let rows: Vec<(Uuid, i64, i64, i64, i64, i64)> = query.build_query_as().fetch_all(pool).await?;
-    let of = |(site, captured, referred, opened, resolved, reopened): (Uuid, i64, i64, i64, _, _)| {
-        let [disputes_resolved, disputes_reopened] = [resolved, reopened].map(i64::cast_unsigned);
-        SiteFigures {
-            site: SiteId(site),
-            captured: captured.cast_unsigned(),
-            referred: referred.cast_unsigned(),
-            disputes_opened: opened.cast_unsigned(),
-            disputes_resolved,
-            disputes_reopened,
-        }
-    };
+    let of =
+        |(site, captured, referred, opened, resolved, reopened): (Uuid, i64, i64, i64, _, _)| {
+            let [disputes_resolved, disputes_reopened] =
+                [resolved, reopened].map(i64::cast_unsigned);
+            SiteFigures {
+                site: SiteId(site),
+                captured: captured.cast_unsigned(),
+                referred: referred.cast_unsigned(),
+                disputes_opened: opened.cast_unsigned(),
+                disputes_resolved,
+                disputes_reopened,
+            }
+        };
     Ok(rows.into_iter().map(of).collect())
 }
 
 fn causes(total: &DisputeFigures, waiting: &BTreeMap<String, u64>) -> Vec<CauseSummary> {
     let waits = |cause: DisputeCause| waiting.get(cause.as_str()).copied().unwrap_or_default();
-    let mut causes: Vec<CauseSummary> =
-        <DisputeCause as strum::VariantArray>::VARIANTS
-            .iter()
-            .map(|cause| {
-                let of_it = total.causes.iter().find(|figures| figures.cause == *cause);
-                let figures = of_it.cloned().unwrap_or_else(|| CauseFigures::none(*cause));
-                CauseSummary { figures, waiting: waits(*cause) }
-            })
-            .filter(|cause| cause.figures.is_something() || cause.waiting > 0)
-            .collect();
+    let mut causes: Vec<CauseSummary> = <DisputeCause as strum::VariantArray>::VARIANTS
+        .iter()
+        .map(|cause| {
+            let of_it = total.causes.iter().find(|figures| figures.cause == *cause);
+            let figures = of_it.cloned().unwrap_or_else(|| CauseFigures::none(*cause));
+            CauseSummary { figures, waiting: waits(*cause) }
+        })
+        .filter(|cause| cause.figures.is_something() || cause.waiting > 0)
+        .collect();
     // Equal ones stay in the order of the causes.
     causes.sort_by_key(|cause| std::cmp::Reverse((cause.figures.opened, cause.waiting)));
     causes

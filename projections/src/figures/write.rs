@@ -57,10 +57,10 @@ async fn made(
             payload: row.try_get("payload")?,
         };
         let of_it = match stored.read()? {
-            PunchEvent::Captured { capture, .. } => capture.capture().ok().map(|capture| Made {
-                site: capture.site,
-                captured_at: Some(capture.captured_at),
-            }),
+            PunchEvent::Captured { capture, .. } => capture
+                .capture()
+                .ok()
+                .map(|capture| Made { site: capture.site, captured_at: Some(capture.captured_at) }),
             PunchEvent::Admitted { site, .. } => Some(Made { site, captured_at: None }),
             _ => None,
         };
@@ -108,9 +108,9 @@ async fn referrals(
         let reasons = codes.iter().map(|code| code.parse());
         let referral = Referral {
             site: SiteId(row.try_get("site")?),
-            reasons: reasons.collect::<Result<_, _>>().map_err(|error: strum::ParseError| {
-                sqlx::Error::Decode(Box::new(error))
-            })?,
+            reasons: reasons
+                .collect::<Result<_, _>>()
+                .map_err(|error: strum::ParseError| sqlx::Error::Decode(Box::new(error)))?,
             amended: row.try_get("amended")?,
         };
         Ok((PunchId(row.try_get("punch")?), referral))

@@ -176,7 +176,7 @@ fn rulings(view: &FiguresView) -> Vec<Series> {
 fn referred(view: &FiguresView) -> Series {
     let of = |figures: &Figures| figures.referrals.referred as f64;
     let all = view.total.referrals.referred;
-    Series::of(&format!("referred ({all})"), INK, &view.weeks, of)
+    Series::of(&format!("referred: black line ({all})"), INK, &view.weeks, of)
 }
 
 /// Names of buckets, and how many punches fell into them.
@@ -259,7 +259,7 @@ fn axes<'a>(
         .axis_style(GREY)
         .label_style(text(SMALL, GREY, HPos::Left, VPos::Top))
         .x_labels(0)
-        .y_labels(if top <= 1.0 { 2 } else { 4 })
+        .y_labels(if top <= 1.0 { 2 } else { 5 })
         .y_label_formatter(&|value| short(*value))
         .draw()
         .map_err(wrong)?;
@@ -343,7 +343,7 @@ fn none_said(area: &Panel<'_>, above: u32, top: f64, said: &str) -> Drawn {
 
 /// A line a bucket: its name, a bar, how many.
 fn histogram(area: &Panel<'_>, buckets: &[(String, u64)]) -> Drawn {
-    write(area, "How late punches came", MEDIUM, INK, (MARGIN, 8))?;
+    write(area, "How long after the press punches came", MEDIUM, INK, (MARGIN, 8))?;
     let most = buckets.iter().map(|(_, punches)| *punches).max().unwrap_or(0).max(1);
     let (left, room) = (MARGIN + 130, f64::from(WIDTH) - 300.0);
     let all: u64 = buckets.iter().map(|(_, punches)| punches).sum();
@@ -356,11 +356,18 @@ fn histogram(area: &Panel<'_>, buckets: &[(String, u64)]) -> Drawn {
         area.draw(&bar).map_err(wrong)?;
         let said = match punches {
             0 => "0".to_owned(),
-            n => format!("{n} ({})", percent(*n as f64 / all as f64)),
+            n => format!("{} ({})", grouped(*n), percent(*n as f64 / all as f64)),
         };
         write(area, &said, SMALL, INK, (right + 10, y))?;
     }
     Ok(())
+}
+
+/// With a comma between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let thousands = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    thousands.collect::<Vec<_>>().join(",")
 }
 
 fn percent(part: f64) -> String {
@@ -394,6 +401,8 @@ fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use punchtrail_projections::figures::{CauseFigures, CauseSummary, DelayBucket};
+
     use super::*;
 
     #[test]
@@ -403,28 +412,79 @@ mod tests {
     }
 
     #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
     fn axes_end_at_round_numbers() {
         for (top, end) in [(0.0, 1.0), (1.0, 1.0), (7.2, 8.0), (52.0, 60.0), (99.0, 100.0)] {
             assert!((rounded_up(top) - end).abs() < 1e-9, "{top} gave {}", rounded_up(top));
         }
     }
 
+    fn view(weeks: Vec<Week>, total: Figures, causes: Vec<CauseSummary>) -> FiguresView {
+        let (first, last) = (weeks.first().unwrap().from, weeks.last().unwrap().from);
+        FiguresView { site: None, from: first, to: last, weeks, total, causes, sites: Vec::new() }
+    }
+
+    fn week(place: i64, figures: Figures) -> Week {
+        let monday = jiff::civil::date(2026, 9, 7) + jiff::Span::new().days(7 * place);
+        Week { week: monday.to_string(), from: monday.into(), figures }
+    }
+
     #[test]
     fn weeks_without_anything_are_drawn() {
-        let day = "2026-11-23".parse().unwrap();
-        let week =
-            Week { week: "2026-W48".to_owned(), from: day, figures: Figures::default() };
-        let view = FiguresView {
-            site: None,
-            from: day,
-            to: day,
-            weeks: vec![week],
-            total: Figures::default(),
-            causes: Vec::new(),
-            sites: Vec::new(),
-        };
+        let view = view(vec![week(0, Figures::default())], Figures::default(), Vec::new());
         let svg = plot(&view, "a < b & \"c\"").unwrap();
         assert!(svg.starts_with("<svg width=\"100%\""), "{}", &svg[..80]);
         assert!(svg.contains("none in these weeks") && !svg.contains("a < b"), "{svg}");
+    }
+
+    #[test]
+    fn every_cause_and_ruling_is_named_with_its_number() {
+        let causes = <DisputeCause as strum::VariantArray>::VARIANTS;
+        let of = |cause: DisputeCause, place: u64| CauseFigures {
+            cause,
+            opened: (13 - place.min(12)) * (7 - cause as u64) / 3,
+            resolved: 0,
+            reopened: 0,
+            median_hours: None,
+            p90_hours: None,
+        };
+        let mut total = Figures::default();
+        let rulings = |place: u64| {
+            let ruled = RULINGS
+                .iter()
+                .zip(0..)
+                .map(|((how, _), n)| ((*how).to_owned(), (5 - n) * (4 + place % 4)));
+            ruled.collect()
+        };
+        let weeks = (0..12).map(|place| {
+            let mut figures = Figures::default();
+            figures.disputes.causes = causes.iter().map(|cause| of(*cause, place)).collect();
+            let hours = 30.0 / (place + 1) as f64;
+            let settled = place != 5;
+            figures.disputes.median_hours = settled.then_some(hours);
+            figures.disputes.p90_hours = settled.then_some(hours * 2.5);
+            figures.referrals.ruled = rulings(place);
+            figures.referrals.referred = 70 + place * 3 % 17;
+            total.referrals.referred += figures.referrals.referred;
+            week(place as i64, figures)
+        });
+        let weeks: Vec<Week> = weeks.collect();
+        let bounds = total
+            .sync_delay
+            .all_buckets()
+            .zip(0..)
+            .map(|(bucket, n)| DelayBucket { punches: 90_000 >> n, ..bucket });
+        total.sync_delay.buckets = bounds.collect();
+        let summary = |cause: &DisputeCause| CauseSummary { figures: of(*cause, 0), waiting: 1 };
+        let view = view(weeks, total, causes.iter().map(summary).collect());
+        let svg = plot(&view, "Mill on the hill").unwrap();
+        for part in ["missing punch (", "other (", "verified (", "black line (", "up to 30 min"] {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+        assert!(!svg.contains("NaN"), "a week without a wait has no point");
     }
 }
