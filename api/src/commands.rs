@@ -21,7 +21,8 @@ const PAGE: u32 = 500;
 /// Devices that are told at once.
 const AT_ONCE: usize = 8;
 
-/// Notes what expired, until it is stopped. Of several nodes each may do it: a device takes it once.
+/// Notes what expired, until it is stopped. Of several nodes each may do it: a device takes it
+/// once.
 pub async fn run(app: App, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

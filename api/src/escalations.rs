@@ -10,19 +10,19 @@ use punchtrail_projections::{
     rulings::reviews::{self, Filter},
     sites,
 };
+use punchtrail_protocol::Time;
 
 use crate::{problem::Refusal, state::App};
 
 /// Punches that are looked at together.
 const PAGE: u32 = 200;
 
-/// Escalates what is overdue: of each site a page. Of several nodes each may do it: a punch takes it
+/// Escalates what is overdue by that time: of each site a page. Of several nodes each may do it: a punch takes it
 /// once.
 ///
 /// # Errors
 /// When the database is out of reach, or the ledger can't take it now.
-pub async fn look(app: &App) -> Result<(), Refusal> {
-    let now = app.ledger.now();
+pub async fn look(app: &App, now: Time) -> Result<(), Refusal> {
     for (site, policy) in sites::policies(&app.pools.reader).await? {
         let within = SignedDuration::from_secs(i64::from(policy.review_deadline_s));
         let within_ms = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);

@@ -13,6 +13,7 @@
 //! seal ← ask, routes
 //! problem ← commands ← identity ← routes
 //! problem ← disputes ← routes
+//! problem ← escalations
 //! ```
 
 pub mod ask;
@@ -20,7 +21,7 @@ pub mod auth;
 pub mod commands;
 pub mod disputes;
 pub mod door;
-mod escalations;
+pub mod escalations;
 pub mod health;
 pub mod identity;
 pub mod metrics;

@@ -499,7 +499,7 @@ mod tests {
     fn a_refused_command_speaks_in_sentences() {
         let refusal = Refusal::from(ExecuteError::Refused(PunchError::Voided));
         assert_eq!(refusal.code(), Code::Conflict);
-        assert!(refusal.detail.starts_with("The punch was voided"));
+        assert!(refusal.detail.starts_with("The punch was taken out of the count"));
     }
 
     #[test]

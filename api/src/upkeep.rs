@@ -38,7 +38,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 /// # Errors
 /// When the database is out of reach.
 pub async fn look(app: &App) -> Result<(), Refusal> {
-    escalations::look(app).await?;
+    escalations::look(app, app.ledger.now()).await?;
     enrolment::forget_codes(app.ledger.pool()).await?;
     faces::forget_codes(app.ledger.pool()).await?;
     erasures::sweep(app).await?;

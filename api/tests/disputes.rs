@@ -136,6 +136,7 @@ async fn a_worker_opens_one_at_the_device_and_a_manager_settles_it() {
     assert_eq!((&shown["state"], &shown["how"]), (&json!("reopened"), &Value::Null));
     let accept = json!({ "how": "accept", "note": "Right after all" });
     assert_eq!(scene.settle(&dispute, &accept).await.status, StatusCode::OK);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -243,6 +244,7 @@ async fn what_can_not_be_meant_is_refused_and_nothing_is_written() {
     let path = format!("/v1/sites/{}/disputes", scene.site);
     let key = scene.house.post(&path, Some(&scene.house.key), &body).await;
     assert_eq!(key.refusal(), "403 forbidden");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -279,6 +281,7 @@ async fn two_managers_do_not_overrule_one_another_unseen() {
     let events = scene.house.read(&format!("/v1/punches/{}/events", scene.punch)).await.body;
     let voided = events["data"].as_array().unwrap().iter().filter(|e| e["event_type"] == "Voided");
     assert_eq!(voided.count(), 1);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -299,6 +302,7 @@ async fn a_punch_that_was_ruled_on_before_needs_no_second_ruling() {
     assert_eq!(scene.shown(&dispute).await["state"], "open");
     assert_eq!(scene.settle(&dispute, &void_now()).await.status, StatusCode::OK);
     assert_eq!(scene.shown(&dispute).await["how"], "void");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -318,6 +322,7 @@ async fn the_punch_may_come_later_than_its_dispute() {
     assert!(scene.house.read(&path).await.text.contains(&dispute));
     let accept = scene.settle(&dispute, &json!({ "how": "accept", "note": "n" })).await;
     assert_eq!(accept.status, StatusCode::OK, "{}", accept.text);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -377,6 +382,7 @@ async fn the_evidence_of_a_day_gathers_itself() {
     let day = scene.house.read(&path).await.body;
     assert_eq!(day["disputes"][0]["dispute"], json!(dispute));
     assert!(day["sentences"].to_string().contains("the missing punch was entered"), "{day}");
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -407,6 +413,7 @@ async fn what_is_not_disputed_is_paid() {
         assert_eq!(dismissed.status, StatusCode::OK, "{}", dismissed.text);
     }
     assert_eq!(scene.house.read(&path).await.body, before);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -464,6 +471,7 @@ async fn a_flood_is_bounded_and_what_waits_is_listed_in_pages() {
         let answer = scene.house.read(&format!("/v1/disputes?{query}")).await;
         assert_eq!(answer.refusal(), refusal, "{query}");
     }
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -487,6 +495,7 @@ async fn people_open_them_too_and_erased_texts_stay_erased() {
     assert_eq!(scene.house.write("/v1/disputes", &other).await.status, StatusCode::OK);
     let dispute = other["dispute"].as_str().unwrap();
     assert_eq!(scene.shown(dispute).await["history"][0]["text"], Value::Null);
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }
 
@@ -499,5 +508,6 @@ async fn a_revoked_device_delivers_what_was_disputed_at_it_also_of_who_has_gone(
     let revoke = format!("/v1/devices/{}/revoke", scene.device.id);
     scene.house.send(hyper::Method::POST, &revoke, Some(&scene.house.key), "").await;
     scene.opened(&scene.about_punch()).await;
+    scene.house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }

@@ -142,12 +142,14 @@ async fn rulings_change_what_counts_and_are_explained() {
     let timeline = house.read_after(&timeline, position).await.body;
     assert_eq!(timeline["data"].as_array().unwrap().len(), 1, "a voided punch doesn't count");
     for (body, refusal) in [
-        (json!({ "decision": "accept" }), "409 conflict"),
+        (json!({ "decision": "void" }), "409 conflict"),
+        (json!({ "decision": "amend", "kind": "in" }), "409 conflict"),
+        (json!({ "decision": "use_server_time" }), "409 conflict"),
         (json!({ "decision": "reject" }), "422 invalid: /reason missing_field"),
         (json!({ "decision": "reject", "reason": "mood" }), "422 invalid: /reason invalid_value"),
         (json!({ "decision": "amend" }), "422 invalid: /effective_at missing_field"),
         (json!({ "decision": "void", "kind": "in" }), "422 invalid: /effective_at invalid_value"),
-        (json!({ "decision": "accept", "reason": "other" }), "422 invalid: /reason invalid_value"),
+        (json!({ "decision": "accept", "reason": "mood" }), "422 invalid: /reason invalid_value"),
         (json!({ "decision": "forgive" }), "422 invalid: /decision invalid_value"),
         (
             json!({ "decision": "void", "note": "x".repeat(2_001) }),
@@ -159,6 +161,7 @@ async fn rulings_change_what_counts_and_are_explained() {
     }
     let unknown = decide(&Uuid::now_v7().to_string(), json!({ "decision": "accept" })).await;
     assert_eq!(unknown.refusal(), "404 not_found");
+    house.models_are_as_rebuilt().await;
     house.close().await;
 }
 
@@ -208,6 +211,7 @@ async fn a_quarantined_item_is_admitted_once_or_dismissed() {
     let state = house.read("/v1/quarantine?state=lost").await;
     assert_eq!(state.refusal(), "422 invalid: state invalid_value");
     device.chain.next.seq += 1;
+    house.models_are_as_rebuilt().await;
     house.close().await;
 }
 

@@ -1,8 +1,8 @@
 //! `punchtrail-device`: the agent at the door, and the hand that punches.
 //!
 //! One object on stdout with `--json`, plain sentences without; logs go to stderr. Exit status: 0
-//! done, 1 not done (the text says what was kept and what to do), 2 wrong usage, 3 (`run` alone) ended
-//! as the server asked, to be started again.
+//! done, 1 not done (the text says what was kept and what to do), 2 wrong usage, 3 (`run` alone)
+//! ended as the server asked, to be started again.
 
 mod cli;
 

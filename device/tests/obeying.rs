@@ -167,7 +167,8 @@ async fn killed_between_keeping_and_doing_it_is_done_once() {
     assert_eq!(told(&server), [(CommandStatus::Done, "1 photos erased".to_owned())]);
     // A server that went back gives it again: told again, done no more.
     let given = json!({
-        "command": command, "type": "forget_photos", "expires_at": server.ledger().clock.plus_millis(DAY_MS),
+        "command": command, "type": "forget_photos",
+        "expires_at": server.ledger().clock.plus_millis(DAY_MS),
         "args": { "employee": Door::ada(&server) },
     });
     let later = door.punch(Some(&jpeg("later"))).await.photo.unwrap();

@@ -186,8 +186,8 @@ impl Tally {
                 Errand::Walk => (&mut self.manifests, |second| &mut second.manifests),
                 // Its row counts it once its device knows.
                 Errand::Photo => return self.photos.add_us(took_us),
-                // No simulated device retakes a picture or objects; what one is told to do is no load
-                // to measure.
+                // No simulated device retakes a picture or objects, and commands are no load to
+                // measure.
                 Errand::Attachment | Errand::Commands | Errand::Dispute => return,
             };
             durations.add_us(took_us);

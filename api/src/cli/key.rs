@@ -20,6 +20,10 @@ pub(super) enum Key {
         /// Whose it is, or what for
         #[arg(long, default_value = "operator", value_parser = name)]
         name: String,
+        /// The worker whose key it is, if one's who may rule: an id, an external id or a badge. Nobody
+        /// rules on their own
+        #[arg(long)]
+        employee: Option<String>,
     },
     /// List the keys by their ids
     List,
@@ -42,19 +46,25 @@ fn name(text: &str) -> Result<String, String> {
 impl Key {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         match self {
-            Self::New { name } => new(source, &name).await,
+            Self::New { name, employee } => new(source, &name, employee.as_deref()).await,
             Self::List => list(source).await,
             Self::Revoke { id } => revoke(source, id).await,
         }
     }
 }
 
-async fn new(source: Source, name: &str) -> anyhow::Result<Answer> {
+async fn new(source: Source, name: &str, employee: Option<&str>) -> anyhow::Result<Answer> {
     source
         .with(Need::Any, async |opened| {
+            let employee = match employee {
+                Some(named) => Some(opened.employee(named).await?),
+                None => None,
+            };
             let (key, secret) =
-                credentials::create_operator_key(&opened.pools.writer, name, None).await?;
-            let object = json!({"key": secret.reveal(), "id": key.id, "name": name});
+                credentials::create_operator_key(&opened.pools.writer, name, employee).await?;
+            let object = json!({
+                "key": secret.reveal(), "id": key.id, "name": name, "employee": employee,
+            });
             Ok(Answer::new(&object, secret.reveal()))
         })
         .await
@@ -69,10 +79,17 @@ async fn list(source: Source) -> anyhow::Result<Answer> {
                 .map(|key| {
                     let revoked =
                         key.revoked_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
-                    vec![key.id.to_string(), key.name.clone(), key.created_at.to_string(), revoked]
+                    let whose = key.employee.map_or_else(|| "-".to_owned(), |who| who.to_string());
+                    vec![
+                        key.id.to_string(),
+                        key.name.clone(),
+                        whose,
+                        key.created_at.to_string(),
+                        revoked,
+                    ]
                 })
                 .collect();
-            let text = table(&["id", "name", "made", "revoked"], &rows);
+            let text = table(&["id", "name", "employee", "made", "revoked"], &rows);
             Ok(Answer::new(&json!({"keys": keys}), text))
         })
         .await

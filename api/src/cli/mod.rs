@@ -29,6 +29,8 @@ mod projection;
 mod punch;
 mod queue;
 mod replay;
+mod review;
+mod ruling;
 mod serve;
 mod site;
 mod source;
@@ -94,6 +96,9 @@ enum Command {
     /// One punch: what became of it, and why
     #[command(subcommand)]
     Punch(punch::Punch),
+    /// What waits for a person's ruling
+    #[command(subcommand)]
+    Review(review::ReviewCommand),
     /// Disputes: what workers say isn't right, and what people make of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
@@ -149,6 +154,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,
         Command::Punch(command) => command.run(source).await,
+        Command::Review(command) => command.run(source).await,
         Command::Dispute(command) => command.run(source).await,
         Command::Figures(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,

@@ -1,4 +1,4 @@
-//! `punchtrail punch`: one punch, read from the ledger itself, so that it can be asked while no
+//! `punchtrail punch`: one punch, read from the ledger itself and ruled on, so that it can be asked while no
 //! server runs and no read model is up to date.
 
 use std::fmt::{self, Write as _};
@@ -20,6 +20,7 @@ use serde_json::json;
 use super::{
     answer::Answer,
     events::{Shown, line, missing, of_punch},
+    ruling,
     source::{Need, Opened, Source},
 };
 
@@ -40,6 +41,16 @@ pub(super) enum Punch {
         /// The punch
         punch: PunchId,
     },
+    /// Accept it: it counts
+    Accept(ruling::Accept),
+    /// Reject it: it doesn't count
+    Reject(ruling::Reject),
+    /// Correct the time or the kind that counts; what the device captured stays
+    Amend(ruling::Amend),
+    /// Let the time count that it had by the server's clock, where the device's was wrong
+    UseServerTime(ruling::Ruled),
+    /// Take it out of the count, as one that should not be there
+    Void(ruling::Void),
 }
 
 impl Punch {
@@ -49,6 +60,11 @@ impl Punch {
                 Self::Explain { punch } => explain(opened, punch).await,
                 Self::Show { punch } => show(&of_punch(opened, punch).await?),
                 Self::Events { punch } => all(punch, &of_punch(opened, punch).await?),
+                Self::Accept(accept) => accept.run(opened).await,
+                Self::Reject(reject) => reject.run(opened).await,
+                Self::Amend(amend) => amend.run(opened).await,
+                Self::UseServerTime(ruled) => ruled.use_server_time(opened).await,
+                Self::Void(void) => void.run(opened).await,
             })
             .await
     }

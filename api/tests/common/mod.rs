@@ -27,6 +27,7 @@ use punchtrail_infra::{
     postgres::Pools,
     testing::TestDatabase,
 };
+use punchtrail_projections::engine::compare;
 use punchtrail_protocol::{
     BootId, DeviceId, EmployeeId, OrgId, SiteId, Time,
     capture::{Capture, PunchKind},
@@ -148,6 +149,16 @@ impl House {
             .await
             .unwrap();
         employee
+    }
+
+    /// That every read model is what the ledger's events make of it anew.
+    pub async fn models_are_as_rebuilt(&self) {
+        self.settled().await;
+        let (models, feed) = (punchtrail_projections::all(), self.ledger.feed());
+        let compared = compare::compare(&models, &self.pools.reader, &feed, &mut |_, _| {}).await;
+        let compared = compared.unwrap();
+        assert!(compared.findings.is_empty(), "{:?}", compared.findings);
+        assert_eq!(compared.models.len(), models.len(), "{:?}", compared.left_out);
     }
 
     pub async fn code(&self, site: SiteId) -> String {

@@ -189,8 +189,8 @@ pub trait Courier {
         self.call(errand, server.deliver(site, batch)).await
     }
 
-    /// Acts on commands that are kept. Then tells the result of one, if one waits for that; else, if
-    /// `asks`, asks the server for commands, keeps them and acts on them.
+    /// Acts on commands that are kept. Then tells the result of one, if one waits for that; else,
+    /// if `asks`, asks the server for commands, keeps them and acts on them.
     async fn commands(&mut self, _: &Server, _: &Identity, _asks: bool) -> Result<Obeyed, Setback> {
         Ok(Obeyed { asked: true, ..Obeyed::default() })
     }

@@ -321,9 +321,9 @@ pub async fn forget(
 }
 
 /// Erases the photos of a person's punches, retakes included, delivered or not, of those captured
-/// until `taken_until` or of all: none is sent any more, and that they were erased stays on record for as long as the punch does. Gives the files
-/// to delete once this is committed. Of a badge that the manifest didn't know nobody can say whose
-/// it was.
+/// until `taken_until` or of all: none is sent any more, and that they were erased stays on record
+/// for as long as the punch does. Gives the files to delete. Of a badge that the manifest didn't
+/// know nobody can say whose it was.
 ///
 /// # Errors
 /// When the store refuses.

@@ -131,8 +131,8 @@ pub enum Call {
 
 #[derive(Debug)]
 pub struct Ledger {
-    /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `batch`, `commands`,
-    /// `attachments`, `photos`, `verdict`, `references`, `disputes`, `record`.
+    /// What goes wrong each time, by a part of the path: `heartbeat`, `manifest`, `commands`,
+    /// `batch`, `attachments`, `photos`, `verdict`, `references`, `disputes`, `record`.
     pub always: HashMap<&'static str, Fault>,
     /// How often that was.
     pub faulted: u64,
@@ -565,7 +565,8 @@ async fn heartbeat(
     ledger.last_heartbeat = Some(heartbeat);
     Json(json!({
         "server_time": ledger.clock, "acked_through": ledger.acked_through(device),
-        "roster": ledger.roster, "commands": !ledger.commands.is_empty(), "history": ledger.history(),
+        "roster": ledger.roster, "commands": !ledger.commands.is_empty(),
+        "history": ledger.history(),
     }))
     .into_response()
 }

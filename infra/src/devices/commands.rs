@@ -29,8 +29,8 @@ pub struct Issued {
     pub position: Position,
 }
 
-/// Tells a device to do something. `args` are those of the type, checked; the author's note is their
-/// text.
+/// Tells a device to do something. `args` are those of the type, checked; the author's note is
+/// their text.
 ///
 /// # Errors
 /// When there is no such device, it was revoked or too much waits for it, or the append was not

@@ -338,8 +338,8 @@ async fn waits(pool: &Pool, site: Option<SiteId>, weeks: Weeks) -> Result<Vec<Wa
     query.build_query_as().fetch_all(pool).await
 }
 
-const PERCENTILES: &str = "percentile_cont(0.5) within group (order by waited_ms) / 3600000 \
-     as median_hours, percentile_cont(0.9) within group (order by waited_ms) / 3600000 as p90_hours";
+const PERCENTILES: &str = "percentile_cont(0.5) within group (order by waited_ms) / 3600000 as \
+     median_hours, percentile_cont(0.9) within group (order by waited_ms) / 3600000 as p90_hours";
 
 async fn waiting(pool: &Pool, site: Option<SiteId>) -> Result<BTreeMap<String, u64>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(
@@ -369,21 +369,24 @@ async fn sites(pool: &Pool, weeks: Weeks) -> Result<Vec<SiteFigures>, sqlx::Erro
     weeks.push(&mut query, None);
     query.push(" group by site order by disputes_opened desc, site limit ");
     query.push_bind(i64::from(SITES_MAX));
-    let rows: Vec<(Uuid, i64, i64, i64, i64, i64)> = query.build_query_as().fetch_all(pool).await?;
-    let of =
-        |(site, captured, referred, opened, resolved, reopened): (Uuid, i64, i64, i64, _, _)| {
-            let [disputes_resolved, disputes_reopened] =
-                [resolved, reopened].map(i64::cast_unsigned);
-            SiteFigures {
-                site: SiteId(site),
-                captured: captured.cast_unsigned(),
-                referred: referred.cast_unsigned(),
-                disputes_opened: opened.cast_unsigned(),
-                disputes_resolved,
-                disputes_reopened,
-            }
-        };
-    Ok(rows.into_iter().map(of).collect())
+    let rows: Vec<SiteRow> = query.build_query_as().fetch_all(pool).await?;
+    Ok(rows.into_iter().map(SiteFigures::from).collect())
+}
+
+/// A site and its counts, in the order of [`SiteFigures`].
+type SiteRow = (Uuid, i64, i64, i64, i64, i64);
+
+impl From<SiteRow> for SiteFigures {
+    fn from((site, captured, referred, opened, resolved, reopened): SiteRow) -> Self {
+        Self {
+            site: SiteId(site),
+            captured: captured.cast_unsigned(),
+            referred: referred.cast_unsigned(),
+            disputes_opened: opened.cast_unsigned(),
+            disputes_resolved: resolved.cast_unsigned(),
+            disputes_reopened: reopened.cast_unsigned(),
+        }
+    }
 }
 
 fn causes(total: &DisputeFigures, waiting: &BTreeMap<String, u64>) -> Vec<CauseSummary> {

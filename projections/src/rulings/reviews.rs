@@ -28,8 +28,8 @@ use crate::engine::{
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "reviews";
-/// The length of a [`Key`] as bytes: a time and an id.
-pub const KEY_BYTES: usize = 8 + 16;
+/// The length of a place in the list as bytes: a time and an id.
+pub const PLACE_BYTES: usize = 8 + 16;
 
 /// The events that bring a punch in, change it here or take it out.
 const CONCERNING: [&str; 5] =
@@ -355,6 +355,8 @@ pub struct Review {
     pub reasons: Vec<Reason>,
     /// When it was first referred since it was last ruled on, by the server's clock.
     pub referred_at: Time,
+    /// The same to the microsecond, by which the list is ordered.
+    referred_us: i64,
     /// When it was escalated, if it was.
     pub escalated_at: Option<Time>,
     /// The punch's newest sequence, as the ledger has it now.
@@ -369,6 +371,7 @@ impl FromRow<'_, PgRow> for Review {
             employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
             reasons: reasons(row)?,
             referred_at: time(row, "referred_at")?,
+            referred_us: row.try_get::<Timestamp, _>("referred_at")?.to_jiff().as_microsecond(),
             escalated_at: time_or_none(row, "escalated_at")?,
             sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
         })
@@ -387,31 +390,18 @@ pub struct Filter {
     pub escalated: Option<bool>,
 }
 
-/// A place in the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
-    pub referred_at: Time,
-    pub punch: PunchId,
-}
-
-impl From<&Review> for Key {
-    fn from(review: &Review) -> Self {
-        Self { referred_at: review.referred_at, punch: review.punch }
-    }
-}
-
-impl Key {
-    /// As bytes, for a cursor: microseconds since 1970, then the punch's id.
-    pub fn to_bytes(self) -> [u8; KEY_BYTES] {
-        let mut bytes = [0; KEY_BYTES];
-        bytes[..8].copy_from_slice(&self.referred_at.timestamp().as_microsecond().to_be_bytes());
+impl Review {
+    /// Its place in the list, for a cursor: microseconds since 1970, then the punch's id.
+    pub fn place(&self) -> [u8; PLACE_BYTES] {
+        let mut bytes = [0; PLACE_BYTES];
+        bytes[..8].copy_from_slice(&self.referred_us.to_be_bytes());
         bytes[8..].copy_from_slice(self.punch.0.as_bytes());
         bytes
     }
 }
 
-/// The microseconds and the id of what [`Key::to_bytes`] made.
-fn place(bytes: [u8; KEY_BYTES]) -> (i64, Uuid) {
+/// The microseconds and the id of what [`Review::place`] made.
+fn place(bytes: [u8; PLACE_BYTES]) -> (i64, Uuid) {
     let (mut at, mut punch) = ([0; 8], [0; 16]);
     at.copy_from_slice(&bytes[..8]);
     punch.copy_from_slice(&bytes[8..]);
@@ -429,7 +419,7 @@ const SEQUENCE: &str = "(select max(sequence) from events where aggregate_type =
 pub async fn list(
     pool: &Pool,
     filter: &Filter,
-    after: Option<[u8; KEY_BYTES]>,
+    after: Option<[u8; PLACE_BYTES]>,
     limit: u32,
 ) -> Result<Page<Review>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select r.*, ");

@@ -12,7 +12,10 @@ use punchtrail_domain::{
     dispute::{Dispute, DisputeCommand, Evidence, Subject},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
-    punch::{Punch, PunchCommand, RejectionReason},
+    punch::{
+        Check, Comparison, Failing, Miss, Missing, Provider, Punch, PunchCommand, RejectionReason,
+        Verdict,
+    },
     quarantine::{Quarantine, QuarantineCommand},
     site::{Site, SiteCommand},
 };
@@ -175,7 +178,7 @@ impl History {
 
     /// Something happens.
     pub async fn step(&mut self) {
-        match self.rng.random_range(0..23) {
+        match self.rng.random_range(0..27) {
             0..=8 => self.deliver().await,
             9..=11 => judge(&self.world).await,
             12..=14 => self.rule().await,
@@ -184,6 +187,7 @@ impl History {
             18 => self.change_policy().await,
             19 | 20 => self.dispute().await,
             21 => self.change_dispute().await,
+            22..=25 => self.picture().await,
             _ => self.settle_item().await,
         }
     }
@@ -210,7 +214,7 @@ impl History {
                 capture.seq += skip;
                 capture.captured_at = Time::from_millis(at_ms);
                 capture.employee = employee.filter(|_| !unknown);
-                capture.photo = unknown.then(|| Digest::of(&at_ms.to_be_bytes()));
+                capture.photo = Some(Digest::of(&at_ms.to_be_bytes()));
                 capture.badge = unknown.then(|| "unknown-77".to_owned());
             }));
         }
@@ -231,6 +235,44 @@ impl History {
         }
         self.punches.extend(captures.iter().map(|capture| capture.punch));
         self.world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
+    }
+
+    /// A verdict on a punch's picture is asked for, the picture comes, is checked, or is given up:
+    /// whichever, in any order.
+    async fn picture(&mut self) {
+        let Some(punch) = self.one_of(|s| &s.punches) else { return };
+        let id = punch.to_string();
+        let Ok(loaded) = self.world.ledger.load::<Punch>(&id).await else { return };
+        let Some(picture) = loaded.aggregate.pictures().attempts().get(&0) else { return };
+        let (photo, at) = (picture.photo, Time::from_millis(self.clock_ms));
+        let check = Check {
+            attempt: 0,
+            photo,
+            provider: Provider::Local,
+            model: "test".to_owned(),
+            quality: None,
+            floors: Policy::default().face_floors(),
+        };
+        let comparison = Comparison { reference: photo, similarity: 5_000, threshold: 4_000 };
+        let failing = Failing { miss: Miss::Mismatch, guidance: Vec::new() };
+        let command = match self.rng.random_range(0..7) {
+            0..=2 => PunchCommand::Judge { anomalies: Vec::new(), verify_by: Some(at) },
+            3 => PunchCommand::ReceivePhoto { photo, received_at: at },
+            4 => PunchCommand::Verify { verdict: Verdict::Match { check, comparison } },
+            5 => {
+                let verdict = Verdict::Miss { check, failing, comparison: Some(comparison) };
+                PunchCommand::Verify { verdict }
+            }
+            _ => PunchCommand::GiveUp { missing: Missing::Photo },
+        };
+        // Nothing follows where nobody asked for a verdict.
+        let metadata = Metadata::default();
+        let _ = self.world.ledger.execute::<Punch>(&id, command, &metadata).await;
+    }
+
+    /// The people, and all punches.
+    pub fn whose(&self) -> (&[EmployeeId], &[PunchId]) {
+        (&self.people, &self.punches)
     }
 
     async fn rule(&mut self) {

@@ -13,6 +13,7 @@ pub mod acts;
 pub mod cast;
 pub mod check;
 pub mod faces;
+pub mod ruling;
 pub mod screen;
 pub mod stage;
 pub mod tell;
@@ -88,6 +89,7 @@ async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     tell::explanations(&screen, &stage, &memory).await?;
     screen.chapter("What it comes to", "");
     tell::timecard(&screen, &stage, &script).await?;
+    ruling::play(&mut screen, &stage, &script, &mut verdict).await?;
     conclude(&screen, &verdict, began)?;
     Ok((screen, stage))
 }
@@ -111,13 +113,18 @@ async fn read_back(
     check::incidents(stage, memory, verdict).await?;
     check::verified(stage, verdict).await?;
     drop(busy);
-    for promise in &verdict.promises {
+    judged(screen, &verdict.promises);
+    Ok(())
+}
+
+/// Says of promises whether they held.
+fn judged(screen: &Screen, promises: &[check::Promise]) {
+    for promise in promises {
         match &promise.broken {
             None => screen.done(&promise.what),
             Some(found) => screen.failed(&format!("BROKEN: {} Found: {found}", promise.what)),
         }
     }
-    Ok(())
 }
 
 async fn perform(

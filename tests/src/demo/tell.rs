@@ -39,7 +39,8 @@ pub async fn explanations(screen: &Screen, stage: &Stage, memory: &Memory) -> an
     Ok(())
 }
 
-fn texts(sentences: &Value) -> Vec<String> {
+/// Sentences, as texts.
+pub(super) fn texts(sentences: &Value) -> Vec<String> {
     let sentences = sentences.as_array().into_iter().flatten();
     sentences.filter_map(|sentence| sentence.as_str().map(str::to_owned)).collect()
 }

@@ -17,7 +17,7 @@ use punchtrail_projections::{
         timecards,
         timeline::{self, Filter as Around},
     },
-    rulings::reviews::{self, Filter, Key, Review},
+    rulings::reviews::{self, Filter, Review},
     sites,
 };
 use punchtrail_protocol::{
@@ -108,7 +108,7 @@ pub async fn list(
     let ReviewQuery { site, employee, reason, before, escalated, .. } = query;
     let filter = Filter { site, employee, reason, before, escalated };
     let found = reviews::list(&app.pools.reader, &filter, place, limit).await?;
-    let next = found.rows.last().map(|last| Key::from(last).to_bytes());
+    let next = found.rows.last().map(Review::place);
     let rows = shown(&app, found.rows).await?;
     // A row may be left out; the place is that of the last one read.
     let mut page = Page::of(&app, &walk, rows, false, |_| []);

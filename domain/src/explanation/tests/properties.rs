@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use punchtrail_protocol::{
-    attachment::Attachment, capture::PunchKind, guidance::Guidance, vocabulary::Reason,
+    attachment::Attachment,
+    capture::PunchKind,
+    guidance::Guidance,
+    vocabulary::{Reason, Standing},
 };
 
 use super::*;
@@ -155,8 +158,9 @@ proptest! {
         prop_assert!(waits || has(&explained, |what| matches!(what, What::Decided(_))));
         prop_assert_eq!(
             has(&explained, |what| matches!(what, What::Decided(Decision::Pending {}))),
-            !ruled && !waits
+            explained.standing == Standing::Recorded && !waits
         );
+        prop_assert!(ruled || explained.standing == Standing::Recorded);
         let mut quoted: Vec<u64> =
             explained.steps.iter().flat_map(|step| step.positions.iter().map(|at| at.0)).collect();
         quoted.sort_unstable();

@@ -402,6 +402,7 @@ fn as_data() {
           "type": "device",
           "id": "5f0c7a52-0000-4000-8000-000000000003"
         },
+        "note": null,
         "positions": [
           100
         ]
@@ -426,6 +427,7 @@ fn as_data() {
           "type": "device",
           "id": "5f0c7a52-0000-4000-8000-000000000003"
         },
+        "note": null,
         "positions": [
           101
         ]
@@ -439,6 +441,7 @@ fn as_data() {
         "device_time": null,
         "ledger_time": null,
         "actor": null,
+        "note": null,
         "positions": []
       },
       {
@@ -446,6 +449,7 @@ fn as_data() {
         "evidence": {
           "outcome": "accepted",
           "basis": "policy",
+          "reason": null,
           "note": false
         },
         "device_time": null,
@@ -453,6 +457,7 @@ fn as_data() {
         "actor": {
           "type": "policy"
         },
+        "note": null,
         "positions": [
           102
         ]
