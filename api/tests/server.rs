@@ -33,6 +33,7 @@ const OPERATOR_PATHS: &[(&str, &str)] = &[
     ("GET", "/v1/devices"),
     ("GET", "/v1/events"),
     ("GET", "/v1/ledger"),
+    ("GET", "/v1/figures"),
     ("GET", "/metrics"),
 ];
 

@@ -12,11 +12,13 @@
 //! engine ← sites ← punches ← people, explanations
 //! engine ← devices, rulings ← people, explanations, privacy
 //! people, punches ← privacy
+//! engine ← figures
 //! ```
 
 pub mod devices;
 pub mod engine;
 pub mod explanations;
+pub mod figures;
 pub mod people;
 pub mod privacy;
 pub mod punches;
@@ -42,5 +44,6 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
         Arc::new(rulings::reviews::Reviews),
         Arc::new(rulings::disputes::Disputes),
         Arc::new(explanations::ChainFacts),
+        Arc::new(figures::SiteWeeks),
     ]
 }

@@ -28,3 +28,5 @@ pub const DISPUTES_OF_DEVICE_MAX: u64 = 500;
 pub const NOTE_CHARS_MAX: usize = 2_000;
 /// The most punches that are ruled on together.
 pub const BULK_RULINGS_MAX: usize = 100;
+/// Rows of figures as CSV; some ten megabytes.
+pub const FIGURE_ROWS_MAX: u32 = 100_000;

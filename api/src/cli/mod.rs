@@ -21,6 +21,7 @@ mod erase;
 mod events;
 mod export;
 mod face;
+mod figures;
 mod identity;
 mod key;
 mod ledger;
@@ -106,6 +107,8 @@ enum Command {
     /// Disputes: what workers say isn't right, and what people make of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
+    /// Figures week by week: disputes, referred punches, checks, how late punches came
+    Figures(figures::Figures),
     /// The ledger: its state, its events, whether it was tampered with
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -159,6 +162,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Punch(command) => command.run(source).await,
         Command::Review(command) => command.run(source).await,
         Command::Dispute(command) => command.run(source).await,
+        Command::Figures(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,
         Command::Projection(command) => command.run(source).await,
         Command::Checkpoint(command) => command.run(source).await,

@@ -69,20 +69,45 @@ pub struct Signed {
     pub signature: Signature,
 }
 
+/// When punches were recorded, by the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calendar {
+    /// Today, whenever they were captured: a day each day.
+    Today,
+    /// When they were captured, a day's punches so many days after the ones before.
+    AsCaptured { days_apart: i64 },
+}
+
+impl Calendar {
+    const fn days_apart(self) -> i64 {
+        match self {
+            Self::Today => 1,
+            Self::AsCaptured { days_apart } => days_apart,
+        }
+    }
+}
+
 /// A ledger that grows.
 pub struct History {
     pub doors: Vec<Door>,
+    calendar: Calendar,
     /// The day on which the first punches were captured.
     start: Time,
 }
 
 impl Door {
     /// Everybody's next punch, in the morning of the next day or in its evening.
-    fn round(&mut self, start: Time) -> Vec<Signed> {
+    fn round(&mut self, start: Time, calendar: Calendar) -> Vec<Signed> {
+        let out = (self.rounds - self.measured) % 2 == 1;
+        self.punches(self.next(start, calendar), out)
+    }
+
+    /// When that is.
+    fn next(&self, start: Time, calendar: Calendar) -> Time {
         let half_days = self.rounds - self.measured;
         let (day, out) = ((half_days / 2) as i64, half_days % 2 == 1);
         let hour = if out { 16 } else { 7 };
-        self.punches(start.plus_millis(day * DAY_MS + hour * HOUR_MS), out)
+        start.plus_millis(day * calendar.days_apart() * DAY_MS + hour * HOUR_MS)
     }
 
     /// Everybody's next punch for a measurement.
@@ -116,7 +141,7 @@ impl Door {
 impl History {
     /// Sites, people and devices, by the usual ways; `events_max` says how long ago the first punch
     /// has to be, so that none lies in the future.
-    pub async fn begin(pools: &Pools, events_max: u64) -> anyhow::Result<Self> {
+    pub async fn begin(pools: &Pools, events_max: u64, calendar: Calendar) -> anyhow::Result<Self> {
         let ledger = Ledger::open(pools.writer.clone()).await?;
         let org = Deployment::open(&pools.writer).await?.org;
         let by = Metadata::default();
@@ -145,8 +170,9 @@ impl History {
             doors.push(enroll(&ledger, org, site, number, people).await?);
         }
         ledger.close().await;
-        let days = (events_max / EVENTS_PER_ROUND / 2) as i64 + MEASURED_DAYS_AGO + 2;
-        Ok(Self { doors, start: today().plus_millis(-days * DAY_MS) })
+        let punched = (events_max / EVENTS_PER_ROUND / 2) as i64 * calendar.days_apart();
+        let days = punched + MEASURED_DAYS_AGO + 2;
+        Ok(Self { doors, calendar, start: today().plus_millis(-days * DAY_MS) })
     }
 
     /// A punch of those written so far: the same for the same turn.
@@ -198,7 +224,14 @@ impl History {
 
     /// Everybody's next punch and what the ledger would hold of it, by two threads.
     fn prepare(&mut self, head: u64) -> anyhow::Result<Stretch> {
-        let (start, recorded_us) = (self.start, jiff::Timestamp::now().as_microsecond());
+        let (start, calendar) = (self.start, self.calendar);
+        let recorded_us = match calendar {
+            Calendar::Today => jiff::Timestamp::now().as_microsecond(),
+            Calendar::AsCaptured { .. } => {
+                let next = self.doors.first().context("a door")?.next(start, calendar);
+                next.plus_millis(HOUR_MS).timestamp().as_microsecond()
+            }
+        };
         let half = self.doors.len().div_ceil(2);
         let each = PEOPLE_PER_DEVICE as u64 * EVENTS_PER_PUNCH;
         let parts = std::thread::scope(|scope| {
@@ -206,7 +239,11 @@ impl History {
                 scope.spawn(move || {
                     let mut stretch = Stretch { recorded_us, ..Stretch::default() };
                     for (n, door) in doors.iter_mut().enumerate() {
-                        stretch.delivered(door, start, head + (part * half + n) as u64 * each)?;
+                        stretch.delivered(
+                            door,
+                            (start, calendar),
+                            head + (part * half + n) as u64 * each,
+                        )?;
                     }
                     anyhow::Ok(stretch)
                 })
@@ -306,12 +343,17 @@ struct EventRow {
 
 impl Stretch {
     /// A device's delivery at a place in the ledger, and that it was judged at once.
-    fn delivered(&mut self, door: &mut Door, start: Time, head: u64) -> anyhow::Result<()> {
+    fn delivered(
+        &mut self,
+        door: &mut Door,
+        (start, calendar): (Time, Calendar),
+        head: u64,
+    ) -> anyhow::Result<()> {
         let by_device = Metadata::new(Actor::Device(door.device))
             .with_request(Uuid::now_v7().to_string())
             .to_text();
         let by_policy = Metadata::new(Actor::Policy).to_text();
-        let (signed, device) = (door.round(start), door.device);
+        let (signed, device) = (door.round(start, calendar), door.device);
         let judged = head + 2 * signed.len() as u64;
         for (n, Signed { capture, text, signature }) in (0..).zip(signed) {
             let punch = capture.punch.to_string();

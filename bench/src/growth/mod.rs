@@ -7,8 +7,8 @@
 //! end finds nothing amiss, or the run fails. The read models take it from the ledger themselves.
 
 mod cpu;
-mod history;
-mod measure;
+pub(crate) mod history;
+pub(crate) mod measure;
 mod reads;
 mod table;
 
@@ -22,7 +22,7 @@ use crate::{
     database::Cluster,
     report::{self, rate},
 };
-use history::History;
+use history::{Calendar, History};
 use table::{Aim, Table};
 
 /// What an event takes on the disk at most, in bytes, with indexes, its part of the rows beside the
@@ -56,7 +56,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let place = Installation::with_database(&url)?;
     let mut history = {
         let database = cluster.open(&url).await?;
-        let history = History::begin(&database.pools, sizes[sizes.len() - 1]).await?;
+        let history =
+            History::begin(&database.pools, sizes[sizes.len() - 1], Calendar::Today).await?;
         database.pools.close().await;
         history
     };

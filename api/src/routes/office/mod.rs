@@ -6,6 +6,7 @@ pub mod disputes;
 pub mod employees;
 pub mod explanations;
 pub mod faces;
+pub mod figures;
 pub mod ledger;
 pub mod notes;
 pub mod photos;
@@ -65,6 +66,7 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(commands::cancel))
         .routes(routes!(ledger::state))
         .routes(routes!(ledger::events))
+        .routes(routes!(figures::list))
         .routes(routes!(faces::one))
         .routes(routes!(faces::consent, faces::withdraw))
         .routes(routes!(faces::enrol, faces::remove))

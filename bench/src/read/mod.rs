@@ -1,5 +1,7 @@
 //! `bench read`: explanations by id over HTTP, beside the bare row by its key from pgbench,
-//! prepared.
+//! prepared; and what people who rule on punches ask for, when there is much of it.
+
+mod office;
 
 use std::{
     process::Command,
@@ -17,7 +19,7 @@ use crate::{
     append::http,
     database::Cluster,
     load,
-    report::{Report, rate},
+    report::{Aim, Report, rate},
 };
 
 /// Both sides have as many connections, each with one request on its way.
@@ -32,6 +34,12 @@ pub struct Options {
     /// For how long each side is asked, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// How many punches the ledger of a year has whose figures are read; 0 to leave that out.
+    #[arg(long, default_value_t = 1_000_000)]
+    year_punches: u64,
+    /// How many reviews are open when a page of them is compared with one of a hundred.
+    #[arg(long, default_value_t = 100_000)]
+    reviews: u64,
 }
 
 /// Measures explanations beside the bare row.
@@ -68,7 +76,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     pool.close().await;
     server.terminate().await?;
+    let aims = match options.year_punches {
+        0 => Vec::new(),
+        punches => office::measure(&cluster, punches, options.reviews, &mut report).await?,
+    };
     cluster.stop().await?;
+    aims.iter().for_each(Aim::print);
     report.finish("read")
 }
 
