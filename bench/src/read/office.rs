@@ -142,7 +142,8 @@ async fn disputes(owner: &PgPool, history: &History) -> anyhow::Result<u64> {
     let resolved = serde_json::to_string(&DisputeEvent::Resolved { how, by_punch: None, note })?;
     let done = sqlx::query(
         "with made as (select n, gen_random_uuid()::text as id, \
-             clock_timestamp() - interval '7 days' - interval '350 days' * (1 - n::float8 / $1) as at \
+             clock_timestamp() - interval '7 days' \
+             - interval '350 days' * (1 - n::float8 / $1) as at \
              from generate_series(1, $1::bigint) n), \
          happened as ( \
              select id, 1 as sequence, 'Opened' as event, \
