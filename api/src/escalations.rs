@@ -17,8 +17,8 @@ use crate::{problem::Refusal, state::App};
 /// Punches that are looked at together.
 const PAGE: u32 = 200;
 
-/// Escalates what is overdue by that time: of each site a page. Of several nodes each may do it: a punch takes it
-/// once.
+/// Escalates what is overdue by that time: of each site a page. Of several nodes each may do it: a
+/// punch takes it once.
 ///
 /// # Errors
 /// When the database is out of reach, or the ledger can't take it now.

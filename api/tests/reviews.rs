@@ -160,7 +160,11 @@ async fn of_two_who_rule_at_once_the_second_is_told_who_was_first() {
     let seen = scene.reviews("").await;
     let sequence = seen[0]["sequence"].as_u64().unwrap();
     let (punch, other) = (scene.doubles[0], scene.doubles[1]);
-    let ruling = |decision: &str| json!({ "decision": decision, "reason": "duplicate", "expected_sequence": sequence });
+    let ruling = |decision: &str| {
+        json!({
+            "decision": decision, "reason": "duplicate", "expected_sequence": sequence,
+        })
+    };
     let first = scene.ruled(punch, ruling("void")).await;
     assert_eq!(first["sequence"].as_u64().unwrap(), sequence + 1);
     let second = scene.rule(punch, ruling("reject")).await;
@@ -191,7 +195,10 @@ async fn of_two_who_rule_at_once_the_second_is_told_who_was_first() {
 async fn many_are_accepted_at_once_and_each_stands_alone() {
     let mut scene = Scene::new(3).await;
     let seen = scene.reviews("").await;
-    let item = |review: &Value| json!({ "punch": review["punch"], "expected_sequence": review["sequence"] });
+    let item = |review: &Value| {
+        let sequence = &review["sequence"];
+        json!({ "punch": review["punch"], "expected_sequence": sequence })
+    };
     // One is ruled on meanwhile, one is referred for something else.
     scene.ruled(scene.doubles[1], json!({ "decision": "void" })).await;
     scene.device.chain.next.badge = Some("nobody's".to_owned());

@@ -92,6 +92,10 @@ async fn no_body_is_taken_in_another_shape() {
         json!({ "employee": employee, "site": site, "kind": "in", "captured_at": at, "note": "n" });
     let decision = json!({ "decision": "reject", "reason": "other", "note": "n" });
     let amendment = json!({ "decision": "amend", "effective_at": at, "kind": "out" });
+    let bulk = json!({
+        "referred_for": "fork", "reason": "confirmed", "note": "n",
+        "items": [{ "punch": punch.punch, "expected_sequence": 4 }],
+    });
     let dispute = uuid::Uuid::now_v7();
     let disputed = json!({
         "dispute": dispute, "employee": employee, "punch": punch.punch, "day": null,
@@ -114,7 +118,19 @@ async fn no_body_is_taken_in_another_shape() {
         (Method::POST, format!("/v1/quarantine/{kept}/admit"), operator, admission),
         (Method::POST, format!("/v1/quarantine/{kept}/dismiss"), operator, json!({ "note": "n" })),
         (Method::POST, format!("/v1/punches/{}/decision", punch.punch), operator, decision),
-        (Method::POST, format!("/v1/punches/{}/decision", punch.punch), operator, amendment),
+        (
+            Method::POST,
+            format!("/v1/punches/{}/decision", punch.punch),
+            operator,
+            amendment.clone(),
+        ),
+        (
+            Method::POST,
+            format!("/v1/punches/{}/decision/preview", punch.punch),
+            operator,
+            amendment,
+        ),
+        (Method::POST, "/v1/reviews/accept".to_owned(), operator, bulk),
         (Method::POST, format!("/v1/devices/{}/site", device.id), operator, json!({"site": site})),
         (
             Method::POST,
@@ -176,7 +192,8 @@ async fn no_body_is_taken_in_another_shape() {
         .filter(|operation| operation["requestBody"]["content"]["application/json"].is_object())
         .count();
     assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
-    let words = ["in", "out", "reject", "amend", "other", "show_message", "done", "wrong_time"];
+    let words =
+        ["in", "out", "reject", "amend", "other", "show_message", "done", "wrong_time", "fork"];
     let head = house.settled().await;
     for (method, path, token, body) in &requests {
         // The order of the fields in the sources, which a derived reader goes by.
@@ -193,7 +210,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 20] = [
+const ORDERS: [(&str, &[&str]); 22] = [
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),
@@ -228,6 +245,7 @@ const ORDERS: [(&str, &[&str]); 20] = [
             "face_px_min",
             "photo_retention_days",
             "face_departed_days",
+            "review_deadline_s",
             "record_retention_days",
             "languages",
             "day_starts_min",
@@ -236,7 +254,9 @@ const ORDERS: [(&str, &[&str]); 20] = [
     ),
     ("admit", &["employee", "site", "kind", "captured_at", "note"]),
     ("dismiss", &["note"]),
-    ("decision", &["decision", "reason", "effective_at", "kind", "note"]),
+    ("decision", &["decision", "reason", "effective_at", "kind", "expected_sequence", "note"]),
+    ("preview", &["decision", "reason", "effective_at", "kind", "expected_sequence", "note"]),
+    ("accept", &["referred_for", "items", "punch", "expected_sequence", "reason", "note"]),
     ("site", &["site"]),
     ("departure", &["at"]),
     ("attachments", &["record", "signature"]),

@@ -20,8 +20,8 @@ pub(super) enum Key {
         /// Whose it is, or what for
         #[arg(long, default_value = "operator", value_parser = name)]
         name: String,
-        /// The worker whose key it is, if one's who may rule: an id, an external id or a badge. Nobody
-        /// rules on their own
+        /// The worker whose key it is, if one's who may rule: an id, an external id or a badge.
+        /// Nobody rules on their own
         #[arg(long)]
         employee: Option<String>,
     },

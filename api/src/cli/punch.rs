@@ -1,5 +1,5 @@
-//! `punchtrail punch`: one punch, read from the ledger itself and ruled on, so that it can be asked while no
-//! server runs and no read model is up to date.
+//! `punchtrail punch`: one punch, read from the ledger itself and ruled on, so that it can be asked
+//! while no server runs and no read model is up to date.
 
 use std::fmt::{self, Write as _};
 

@@ -531,11 +531,10 @@ mod tests {
         let at = known(0).effective().unwrap().0;
         let use_it = PunchCommand::UseServerTime { note: None };
         let events = known(180_000).decide(use_it.clone()).unwrap();
-        let effective_at = at.plus_millis(-180_000);
-        assert!(
-            matches!(events[..], [PunchEvent::Amended { effective_at: to, .. }] if to == effective_at),
-            "{events:?}"
-        );
+        let [PunchEvent::Amended { effective_at, .. }] = events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(effective_at, at.plus_millis(-180_000));
         for punch in [known(0), after([record(EXAMPLE)])] {
             assert_eq!(punch.decide(use_it.clone()), Err(PunchError::NoOtherTime));
         }

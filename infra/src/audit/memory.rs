@@ -115,7 +115,8 @@ const STRANGE: [(&str, &str); 3] = [
     (
         "with said as (select aggregate_id, coalesce(max(position) filter (where \
                  event_type = 'Voided' and position <= $1), 0) > coalesce(max(position) filter \
-                 (where event_type = 'Reinstated' and position <= $1), 0) as voided, bool_or(event_type = 'Admitted') as admitted, bool_or(payload -> \
+                 (where event_type = 'Reinstated' and position <= $1), 0) as voided, \
+             bool_or(event_type = 'Admitted') as admitted, bool_or(payload -> \
              'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'near_duplicate') as near_duplicate, \
              bool_or(payload -> 'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'two_sites') \
              as two_sites from events where aggregate_type = 'punch' and event_type in \

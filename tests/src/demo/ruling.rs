@@ -31,8 +31,8 @@ pub async fn play(
 ) -> anyhow::Result<()> {
     screen.chapter(
         "A doubt is ruled on, and a dispute is settled",
-        "Until a person rules, a doubtful punch counts provisionally. Whoever was there may object, \
-         also without a network.",
+        "Until a person rules, a doubtful punch counts provisionally. Whoever was there may \
+         object, also without a network.",
     );
     let before = verdict.promises.len();
     rule(screen, stage, verdict).await?;

@@ -36,7 +36,8 @@ pub async fn one(
     Ok(Answer(NoteView { note, author: kept.author, text: kept.body }))
 }
 
-/// Erases a note, and the salt of its digest, so that nobody can tell what it said. The event stays.
+/// Erases a note, and the salt of its digest, so that nobody can tell what it said. The event
+/// stays.
 #[utoipa::path(
     delete, path = "/v1/notes/{note}", tag = "punches",
     params(("note" = String, Path, description = "Its digest")),

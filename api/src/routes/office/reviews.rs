@@ -119,8 +119,8 @@ pub async fn list(
     Ok(Answer(page))
 }
 
-/// The reviews with their punches. One whose punch the timeline doesn't have yet is left to the next
-/// look.
+/// The reviews with their punches. One whose punch the timeline doesn't have yet is left to the
+/// next look.
 async fn shown(app: &App, found: Vec<Review>) -> Result<Vec<ReviewView>, Refusal> {
     let ids: Vec<PunchId> = found.iter().map(|review| review.punch).collect();
     let mut views = timeline::several(&app.pools.reader, &ids).await?;
