@@ -131,6 +131,12 @@ async fn no_body_is_taken_in_another_shape() {
             amendment,
         ),
         (Method::POST, "/v1/reviews/accept".to_owned(), operator, bulk),
+        (
+            Method::POST,
+            format!("/v1/employees/{employee}/legal-hold"),
+            operator,
+            json!({ "note": "n" }),
+        ),
         (Method::POST, format!("/v1/devices/{}/site", device.id), operator, json!({"site": site})),
         (
             Method::POST,
@@ -210,7 +216,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 22] = [
+const ORDERS: [(&str, &[&str]); 23] = [
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),
@@ -254,6 +260,7 @@ const ORDERS: [(&str, &[&str]); 22] = [
     ),
     ("admit", &["employee", "site", "kind", "captured_at", "note"]),
     ("dismiss", &["note"]),
+    ("legal-hold", &["note"]),
     ("decision", &["decision", "reason", "effective_at", "kind", "expected_sequence", "note"]),
     ("preview", &["decision", "reason", "effective_at", "kind", "expected_sequence", "note"]),
     ("accept", &["referred_for", "items", "punch", "expected_sequence", "reason", "note"]),

@@ -31,8 +31,8 @@ pub(super) enum Erase {
     },
     /// Everything that is kept of somebody beside the ledger; their punches stand
     ///
-    /// Refused, with every reason, while the records of a site must be kept, a legal hold stands, or
-    /// something of theirs waits for a ruling. It can't be taken back.
+    /// Refused, with every reason, while the records of a site must be kept, a legal hold stands,
+    /// or something of theirs waits for a ruling. It can't be taken back.
     Person {
         /// Who: an id, an external id or a badge
         employee: String,

@@ -226,8 +226,8 @@ async fn erase_photos(app: &App, kept: &[KeptPhoto], because: Erasure) -> Result
     Ok(said.into_iter().max().unwrap_or_default())
 }
 
-/// Erases what sites keep no longer and what came back of erased people, and asks for the erasure of
-/// the faces of those who have left for long; a page of each.
+/// Erases what sites keep no longer and what came back of erased people, and asks for the erasure
+/// of the faces of those who have left for long; a page of each.
 ///
 /// # Errors
 /// When the database or the store is out of reach.

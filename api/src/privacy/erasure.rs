@@ -1,8 +1,8 @@
 //! Erases a person, unless something stands in the way; then all of it is told at once.
 //!
 //! Whoever calls has waited until the models that this rests on
-//! ([`RESTS_ON`](punchtrail_projections::privacy::RESTS_ON)) have taken the whole ledger. What stands
-//! beside the ledger goes with the event; pictures follow it, by the follower of erasures.
+//! ([`RESTS_ON`](punchtrail_projections::privacy::RESTS_ON)) have taken the whole ledger. What
+//! stands beside the ledger goes with the event; pictures follow it, by the follower of erasures.
 
 use punchtrail_domain::employee::{Employee, EmployeeError};
 use punchtrail_infra::{

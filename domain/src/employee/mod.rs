@@ -59,8 +59,8 @@ impl Employee {
     /// What follows from `command`; no events when nothing changes.
     ///
     /// # Errors
-    /// When the employee doesn't exist yet, exists already, has left, hasn't agreed, is held, or was
-    /// erased.
+    /// When the employee doesn't exist yet, exists already, has left, hasn't agreed, is held, or
+    /// was erased.
     pub fn decide(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
         match command {
             EmployeeCommand::Register { .. } if self.registered => Err(EmployeeError::Exists),

@@ -3,6 +3,8 @@
 //! Whether they may be erased is asked before (`punchtrail_projections::privacy`); what was kept of
 //! their face follows the event, as the bytes of pictures are in no database.
 
+use std::time::Duration;
+
 use punchtrail_domain::employee::{Employee, EmployeeCommand, EmployeeError};
 use punchtrail_protocol::{Digest, EmployeeId};
 use serde::Serialize;
@@ -10,12 +12,15 @@ use sqlx::PgConnection;
 
 use crate::{
     ledger::{ExecuteError, Executed, Ledger, Metadata, SideWrite},
-    postgres::Pool,
+    postgres::{Pool, within},
 };
 
 /// The tables that hold something of a person by the id in their column `employee`. A new one takes
 /// a line here, and a number in [`Kept`].
 const BESIDE: [&str; 2] = ["employee_directory", "reference_codes"];
+
+/// How long it may take to remove what stands of one person.
+const FORGET_MAX: Duration = Duration::from_secs(60);
 
 /// How much of a person stands beside the ledger, in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -59,10 +64,13 @@ pub async fn forget(
     employee: EmployeeId,
     notes: &[Digest],
 ) -> Result<Kept, sqlx::Error> {
-    let mut transaction = writer.begin().await?;
-    let removed = remove(&mut transaction, employee, notes).await?;
-    transaction.commit().await?;
-    Ok(removed)
+    within(FORGET_MAX, async {
+        let mut transaction = writer.begin().await?;
+        let removed = remove(&mut transaction, employee, notes).await?;
+        transaction.commit().await?;
+        Ok(removed)
+    })
+    .await
 }
 
 /// What there is to be removed.

@@ -1,6 +1,8 @@
 //! What is held of a person beside their punches: notes, pictures, items in quarantine.
 
-use punchtrail_infra::postgres::Pool;
+use std::time::Duration;
+
+use punchtrail_infra::postgres::{Pool, within};
 use punchtrail_protocol::{Digest, EmployeeId, Position, PunchId};
 use serde::Serialize;
 use sqlx::{Row, postgres::PgRow};
@@ -9,6 +11,8 @@ use crate::{punches::photos::KeptPhoto, rulings::quarantine};
 
 /// Items that are read together.
 const ITEMS_PAGE: u32 = 500;
+/// How long a page of them may take.
+const PAGE_MAX: Duration = Duration::from_secs(30);
 
 /// A note that an event about a person names. The note itself may be gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -137,8 +141,11 @@ pub async fn photos_of_items(
         let items = items_after(pool, employee, after, ITEMS_PAGE).await?;
         let Some((_, last)) = items.last().copied() else { break };
         after = last;
-        let mut connection = pool.acquire().await?;
-        let said = quarantine::said(&mut connection, items.into_iter().map(|(id, _)| id)).await?;
+        let said = within(PAGE_MAX, async {
+            let mut connection = pool.acquire().await?;
+            quarantine::said(&mut connection, items.into_iter().map(|(id, _)| id)).await
+        })
+        .await?;
         photos.extend(said.into_values().filter_map(|capture| capture.photo));
     }
     let asked: Vec<Vec<u8>> = photos.iter().map(|photo| photo.0.to_vec()).collect();

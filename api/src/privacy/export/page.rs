@@ -11,6 +11,8 @@ use super::{
 };
 
 /// The most notes that stand on the page.
+/// What the page may load: nothing but its own styles.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const NOTES_MAX: usize = 1_000;
 
 const STYLE: &str = include_str!("page.css");
@@ -31,7 +33,7 @@ impl Writing {
             (PreEscaped("<html lang=\"en\"><head>"))
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
-            meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+            meta http-equiv="Content-Security-Policy" content=(CONTENT_POLICY);
             title { "What Punchtrail holds of " (name(subject)) }
             style { (PreEscaped(STYLE)) }
             (PreEscaped("</head><body><main>"))
@@ -115,14 +117,17 @@ fn face(subject: &Subject) -> Markup {
         @for consent in &subject.consents {
             @match consent {
                 Consented::Given { notice, language, at, .. } => p {
-                    "Agreed " (at) " that the face is compared, by notice " (notice) " (" (language) ")."
+                    "Agreed " (at) " that the face is compared, by notice " (notice)
+                    " (" (language) ")."
                 },
                 Consented::Withdrawn { at } => p { "Withdrawn " (at) "." },
             }
         }
         p { "Reference photos: " (subject.references.len()) "." }
         @if subject.head_covering_expected { p { "A head covering is expected on pictures." } }
-        @if let Some(at) = subject.face_erased_at { p { "Everything until then was erased " (at) "." } }
+        @if let Some(at) = subject.face_erased_at {
+            p { "Everything until then was erased " (at) "." }
+        }
     }
 }
 
@@ -148,9 +153,11 @@ fn noted(notes: &[Noted]) -> Markup {
 fn punch(told: &Told) -> Markup {
     let one = &told.punch;
     let counts = if told.counts { "counts" } else { "does not count" };
+    let kind = one.kind.as_str().replace('_', " ");
+    let at = one.effective_at.timestamp().strftime("%-d %B %Y %H:%M:%S");
     html! {
         article {
-            h3 { (one.kind.as_str().replace('_', " ")) " · " (one.effective_at.timestamp().strftime("%-d %B %Y %H:%M:%S")) }
+            h3 { (kind) " · " (at) }
             p.standing {
                 (one.standing.as_str()) ", " (counts)
                 @if let Some(site) = &told.site_name { " · " (site) }
