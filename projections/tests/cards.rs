@@ -7,8 +7,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{History, judge, settle, start};
-use jiff::{civil::Date, tz::TimeZone};
+use common::{History, NOON_MS, judge, settle, start};
+use jiff::tz::TimeZone;
 use punchtrail_domain::{
     punch::{Origin, Punch},
     site::Site,
@@ -16,7 +16,7 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{ledger::load, testing::world::World};
 use punchtrail_projections::punches::timecards::of_employee;
-use punchtrail_protocol::{EmployeeId, PunchId, SiteId, vocabulary::Standing};
+use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
 
 /// Each person's punches that count, and how sites pair them, from the events alone.
 struct FromEvents {
@@ -75,8 +75,10 @@ async fn cards_are_what_the_events_make_of_them_in_the_end() {
         let (people, punches) = history.whose();
         let from_events = FromEvents::read(&history.world, punches).await;
         let pool = &history.world.pools.reader;
-        let (mut compared, mut first) = (0, Date::constant(2026, 11, 1));
-        while first < Date::constant(2027, 3, 1) {
+        let noon = Time::from_millis(NOON_MS).timestamp().to_zoned(TimeZone::UTC).date();
+        let (mut compared, mut first) = (0, noon.yesterday().unwrap());
+        let end = noon.checked_add(jiff::Span::new().days(180)).unwrap();
+        while first < end {
             let last = first.checked_add(jiff::Span::new().days(60)).unwrap();
             for employee in people {
                 let live = of_employee(pool, *employee, first, last).await.unwrap();
