@@ -57,8 +57,7 @@ async fn rule(screen: &Screen, stage: &Stage, verdict: &mut Verdict) -> anyhow::
             format!("{} min accepted, {} provisional", of["accepted_min"], of["provisional_min"])
         };
         screen.done(&format!(
-            "{} it would make of that day: {} (now: {})",
-            title,
+            "{title} it would make of that day {} (it is {})",
             hours(&day["then"]),
             hours(&day["now"])
         ));

@@ -352,6 +352,7 @@ fn noted(speaker: &Speaker<'_>, step: &Step) -> String {
     let Some(note) = step.note else { return String::new() };
     match speaker.names.notes.get(&note) {
         Some(Some(text)) => {
+            let text = text.trim_end().trim_end_matches('.');
             format!(" The note on it: “{}”.", Shown::new(text).within(NOTE_SHOWN_CHARS_MAX))
         }
         Some(None) => " The note on it was erased.".to_owned(),
