@@ -12,7 +12,7 @@ use punchtrail_projections::devices::{commands::overdue, of_person};
 use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time};
 use tokio_util::sync::CancellationToken;
 
-use crate::{problem::Refusal, state::App};
+use crate::{problem::Refusal, rounds, state::App};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(30);
@@ -24,17 +24,8 @@ const AT_ONCE: usize = 8;
 /// Notes what expired, until it is stopped. Of several nodes each may do it: a device takes it
 /// once.
 pub async fn run(app: App, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        if stop.run_until_cancelled(look(&app)).await.is_some_and(|looked| looked.is_err()) {
-            tracing::warn!("expired commands can't be noted now; they are looked at again");
-        }
-    }
+    let failing = "expired commands can't be noted now; they are looked at again";
+    rounds::go(EVERY, stop, failing, || look(&app)).await;
 }
 
 /// Notes what expired, a page of it.

@@ -14,6 +14,7 @@
 //! problem ← commands ← identity ← privacy ← routes
 //! problem ← disputes ← routes
 //! problem ← escalations
+//! rounds ← commands, identity
 //! ```
 
 pub mod ask;
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod privacy;
 pub mod problem;
+pub mod rounds;
 pub mod router;
 pub mod routes;
 pub mod seal;

@@ -12,7 +12,7 @@ use punchtrail_protocol::PunchId;
 use tokio_util::sync::CancellationToken;
 
 use super::broke::Broke;
-use crate::state::App;
+use crate::{rounds, state::App};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -25,17 +25,8 @@ const PAGE: u32 = 200;
 /// Gives up what is overdue, until it is stopped. Of several nodes each may do it: a punch takes it
 /// once.
 pub async fn run(app: App, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        if stop.run_until_cancelled(look(&app)).await.is_some_and(|looked| looked.is_err()) {
-            tracing::warn!("overdue verdicts can't be given up now; they are looked at again");
-        }
-    }
+    let failing = "overdue verdicts can't be given up now; they are looked at again";
+    rounds::go(EVERY, stop, failing, || look(&app)).await;
 }
 
 /// Gives up what is overdue now, a page of it.
