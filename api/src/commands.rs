@@ -84,7 +84,7 @@ async fn ever_assigned(
     let mut sites = BTreeSet::new();
     for recorded in events.map_err(ExecuteError::Load)? {
         let event = recorded.read().map_err(|error| ExecuteError::Load(error.into()))?;
-        if let EmployeeEvent::AssignedToSite { site } = event {
+        if let EmployeeEvent::AssignedToSite { site, .. } = event {
             sites.insert(site);
         }
     }

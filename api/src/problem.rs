@@ -390,6 +390,8 @@ impl Refuses for PunchError {
             Self::Unknown => Code::NotFound,
             Self::Voided
             | Self::NoOtherTime
+            | Self::NoShift
+            | Self::NotJoined
             | Self::Unchanged
             | Self::Exists
             | Self::AttemptTaken
@@ -450,6 +452,11 @@ impl Refuses for EmployeeError {
             Self::Unknown | Self::NoSuchReference => Code::NotFound,
             Self::Exists
             | Self::Departed
+            | Self::NotDeparted
+            | Self::ReturnBeforeDeparture
+            | Self::DepartureBeforeReturn
+            | Self::EndsBeforeItBegan
+            | Self::TooManyBadges
             | Self::NoConsent
             | Self::TooManyReferences
             | Self::NoHold

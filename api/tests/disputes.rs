@@ -504,7 +504,7 @@ async fn people_open_them_too_and_erased_texts_stay_erased() {
 #[tokio::test]
 async fn a_revoked_device_delivers_what_was_disputed_at_it_also_of_who_has_gone() {
     let scene = Scene::new().await;
-    let gone = EmployeeCommand::UnassignFromSite { site: scene.site };
+    let gone = EmployeeCommand::UnassignFromSite { site: scene.site, until: Time::default() };
     let (id, metadata) = (scene.employee.to_string(), Metadata::default());
     scene.house.ledger.execute::<Employee>(&id, gone, &metadata).await.unwrap();
     let revoke = format!("/v1/devices/{}/revoke", scene.device.id);

@@ -151,7 +151,7 @@ async fn it_is_given_to_a_device_of_the_site_and_to_nobody_else() {
     assert_eq!(get(&of(scene.site, nobody), &scene.device.token).await, "404 not_found");
     assert_eq!(get(&of(scene.site, scene.employee), &scene.house.key).await, "403 forbidden");
     // Who left the site is no longer shown there.
-    let gone = EmployeeCommand::UnassignFromSite { site: scene.site };
+    let gone = EmployeeCommand::UnassignFromSite { site: scene.site, until: Time::default() };
     let (id, metadata) = (scene.employee.to_string(), Metadata::default());
     scene.house.ledger.execute::<Employee>(&id, gone, &metadata).await.unwrap();
     assert_eq!(scene.record("").await.refusal(), "404 not_found");

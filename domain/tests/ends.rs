@@ -16,6 +16,7 @@ use punchtrail_domain::{
         judging::{Doubted, Facts, Neighbour, Person, judge},
     },
     punch::{Clock, PunchEvent},
+    site::SiteEvent,
     timecard::{
         CountedAs, TimecardPolicy, TimecardPunch, business_day, day_bounds, days_touched,
         punches_needed, timecards, totals_by_week,
@@ -83,22 +84,28 @@ fn follow(text: &str, capture: &Capture, received_at: Time, clock: Clock, zone: 
         site: capture.site,
         kind: capture.kind,
         captured_at: capture.captured_at,
+        true_at: clock.true_time(capture.captured_at),
         received_at,
         clock_offset_ms: clock.offset_ms(),
-        person: Person::Departed(received_at),
+        person: Person::Known {
+            departed_at: Some(received_at),
+            other_holder: Some(None),
+            assigned: false,
+        },
         compares: true,
         device_revoked: true,
         fork: Some((capture.seq, None)),
     };
+    let policy = Policy::default();
     let neighbour = Neighbour {
         punch: PunchId::NIL,
         site: SiteId::NIL,
         kind: capture.kind,
-        captured_at: received_at,
-        voided: false,
+        true_at: received_at,
+        out: false,
         doubted: Doubted::default(),
     };
-    let doubts = judge(&Policy::default(), &facts, &[neighbour]).own;
+    let doubts = judge(|_, _| &policy, &facts, &[neighbour]).own;
     let mut events = vec![
         PunchEvent::Captured { capture: text.into(), signature: Signature([0; 64]) },
         PunchEvent::Synced { device: capture.device, received_at, clock },
@@ -106,8 +113,11 @@ fn follow(text: &str, capture: &Capture, received_at: Time, clock: Clock, zone: 
     events.extend(doubts.into_iter().map(|anomaly| PunchEvent::AnomalyFlagged { anomaly }));
     let stream: Vec<Recorded> =
         (1..).zip(&events).map(|(sequence, event)| recorded(sequence, event)).collect();
-    for zone in [None, Some(zone.clone())] {
-        let context = Context { zone, ..Context::default() };
+    for tz in [None, zone.iana_name()] {
+        let mut context = Context::default();
+        if let Some(tz) = tz {
+            context.rules.evolve(&SiteEvent::Registered { tz: tz.to_owned() });
+        }
         let explained = explain(&stream, &context, &Names::default()).unwrap().unwrap();
         assert!(!explained.sentences.is_empty());
     }

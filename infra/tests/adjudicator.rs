@@ -154,7 +154,7 @@ async fn the_policy_that_stands_before_a_punch_judges_it() {
     deliver(&world, &kiosk, &[&before.0, &before.1]).await;
     let policy = Policy { near_duplicate_s: 10, ..Policy::default() };
     let id = world.site.to_string();
-    let change = SiteCommand::ChangePolicy { policy };
+    let change = SiteCommand::ChangePolicy { policy, from: None };
     world.ledger.execute::<Site>(&id, change, &Metadata::default()).await.unwrap();
     let after = pair(&mut kiosk, NOON_MS - 5_000_000);
     deliver(&world, &kiosk, &[&after.0, &after.1]).await;
@@ -389,7 +389,7 @@ async fn a_walk_ends_when_it_has_found_enough() {
     let site = world.site.to_string();
     let change = async |near_duplicate_s| {
         let policy = Policy { near_duplicate_s, ..Policy::default() };
-        let change = SiteCommand::ChangePolicy { policy };
+        let change = SiteCommand::ChangePolicy { policy, from: None };
         world.ledger.execute::<Site>(&site, change, &Metadata::default()).await.unwrap();
     };
     change(0).await;

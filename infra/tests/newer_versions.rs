@@ -98,7 +98,7 @@ async fn of_an_employee_and_an_import_of_the_same_person_is_refused() {
     };
     directory::put_employee(&mut connection, &entry).await.unwrap();
     drop(connection);
-    let command = EmployeeCommand::AssignToSite { site: SiteId(Uuid::new_v4()) };
+    let command = EmployeeCommand::AssignToSite { site: SiteId(Uuid::new_v4()), from: None };
     every_reader_refuses::<Employee>(&world, &world.employee.to_string(), command).await;
     let head = world.ledger.head().await.unwrap();
     let roster = b"badge,name,pin,site\n7,Ada,,Mill\n";

@@ -466,7 +466,7 @@ impl Stage {
                     clock_suspect_s: clock_s,
                     ..Policy::default()
                 };
-                let change = SiteCommand::ChangePolicy { policy };
+                let change = SiteCommand::ChangePolicy { policy, from: None };
                 self.execute::<Site>(site(place), change).await;
             }
             Act::Hire { person: who, site: place } => {
@@ -474,9 +474,10 @@ impl Stage {
                 self.execute::<Employee>(person(who), register).await;
             }
             Act::Move { person: who, to, from } => {
-                let assign = EmployeeCommand::AssignToSite { site: site(to) };
+                let assign = EmployeeCommand::AssignToSite { site: site(to), from: None };
                 self.execute::<Employee>(person(who), assign).await;
-                let unassign = EmployeeCommand::UnassignFromSite { site: site(from) };
+                let unassign =
+                    EmployeeCommand::UnassignFromSite { site: site(from), until: Time::default() };
                 self.execute::<Employee>(person(who), unassign).await;
             }
             Act::Badge { person: who } => {

@@ -80,7 +80,8 @@ fn fold(events: &[Arc<Entry>]) -> Result<HashMap<SiteId, Changed>, ProjectionErr
         changed.position = entry.recorded.position;
         match event {
             SiteEvent::Registered { tz } => changed.tz = Some(tz.clone()),
-            SiteEvent::PolicyChanged { policy } => {
+            SiteEvent::ZoneChanged { tz, .. } => changed.tz = Some(tz.clone()),
+            SiteEvent::PolicyChanged { policy, .. } => {
                 let text = serde_json::to_string(policy).map_err(|error| {
                     ProjectionError::inconsistent(changed.position, error.to_string())
                 })?;

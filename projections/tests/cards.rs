@@ -32,7 +32,7 @@ impl FromEvents {
             let punch = loaded.aggregate;
             let (site, tz) = match punch.origin().unwrap() {
                 Origin::Captured { capture, .. } => (capture.site, Some(capture.tz.clone())),
-                Origin::Admitted { site, .. } => (*site, None),
+                Origin::Admitted { site, .. } | Origin::Entered { site, .. } => (*site, None),
             };
             let tz = match tz {
                 Some(tz) => tz,
@@ -57,8 +57,10 @@ impl FromEvents {
     /// A site's zone; its policy is known from then on.
     async fn zone(&mut self, world: &World, site: SiteId) -> String {
         let loaded = world.ledger.load::<Site>(&site.to_string()).await.unwrap().aggregate;
-        let tz = loaded.tz().unwrap_or("Etc/UTC").to_owned();
-        let policy = TimecardPolicy::of_site(loaded.policy(), TimeZone::get(&tz).unwrap());
+        let rules = loaded.rules();
+        let tz = rules.zone_at(Time::default()).unwrap_or("Etc/UTC").to_owned();
+        let policy = rules.policy_at(Time::default());
+        let policy = TimecardPolicy::of_site(policy, TimeZone::get(&tz).unwrap());
         self.policies.insert(site, policy);
         tz
     }

@@ -297,7 +297,12 @@ async fn timecards_pair_over_midnight_and_follow_rulings() {
     let cards = timecards::of_employee(pool, colleague, eleventh, eleventh).await.unwrap();
     assert_eq!(cards, []);
     let policy = Policy { day_starts_min: 300, ..Policy::default() };
-    execute::<Site>(&world, &world.site.to_string(), SiteCommand::ChangePolicy { policy }).await;
+    execute::<Site>(
+        &world,
+        &world.site.to_string(),
+        SiteCommand::ChangePolicy { policy, from: None },
+    )
+    .await;
     settle(&world, &running).await;
     let cards = timecards::of_employee(pool, colleague, eleventh, eleventh).await.unwrap();
     assert_eq!(cards.len(), 1);
@@ -351,8 +356,8 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
     let changes = [
         (EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::ExternalId] }, false),
         (EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::Pin] }, true),
-        (EmployeeCommand::UnassignFromSite { site: world.site }, true),
-        (EmployeeCommand::AssignToSite { site: world.site }, true),
+        (EmployeeCommand::UnassignFromSite { site: world.site, until: Time::default() }, true),
+        (EmployeeCommand::AssignToSite { site: world.site, from: None }, true),
         (EmployeeCommand::Depart { at: Time::from_millis(NOON_MS - HOUR_MS) }, true),
     ];
     for (command, moves) in changes {
@@ -363,7 +368,12 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
         seen = now;
     }
     let policy = Policy { photos: true, ..Policy::default() };
-    execute::<Site>(&world, &world.site.to_string(), SiteCommand::ChangePolicy { policy }).await;
+    execute::<Site>(
+        &world,
+        &world.site.to_string(),
+        SiteCommand::ChangePolicy { policy, from: None },
+    )
+    .await;
     settle(&world, &running).await;
     assert_ne!(version().await, seen);
     let row = sites::one(pool, world.site).await.unwrap().unwrap();

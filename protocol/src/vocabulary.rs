@@ -64,6 +64,12 @@ pub enum Reason {
     RevokedDevice,
     BeyondLookback,
     TwoSites,
+    /// The badge by which the device knew the worker was somebody else's by then.
+    OtherHolder,
+    /// The worker wasn't assigned to the site then.
+    Visitor,
+    /// A punch of the opposite kind came seconds before.
+    OppositeKind,
     /// The picture was good and was not recognised.
     FaceMismatch,
     /// No picture was good enough to compare.

@@ -140,7 +140,7 @@ impl PunchState {
             punch: id,
             standing: punch.standing(),
             counts: punch.standing().counts(),
-            employee: None,
+            employee: punch.employee(),
             badge: None,
             site: None,
             device: None,
@@ -154,13 +154,14 @@ impl PunchState {
         };
         match punch.origin() {
             Some(Origin::Captured { capture, .. }) => {
-                state.employee = capture.employee;
                 state.badge.clone_from(&capture.badge);
                 (state.site, state.device) = (Some(capture.site), Some(capture.device));
                 (state.seq, state.captured_at) = (Some(capture.seq), Some(capture.captured_at));
             }
-            Some(Origin::Admitted { employee, site, device, captured_at, .. }) => {
-                state.employee = Some(*employee);
+            Some(Origin::Entered { site, at, .. }) => {
+                (state.site, state.captured_at) = (Some(*site), Some(*at));
+            }
+            Some(Origin::Admitted { site, device, captured_at, .. }) => {
                 (state.site, state.device) = (Some(*site), Some(*device));
                 state.captured_at = Some(*captured_at);
             }

@@ -106,18 +106,19 @@ async fn policy(
 ) -> anyhow::Result<Answer> {
     let id = opened.site(named).await?;
     let loaded = opened.ledger.load::<site::Site>(&id.to_string()).await?;
-    let present = loaded.aggregate.policy();
+    let now = opened.ledger.now();
+    let present = loaded.aggregate.rules().policy_at(now);
     if set.is_empty() {
         return shown(id, present, loaded.position.unwrap_or_default());
     }
     let policy = changed(present, set)?;
-    let command = SiteCommand::ChangePolicy { policy };
+    let command = SiteCommand::ChangePolicy { policy, from: None };
     let executed = opened
         .ledger
         .execute::<site::Site>(&id.to_string(), command, &Metadata::default())
         .await
         .context("the policy was not changed")?;
-    shown(id, executed.aggregate.policy(), executed.position)
+    shown(id, executed.aggregate.rules().policy_at(now), executed.position)
 }
 
 fn shown(id: SiteId, policy: &Policy, position: Position) -> anyhow::Result<Answer> {

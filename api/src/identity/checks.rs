@@ -144,7 +144,8 @@ impl Checks {
         let Some(picture) = loaded.aggregate.pictures().attempts().get(&attempt) else {
             return Ok(Done::Finished);
         };
-        let policy = self.app.ledger.load::<Site>(&subject.site.to_string()).await?.aggregate;
+        let site = self.app.ledger.load::<Site>(&subject.site.to_string()).await?.aggregate;
+        let policy = site.rules().policy_at(subject.taken_at);
         let person = self.app.ledger.load::<Employee>(&subject.employee.to_string()).await?;
         let biometrics = person.aggregate.biometrics();
         if !biometrics.compares(subject.taken_at) {
@@ -159,8 +160,8 @@ impl Checks {
         let asked = Asked {
             picture: &bytes,
             references: References { photos: &newest_first, store: &*self.app.photos },
-            floors: policy.policy().face_floors(),
-            thresholds: Thresholds::from(policy.policy()),
+            floors: policy.face_floors(),
+            thresholds: Thresholds::from(policy),
             covered_head,
         };
         let Checked { provider, model, answer, .. } = self.checkers.check(&asked).await;
@@ -243,7 +244,7 @@ fn subject(punch: &Punch) -> Option<(Subject, u32)> {
     let Some(Origin::Captured { capture, .. }) = punch.origin() else { return None };
     let due_at = punch.pictures().verify_by()?;
     let (attempt, _) = punch.pictures().to_check()?;
-    let (employee, site, device) = (capture.employee?, capture.site, capture.device);
+    let (employee, site, device) = (punch.employee()?, capture.site, capture.device);
     let taken_at = capture.captured_at;
     Some((Subject { employee, site, device, taken_at, due_at }, attempt))
 }

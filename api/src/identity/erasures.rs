@@ -154,9 +154,12 @@ async fn came_too_late(app: &App, came: &[KeptPhoto]) -> Result<(), Broke> {
     let pool = app.ledger.pool();
     let ids: Vec<String> = came.iter().map(|kept| kept.punch.to_string()).collect();
     let punches = load::<Punch>(pool, &ids).await?;
-    let taken = |kept: &KeptPhoto| match punches.get(&kept.punch.to_string())?.aggregate.origin()? {
-        Origin::Captured { capture, .. } => Some((capture.employee?, capture.captured_at)),
-        Origin::Admitted { .. } => None,
+    let taken = |kept: &KeptPhoto| {
+        let punch = &punches.get(&kept.punch.to_string())?.aggregate;
+        match punch.origin()? {
+            Origin::Captured { capture, .. } => Some((punch.employee()?, capture.captured_at)),
+            Origin::Admitted { .. } | Origin::Entered { .. } => None,
+        }
     };
     let people: BTreeSet<String> =
         came.iter().filter_map(taken).map(|(employee, _)| employee.to_string()).collect();

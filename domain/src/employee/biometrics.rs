@@ -81,6 +81,10 @@ impl Biometrics {
             | EmployeeEvent::UnassignedFromSite { .. }
             | EmployeeEvent::DirectoryChanged { .. }
             | EmployeeEvent::Departed { .. }
+            | EmployeeEvent::DepartureCancelled {}
+            | EmployeeEvent::Returned { .. }
+            | EmployeeEvent::BadgeIssued { .. }
+            | EmployeeEvent::BadgeEnded { .. }
             | EmployeeEvent::LegalHoldPlaced { .. }
             | EmployeeEvent::LegalHoldLifted { .. } => {}
         }

@@ -2,7 +2,7 @@
 
 use punchtrail_protocol::{Digest, SiteId, Time};
 
-use super::{DirectoryField, Supervised};
+use super::{BadgeEnd, DirectoryField, Supervised};
 use crate::erasure::Erasure;
 
 /// A command to an employee.
@@ -17,17 +17,42 @@ pub enum EmployeeCommand {
     /// Let work at another site, too.
     AssignToSite {
         site: SiteId,
+        /// Since when; none: since ever.
+        from: Option<Time>,
     },
     UnassignFromSite {
         site: SiteId,
+        until: Time,
     },
     /// Note which entries of the directory change.
     ChangeDirectory {
         fields: Vec<DirectoryField>,
     },
-    /// Note that the employee leaves.
+    /// Note that the employee leaves, or, if they left, that it was at another time. Their badges
+    /// end with it.
     Depart {
         at: Time,
+    },
+    /// Note that the employee didn't leave after all. The badges that ended with it are held again,
+    /// those that somebody else holds by now left out.
+    CancelDeparture {
+        free: Vec<Digest>,
+    },
+    /// Note that the employee comes back.
+    Return {
+        at: Time,
+    },
+    /// Note that the employee holds a badge.
+    IssueBadge {
+        /// SHA-256 of a salt and the badge's number.
+        holding: Digest,
+        from: Time,
+    },
+    /// Note that the employee no longer holds it, or since another time.
+    EndBadge {
+        holding: Digest,
+        until: Time,
+        because: BadgeEnd,
     },
     /// Note that they agree that their face is compared.
     GiveConsent(Consent),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use punchtrail_protocol::{DeviceId, Digest, SiteId, Time};
 
+use super::BadgeEnd;
 use crate::erasure::Erasure;
 
 /// A field of the directory.
@@ -37,17 +38,44 @@ pub enum EmployeeEvent {
     /// The employee works at this site, too.
     AssignedToSite {
         site: SiteId,
+        /// Since when; since ever where none is said. Since version 2. Said again of an assignment
+        /// that stands, it corrects when it began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Time>,
     },
     /// The employee no longer works at this site.
     UnassignedFromSite {
         site: SiteId,
+        /// Since when. Since version 2; in the first, as if they never had.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Time>,
     },
     /// Entries of the directory changed; the values stand beside the ledger.
     DirectoryChanged {
         fields: Vec<DirectoryField>,
     },
+    /// The employee left, or leaves; said again while they are gone, it corrects when.
     Departed {
         at: Time,
+    },
+    /// The employee didn't leave after all.
+    DepartureCancelled {},
+    /// The employee came back.
+    Returned {
+        at: Time,
+    },
+    /// The employee holds a badge; its number stands beside the ledger. Said again of a holding
+    /// that ended, it didn't end after all.
+    BadgeIssued {
+        /// SHA-256 of a salt and the badge's number: what this time of holding it is named by.
+        holding: Digest,
+        from: Time,
+    },
+    /// The employee no longer holds the badge; said again, it corrects since when.
+    BadgeEnded {
+        holding: Digest,
+        until: Time,
+        because: BadgeEnd,
     },
     /// The employee agreed that their face is compared.
     BiometricConsentGiven {

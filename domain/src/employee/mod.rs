@@ -1,16 +1,23 @@
-//! The employee: an opaque id in the ledger. Name, badge and PIN live in the directory beside it,
-//! so that they can be erased; events say which fields changed, never their values.
+//! The employee: an opaque id in the ledger. Name, PIN and the numbers of badges live in the
+//! directory beside it, so that they can be erased; events say which fields changed, never their
+//! values, and name a badge by a salted digest.
 
+mod assignments;
+mod badges;
 mod biometrics;
 mod command;
+mod employment;
 mod error;
 mod event;
 
 use punchtrail_protocol::{Digest, SiteId, Time};
 use serde::{Deserialize, Serialize};
 
+pub use assignments::{Assignment, Assignments};
+pub use badges::{BADGES_MAX, BadgeEnd, Badges, Holding};
 pub use biometrics::{Biometrics, REFERENCES_MAX};
 pub use command::{Consent, EmployeeCommand};
+pub use employment::Employment;
 pub use error::EmployeeError;
 pub use event::{DirectoryField, EmployeeEvent, Supervised};
 
@@ -20,8 +27,9 @@ use crate::{aggregate::aggregate, erasure::Erasure};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Employee {
     registered: bool,
-    sites: Vec<SiteId>,
-    departed_at: Option<Time>,
+    assignments: Assignments,
+    employment: Employment,
+    badges: Badges,
     biometrics: Biometrics,
     /// Legal holds that stand.
     holds: u32,
@@ -33,13 +41,17 @@ impl Employee {
     pub fn is_registered(&self) -> bool {
         self.registered
     }
-    /// The sites where the employee works now.
-    pub fn sites(&self) -> &[SiteId] {
-        &self.sites
+    /// Where the employee works, and when.
+    pub const fn assignments(&self) -> &Assignments {
+        &self.assignments
     }
-    /// When the employee left, if so.
-    pub fn departed_at(&self) -> Option<Time> {
-        self.departed_at
+    /// When the employee worked here.
+    pub const fn employment(&self) -> &Employment {
+        &self.employment
+    }
+    /// The badges that the employee held, and when.
+    pub const fn badges(&self) -> &Badges {
+        &self.badges
     }
 
     /// How many legal holds stand.
@@ -67,7 +79,7 @@ impl Employee {
             EmployeeCommand::Register { site, fields } => Ok(vec![
                 EmployeeEvent::Registered {},
                 EmployeeEvent::DirectoryChanged { fields },
-                EmployeeEvent::AssignedToSite { site },
+                EmployeeEvent::AssignedToSite { site, from: None },
             ]),
             _ if !self.registered => Err(EmployeeError::Unknown),
             EmployeeCommand::EraseBiometrics { because, at } => {
@@ -84,29 +96,31 @@ impl Employee {
 
     /// What follows for somebody who is known and not erased.
     fn change(&self, command: EmployeeCommand) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        let gone = self.employment.departed_at();
         match command {
-            EmployeeCommand::AssignToSite { site } if self.sites.contains(&site) => Ok(Vec::new()),
-            EmployeeCommand::AssignToSite { .. } if self.departed_at.is_some() => {
+            EmployeeCommand::AssignToSite { .. }
+            | EmployeeCommand::GiveConsent(_)
+            | EmployeeCommand::EnrolReferences { consent: Some(_), .. }
+                if gone.is_some() =>
+            {
                 Err(EmployeeError::Departed)
             }
-            EmployeeCommand::AssignToSite { site } => {
-                Ok(vec![EmployeeEvent::AssignedToSite { site }])
-            }
-            EmployeeCommand::UnassignFromSite { site } if self.sites.contains(&site) => {
-                Ok(vec![EmployeeEvent::UnassignedFromSite { site }])
-            }
-            EmployeeCommand::UnassignFromSite { .. } => Ok(Vec::new()),
+            EmployeeCommand::AssignToSite { site, from } => Ok(self.assign(site, from)),
+            EmployeeCommand::UnassignFromSite { site, until } => self.unassign(site, until),
             EmployeeCommand::ChangeDirectory { fields } if fields.is_empty() => Ok(Vec::new()),
             EmployeeCommand::ChangeDirectory { fields } => {
                 Ok(vec![EmployeeEvent::DirectoryChanged { fields }])
             }
-            EmployeeCommand::Depart { .. } if self.departed_at.is_some() => Ok(Vec::new()),
-            EmployeeCommand::Depart { at } => Ok(vec![EmployeeEvent::Departed { at }]),
-            EmployeeCommand::GiveConsent(_)
-            | EmployeeCommand::EnrolReferences { consent: Some(_), .. }
-                if self.departed_at.is_some() =>
-            {
-                Err(EmployeeError::Departed)
+            EmployeeCommand::Depart { at } => self.depart(at),
+            EmployeeCommand::CancelDeparture { free } => self.cancel_departure(&free),
+            EmployeeCommand::Return { at } => match gone {
+                None => Err(EmployeeError::NotDeparted),
+                Some(left) if at < left => Err(EmployeeError::ReturnBeforeDeparture),
+                Some(_) => Ok(vec![EmployeeEvent::Returned { at }]),
+            },
+            EmployeeCommand::IssueBadge { holding, from } => self.issue(holding, from),
+            EmployeeCommand::EndBadge { holding, until, because } => {
+                self.end_badge(holding, until, because)
             }
             EmployeeCommand::GiveConsent(consent) => Ok(vec![given(consent)]),
             EmployeeCommand::WithdrawConsent { at } => {
@@ -128,6 +142,84 @@ impl Employee {
             | EmployeeCommand::PlaceHold { .. }
             | EmployeeCommand::LiftHold { .. }
             | EmployeeCommand::Erase { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// One that stands is left, unless it is to have begun earlier.
+    fn assign(&self, site: SiteId, from: Option<Time>) -> Vec<EmployeeEvent> {
+        let latest = self.assignments.latest(site);
+        let stands = latest.filter(|at| at.until.is_none()).is_some_and(|at| at.from <= from);
+        if stands { Vec::new() } else { vec![EmployeeEvent::AssignedToSite { site, from }] }
+    }
+
+    fn unassign(&self, site: SiteId, until: Time) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        let Some(latest) = self.assignments.latest(site) else { return Ok(Vec::new()) };
+        if latest.from.is_some_and(|from| until < from) {
+            return Err(EmployeeError::EndsBeforeItBegan);
+        }
+        let ended = EmployeeEvent::UnassignedFromSite { site, until: Some(until) };
+        Ok(if latest.until == Some(until) { Vec::new() } else { vec![ended] })
+    }
+
+    /// The badges that are held end with it, and those that ended with it before.
+    fn depart(&self, at: Time) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        let before = self.employment.departed_at();
+        if before == Some(at) {
+            return Ok(Vec::new());
+        }
+        if self.employment.returned_at().is_some_and(|returned_at| at <= returned_at) {
+            return Err(EmployeeError::DepartureBeforeReturn);
+        }
+        let ends = self.badges.all().iter().filter(|held| {
+            let by_it = held.because == Some(BadgeEnd::Departed) && held.until == before;
+            held.until.is_none() || by_it
+        });
+        let ended = ends.map(|held| EmployeeEvent::BadgeEnded {
+            holding: held.holding,
+            until: held.from.map_or(at, |from| from.max(at)),
+            because: BadgeEnd::Departed,
+        });
+        Ok([EmployeeEvent::Departed { at }].into_iter().chain(ended).collect())
+    }
+
+    fn cancel_departure(&self, free: &[Digest]) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        let left = self.employment.departed_at().ok_or(EmployeeError::NotDeparted)?;
+        let held_again = self.badges.all().iter().filter_map(|held| {
+            let by_it = held.because == Some(BadgeEnd::Departed) && held.until >= Some(left);
+            let (holding, from) = (held.holding, held.from.unwrap_or_default());
+            (by_it && free.contains(&holding))
+                .then_some(EmployeeEvent::BadgeIssued { holding, from })
+        });
+        Ok([EmployeeEvent::DepartureCancelled {}].into_iter().chain(held_again).collect())
+    }
+
+    fn issue(&self, holding: Digest, from: Time) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        if self.employment.departed_at().is_some_and(|left| left <= from) {
+            return Err(EmployeeError::Departed);
+        }
+        if self.badges.get(holding).is_some() {
+            return Ok(Vec::new());
+        }
+        if self.badges.held().count() >= BADGES_MAX {
+            return Err(EmployeeError::TooManyBadges);
+        }
+        Ok(vec![EmployeeEvent::BadgeIssued { holding, from }])
+    }
+
+    fn end_badge(
+        &self,
+        holding: Digest,
+        until: Time,
+        because: BadgeEnd,
+    ) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+        let ended = EmployeeEvent::BadgeEnded { holding, until, because };
+        match self.badges.get(holding) {
+            Some(held) if held.from.is_some_and(|from| until < from) => {
+                Err(EmployeeError::EndsBeforeItBegan)
+            }
+            Some(held) if held.until == Some(until) => Ok(Vec::new()),
+            // One that was held before holdings were dated isn't known here yet.
+            Some(_) | None => Ok(vec![ended]),
         }
     }
 
@@ -179,23 +271,27 @@ impl Employee {
 
     fn evolve(&mut self, event: EmployeeEvent) {
         self.biometrics.evolve(&event);
+        self.assignments.evolve(&event);
+        self.employment.evolve(&event);
+        self.badges.evolve(&event);
         match event {
             EmployeeEvent::Registered {} => self.registered = true,
-            EmployeeEvent::AssignedToSite { site } => self.sites.push(site),
-            EmployeeEvent::UnassignedFromSite { site } => self.sites.retain(|at| *at != site),
-            EmployeeEvent::DirectoryChanged { .. } => {}
-            EmployeeEvent::Departed { at } => self.departed_at = Some(at),
-            EmployeeEvent::BiometricConsentGiven { .. }
+            EmployeeEvent::LegalHoldPlaced { .. } => self.holds = self.holds.saturating_add(1),
+            EmployeeEvent::LegalHoldLifted { .. } => self.holds = self.holds.saturating_sub(1),
+            EmployeeEvent::Erased { at } => self.erased_at = Some(at),
+            EmployeeEvent::AssignedToSite { .. }
+            | EmployeeEvent::UnassignedFromSite { .. }
+            | EmployeeEvent::DirectoryChanged { .. }
+            | EmployeeEvent::Departed { .. }
+            | EmployeeEvent::DepartureCancelled {}
+            | EmployeeEvent::Returned { .. }
+            | EmployeeEvent::BadgeIssued { .. }
+            | EmployeeEvent::BadgeEnded { .. }
+            | EmployeeEvent::BiometricConsentGiven { .. }
             | EmployeeEvent::BiometricConsentWithdrawn { .. }
             | EmployeeEvent::ReferencePhotoEnrolled { .. }
             | EmployeeEvent::ReferencePhotoRemoved { .. }
             | EmployeeEvent::BiometricsErased { .. } => {}
-            EmployeeEvent::LegalHoldPlaced { .. } => self.holds = self.holds.saturating_add(1),
-            EmployeeEvent::LegalHoldLifted { .. } => self.holds = self.holds.saturating_sub(1),
-            EmployeeEvent::Erased { at } => {
-                self.sites.clear();
-                self.erased_at = Some(at);
-            }
         }
     }
 }
@@ -207,6 +303,7 @@ fn given(consent: Consent) -> EmployeeEvent {
 
 aggregate!(Employee, EmployeeCommand, EmployeeEvent, EmployeeError, {
     Registered, AssignedToSite, UnassignedFromSite, DirectoryChanged, Departed,
+    DepartureCancelled, Returned, BadgeIssued, BadgeEnded,
     BiometricConsentGiven, BiometricConsentWithdrawn, ReferencePhotoEnrolled,
     ReferencePhotoRemoved, BiometricsErased, LegalHoldPlaced, LegalHoldLifted, Erased,
-});
+}, second { AssignedToSite, UnassignedFromSite });

@@ -13,14 +13,16 @@ use crate::{
     dispute::DisputeEvent,
     log::recorded::Actor,
     quarantine::QuarantineEvent,
+    site::SiteRules,
 };
 
 /// What surrounds a punch: facts from the ledger about its device and site, and the device's last
 /// report.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// The site's zone, in which sentences tell times; without it, the punch's own offset is used.
-    pub zone: Option<TimeZone>,
+    /// What the site set, and from when: its zone tells times; without it, the punch's own offset
+    /// does.
+    pub rules: SiteRules,
     /// Missing numbers of the device next to the punch's, open or filled since.
     pub gaps: Vec<MissingNumbers>,
     /// What the device's events say of the punch's own number: forks and broken links.
@@ -43,7 +45,7 @@ impl Context {
         let place = Place::of(recorded);
         match recorded.event()? {
             Event::Device(_, event) => self.note(event, place),
-            Event::Site(_, event) => self.zone = self.zone.take().or_else(|| event.zone()),
+            Event::Site(_, event) => self.rules.evolve(&event),
             Event::Quarantine(_, event) => {
                 self.quarantined = self.quarantined.or_else(|| Quarantined::of(&event, place));
             }
@@ -54,6 +56,11 @@ impl Context {
             Event::Punch(..) | Event::Employee(..) | Event::Epoch(..) => {}
         }
         Ok(())
+    }
+
+    /// The site's zone then.
+    pub fn zone(&self, at: Time) -> Option<TimeZone> {
+        TimeZone::get(self.rules.zone_at(at)?).ok()
     }
 
     /// The operators' keys that had a part in the disputes.

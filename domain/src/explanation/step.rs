@@ -14,7 +14,8 @@ use crate::{
     erasure::Erasure,
     log::recorded::Actor,
     punch::{
-        Anomaly, Basis, Check, Clock, Comparison, Miss, Missing, RejectionReason, RulingReason,
+        Anomaly, Basis, Check, Clock, Comparison, Ground, Miss, Missing, RejectionReason,
+        RulingReason,
     },
 };
 
@@ -51,6 +52,12 @@ pub enum What {
     Decided(Decision),
     /// Doubts that came up and changed nothing, because a person had ruled already.
     Doubted(Doubt),
+    /// Doubts whose ground is gone.
+    Withdrawn(Doubt),
+    /// It became known who made it, or that somebody else did.
+    Identified(Identification),
+    /// A person joined it with another to one shift, or undid that.
+    Joined(Joined),
     /// A person corrected what counts.
     Amended(Amendment),
     /// Other data came under the same punch.
@@ -94,6 +101,37 @@ pub enum Origin {
         /// Whether the person left a note.
         note: bool,
     },
+    /// A person added it; nobody made it at a device.
+    Entered {
+        kind: PunchKind,
+        reason: RulingReason,
+        /// Whether the person left a note.
+        note: bool,
+    },
+}
+
+/// Who made a punch, as was found later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Identification {
+    pub employee: EmployeeId,
+    pub ground: Ground,
+    /// Who was said to have made it before; null if nobody was.
+    pub instead_of: Option<EmployeeId>,
+    /// Why, if a person said so.
+    pub reason: Option<RulingReason>,
+    /// Whether the person left a note.
+    pub note: bool,
+}
+
+/// That a punch is joined with another to one shift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Joined {
+    /// The `out` of the shift; null where it was undone.
+    pub out: Option<PunchId>,
+    /// Whether the person left a note.
+    pub note: bool,
 }
 
 /// How a punch reached the server.

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{
     ChainMark, Context, DisputeMark, MissingNumbers, Place,
     step::{
-        Amendment, ChainFact, Checked, Conflict, Decision, Disputed, Doubt, Escalation, NotChecked,
-        Origin, Receipt, Step, Verification, What,
+        Amendment, ChainFact, Checked, Conflict, Decision, Disputed, Doubt, Escalation,
+        Identification, Joined, NotChecked, Origin, Receipt, Step, Verification, What,
     },
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     device::{DeviceEvent, Gap},
     dispute::DisputeEvent,
     log::recorded::Actor,
-    punch::{self, Anomaly, Clock, Failing, Punch, PunchEvent},
+    punch::{self, Anomaly, Clock, Failing, Ground, Punch, PunchEvent},
 };
 
 /// A punch as its steps tell it.
@@ -120,11 +120,18 @@ impl Story {
                 return Err(wrong("it is no event of a punch"));
             };
             id = Some(of);
-            let before = punch.effective();
+            let before = Before { effective: punch.effective(), employee: punch.employee() };
             punch.apply(event.clone());
             let mark = Mark::of(recorded);
             match event {
                 PunchEvent::AnomalyFlagged { anomaly } => flagged.add(mark, anomaly),
+                PunchEvent::AnomalyWithdrawn { anomaly } => withdraw(&mut steps, mark, anomaly),
+                // Told with what follows.
+                PunchEvent::ReferralLifted {} => {
+                    if let Some(step) = steps.last_mut() {
+                        step.positions.push(recorded.position);
+                    }
+                }
                 PunchEvent::ReferredForReview { reasons } => {
                     steps.push(std::mem::take(&mut flagged).referred(mark, reasons));
                 }
@@ -142,6 +149,9 @@ impl Story {
         let origin = punch.origin().ok_or_else(unreadable)?;
         let mut story = match origin {
             punch::Origin::Captured { capture, .. } => Self::captured(id, capture),
+            punch::Origin::Entered { employee, site, at, .. } => {
+                Self { employee: Some(*employee), site: *site, ..Self::begun(id, *at) }
+            }
             punch::Origin::Admitted { quarantine, employee, site, device, captured_at, .. } => {
                 Self {
                     employee: Some(*employee),
@@ -164,6 +174,7 @@ impl Story {
             steps.insert(at, not_happened(verified));
         }
         story.steps = steps;
+        story.employee = punch.employee();
         story.standing = punch.standing();
         story.effective = effective;
         story.position = last.position;
@@ -273,6 +284,17 @@ impl Story {
     }
 }
 
+/// Doubts that are taken back one after the other are told together.
+fn withdraw(steps: &mut Vec<Step>, mark: Mark, anomaly: Anomaly) {
+    let position = mark.place.position;
+    if let Some(Step { what: What::Withdrawn(doubt), positions, .. }) = steps.last_mut() {
+        doubt.anomalies.push(anomaly);
+        positions.push(position);
+    } else {
+        steps.push(mark.step(What::Withdrawn(Doubt { anomalies: vec![anomaly] })));
+    }
+}
+
 /// How a punch came and what came with it: told before what was made of it.
 const fn is_arrival(what: &What) -> bool {
     matches!(what, What::Captured(_) | What::Synced(_) | What::Chain(_))
@@ -308,13 +330,15 @@ fn missing(missing: &MissingNumbers) -> Step {
     step
 }
 
+/// What a punch was before an event.
+#[derive(Clone, Copy)]
+struct Before {
+    effective: Option<(Time, PunchKind)>,
+    employee: Option<EmployeeId>,
+}
+
 /// The step of one event; none if it can't stand before the punch's first.
-fn step(
-    event: PunchEvent,
-    mark: Mark,
-    before: Option<(Time, PunchKind)>,
-    punch: &Punch,
-) -> Option<Step> {
+fn step(event: PunchEvent, mark: Mark, before: Before, punch: &Punch) -> Option<Step> {
     let note = event.note();
     let what = match event {
         PunchEvent::Captured { .. } => return captured(mark, punch),
@@ -323,12 +347,17 @@ fn step(
             let step = mark.step(What::Captured(origin));
             return Some(Step { device_time: Some(captured_at), note, ..step });
         }
+        PunchEvent::Entered { kind, at, reason, note, .. } => {
+            let origin = Origin::Entered { kind, reason, note: note.is_some() };
+            let step = mark.step(What::Captured(origin));
+            return Some(Step { device_time: Some(at), note, ..step });
+        }
         PunchEvent::Synced { device, received_at, clock } => {
             let offline = match punch.origin()? {
                 punch::Origin::Captured { capture, .. } => Some(capture.offline),
-                punch::Origin::Admitted { .. } => None,
+                punch::Origin::Admitted { .. } | punch::Origin::Entered { .. } => None,
             };
-            let delay_ms = received_at.millis_since(before?.0);
+            let delay_ms = received_at.millis_since(before.effective?.0);
             What::Synced(Receipt {
                 device,
                 received_at,
@@ -353,7 +382,7 @@ fn step(
         PunchEvent::Reinstated {} => What::Decided(Decision::Reinstated {}),
         PunchEvent::ReviewEscalated { due_at } => What::Escalated(Escalation { due_at }),
         PunchEvent::Amended { effective_at, kind, note, reason } => {
-            let (from_at, from_kind) = before?;
+            let (from_at, from_kind) = before.effective?;
             What::Amended(Amendment {
                 from_at,
                 from_kind,
@@ -369,11 +398,36 @@ fn step(
         | PunchEvent::VerificationSucceeded { .. }
         | PunchEvent::VerificationFailed { .. }
         | PunchEvent::VerificationUnavailable { .. }
-        | PunchEvent::PhotoErased { .. } => return verified(event, mark, before?.0, punch),
+        | PunchEvent::PhotoErased { .. } => {
+            return verified(event, mark, before.effective?.0, punch);
+        }
+        PunchEvent::Identified { employee, ground, note } => What::Identified(Identification {
+            employee,
+            ground,
+            instead_of: None,
+            reason: None,
+            note: note.is_some(),
+        }),
+        PunchEvent::Reassigned { employee, reason, note } => What::Identified(Identification {
+            employee,
+            ground: Ground::Manager,
+            instead_of: before.employee,
+            reason,
+            note: note.is_some(),
+        }),
+        PunchEvent::ShiftJoined { out, note } => {
+            What::Joined(Joined { out: Some(out), note: note.is_some() })
+        }
+        PunchEvent::ShiftParted { note } => {
+            What::Joined(Joined { out: None, note: note.is_some() })
+        }
         // The caller gathers these into one step.
-        PunchEvent::AnomalyFlagged { .. } | PunchEvent::ReferredForReview { .. } => return None,
+        PunchEvent::AnomalyFlagged { .. }
+        | PunchEvent::AnomalyWithdrawn { .. }
+        | PunchEvent::ReferralLifted {}
+        | PunchEvent::ReferredForReview { .. } => return None,
     };
-    before.map(|_| Step { note, ..mark.step(what) })
+    before.effective.map(|_| Step { note, ..mark.step(what) })
 }
 
 /// What an event says of the punch's pictures.

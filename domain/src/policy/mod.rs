@@ -37,6 +37,11 @@ pub struct Policy {
     pub near_duplicate_s: u32,
     /// Punches of one person at two sites within this time are doubted, 0 (off) to 86,400.
     pub travel_s: u32,
+    /// A punch of the opposite kind within this time is doubted as one reading taken twice, 0 (off)
+    /// to 600.
+    pub opposite_kind_s: u32,
+    /// Whether punches of people who aren't assigned to the site are referred.
+    pub refer_visitors: bool,
     /// Whether photos are taken of everybody, for people to look at.
     pub photos: bool,
     /// Whether pictures of those who agreed are taken and compared with their reference photos.
@@ -89,6 +94,8 @@ impl Default for Policy {
             clock_suspect_s: told.clock_suspect_s,
             near_duplicate_s: told.near_duplicate_s,
             travel_s: 600,
+            opposite_kind_s: 10,
+            refer_visitors: false,
             photos: told.photos,
             faces: false,
             face_deadline_s: 4 * 3_600,
@@ -173,6 +180,7 @@ impl Policy {
             ("clock_suspect_s", self.clock_suspect_s, 1, DAY_S),
             ("near_duplicate_s", self.near_duplicate_s, 0, 3_600),
             ("travel_s", self.travel_s, 0, DAY_S),
+            ("opposite_kind_s", self.opposite_kind_s, 0, 600),
             ("face_deadline_s", self.face_deadline_s, 60, 7 * DAY_S),
             ("face_local_min", self.face_local_min, 1, 10_000),
             ("face_rekognition_min", self.face_rekognition_min, 1, 10_000),
@@ -233,7 +241,8 @@ impl Policy {
 
     /// How far around a punch its neighbours must be known, in milliseconds.
     pub fn neighbourhood_ms(&self) -> i64 {
-        i64::from(self.near_duplicate_s.max(self.travel_s)) * 1_000
+        let widest_s = self.near_duplicate_s.max(self.travel_s).max(self.opposite_kind_s);
+        i64::from(widest_s) * 1_000
     }
 }
 

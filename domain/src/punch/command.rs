@@ -1,14 +1,16 @@
 //! What may be asked of a punch.
 
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, SiteId, Time,
+    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time,
     capture::{CaptureText, PunchKind},
     signing::Signature,
 };
 
 use crate::{
     erasure::Erasure,
-    punch::{Anomaly, Check, Clock, Comparison, Failing, Missing, RejectionReason, RulingReason},
+    punch::{
+        Anomaly, Check, Clock, Comparison, Failing, Ground, Missing, RejectionReason, RulingReason,
+    },
 };
 
 /// A command to a punch.
@@ -34,6 +36,45 @@ pub enum PunchCommand {
         /// The device that delivered the item.
         device: DeviceId,
         note: Option<Digest>,
+    },
+    /// Add a punch that nobody made at a device.
+    Enter {
+        employee: EmployeeId,
+        site: SiteId,
+        kind: PunchKind,
+        at: Time,
+        reason: RulingReason,
+        note: Option<Digest>,
+    },
+    /// Note that the badge that was read tells who made it.
+    Identify {
+        employee: EmployeeId,
+        ground: Ground,
+    },
+    /// A person says who made it.
+    Assign {
+        employee: EmployeeId,
+        reason: Option<RulingReason>,
+        note: Option<Digest>,
+    },
+    /// A person joins this `in` with an `out` to one shift.
+    JoinShift {
+        out: PunchId,
+        note: Option<Digest>,
+    },
+    /// A person undoes that.
+    PartShift {
+        note: Option<Digest>,
+    },
+    /// Record what the policy finds now, after what it rests on changed: doubts that are gone are
+    /// taken back, new ones are raised.
+    Revise {
+        /// Every doubt about its person.
+        person: Vec<Anomaly>,
+        /// Every doubt that a neighbour gives, the nearest first; one of a kind is enough.
+        beside: Vec<Anomaly>,
+        /// As for a first judgement.
+        verify_by: Option<Time>,
     },
     /// Record what the policy found; without a doubt the punch is accepted, or waits for the
     /// verdict on its picture.

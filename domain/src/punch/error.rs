@@ -20,6 +20,12 @@ pub enum PunchError {
     /// The ruling asked for is the one that stands.
     #[error("the punch stands like that already; nothing was changed")]
     Unchanged,
+    /// A shift begins with an `in` that counts.
+    #[error("only an `in` that counts begins a shift; nothing was changed")]
+    NoShift,
+    /// There is no such shift.
+    #[error("the punch is joined with no other; nothing was changed")]
+    NotJoined,
     /// The id belongs to a punch that came another way.
     #[error("a punch with this id exists already")]
     Exists,

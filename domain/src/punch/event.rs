@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time,
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
     capture::{CaptureText, PunchKind},
     signing::Signature,
     vocabulary::Reason,
@@ -45,6 +45,48 @@ pub enum PunchEvent {
         /// Digest of the person's note, salted; the note stands beside the ledger.
         note: Option<Digest>,
     },
+    /// A person added the punch, which nobody made at a device; first event of every such punch.
+    /// It is marked so for ever.
+    Entered {
+        employee: EmployeeId,
+        site: SiteId,
+        kind: PunchKind,
+        /// When, as the person who added it found.
+        at: Time,
+        reason: RulingReason,
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// It became known who made the punch, of whom nobody knew before.
+    Identified {
+        employee: EmployeeId,
+        ground: Ground,
+        /// Digest of the note of the person who said so, salted.
+        note: Option<Digest>,
+    },
+    /// A person found that somebody else than was recorded made the punch.
+    Reassigned {
+        employee: EmployeeId,
+        reason: Option<RulingReason>,
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// A person joined this `in` with an `out` to one shift, however long it is.
+    ShiftJoined {
+        out: PunchId,
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// A person undid that.
+    ShiftParted {
+        /// Digest of the person's note, salted.
+        note: Option<Digest>,
+    },
+    /// What the policy found doubtful no longer is: what it rested on is gone, or was known wrong.
+    AnomalyWithdrawn { anomaly: Anomaly },
+    /// Nothing is left of what the punch was referred for before; what follows says where it stands
+    /// now.
+    ReferralLifted {},
     /// Other bytes came under this punch's id. The first stand; these are kept as evidence, and are
     /// in quarantine. Noted once, however many more come: those are in quarantine alone.
     ConflictingCaptureReceived {
@@ -150,11 +192,39 @@ impl PunchEvent {
             | Self::Rejected { note, .. }
             | Self::Amended { note, .. }
             | Self::Voided { note, .. }
+            | Self::Entered { note, .. }
+            | Self::Identified { note, .. }
+            | Self::Reassigned { note, .. }
+            | Self::ShiftJoined { note, .. }
+            | Self::ShiftParted { note, .. }
             | Self::Admitted { note, .. } => *note,
             _ => None,
         }
     }
 }
+
+/// How it became known who made a punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum Ground {
+    /// Exactly one person held the badge that was read, at that time.
+    Badge {
+        /// What the ledger names that time of holding it by.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        holding: Digest,
+        /// Where in the ledger it stands that they held it; null for a badge that was held before
+        /// holdings were dated.
+        #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"))]
+        issued: Option<Position>,
+    },
+    Manager,
+}
+
+/// Up to this, a clock isn't known to be off, in milliseconds: a heartbeat takes its way, and
+/// clocks that differ by less are as good as one.
+pub const CLOCK_NOISE_MS: i64 = 2_000;
 
 /// What the server knew of a device's clock when a capture came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +248,17 @@ impl Clock {
             Self::Known { offset_ms } => Some(offset_ms),
             Self::Unknown => None,
         }
+    }
+
+    /// By how much the clock led, as far as that can be told: what is known of it is known to
+    /// within a heartbeat's way there and back ([`CLOCK_NOISE_MS`]).
+    pub fn lead_ms(self) -> i64 {
+        self.offset_ms().filter(|lead| lead.saturating_abs() > CLOCK_NOISE_MS).unwrap_or_default()
+    }
+
+    /// When it truly was, when the clock showed `shown`.
+    pub fn true_time(self, shown: Time) -> Time {
+        shown.plus_millis(self.lead_ms().saturating_neg())
     }
 }
 
@@ -218,6 +299,23 @@ pub enum Anomaly {
     UnknownEmployee,
     /// The worker had left before the punch.
     DepartedWorker { departed_at: Time },
+    /// The badge by which the device knew the worker was somebody else's by then.
+    OtherHolder {
+        /// Who held it then, if that was exactly one.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+        holder: Option<EmployeeId>,
+    },
+    /// The worker wasn't assigned to the site then.
+    Visitor,
+    /// The same person made a punch of the opposite kind seconds before: perhaps one reading that
+    /// was taken twice.
+    OppositeKind {
+        /// The earlier captured one.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        of: PunchId,
+        /// How much earlier, in milliseconds.
+        apart_ms: i64,
+    },
     /// The device was revoked before the punch was received.
     RevokedDevice,
     /// The punch is older than the policy looks back.
@@ -238,6 +336,11 @@ pub enum Anomaly {
 }
 
 impl Anomaly {
+    /// Whether it says that nobody knows who made the punch.
+    pub const fn is_who(&self) -> bool {
+        matches!(self, Self::UnknownBadge | Self::UnknownEmployee | Self::OtherHolder { .. })
+    }
+
     /// Its code.
     pub const fn reason(&self) -> Reason {
         match self {
@@ -248,6 +351,9 @@ impl Anomaly {
             Self::UnknownBadge => Reason::UnknownBadge,
             Self::UnknownEmployee => Reason::UnknownEmployee,
             Self::DepartedWorker { .. } => Reason::DepartedWorker,
+            Self::OtherHolder { .. } => Reason::OtherHolder,
+            Self::Visitor => Reason::Visitor,
+            Self::OppositeKind { .. } => Reason::OppositeKind,
             Self::RevokedDevice => Reason::RevokedDevice,
             Self::BeyondLookback { .. } => Reason::BeyondLookback,
             Self::TwoSites { .. } => Reason::TwoSites,
@@ -292,6 +398,10 @@ pub enum RulingReason {
     Test,
     /// Somebody else made it.
     WrongPerson,
+    /// The worker didn't punch.
+    Forgotten,
+    /// There was no device that worked.
+    NoDevice,
     /// An earlier ruling was a mistake.
     Mistake,
     /// Another reason, in the note.

@@ -8,10 +8,11 @@ mod command;
 mod error;
 mod event;
 mod pictures;
+mod revise;
 mod verification;
 
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, SiteId, Time,
+    DeviceId, Digest, EmployeeId, PunchId, SiteId, Time,
     capture::{Capture, CaptureText, PunchKind},
     vocabulary::{Reason, Standing},
 };
@@ -19,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use command::{PunchCommand, Verdict};
 pub use error::PunchError;
-pub use event::{Anomaly, Basis, Clock, PunchEvent, RejectionReason, RulingReason};
+pub use event::{
+    Anomaly, Basis, CLOCK_NOISE_MS, Clock, Ground, PunchEvent, RejectionReason, RulingReason,
+};
 pub use pictures::{Picture, Pictures};
 pub use verification::{Check, Comparison, Failing, Floors, Miss, Missing, Provider, Quality};
 
@@ -30,6 +33,10 @@ use pictures::Finding;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Punch {
     origin: Option<Origin>,
+    /// Who made it, as far as that is known by now.
+    employee: Option<EmployeeId>,
+    /// The `out` that this `in` was joined with.
+    joined: Option<PunchId>,
     synced: Option<(DeviceId, Time, Clock)>,
     effective: Option<(Time, PunchKind)>,
     standing: Standing,
@@ -62,6 +69,8 @@ pub enum Origin {
         captured_at: Time,
         kind: PunchKind,
     },
+    /// A person added it.
+    Entered { employee: EmployeeId, site: SiteId, at: Time, kind: PunchKind, reason: RulingReason },
 }
 
 impl Punch {
@@ -88,7 +97,11 @@ impl Punch {
     pub fn synced(&self) -> Option<(DeviceId, Time, Clock)> {
         self.synced
     }
-    /// Everything doubtful that was found.
+    /// The `out` that this `in` was joined with to one shift.
+    pub const fn joined(&self) -> Option<PunchId> {
+        self.joined
+    }
+    /// Everything doubtful that was found and not taken back.
     pub fn anomalies(&self) -> &[Anomaly] {
         &self.anomalies
     }
@@ -138,6 +151,24 @@ impl Punch {
                 let accepted =
                     PunchEvent::Accepted { basis: Basis::Manager, note: None, reason: None };
                 Ok(vec![admitted, accepted])
+            }
+            PunchCommand::Enter { .. } if self.origin.is_some() => Err(PunchError::Exists),
+            PunchCommand::Enter { employee, site, kind, at, reason, note } => {
+                let (basis, by) = (Basis::Manager, Some(reason));
+                Ok(vec![
+                    PunchEvent::Entered { employee, site, kind, at, reason, note },
+                    PunchEvent::Accepted { basis, note: None, reason: by },
+                ])
+            }
+            PunchCommand::Identify { employee, ground } => self.identify(employee, ground),
+            PunchCommand::Assign { employee, reason, note } => self.assign(employee, reason, note),
+            PunchCommand::JoinShift { out, note } => self.join(out, note),
+            PunchCommand::PartShift { note } => match self.joined {
+                Some(_) => Ok(vec![PunchEvent::ShiftParted { note }]),
+                None => Err(PunchError::NotJoined),
+            },
+            PunchCommand::Revise { person, beside, verify_by } => {
+                self.revise(person, &beside, verify_by)
             }
             PunchCommand::Judge { anomalies, verify_by } => self.judge(anomalies, verify_by),
             PunchCommand::Settle {} => Ok(self.settle()),
@@ -194,11 +225,74 @@ impl Punch {
         Some(capture.captured_at.plus_millis(offset_ms.saturating_neg()))
     }
 
-    /// Who punched, if that is known.
-    pub fn employee(&self) -> Option<EmployeeId> {
-        match self.origin.as_ref()? {
-            Origin::Captured { capture, .. } => capture.employee,
-            Origin::Admitted { employee, .. } => Some(*employee),
+    /// Who made it, if that is known by now.
+    pub const fn employee(&self) -> Option<EmployeeId> {
+        self.employee
+    }
+
+    /// Where it was made.
+    pub fn site(&self) -> Option<SiteId> {
+        Some(match self.origin.as_ref()? {
+            Origin::Captured { capture, .. } => capture.site,
+            Origin::Admitted { site, .. } | Origin::Entered { site, .. } => *site,
+        })
+    }
+
+    /// Whether it is doubtful who made it, so that it counts for nobody.
+    pub fn is_nobodys(&self) -> bool {
+        let other = |anomaly: &Anomaly| matches!(anomaly, Anomaly::OtherHolder { .. });
+        let doubted = self.standing == Standing::Referred && self.anomalies.iter().any(other);
+        self.employee.is_none() || doubted
+    }
+
+    /// Once only: whoever was found stays until a person says otherwise.
+    fn identify(
+        &self,
+        employee: EmployeeId,
+        ground: Ground,
+    ) -> Result<Vec<PunchEvent>, PunchError> {
+        if self.origin.is_none() {
+            return Err(PunchError::Unknown);
+        }
+        let identified = PunchEvent::Identified { employee, ground, note: None };
+        Ok(if self.employee.is_none() { vec![identified] } else { Vec::new() })
+    }
+
+    /// Whoever says who made a punch has ruled that it counts; of what is out of the count, too, it
+    /// is said whose it was.
+    fn assign(
+        &self,
+        employee: EmployeeId,
+        reason: Option<RulingReason>,
+        note: Option<Digest>,
+    ) -> Result<Vec<PunchEvent>, PunchError> {
+        if self.origin.is_none() {
+            return Err(PunchError::Unknown);
+        }
+        let said = match self.employee {
+            Some(held) if held == employee => return Err(PunchError::Unchanged),
+            Some(_) => PunchEvent::Reassigned { employee, reason, note },
+            None => PunchEvent::Identified { employee, ground: Ground::Manager, note },
+        };
+        let of_person = self.anomalies.iter().filter(|anomaly| anomaly.is_who());
+        let withdrawn =
+            of_person.map(|anomaly| PunchEvent::AnomalyWithdrawn { anomaly: anomaly.clone() });
+        let mut events: Vec<PunchEvent> = [said].into_iter().chain(withdrawn).collect();
+        if self.standing == Standing::Referred {
+            let basis = Basis::Manager;
+            events.push(PunchEvent::Accepted { basis, note: None, reason });
+        }
+        Ok(events)
+    }
+
+    fn join(&self, out: PunchId, note: Option<Digest>) -> Result<Vec<PunchEvent>, PunchError> {
+        match self.effective {
+            None => Err(PunchError::Unknown),
+            Some((_, PunchKind::In)) if self.standing.counts() => match self.joined {
+                Some(held) if held == out => Err(PunchError::Unchanged),
+                _ => Ok(vec![PunchEvent::ShiftJoined { out, note }]),
+            },
+            Some(_) => Err(PunchError::NoShift),
         }
     }
 
@@ -342,6 +436,7 @@ impl Punch {
                 if let Ok(read) = capture.capture() {
                     self.effective = Some((read.captured_at, read.kind));
                     self.pictures = Pictures::of(read.photo);
+                    self.employee = read.employee;
                     let (digest, read) = (capture.digest(), Box::new(read.clone()));
                     self.origin = Some(Origin::Captured { digest, capture: read });
                 }
@@ -353,6 +448,7 @@ impl Punch {
                 quarantine, employee, site, kind, captured_at, device, ..
             } => {
                 self.effective = Some((captured_at, kind));
+                self.employee = Some(employee);
                 self.origin = Some(Origin::Admitted {
                     quarantine,
                     employee,
@@ -361,6 +457,23 @@ impl Punch {
                     captured_at,
                     kind,
                 });
+            }
+            PunchEvent::Entered { employee, site, kind, at, reason, .. } => {
+                self.effective = Some((at, kind));
+                self.employee = Some(employee);
+                self.origin = Some(Origin::Entered { employee, site, at, kind, reason });
+            }
+            PunchEvent::Identified { employee, .. } | PunchEvent::Reassigned { employee, .. } => {
+                self.employee = Some(employee);
+            }
+            PunchEvent::ShiftJoined { out, .. } => self.joined = Some(out),
+            PunchEvent::ShiftParted { .. } => self.joined = None,
+            PunchEvent::AnomalyWithdrawn { anomaly } => {
+                self.anomalies.retain(|held| *held != anomaly);
+            }
+            PunchEvent::ReferralLifted {} => {
+                self.standing = Standing::Recorded;
+                self.reasons.clear();
             }
             PunchEvent::ConflictingCaptureReceived { .. } => self.conflicted = true,
             PunchEvent::AnomalyFlagged { anomaly } => self.anomalies.push(anomaly),
@@ -398,7 +511,8 @@ aggregate!(Punch, PunchCommand, PunchEvent, PunchError, {
     Captured, Synced, Admitted, ConflictingCaptureReceived, AnomalyFlagged, ReferredForReview,
     Accepted, Rejected, Amended, Voided, VerificationRequested, PhotoReceived, PhotoRetaken,
     VerificationSucceeded, VerificationFailed, VerificationUnavailable, PhotoErased, Reinstated,
-    ReviewEscalated,
+    ReviewEscalated, Entered, Identified, Reassigned, ShiftJoined, ShiftParted, AnomalyWithdrawn,
+    ReferralLifted,
 }, second { Accepted, Amended, Voided });
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What can happen to a site.
 
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
@@ -11,16 +11,22 @@ use crate::policy::Policy;
 pub enum SiteEvent {
     /// The site became known; its name stands beside the ledger.
     Registered { tz: String },
-    /// Punches are judged by this policy from here on.
-    PolicyChanged { policy: Policy },
-}
-
-impl SiteEvent {
-    /// The zone that it names; none when it names none, or none that is known here.
-    pub fn zone(&self) -> Option<TimeZone> {
-        match self {
-            Self::Registered { tz } => TimeZone::get(tz).ok(),
-            Self::PolicyChanged { .. } => None,
-        }
-    }
+    /// Punches are judged and paired by this policy.
+    PolicyChanged {
+        policy: Policy,
+        /// From which business day on, `YYYY-MM-DD`; since ever where none is said. Since version
+        /// 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+        from: Option<Date>,
+    },
+    /// The site's days are counted in this zone.
+    ZoneChanged {
+        tz: String,
+        /// From which day on, `YYYY-MM-DD`; where none is said, the zone before was wrong from the
+        /// beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+        from: Option<Date>,
+    },
 }

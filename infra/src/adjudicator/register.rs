@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use punchtrail_domain::{
     AggregateType, Event,
     device::{Chain, DeviceEvent, Gap},
-    employee::{Biometrics, EmployeeEvent},
+    employee::{Assignments, Badges, Biometrics, EmployeeEvent, Employment},
     epoch::Anchor,
     policy::{
         Policy,
         judging::{Doubted, NEIGHBOURS_MAX, Neighbour, Person},
     },
-    site::SiteEvent,
+    site::SiteRules,
 };
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
 use sqlx::{Row, postgres::PgRow};
@@ -27,7 +27,7 @@ use super::AdjudicatorError;
 pub(super) struct Register {
     at: Anchor,
     revoked: HashMap<DeviceId, Time>,
-    policies: HashMap<SiteId, Policy>,
+    sites: HashMap<SiteId, SiteRules>,
     default_policy: Policy,
     employees: HashMap<EmployeeId, Known>,
 }
@@ -35,8 +35,19 @@ pub(super) struct Register {
 /// What is known of an employee.
 #[derive(Debug, Default)]
 struct Known {
-    departed_at: Option<Time>,
+    employment: Employment,
+    assignments: Assignments,
+    badges: Badges,
     biometrics: Biometrics,
+}
+
+impl Known {
+    fn evolve(&mut self, event: &EmployeeEvent) {
+        self.employment.evolve(event);
+        self.assignments.evolve(event);
+        self.badges.evolve(event);
+        self.biometrics.evolve(event);
+    }
 }
 
 impl Register {
@@ -72,27 +83,23 @@ impl Register {
             Event::Device(device, DeviceEvent::Revoked { at }) => {
                 self.revoked.insert(*device, *at);
             }
-            Event::Site(site, SiteEvent::PolicyChanged { policy }) => {
-                self.policies.insert(*site, policy.clone());
-            }
+            Event::Site(site, event) => self.sites.entry(*site).or_default().evolve(event),
             Event::Employee(employee, event) => {
-                let known = self.employees.entry(*employee).or_default();
-                known.biometrics.evolve(event);
-                if let EmployeeEvent::Departed { at } = event {
-                    known.departed_at = Some(*at);
-                }
+                self.employees.entry(*employee).or_default().evolve(event);
             }
             _ => {}
         }
     }
 
-    pub(super) fn policy(&self, site: SiteId) -> &Policy {
-        self.policies.get(&site).unwrap_or(&self.default_policy)
+    /// The policy that held at the site then.
+    pub(super) fn policy(&self, site: SiteId, at: Time) -> &Policy {
+        self.sites.get(&site).map_or(&self.default_policy, |rules| rules.policy_at(at))
     }
 
     /// How far around any punch neighbours can matter, in milliseconds.
     pub(super) fn neighbourhood_ms(&self) -> i64 {
-        let largest = self.policies.values().map(Policy::neighbourhood_ms).max();
+        let policies = self.sites.values().flat_map(SiteRules::policies);
+        let largest = policies.map(|dated| dated.value.neighbourhood_ms()).max();
         largest.unwrap_or(0).max(self.default_policy.neighbourhood_ms())
     }
 
@@ -100,12 +107,15 @@ impl Register {
         self.revoked.contains_key(&device)
     }
 
-    pub(super) fn person(&self, employee: Option<EmployeeId>) -> Person {
+    pub(super) fn person(&self, employee: Option<EmployeeId>, site: SiteId, at: Time) -> Person {
         match employee.map(|employee| self.employees.get(&employee)) {
             None => Person::BadgeOnly,
             Some(None) => Person::Unknown,
-            Some(Some(Known { departed_at: None, .. })) => Person::Known,
-            Some(Some(Known { departed_at: Some(at), .. })) => Person::Departed(*at),
+            Some(Some(known)) => Person::Known {
+                departed_at: known.employment.departed_before(at),
+                other_holder: None,
+                assigned: known.assignments.holds_at(site, at),
+            },
         }
     }
 
@@ -135,26 +145,20 @@ pub(super) async fn neighbours(
     let punches: Vec<_> = wanted.iter().map(|(.., punch)| punch.uuid()).collect();
     let side = |within: &str, order: &str| {
         format!(
-            "(select * from judged_punches where employee = want.employee and not voided \
-             and {within} order by captured_at {order}, punch {order} limit $5)"
+            "(select * from judged_punches where employee = want.employee and not is_out \
+             and {within} order by true_at {order}, punch {order} limit $5)"
         )
     };
     let statement = format!(
         "select distinct judged.punch, judged.employee, \
-         (extract(epoch from captured_at) * 1000)::bigint as captured_ms, site, kind, \
+         (extract(epoch from true_at) * 1000)::bigint as true_ms, site, kind, \
          near_duplicate, two_sites from (select employee, punch, \
              timestamptz 'epoch' + at_ms * interval '1 millisecond' as at, \
              $4 * interval '1 millisecond' as around \
              from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as w (employee, at_ms, punch)) want \
          cross join lateral ({} union all {}) judged",
-        side(
-            "captured_at between at - around and at and (captured_at, punch) < (at, want.punch)",
-            "desc"
-        ),
-        side(
-            "captured_at between at and at + around and (captured_at, punch) > (at, want.punch)",
-            "asc"
-        ),
+        side("true_at between at - around and at and (true_at, punch) < (at, want.punch)", "desc"),
+        side("true_at between at and at + around and (true_at, punch) > (at, want.punch)", "asc"),
     );
     let rows = sqlx::query(&statement)
         .bind(people)
@@ -171,15 +175,16 @@ pub(super) async fn neighbours(
             punch: PunchId(row.try_get("punch")?),
             site: SiteId(row.try_get("site")?),
             kind: kind.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            captured_at: Time::from_millis(row.try_get("captured_ms")?),
-            voided: false,
+            true_at: Time::from_millis(row.try_get("true_ms")?),
+            out: false,
             doubted: Doubted {
                 near_duplicate: row.try_get("near_duplicate")?,
                 two_sites: row.try_get("two_sites")?,
+                opposite_kind: false,
             },
         };
         let captured = found.entry(employee).or_default();
-        captured.insert((neighbour.captured_at, neighbour.punch), neighbour);
+        captured.insert((neighbour.true_at, neighbour.punch), neighbour);
     }
     Ok(found)
 }

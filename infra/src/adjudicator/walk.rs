@@ -266,9 +266,14 @@ impl Walk<'_> {
             site: capture.site,
             kind: capture.kind,
             captured_at: capture.captured_at,
+            true_at: clock.true_time(capture.captured_at),
             received_at,
             clock_offset_ms: clock.offset_ms(),
-            person: self.register.person(capture.employee),
+            person: self.register.person(
+                capture.employee,
+                capture.site,
+                clock.true_time(capture.captured_at),
+            ),
             compares: self.register.compares(capture.employee, capture.captured_at),
             device_revoked: self.register.is_revoked(capture.device),
             fork: fork.map(|first| (capture.seq, first)),
@@ -294,9 +299,10 @@ impl Walk<'_> {
             site,
             kind,
             captured_at,
+            true_at: captured_at,
             received_at: Time::from(entry.recorded.recorded_at),
             clock_offset_ms: None,
-            person: Person::Known,
+            person: Person::KNOWN,
             compares: false,
             device_revoked: false,
             fork: None,
@@ -310,11 +316,10 @@ impl Walk<'_> {
         employee: Option<EmployeeId>,
     ) -> (Vec<Anomaly>, Option<Time>) {
         let Some(employee) = employee else {
-            return (judge(self.register.policy(facts.site), facts, &[]).own, None);
+            return (judge(|site, at| self.register.policy(site, at), facts, &[]).own, None);
         };
-        let (punch, site, kind, captured_at) =
-            (facts.punch, facts.site, facts.kind, facts.captured_at);
-        let (known, key) = (self.neighbours.entry(employee).or_default(), (captured_at, punch));
+        let (punch, site, kind, true_at) = (facts.punch, facts.site, facts.kind, facts.true_at);
+        let (known, key) = (self.neighbours.entry(employee).or_default(), (true_at, punch));
         let nearest: Vec<Neighbour> = known
             .range(..key)
             .rev()
@@ -322,19 +327,20 @@ impl Walk<'_> {
             .chain(known.range(key..).take(NEIGHBOURS_MAX))
             .map(|(_, neighbour)| *neighbour)
             .collect();
-        let judgement = judge(self.register.policy(site), facts, &nearest);
+        let judgement = judge(|site, at| self.register.policy(site, at), facts, &nearest);
         let mut doubted = Doubted::default();
         for anomaly in &judgement.own {
             doubted.takes(anomaly);
         }
-        let this = Neighbour { punch, site, kind, captured_at, voided: false, doubted };
+        let this = Neighbour { punch, site, kind, true_at, out: false, doubted };
         known.insert(key, this);
         self.walked.insert(punch, self.found.punches.len());
+        let captured_at = true_at;
         self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind, doubted });
         let mut others = BTreeMap::<PunchId, Vec<Anomaly>>::new();
         for (other, anomaly) in judgement.others {
             let beside = nearest.iter().find(|neighbour| neighbour.punch == other);
-            let beside = beside.and_then(|other| known.get_mut(&(other.captured_at, other.punch)));
+            let beside = beside.and_then(|other| known.get_mut(&(other.true_at, other.punch)));
             if let Some(neighbour) = beside {
                 neighbour.doubted.takes(&anomaly);
                 self.doubted.insert(other, neighbour.doubted);

@@ -55,7 +55,7 @@ pub(super) async fn check(
     let place = place(pool).await?.unwrap_or_default();
     let punches: Vec<Uuid> = walked.iter().map(|one| one.punch.uuid()).collect();
     let rows = sqlx::query(
-        "select punch, employee, site, kind, (extract(epoch from captured_at) * 1000000)::bigint \
+        "select punch, employee, site, kind, (extract(epoch from true_at) * 1000000)::bigint \
          as captured_us from judged_punches where punch = any($1)",
     )
     .bind(punches)
@@ -122,7 +122,7 @@ const STRANGE: [(&str, &str); 3] = [
              as two_sites from events where aggregate_type = 'punch' and event_type in \
              ('Voided', 'Reinstated', 'Admitted', 'AnomalyFlagged') group by aggregate_id) \
          select punch from judged_punches judged left join said on aggregate_id = punch::text \
-         where judged.voided <> coalesce(said.voided, false) \
+         where judged.is_out <> coalesce(said.voided, false) \
          or not coalesce(said.admitted, false) \
          and (judged.near_duplicate, judged.two_sites) is distinct from \
              (coalesce(said.near_duplicate, false), coalesce(said.two_sites, false)) limit $2",

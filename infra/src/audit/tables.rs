@@ -43,6 +43,7 @@ pub const TABLES: &[Table] = {
     use Class::{Derived, Neither, Proof};
     &[
         table("_sqlx_migrations", Neither, ("", ""), &["version"]),
+        table("badge_holdings", Neither, ("rawd", "r"), &["holding"]),
         table("check_dead_letters", Neither, ("rawd", "r"), &["punch"]),
         table("check_queue", Neither, ("rawd", "r"), &["punch"]),
         table("conflicting_captures", Proof, ("ra", "r"), &["digest"]),
@@ -58,6 +59,7 @@ pub const TABLES: &[Table] = {
         table("events", Proof, ("ra", "r"), &["aggregate_type,aggregate_id,sequence", "position"]),
         table("follower_leases", Neither, ("raw", "r"), &["name"]),
         table("followers", Derived, ("raw", "r"), &["name"]),
+        table("judged_again", Derived, ("rad", "r"), &["punch"]),
         table("judged_devices", Derived, ("raw", "r"), &["device"]),
         table("judged_punches", Derived, ("raw", "r"), &[]),
         table("ledger_head", Derived, ("rw", "r"), &["only_row"]),

@@ -400,7 +400,15 @@ fn read_punch(
             let remembered = Remembered { employee, captured_at, site, kind };
             Read::Ruled { note: by(note), admitted: Some((of, remembered)) }
         }
-        PunchEvent::Accepted { note, .. }
+        PunchEvent::Entered { employee, site, kind, at: captured_at, note, .. } => {
+            let remembered = Remembered { employee, captured_at, site, kind };
+            Read::Ruled { note: by(note), admitted: Some((of, remembered)) }
+        }
+        PunchEvent::Identified { note, .. }
+        | PunchEvent::Reassigned { note, .. }
+        | PunchEvent::ShiftJoined { note, .. }
+        | PunchEvent::ShiftParted { note }
+        | PunchEvent::Accepted { note, .. }
         | PunchEvent::Rejected { note, .. }
         | PunchEvent::Amended { note, .. }
         | PunchEvent::Voided { note, .. } => Read::Ruled { note: by(note), admitted: None },
@@ -410,6 +418,8 @@ fn read_punch(
         PunchEvent::PhotoErased { .. } => Read::Erased(What::Picture),
         PunchEvent::Synced { .. }
         | PunchEvent::AnomalyFlagged { .. }
+        | PunchEvent::AnomalyWithdrawn { .. }
+        | PunchEvent::ReferralLifted {}
         | PunchEvent::ReferredForReview { .. }
         | PunchEvent::ReviewEscalated { .. }
         | PunchEvent::Reinstated {}

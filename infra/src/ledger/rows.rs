@@ -177,7 +177,7 @@ async fn write_judging(
     }
     rows.copy_into(
         connection,
-        "copy judged_punches (punch, employee, captured_at, site, kind, voided, near_duplicate, \
+        "copy judged_punches (punch, employee, true_at, site, kind, is_out, near_duplicate, \
          two_sites) from stdin (format binary)",
     )
     .await?;
@@ -185,8 +185,8 @@ async fn write_judging(
         let (punches, voided): (Vec<_>, Vec<bool>) =
             judging.voided.iter().map(|(punch, voided)| (punch.uuid(), *voided)).unzip();
         sqlx::query(
-            "update judged_punches judged set voided = now.voided \
-             from unnest($1::uuid[], $2::bool[]) as now (punch, voided) \
+            "update judged_punches judged set is_out = now.is_out \
+             from unnest($1::uuid[], $2::bool[]) as now (punch, is_out) \
              where judged.punch = now.punch",
         )
         .bind(punches)

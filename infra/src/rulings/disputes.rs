@@ -200,9 +200,11 @@ pub async fn oldest(
 /// See [`ReadError`].
 pub async fn has_begun(ledger: &Ledger, site: SiteId, day: Day) -> Result<bool, ReadError> {
     let site = ledger.load::<Site>(&site.to_string()).await?.aggregate;
-    let zone = site.tz().and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
-    let policy = TimecardPolicy::of_site(site.policy(), zone);
-    Ok(day.date() <= business_day(ledger.now(), &policy))
+    let now = ledger.now();
+    let zone = site.rules().zone_at(now).and_then(|tz| TimeZone::get(tz).ok());
+    let policy =
+        TimecardPolicy::of_site(site.rules().policy_at(now), zone.unwrap_or(TimeZone::UTC));
+    Ok(day.date() <= business_day(now, &policy))
 }
 
 /// Whether an employee was ever assigned to a site: what happened there may be disputed from there,
@@ -219,7 +221,7 @@ pub async fn worked_at(
     let id = [employee.to_string()];
     for recorded in ledger::streams(ledger.pool(), AggregateType::Employee, &id).await? {
         let event = recorded.event()?;
-        if matches!(event, Event::Employee(_, AssignedToSite { site: at }) if at == site) {
+        if matches!(event, Event::Employee(_, AssignedToSite { site: at, .. }) if at == site) {
             return Ok(true);
         }
     }

@@ -13,8 +13,7 @@ use punchtrail_domain::{
             self, Absence, AbsenceFacts, DayDispute, DayItem, DayPunch, DeviceFacts, MissingRun,
         },
     },
-    policy::Policy,
-    site::SiteEvent,
+    site::SiteRules,
     timecard::{TimecardPolicy, day_bounds},
 };
 use punchtrail_infra::{
@@ -82,7 +81,7 @@ pub async fn explain_absence(
         return Ok(None);
     }
     let worked_at = sites(&events)?;
-    let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site)).await?;
+    let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site), day).await?;
     let bounds = day_bounds(day, &pairing);
     let punches = punches(pool, employee, bounds).await?;
     let mut places: Vec<SiteId> = worked_at
@@ -119,12 +118,12 @@ fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable
     let mut sites: Vec<(SiteId, Option<Time>)> = Vec::new();
     for recorded in events {
         match recorded.event()? {
-            Event::Employee(_, EmployeeEvent::AssignedToSite { site }) => {
+            Event::Employee(_, EmployeeEvent::AssignedToSite { site, .. }) => {
                 sites.retain(|(known, _)| *known != site);
                 sites.push((site, None));
             }
-            Event::Employee(_, EmployeeEvent::UnassignedFromSite { site }) => {
-                let until = Some(Time::from(recorded.recorded_at));
+            Event::Employee(_, EmployeeEvent::UnassignedFromSite { site, until }) => {
+                let until = until.or(Some(Time::from(recorded.recorded_at)));
                 sites
                     .iter_mut()
                     .filter(|(known, _)| *known == site)
@@ -149,20 +148,20 @@ fn erased(events: &[Recorded]) -> Result<Option<Time>, Undecodable> {
 }
 
 /// How a site's days are cut; in UTC from midnight when there is no site.
-async fn pairing(pool: &Pool, site: Option<SiteId>) -> Result<TimecardPolicy, AbsenceError> {
+async fn pairing(
+    pool: &Pool,
+    site: Option<SiteId>,
+    day: Date,
+) -> Result<TimecardPolicy, AbsenceError> {
     let Some(site) = site else { return Ok(TimecardPolicy::new(TimeZone::UTC)) };
-    let (mut zone, mut policy) = (TimeZone::UTC, Policy::default());
+    let mut rules = SiteRules::default();
     for recorded in ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await? {
-        match recorded.event()? {
-            Event::Site(_, SiteEvent::Registered { tz }) => {
-                zone = TimeZone::get(&tz)
-                    .map_err(|error| Undecodable::new(recorded.position, error))?;
-            }
-            Event::Site(_, SiteEvent::PolicyChanged { policy: changed }) => policy = changed,
-            _ => {}
+        if let Event::Site(_, event) = recorded.event()? {
+            rules.evolve(&event);
         }
     }
-    Ok(TimecardPolicy::of_site(&policy, zone))
+    let zone = rules.zone_on(day).and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
+    Ok(TimecardPolicy::of_site(rules.policy_on(day), zone))
 }
 
 async fn punches(

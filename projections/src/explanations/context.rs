@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use jiff::tz::TimeZone;
 use punchtrail_domain::{
     aggregate::Stored,
     device::Gap,
@@ -13,7 +12,7 @@ use punchtrail_domain::{
         Account, Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Names, Place,
         Quarantined,
     },
-    site::SiteEvent,
+    site::{SiteEvent, SiteRules},
 };
 use punchtrail_infra::{ledger::ReadError, postgres::Pool};
 use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
@@ -25,7 +24,7 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub names: Names,
-    zones: HashMap<SiteId, TimeZone>,
+    rules: HashMap<SiteId, SiteRules>,
     reports: HashMap<DeviceId, Backlog>,
     noted: HashSet<DeviceId>,
     quarantined: HashMap<Digest, Quarantined>,
@@ -157,7 +156,7 @@ impl Surroundings {
         self.names.keys.extend(other.names.keys);
         self.names.notes.extend(other.names.notes);
         self.names.erased.extend(other.names.erased);
-        self.zones.extend(other.zones);
+        self.rules.extend(other.rules);
         self.reports.extend(other.reports);
         self.noted.extend(other.noted);
         self.quarantined.extend(other.quarantined);
@@ -183,7 +182,7 @@ impl Surroundings {
         };
         let mut part = Self { names, ..Self::default() };
         for site in &wanted.sites {
-            part.zones.extend(self.zones.get(site).map(|zone| (*site, zone.clone())));
+            part.rules.extend(self.rules.get(site).map(|rules| (*site, rules.clone())));
         }
         for device in &wanted.devices {
             part.reports.extend(self.reports.get(device).map(|report| (*device, *report)));
@@ -219,7 +218,7 @@ impl Surroundings {
         type ZoneRow = (SiteId, i64, String, String, String);
         for (site, position, kind, version, payload) in list::<ZoneRow>(row, "zones")? {
             let event: SiteEvent = stored(position, &kind, &version, &payload).read()?;
-            found.zones.extend(event.zone().map(|zone| (site, zone)));
+            found.rules.entry(site).or_default().evolve(&event);
         }
         type ItemRow = (Digest, i64, i64, String, String, String);
         for (item, recorded_ms, position, kind, version, payload) in
@@ -266,9 +265,9 @@ impl Surroundings {
     pub fn around(&self, account: &Account) -> Context {
         let device = account.device();
         let marks = account.seq().and_then(|seq| self.marks.get(&(device, seq)));
-        let zone = account.sites().first().and_then(|site| self.zones.get(site));
+        let rules = account.sites().first().and_then(|site| self.rules.get(site));
         Context {
-            zone: zone.cloned(),
+            rules: rules.map(SiteRules::clone).unwrap_or_default(),
             gaps: self.gaps.get(&device).cloned().unwrap_or_default(),
             marks: marks.cloned().unwrap_or_default(),
             quarantined: account.quarantine().and_then(|item| self.quarantined.get(&item).copied()),

@@ -30,11 +30,13 @@ select
      from site_directory
      where site = any($3)) as sites,
 
-    -- A site's first event names its zone.
+    -- What named the site's zones.
     (select json_agg(json_build_array(
-         aggregate_id, position, event_type, event_version, payload::text))
+         aggregate_id, position, event_type, event_version, payload::text)
+         order by position)
      from events
-     where aggregate_type = 'site' and aggregate_id = any($4) and sequence = 1) as zones,
+     where aggregate_type = 'site' and aggregate_id = any($4)
+         and event_type in ('Registered', 'ZoneChanged')) as zones,
 
     (select json_agg(json_build_array(id, name))
      from operator_keys

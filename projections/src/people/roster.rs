@@ -215,11 +215,11 @@ impl Batch {
                         person.registered_at = Some(entry.recorded.recorded_at.into());
                         BTreeSet::new()
                     }
-                    EmployeeEvent::AssignedToSite { site } => {
+                    EmployeeEvent::AssignedToSite { site, .. } => {
                         person.sites.insert(*site);
                         BTreeSet::from([*site])
                     }
-                    EmployeeEvent::UnassignedFromSite { site } => {
+                    EmployeeEvent::UnassignedFromSite { site, .. } => {
                         person.sites.remove(site);
                         BTreeSet::from([*site])
                     }
@@ -237,6 +237,13 @@ impl Batch {
                     | EmployeeEvent::BiometricsErased { .. } => person.sites.clone(),
                     EmployeeEvent::Departed { at } => {
                         person.departed_at = Some(*at);
+                        person.sites.clone()
+                    }
+                    EmployeeEvent::DepartureCancelled {} | EmployeeEvent::Returned { .. } => {
+                        person.departed_at = None;
+                        person.sites.clone()
+                    }
+                    EmployeeEvent::BadgeIssued { .. } | EmployeeEvent::BadgeEnded { .. } => {
                         person.sites.clone()
                     }
                     EmployeeEvent::LegalHoldPlaced { .. }

@@ -21,7 +21,10 @@ use uuid::Uuid;
 use crate::engine::ProjectionError;
 
 /// Events of a punch that change no row: passed over before they are decoded.
-const EVIDENCE: [&str; 12] = [
+const EVIDENCE: [&str; 15] = [
+    "AnomalyWithdrawn",
+    "ShiftJoined",
+    "ShiftParted",
     "Reinstated",
     "ReviewEscalated",
     "Synced",
@@ -63,6 +66,8 @@ struct Folded<'a> {
     punch: PunchId,
     origin: Option<Origin<'a>>,
     amended: Option<(Time, PunchKind)>,
+    /// Who was found to have made it.
+    found: Option<EmployeeId>,
     ruling: Option<Ruling>,
     position: Position,
 }
@@ -89,6 +94,7 @@ pub(crate) struct NewPunch<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct ChangedPunches {
     pub punches: Vec<Uuid>,
+    pub employees: Vec<Option<Uuid>>,
     pub kinds: Vec<Option<&'static str>>,
     pub effective_at: Vec<Option<Timestamp>>,
     pub standings: Vec<Option<&'static str>>,
@@ -138,6 +144,7 @@ pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, Projectio
                 punch: *punch,
                 origin: None,
                 amended: None,
+                found: None,
                 ruling: None,
                 position: recorded.position,
             });
@@ -183,6 +190,20 @@ impl<'a> Folded<'a> {
                     tz: None,
                 });
             }
+            PunchEvent::Entered { employee, site, kind, at, .. } => {
+                self.origin = Some(Origin {
+                    employee: Some(*employee),
+                    site: *site,
+                    device: DeviceId::NIL,
+                    kind: *kind,
+                    captured_at: *at,
+                    tz: None,
+                });
+            }
+            PunchEvent::Identified { employee, .. } | PunchEvent::Reassigned { employee, .. } => {
+                self.found = Some(*employee);
+            }
+            PunchEvent::ReferralLifted {} => self.rule(Standing::Recorded, None),
             PunchEvent::ReferredForReview { reasons } => {
                 let ruling = match self.ruling.take() {
                     Some(ruling) if ruling.standing == Standing::Referred => ruling,
@@ -200,6 +221,9 @@ impl<'a> Folded<'a> {
             }
             PunchEvent::Synced { .. }
             | PunchEvent::Reinstated {}
+            | PunchEvent::AnomalyWithdrawn { .. }
+            | PunchEvent::ShiftJoined { .. }
+            | PunchEvent::ShiftParted { .. }
             | PunchEvent::ReviewEscalated { .. }
             | PunchEvent::ConflictingCaptureReceived { .. }
             | PunchEvent::AnomalyFlagged { .. }
@@ -249,7 +273,7 @@ impl<'a> NewPunch<'a> {
         let ruling = punch.ruling.clone().unwrap_or_default();
         Self {
             punch: punch.punch,
-            employee: origin.employee,
+            employee: punch.found.or(origin.employee),
             site: origin.site,
             device: origin.device,
             kind,
@@ -266,6 +290,7 @@ impl<'a> NewPunch<'a> {
 impl ChangedPunches {
     fn add(&mut self, punch: &Folded<'_>) {
         self.punches.push(punch.punch.uuid());
+        self.employees.push(punch.found.map(EmployeeId::uuid));
         self.kinds.push(punch.amended.map(|(_, kind)| kind.as_str()));
         self.effective_at.push(punch.amended.map(|(at, _)| at.timestamp().to_sqlx()));
         self.standings.push(punch.ruling.as_ref().map(|ruling| ruling.standing.as_str()));
@@ -315,6 +340,7 @@ pub(crate) async fn change(
     // A column set to the value that it has leaves its indexes alone.
     let statement = format!(
         "update {table} as held set \
+             employee = coalesce(now.employee, held.employee), \
              kind = coalesce(now.kind, held.kind), \
              effective_at = coalesce(now.effective_at, held.effective_at), \
              standing = coalesce(now.standing, held.standing), \
@@ -325,8 +351,8 @@ pub(crate) async fn change(
                      order by 1), '{{}}') else string_to_array(now.reasons, ',') end, \
              position = now.position \
          from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], \
-         $6::bool[], $7::bigint[]) \
-         as now (punch, kind, effective_at, standing, reasons, joins, position) \
+         $6::bool[], $7::bigint[], $8::uuid[]) as now \
+         (punch, kind, effective_at, standing, reasons, joins, position, employee) \
          where held.punch = now.punch"
     );
     let done = sqlx::query(&statement)
@@ -337,6 +363,7 @@ pub(crate) async fn change(
         .bind(&changed.reasons)
         .bind(&changed.joins)
         .bind(&changed.positions)
+        .bind(&changed.employees)
         .execute(tx)
         .await?;
     changed.check(done.rows_affected())

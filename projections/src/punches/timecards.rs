@@ -167,17 +167,19 @@ async fn change(
     }
     let statement = format!(
         "update {table} as held set \
+             employee = coalesce(now.employee, held.employee), \
              kind = coalesce(now.kind, held.kind), \
              effective_at = coalesce(now.effective_at, held.effective_at), \
              standing = coalesce(now.standing, held.standing) \
-         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) \
-         as now (punch, kind, effective_at, standing) where held.punch = now.punch"
+         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::uuid[]) \
+         as now (punch, kind, effective_at, standing, employee) where held.punch = now.punch"
     );
     let done = sqlx::query(&statement)
         .bind(&changed.punches)
         .bind(&changed.kinds)
         .bind(&changed.effective_at)
         .bind(&changed.standings)
+        .bind(&changed.employees)
         .execute(tx)
         .await?;
     changed.check(done.rows_affected())

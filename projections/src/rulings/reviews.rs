@@ -247,7 +247,9 @@ async fn after(
 fn made_by(origin: &Origin) -> (SiteId, Option<EmployeeId>) {
     match origin {
         Origin::Captured { capture, .. } => (capture.site, capture.employee),
-        Origin::Admitted { site, employee, .. } => (*site, Some(*employee)),
+        Origin::Admitted { site, employee, .. } | Origin::Entered { site, employee, .. } => {
+            (*site, Some(*employee))
+        }
     }
 }
 

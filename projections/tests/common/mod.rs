@@ -312,9 +312,9 @@ impl History {
             }
             1 => EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::Name] },
             2 => EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::ExternalId] },
-            3 => EmployeeCommand::UnassignFromSite { site },
+            3 => EmployeeCommand::UnassignFromSite { site, until: Time::default() },
             4 => EmployeeCommand::Depart { at: Time::from_millis(self.clock_ms) },
-            _ => EmployeeCommand::AssignToSite { site },
+            _ => EmployeeCommand::AssignToSite { site, from: None },
         };
         let metadata = Metadata::default();
         let id = employee.to_string();
@@ -364,7 +364,12 @@ impl History {
         let Some(site) = self.one_of(|s| &s.sites) else { return };
         let day_starts_min = self.rng.random_range(0..600);
         let policy = Policy { day_starts_min, ..Policy::default() };
-        execute::<Site>(&self.world, &site.to_string(), SiteCommand::ChangePolicy { policy }).await;
+        execute::<Site>(
+            &self.world,
+            &site.to_string(),
+            SiteCommand::ChangePolicy { policy, from: None },
+        )
+        .await;
     }
 
     async fn dispute(&mut self) {

@@ -92,8 +92,8 @@ async fn proven(app: &App, walk: &Walk, text: &str) -> Result<Position, Refusal>
 
 async fn look_back(app: &App, site: SiteId) -> Result<Position, Refusal> {
     let site = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
-    let back_ms = i64::from(site.policy().lookback_s) * 1_000;
-    let since = app.ledger.now().plus_millis(-back_ms);
+    let now = app.ledger.now();
+    let since = now.plus_millis(-i64::from(site.rules().policy_at(now).lookback_s) * 1_000);
     Ok(site_feed::look_back(&app.pools.reader, since).await?)
 }
 

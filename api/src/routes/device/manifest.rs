@@ -93,13 +93,13 @@ async fn page(
     site: SiteId,
     found: roster::ManifestPage,
 ) -> Result<ManifestPage, Refusal> {
-    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let loaded = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let roster::ManifestPage { version, people } = found;
     let next_cursor = people.rows.last().filter(|_| people.more).map(|last| {
         let place = [last.employee.0.as_bytes(), version.as_bytes()].concat();
         walk.cursor(&app.deployment, &[], &place)
     });
-    let policy = policy.policy();
+    let policy = loaded.rules().policy_at(app.ledger.now());
     let row = |row: ManifestRow| ManifestRow { face: policy.takes_photos_of(row.face), ..row };
     Ok(ManifestPage {
         data: people.rows.into_iter().map(row).collect(),
@@ -138,9 +138,10 @@ pub async fn search(
         return Err(Refusal::field("q", "invalid_value", "`q` has 1 to 64 characters."));
     }
     after.reached(&app, &roster::RESTS_ON).await?;
-    let policy = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let loaded = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
+    let policy = loaded.rules().policy_at(app.ledger.now());
     let found = roster::search(&app.pools.reader, site, &query.q).await?;
-    let face = |row: &FoundEmployee| policy.policy().takes_photos_of(row.face);
+    let face = |row: &FoundEmployee| policy.takes_photos_of(row.face);
     let data = found.into_iter().map(|row| FoundEmployee { face: face(&row), ..row }).collect();
     Ok(Answer(FoundEmployees { data }))
 }

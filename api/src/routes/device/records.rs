@@ -57,11 +57,11 @@ pub async fn of_worker(
     }
     not_too_often(&app, device.id(), employee).await?;
     let known = app.ledger.load::<Employee>(&employee.to_string()).await?.aggregate;
-    if !known.sites().contains(&site) {
+    let now = app.ledger.now();
+    if !known.assignments().holds_at(site, now) {
         return Err(Refusal::not_found());
     }
     after.reached(&app, &record::RESTS_ON).await?;
-    let now = app.ledger.now();
     Ok(Answer(record::record(&app.pools.reader, employee, site, days, now).await?))
 }
 

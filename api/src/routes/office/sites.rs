@@ -101,7 +101,7 @@ pub async fn change_policy(
     InPath(site): InPath<SiteId>,
     Json(policy): Json<Policy>,
 ) -> Result<Answer<Written>, Refusal> {
-    let (id, command) = (site.to_string(), SiteCommand::ChangePolicy { policy });
+    let (id, command) = (site.to_string(), SiteCommand::ChangePolicy { policy, from: None });
     let done = app.ledger.execute::<Site>(&id, command, &operator.metadata()).await;
     let position = done.map_err(policy_refusal)?.position;
     Ok(Answer(Written { position }))

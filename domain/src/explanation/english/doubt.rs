@@ -34,6 +34,15 @@ pub(super) fn statement(speaker: &Speaker<'_>, kind: PunchKind, anomaly: &Anomal
         Anomaly::DepartedWorker { departed_at } => {
             format!("{worker} had left {}", speaker.when(*departed_at))
         }
+        Anomaly::OtherHolder { .. } => {
+            format!("The badge by which the device knew {worker} was no longer theirs by then")
+        }
+        Anomaly::Visitor => format!("{worker} was not assigned to this site then"),
+        Anomaly::OppositeKind { of, apart_ms } => format!(
+            "{worker} had made the opposite punch only {} (punch {of}); perhaps one reading was \
+             taken twice",
+            earlier(*apart_ms)
+        ),
         Anomaly::RevokedDevice => {
             "The device's access had been ended before this punch arrived".to_owned()
         }

@@ -37,8 +37,9 @@ impl<'a> Speaker<'a> {
     /// Tells of a punch, in the site's zone, or by the offset that the device's wall clock had.
     pub fn of_punch(story: &Story, context: &Context, names: &'a Names) -> Self {
         let offset = Offset::from_seconds(story.utc_offset_s.unwrap_or_default());
-        let zone =
-            context.zone.clone().unwrap_or_else(|| offset.unwrap_or(Offset::UTC).to_time_zone());
+        let zone = context
+            .zone(story.captured_at)
+            .unwrap_or_else(|| offset.unwrap_or(Offset::UTC).to_time_zone());
         let day = story.captured_at.timestamp().to_zoned(zone.clone()).date();
         Self { names, zone, day: Some(day), employee: story.employee }
     }

@@ -10,10 +10,13 @@ use punchtrail_protocol::{
 use super::{Speaker, basis, disputed, doubt, verified, words};
 use crate::{
     explanation::{
-        step::{Amendment, ChainFact, Decision, Escalation, Origin, Receipt, Step, What},
+        step::{
+            Amendment, ChainFact, Decision, Escalation, Identification, Joined, Origin, Receipt,
+            Step, What,
+        },
         story::Story,
     },
-    punch::{Anomaly, Basis, Clock, RejectionReason, RulingReason},
+    punch::{Anomaly, Basis, Clock, Ground, RejectionReason, RulingReason},
 };
 
 /// How much of a note stands in a sentence.
@@ -56,6 +59,12 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
                  already.",
                 statements(speaker, kind, &doubt.anomalies)
             )),
+            What::Identified(found) => told.push(identified(speaker, step, found)),
+            What::Joined(with) => told.push(joined(speaker, step, *with)),
+            What::Withdrawn(doubt) => told.push(format!(
+                "{} That no longer holds.",
+                statements(speaker, kind, &doubt.anomalies)
+            )),
             What::Amended(amendment) => told.push(amended(speaker, step, amendment)),
             What::Escalated(Escalation { due_at }) => told.push(format!(
                 "Nobody had ruled on it by {}, so it was put before others, too.",
@@ -81,7 +90,9 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
 
 const fn said(origin: &Origin) -> PunchKind {
     match origin {
-        Origin::Device { kind, .. } | Origin::Quarantine { kind, .. } => *kind,
+        Origin::Device { kind, .. }
+        | Origin::Quarantine { kind, .. }
+        | Origin::Entered { kind, .. } => *kind,
     }
 }
 
@@ -119,6 +130,52 @@ fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) 
             words::did(*kind),
             noted(speaker, step),
         ),
+        Origin::Entered { kind, reason, .. } => format!(
+            "{} added this punch by hand {}{}: {} {} {at}{site}. No device made it.{}",
+            speaker.actor(step.actor.as_ref()),
+            step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
+            because(Some(*reason)),
+            speaker.worker(),
+            words::did(*kind),
+            noted(speaker, step),
+        ),
+    }
+}
+
+/// Who was found to have made it.
+fn identified(speaker: &Speaker<'_>, step: &Step, identified: &Identification) -> String {
+    let Identification { employee, ground, instead_of, reason, .. } = identified;
+    let when = step.ledger_time.map_or_else(String::new, |time| speaker.when(time));
+    let found = speaker.person(*employee);
+    match (ground, instead_of) {
+        (Ground::Badge { .. }, _) => {
+            format!("The badge that was read was {found}'s at that time, so the punch is theirs.")
+        }
+        (Ground::Manager, None) => format!(
+            "{} said {when} that {found} made it{}.{}",
+            speaker.actor(step.actor.as_ref()),
+            because(*reason),
+            noted(speaker, step)
+        ),
+        (Ground::Manager, Some(before)) => format!(
+            "{} found {when} that {found} made it and not {}{}.{}",
+            speaker.actor(step.actor.as_ref()),
+            speaker.person(*before),
+            because(*reason),
+            noted(speaker, step)
+        ),
+    }
+}
+
+fn joined(speaker: &Speaker<'_>, step: &Step, joined: Joined) -> String {
+    let who = speaker.actor(step.actor.as_ref());
+    let when = step.ledger_time.map_or_else(String::new, |time| speaker.when(time));
+    let noted = noted(speaker, step);
+    match joined.out {
+        Some(out) => {
+            format!("{who} joined it {when} with punch {out} to one shift, however long.{noted}")
+        }
+        None => format!("{who} undid {when} that it was joined with another punch.{noted}"),
     }
 }
 
@@ -343,6 +400,8 @@ const fn because(reason: Option<RulingReason>) -> &'static str {
         Some(RulingReason::Duplicate) => ", as it repeats another one",
         Some(RulingReason::Test) => ", as somebody tried the device",
         Some(RulingReason::WrongPerson) => ", as somebody else made it",
+        Some(RulingReason::Forgotten) => ", as the worker didn't punch",
+        Some(RulingReason::NoDevice) => ", as there was no device that worked",
         Some(RulingReason::Mistake) => ", as the ruling before was a mistake",
     }
 }

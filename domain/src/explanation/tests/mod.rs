@@ -15,6 +15,7 @@ use crate::{
     device::Gap,
     log::recorded::Actor,
     punch::{Anomaly, Basis, Clock, PunchEvent},
+    site::SiteEvent,
 };
 
 pub(super) const PUNCH: &str = "0190b5a2-7f3e-7c1a-9d2e-3f4a5b6c7d8e";
@@ -78,7 +79,9 @@ pub(super) fn names() -> Names {
 }
 
 pub(super) fn context() -> Context {
-    Context { zone: Some(berlin()), ..Context::default() }
+    let mut context = Context::default();
+    context.rules.evolve(&SiteEvent::Registered { tz: "Europe/Berlin".to_owned() });
+    context
 }
 
 /// A punch's stream, written event by event from position 100.
@@ -95,7 +98,7 @@ impl Stream {
             aggregate_id: PUNCH.to_owned(),
             sequence,
             event_type: event.name().to_owned(),
-            event_version: "1".to_owned(),
+            event_version: event.version().to_owned(),
             payload: serde_json::to_string(&event).unwrap(),
             metadata: serde_json::json!({"actor": actor.to_string()}).to_string(),
         });
@@ -166,6 +169,9 @@ pub(super) fn every_anomaly() -> Vec<Anomaly> {
             site: OTHER_SITE.parse().unwrap(),
             apart_ms: 300_000,
         },
+        Anomaly::OtherHolder { holder: None },
+        Anomaly::Visitor,
+        Anomaly::OppositeKind { of: other_punch(), apart_ms: 4_000 },
     ];
     for anomaly in &all {
         match anomaly {
@@ -178,7 +184,10 @@ pub(super) fn every_anomaly() -> Vec<Anomaly> {
             | Anomaly::DepartedWorker { .. }
             | Anomaly::RevokedDevice
             | Anomaly::BeyondLookback { .. }
-            | Anomaly::TwoSites { .. } => {}
+            | Anomaly::TwoSites { .. }
+            | Anomaly::OtherHolder { .. }
+            | Anomaly::Visitor
+            | Anomaly::OppositeKind { .. } => {}
         }
     }
     all

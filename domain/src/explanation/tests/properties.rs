@@ -13,7 +13,8 @@ use crate::{
     erasure::Erasure,
     explanation::step::Verification,
     punch::{
-        Check, Comparison, Failing, Floors, Miss, Missing, Provider, Quality, RejectionReason,
+        Check, Comparison, Failing, Floors, Ground, Miss, Missing, Provider, Quality,
+        RejectionReason,
     },
 };
 
@@ -72,6 +73,16 @@ fn every_event() -> Vec<PunchEvent> {
         },
         PunchEvent::Voided { note: None, reason: None },
         PunchEvent::Reinstated {},
+        PunchEvent::Identified {
+            employee: employee(),
+            ground: Ground::Badge { holding: Digest::of(b"17"), issued: Some(Position(9)) },
+            note: None,
+        },
+        PunchEvent::Reassigned { employee: employee(), reason: None, note: note() },
+        PunchEvent::ShiftJoined { out: other_punch(), note: None },
+        PunchEvent::ShiftParted { note: note() },
+        PunchEvent::AnomalyWithdrawn { anomaly: Anomaly::RevokedDevice },
+        PunchEvent::ReferralLifted {},
         PunchEvent::ReviewEscalated { due_at: at("13:00:00.000") },
         PunchEvent::VerificationRequested { due_at: at("13:00:00.000") },
         PunchEvent::PhotoReceived {
@@ -101,6 +112,7 @@ fn every_event() -> Vec<PunchEvent> {
         match event {
             PunchEvent::Captured { .. }
             | PunchEvent::Synced { .. }
+            | PunchEvent::Entered { .. }
             | PunchEvent::Admitted { .. } => {
                 unreachable!("these come first")
             }
@@ -112,6 +124,12 @@ fn every_event() -> Vec<PunchEvent> {
             | PunchEvent::Amended { .. }
             | PunchEvent::Voided { .. }
             | PunchEvent::Reinstated {}
+            | PunchEvent::Identified { .. }
+            | PunchEvent::Reassigned { .. }
+            | PunchEvent::ShiftJoined { .. }
+            | PunchEvent::ShiftParted { .. }
+            | PunchEvent::AnomalyWithdrawn { .. }
+            | PunchEvent::ReferralLifted {}
             | PunchEvent::ReviewEscalated { .. }
             | PunchEvent::VerificationRequested { .. }
             | PunchEvent::PhotoReceived { .. }
@@ -203,6 +221,6 @@ fn a_stream_that_can_not_be_read_is_an_error_and_an_empty_one_is_no_punch() {
     let error = explain(&torn, &context(), &names()).unwrap_err();
     assert_eq!(error.position, Position(101));
     let mut newer = Stream::offline().0;
-    newer[1].event_version = "2".to_owned();
+    newer[1].event_version = "9".to_owned();
     assert_eq!(explain(&newer, &context(), &names()).unwrap_err().position, Position(101));
 }

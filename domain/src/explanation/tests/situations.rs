@@ -100,6 +100,9 @@ fn every_doubt_has_its_words() {
     The device's access had been ended before this punch arrived, so this one waits for a manager.
     It was 31 days old when it reached the server, which is longer than the site looks back, so this one waits for a manager.
     Maria Ortiz had punched at Hill Bakery only 5 minutes earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e), so this one waits for a manager.
+    The badge by which the device knew Maria Ortiz was no longer theirs by then, so this one waits for a manager.
+    Maria Ortiz was not assigned to this site then, so this one waits for a manager.
+    Maria Ortiz had made the opposite punch only 4 seconds earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e); perhaps one reading was taken twice, so this one waits for a manager.
     "#);
 }
 

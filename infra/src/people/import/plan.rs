@@ -167,7 +167,7 @@ impl Part {
         let commands = if employee.is_registered() {
             vec![
                 EmployeeCommand::ChangeDirectory { fields: fields.clone() },
-                EmployeeCommand::AssignToSite { site },
+                EmployeeCommand::AssignToSite { site, from: None },
             ]
         } else {
             vec![EmployeeCommand::Register { site, fields: fields.clone() }]
@@ -246,7 +246,7 @@ fn change<'a>(
     if let Some(loaded) = loaded {
         loaded
             .aggregate
-            .decide(EmployeeCommand::AssignToSite { site })
+            .decide(EmployeeCommand::AssignToSite { site, from: None })
             .map_err(|refused| refused.to_string())?;
     }
     let kept = |given: &Option<String>, of: fn(&Entry) -> &Option<String>| {
