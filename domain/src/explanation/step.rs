@@ -160,6 +160,8 @@ pub struct Receipt {
 pub enum Verification {
     NotChecked {
         reason: NotChecked,
+        /// How the device knew who punched; null where it didn't, or where no device was there.
+        identified_by: Option<IdentifiedBy>,
     },
     /// A verdict on its picture was asked for.
     Requested {
@@ -218,13 +220,15 @@ pub struct Checked {
     pub after_ruling: bool,
 }
 
-/// Why no identity was checked.
+/// Why no picture was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NotChecked {
-    /// No identity check applies to the punch.
+    /// No picture was to be compared, and nothing else tells who punched.
     NoneSetUp,
+    /// No picture was to be compared: something else tells who punched, or somebody.
+    Otherwise,
 }
 
 /// What was decided.

@@ -226,6 +226,21 @@ pub async fn of_employee(
     Ok(made.into_iter().flat_map(|person| person.cards).collect())
 }
 
+/// The cards of several people for the business days `first` to `last`, at whichever sites, in the
+/// order given.
+///
+/// # Errors
+/// See [`TimecardsError`].
+pub(crate) async fn of_people(
+    pool: &Pool,
+    people: &[EmployeeId],
+    first: Date,
+    last: Date,
+) -> Result<Vec<PersonTimecards>, TimecardsError> {
+    check(first, last)?;
+    make(pool, people, first, last).await
+}
+
 /// The cards of the people who punched at a site, for the business days `first` to `last`, in the
 /// order of their ids after `after`; at most `limit` people, and never more than
 /// [`PAGE_PEOPLE_MAX`]. Only cards with a punch at the site are given, each whole: with what the

@@ -7,7 +7,7 @@ use punchtrail_domain::{AggregateType, timecard::Timecard};
 use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     engine::page::Order,
-    explanations::{EXPLAIN_BATCH_MAX, explain_many},
+    explanations::{EXPLAIN_BATCH_MAX, explain_many_to},
     punches::{
         PunchView,
         timecards::{self, RANGE_DAYS_MAX},
@@ -74,7 +74,7 @@ impl Export<'_> {
             after = found.rows.last().map(Key::from);
             let ids: Vec<String> = found.rows.iter().map(|row| row.punch.to_string()).collect();
             self.stream(events, AggregateType::Punch, &ids).await?;
-            for told in self.told(found.rows).await? {
+            for told in self.told(employee, found.rows).await? {
                 json.write(joint).await?;
                 json.write(&serde_json::to_vec(&told)?).await?;
                 joint = b",\n";
@@ -92,8 +92,12 @@ impl Export<'_> {
         Ok(archive.add_spool("timecards.csv", cards.table).await?)
     }
 
-    /// With names and explanations.
-    async fn told(&self, rows: Vec<PunchView>) -> Result<Vec<Told>, ExportError> {
+    /// With names and explanations, in which nobody else is named.
+    async fn told(
+        &self,
+        employee: EmployeeId,
+        rows: Vec<PunchView>,
+    ) -> Result<Vec<Told>, ExportError> {
         let pool = &self.pools.reader;
         let sites: Vec<SiteId> = rows.iter().map(|row| row.site).collect();
         let devices: Vec<DeviceId> = rows.iter().map(|row| row.device).collect();
@@ -102,7 +106,7 @@ impl Export<'_> {
         let mut sentences: HashMap<PunchId, Vec<String>> = HashMap::new();
         let ids: Vec<PunchId> = rows.iter().map(|row| row.punch).collect();
         for ids in ids.chunks(EXPLAIN_BATCH_MAX) {
-            for (punch, explained) in ids.iter().zip(explain_many(pool, ids).await?) {
+            for (punch, explained) in ids.iter().zip(explain_many_to(pool, employee, ids).await?) {
                 let told = explained?.map(|explained| explained.sentences);
                 sentences.insert(*punch, told.unwrap_or_default());
             }
