@@ -82,7 +82,14 @@ async fn the_hour_that_comes_twice_says_which() {
     let cases = [
         ("America/New_York", "2026-11-01", "05:45", "06:15", "01:45:00 EDT", "01:15:00 EST"),
         ("Europe/Berlin", "2026-10-25", "00:50", "01:10", "02:50:00 CEST", "02:10:00 CET"),
-        ("Australia/Lord_Howe", "2026-04-05", "14:50", "15:05", "01:50:00 UTC+11", "01:35:00 UTC+10:30"),
+        (
+            "Australia/Lord_Howe",
+            "2026-04-05",
+            "14:50",
+            "15:05",
+            "01:50:00 UTC+11",
+            "01:35:00 UTC+10:30",
+        ),
     ];
     for (tz, day, from, until, first, second) in cases {
         let mut scene = Scene::of_zone(tz).await;
@@ -93,7 +100,8 @@ async fn the_hour_that_comes_twice_says_which() {
         scene.take(&[came.clone(), left.clone()]).await;
         says(&scene.punch(came.punch).await, &[&format!("at {first}")]);
         says(&scene.punch(left.punch).await, &[&format!("at {second}")]);
-        let (came_at, left_at) = (format!("clocked in at {first}"), format!("clocked out at {second}"));
+        let (came_at, left_at) =
+            (format!("clocked in at {first}"), format!("clocked out at {second}"));
         says(&scene.day(day).await, &[&came_at, &left_at]);
 
         let ruling = json!({"decision": "amend", "effective_at": left.captured_at});
@@ -137,7 +145,10 @@ async fn what_is_only_in_quarantine_is_named_on_the_day() {
     assert_eq!(day["quarantined"][0]["names_worker"], true);
     assert_eq!(day["quarantined"][0]["captured_at"], "2026-11-10T11:00:00.000Z");
     assert_eq!(day["quarantined"][1]["names_worker"], false);
-    says(&day, &["says to be a punch of Ada Lovelace made at 12:00:00", "whose it is can't be read"]);
+    says(
+        &day,
+        &["says to be a punch of Ada Lovelace made at 12:00:00", "whose it is can't be read"],
+    );
     let conclusion = day["conclusion"]["sentence"].as_str().unwrap();
     assert!(conclusion.ends_with("may be among what waits for a person here."), "{conclusion}");
     assert_eq!(scene.day("2026-11-11").await["quarantined_count"], 1);
@@ -166,7 +177,10 @@ async fn a_badge_that_nobody_has_is_named_to_whose_day_lacks_it() {
     let left = scene.capture(PunchKind::Out, "2026-11-10T15:00:00.000Z", unknown);
     scene.take(&[came.clone(), left.clone()]).await;
     let waiting = scene.punch(came.punch).await;
-    assert_eq!((waiting["counts"].clone(), waiting["employee"].clone()), (json!(false), json!(null)));
+    assert_eq!(
+        (waiting["counts"].clone(), waiting["employee"].clone()),
+        (json!(false), json!(null))
+    );
     says(&waiting, &["Somebody with an unknown badge", "It counts for nobody until then."]);
     let day = scene.day("2026-11-10").await;
     assert_eq!(day["unknown_badges_count"], 2, "{day}");

@@ -34,7 +34,8 @@ use punchtrail_projections::{
     sites::Sites,
 };
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
+    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time,
+    capture::PunchKind,
     vocabulary::{Reason, Standing},
     wire::Heartbeat,
 };
@@ -433,8 +434,7 @@ async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_na
     told.deliver(&kiosk, vec![kiosk.item(&capture)]).await;
     told.settle().await;
     let doubt = Anomaly::OtherHolder { holder: Some(ben) };
-    let revised =
-        PunchCommand::Revise { person: vec![doubt], beside: Vec::new(), verify_by: None };
+    let revised = PunchCommand::Revise { person: vec![doubt], beside: Vec::new(), verify_by: None };
     told.command(capture.punch, revised).await;
     told.settle().await;
 
@@ -462,7 +462,8 @@ async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_na
     assert!(said.contains("that Ben Okafor made it and not Maria Ortiz"), "{said}");
     let reader = &told.world.pools.reader;
     for (to, shown, hidden) in [(ben, "Ben", "Maria"), (told.world.employee, "Maria", "Ben")] {
-        let mut told_to = explanations::explain_many_to(reader, to, &[capture.punch]).await.unwrap();
+        let mut told_to =
+            explanations::explain_many_to(reader, to, &[capture.punch]).await.unwrap();
         let said = told_to.pop().unwrap().unwrap().unwrap().sentences.join("\n");
         assert!(said.contains(shown) && !said.contains(hidden), "{said}");
     }
@@ -496,10 +497,9 @@ async fn a_badge_of_another_time_is_told_wherever_it_was_read() {
         let writer = &told.world.pools.writer;
         sqlx::query(statement).bind(read.punch.uuid()).execute(writer).await.unwrap();
     }
-    for (employee, from, until) in [
-        (told.world.employee, "1 day", None::<&str>),
-        (elsewhere, "-3 days", Some("-1 day")),
-    ] {
+    for (employee, from, until) in
+        [(told.world.employee, "1 day", None::<&str>), (elsewhere, "-3 days", Some("-1 day"))]
+    {
         sqlx::query(
             "insert into badge_holdings (holding, employee, number, salt, held_from, held_until) \
              select sha256(convert_to($1::text, 'UTF8')), $1, '777', '\\x00', $2 + $3::interval, \

@@ -1,5 +1,5 @@
-//! What the worker's other punches make of one: whether it has a partner on the card, and whether the
-//! next one is doubted because of it. Both follow from events, of this punch and of those.
+//! What the worker's other punches make of one: whether it has a partner on the card, and whether
+//! the next one is doubted because of it. Both follow from events, of this punch and of those.
 
 use jiff::civil::Date;
 use punchtrail_protocol::{PunchId, Time, capture::PunchKind, vocabulary::Reason};

@@ -186,10 +186,7 @@ pub enum Verification {
         photo: Digest,
     },
     /// Alike enough.
-    Matched {
-        check: Box<Checked>,
-        comparison: Comparison,
-    },
+    Matched { check: Box<Checked>, comparison: Comparison },
     /// A picture that can't be used, or one that was not recognised.
     Missed {
         check: Box<Checked>,
@@ -199,9 +196,7 @@ pub enum Verification {
         comparison: Option<Comparison>,
     },
     /// No verdict could be had.
-    Unavailable {
-        reason: Missing,
-    },
+    Unavailable { reason: Missing },
     /// The bytes of a picture were erased.
     Erased {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]

@@ -40,14 +40,8 @@ use crate::{
 };
 
 /// The models that an answer rests on.
-pub const RESTS_ON: [&str; 6] = [
-    super::NAME,
-    timeline::NAME,
-    timecards::NAME,
-    sites::NAME,
-    quarantine::NAME,
-    disputes::NAME,
-];
+pub const RESTS_ON: [&str; 6] =
+    [super::NAME, timeline::NAME, timecards::NAME, sites::NAME, quarantine::NAME, disputes::NAME];
 /// The most punches of the day that an answer lists.
 pub const PUNCHES_MAX: u32 = 200;
 /// The most disputes about the day that an answer lists.

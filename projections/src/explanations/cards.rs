@@ -1,5 +1,5 @@
-//! What the other punches of those who made some make of them: which have no partner on the card, and
-//! after which one comes that is doubted for standing so near.
+//! What the other punches of those who made some make of them: which have no partner on the card,
+//! and after which one comes that is doubted for standing so near.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -276,9 +276,8 @@ impl Surroundings {
     /// What of it concerns one punch.
     pub fn around(&self, account: &Account) -> Context {
         let (device, punch) = (account.device(), account.punch());
-        let marks = account.seq().zip(device).and_then(|(seq, device)| {
-            self.marks.get(&(device, seq))
-        });
+        let marks =
+            account.seq().zip(device).and_then(|(seq, device)| self.marks.get(&(device, seq)));
         let rules = account.sites().first().and_then(|site| self.rules.get(site));
         Context {
             rules: rules.map(SiteRules::clone).unwrap_or_default(),

@@ -228,9 +228,9 @@ async fn kept(
             .bind(ids)
             .fetch_all(tx)
             .await?;
-    Ok(kept.into_iter().filter_map(|(id, capture)| {
-        Some((Digest(id.try_into().ok()?), bytes_of(&capture)))
-    }))
+    Ok(kept
+        .into_iter()
+        .filter_map(|(id, capture)| Some((Digest(id.try_into().ok()?), bytes_of(&capture)))))
 }
 
 async fn settle(

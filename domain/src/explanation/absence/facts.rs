@@ -31,7 +31,8 @@ pub struct AbsenceFacts {
     /// What waits in quarantine and may be the worker's punch of that day; some of so many.
     pub quarantined: Vec<DayItem>,
     pub quarantined_count: u64,
-    /// Punches of that day by badges that were nobody's, which may be the worker's; some of so many.
+    /// Punches of that day by badges that were nobody's, which may be the worker's; some of so
+    /// many.
     pub unknown_badges: Vec<DayBadge>,
     pub unknown_badges_count: u64,
     /// Others' punches by a badge that the worker held then; some of so many.
@@ -68,8 +69,8 @@ pub struct DayPunch {
     pub nobodys: bool,
 }
 
-/// An item in quarantine that may be a punch of the day: it names the worker, or comes from a device
-/// of the worker's sites and names nobody that can be read.
+/// An item in quarantine that may be a punch of the day: it names the worker, or comes from a
+/// device of the worker's sites and names nobody that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DayItem {

@@ -98,14 +98,14 @@ pub(super) fn withdrawn(speaker: &Speaker<'_>, anomaly: &Anomaly, found: bool) -
         _ if found => {
             format!(", as the punch is known to be {}", belonging(&speaker.worker_within()))
         }
-        Anomaly::NearDuplicate { .. }
-        | Anomaly::OppositeKind { .. }
-        | Anomaly::TwoSites { .. } => {
+        Anomaly::NearDuplicate { .. } | Anomaly::OppositeKind { .. } | Anomaly::TwoSites { .. } => {
             ", as the other punch no longer stands beside it: it was taken out of the count, or \
              is known to be of another time or person"
                 .to_owned()
         }
-        Anomaly::DepartedWorker { .. } => ", as the day on which they left was corrected".to_owned(),
+        Anomaly::DepartedWorker { .. } => {
+            ", as the day on which they left was corrected".to_owned()
+        }
         Anomaly::OtherHolder { .. } => ", as who held the badge then was corrected".to_owned(),
         Anomaly::Visitor => ", as it is known now that they were".to_owned(),
         _ => String::new(),

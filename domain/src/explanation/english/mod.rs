@@ -28,8 +28,8 @@ use crate::{log::recorded::Actor, punch::Basis};
 /// How much of a name stands in a sentence.
 const NAME_SHOWN_CHARS_MAX: usize = 128;
 
-/// Whoever tells: knows the names, the zone in which times are told, the day and the worker that are
-/// spoken of.
+/// Whoever tells: knows the names, the zone in which times are told, the day and the worker that
+/// are spoken of.
 #[derive(Clone)]
 pub(super) struct Speaker<'a> {
     names: &'a Names,

@@ -16,8 +16,7 @@ use crate::{
     explanation::{
         DoubtedAfter, OnCard,
         step::{
-            Amendment, ChainFact, Decision, Escalation, Identification, Joined, Origin, Step,
-            What,
+            Amendment, ChainFact, Decision, Escalation, Identification, Joined, Origin, Step, What,
         },
         story::Story,
     },
@@ -179,7 +178,9 @@ fn identified(speaker: &Speaker<'_>, step: &Step, identified: &Identification) -
                  found to be theirs."
             ),
         },
-        (Ground::Manager, None) => format!("{who} said {when} that {found} made it{because}.{noted}"),
+        (Ground::Manager, None) => {
+            format!("{who} said {when} that {found} made it{because}.{noted}")
+        }
         (Ground::Manager, Some(before)) => format!(
             "{who} found {when} that {found} made it and not {}{because}.{noted}",
             speaker.person_within(*before),

@@ -55,10 +55,13 @@ fn the_hour_that_comes_twice_says_which_wherever_a_time_is_told() {
         note: None,
         reason: None,
     };
-    let mut stream = Stream::synced("09:10:05.000", RIGHT, &replaced)
-        .accepted()
-        .then("10:00:00.000", key(), amended);
-    for (recorded, clock) in stream.0.iter_mut().zip(["05:45:01", "05:45:01", "05:45:02", "06:40:00"])
+    let mut stream = Stream::synced("09:10:05.000", RIGHT, &replaced).accepted().then(
+        "10:00:00.000",
+        key(),
+        amended,
+    );
+    for (recorded, clock) in
+        stream.0.iter_mut().zip(["05:45:01", "05:45:01", "05:45:02", "06:40:00"])
     {
         recorded.recorded_at = format!("2026-11-01T{clock}Z").parse().unwrap();
     }
@@ -95,7 +98,8 @@ fn a_correction_across_midnight_tells_both_days() {
         note: None,
         reason: None,
     };
-    let stream = Stream::offline().accepted().then("12:00:00.000", key(), to("2026-11-20T22:30:00.000Z"));
+    let stream =
+        Stream::offline().accepted().then("12:00:00.000", key(), to("2026-11-20T22:30:00.000Z"));
     assert_snapshot!(stream.explained(&context()).sentences[5], @"“Front office” corrected it at \
         13:00:00, to 20 November 2026 23:30:00 instead of 21 November 2026 09:59:03. What the \
         device captured stays as it was.");

@@ -72,11 +72,8 @@ pub(super) fn other_punch() -> PunchId {
 pub(super) fn names() -> Names {
     Names {
         erased: BTreeMap::new(),
-        employees: [
-            (employee(), "Maria Ortiz".to_owned()),
-            (ben(), "Ben Okafor".to_owned()),
-        ]
-        .into(),
+        employees: [(employee(), "Maria Ortiz".to_owned()), (ben(), "Ben Okafor".to_owned())]
+            .into(),
         devices: [(device(), "Front door".to_owned())].into(),
         sites: [
             (site(), "Harbour Café".to_owned()),
