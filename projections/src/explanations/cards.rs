@@ -22,7 +22,7 @@ const DAYS_BEFORE: i64 = 4;
 const DAYS_AFTER: i64 = 1;
 /// Punches of so many days are looked at in one read of cards.
 const DAYS_AT_ONCE: i32 = 14;
-/// Up to this, a later punch is looked for that is doubted because of one, in milliseconds: an hour.
+/// How far on a later punch is looked for that is doubted because of one, in milliseconds.
 const NEAR_MS: i64 = 3_600_000;
 
 /// A punch on somebody's card.

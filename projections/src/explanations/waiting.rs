@@ -2,7 +2,7 @@
 //! nobody held, others' punches by a badge that was the worker's by then; and the worker's own that
 //! a wrong clock put on another day.
 //!
-//! Whose a badge was is looked up where the number stands, beside the ledger; no number leaves here.
+//! Whose a badge was is looked up where numbers stand, beside the ledger; none leaves here.
 //! True times and unknown badges are as the adjudicator remembers them, so as far as it has judged.
 
 use std::collections::BTreeSet;
@@ -135,7 +135,7 @@ async fn held_by(
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let held = |anomaly: &Anomaly| matches!(anomaly, Anomaly::OtherHolder { holder } if *holder == Some(employee));
+    let held = |anomaly: &Anomaly| *anomaly == Anomaly::OtherHolder { holder: Some(employee) };
     let found = ledger::load::<Punch>(pool, &ids).await?;
     let theirs = found.into_iter().filter(|(_, found)| {
         found.aggregate.is_nobodys() && found.aggregate.anomalies().iter().any(held)

@@ -57,8 +57,8 @@ fn in_quarantine(speaker: &Speaker<'_>, item: &DayItem) -> String {
         ),
     };
     format!(
-        "{device} sent {made}. It could not be taken as a punch, because {}; it waits in quarantine \
-         for a person (item {}).",
+        "{device} sent {made}. It could not be taken as a punch, because {}; it waits in \
+         quarantine for a person (item {}).",
         quarantined(item.code),
         item.item
     )
@@ -106,8 +106,8 @@ fn by_wrong_clock(speaker: &Speaker<'_>, clock: &DayClock) -> String {
         )
     } else {
         format!(
-            "That {} {what} {shown} is by a device's clock that was wrong; by the server's clock it \
-             was {truly}, not on this day (punch {}).",
+            "That {} {what} {shown} is by a device's clock that was wrong; by the server's clock \
+             it was {truly}, not on this day (punch {}).",
             speaker.worker_within(),
             clock.punch
         )

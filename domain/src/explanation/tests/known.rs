@@ -178,8 +178,8 @@ fn a_badge_that_was_nobody_s_finds_its_person() {
     let mut erased = names();
     erased.employees.clear();
     let nameless = explain(&stream.0, &context(), &erased).unwrap().unwrap();
-    assert_snapshot!(nameless.sentences[5], @"The badge that was read was one person's at that time, \
-        so at 13:00:00 the punch was found to be theirs.");
+    assert_snapshot!(nameless.sentences[5], @"The badge that was read was one person's at that \
+        time, so at 13:00:00 the punch was found to be theirs.");
 }
 
 #[test]
@@ -336,8 +336,8 @@ fn the_earlier_of_one_reading_taken_twice_tells_of_the_later() {
             Stream::offline().accepted().explained(&Context { doubted_after, ..context() });
         explained.sentences[6].replace(OTHER, "…")
     };
-    assert_snapshot!(after(PunchKind::Out, Reason::OppositeKind, 4_000), @"The clocking out 4 seconds \
-        later (punch …) waits for a manager: perhaps one reading was taken twice.");
-    assert_snapshot!(after(PunchKind::In, Reason::NearDuplicate, 0), @"The clocking in at the same \
-        moment (punch …) waits for a manager: it may repeat this one.");
+    assert_snapshot!(after(PunchKind::Out, Reason::OppositeKind, 4_000), @"The clocking out \
+        4 seconds later (punch …) waits for a manager: perhaps one reading was taken twice.");
+    assert_snapshot!(after(PunchKind::In, Reason::NearDuplicate, 0), @"The clocking in at the \
+        same moment (punch …) waits for a manager: it may repeat this one.");
 }
