@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::{ToSpan as _, civil::Date, tz::TimeZone};
-use punchtrail_domain::{AggregateType, timecard::Timecard};
+use punchtrail_domain::{AggregateType, explanation::Explanation, timecard::Timecard};
 use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     engine::page::Order,
@@ -103,20 +103,22 @@ impl Export<'_> {
         let devices: Vec<DeviceId> = rows.iter().map(|row| row.device).collect();
         let sites = directory::site_names(pool, &sites).await?;
         let devices = directory::device_names(pool, &devices).await?;
-        let mut sentences: HashMap<PunchId, Vec<String>> = HashMap::new();
+        let mut explanations: HashMap<PunchId, Explanation> = HashMap::new();
         let ids: Vec<PunchId> = rows.iter().map(|row| row.punch).collect();
         for ids in ids.chunks(EXPLAIN_BATCH_MAX) {
             for (punch, explained) in ids.iter().zip(explain_many_to(pool, employee, ids).await?) {
-                let told = explained?.map(|explained| explained.sentences);
-                sentences.insert(*punch, told.unwrap_or_default());
+                explanations.extend(explained?.map(|explained| (*punch, explained)));
             }
         }
-        let told = |punch: PunchView| Told {
-            site_name: sites.get(&punch.site).cloned(),
-            device_name: devices.get(&punch.device).cloned(),
-            counts: punch.standing.counts(),
-            explanation: sentences.remove(&punch.punch).unwrap_or_default(),
-            punch,
+        let told = |punch: PunchView| {
+            let explained = explanations.remove(&punch.punch);
+            Told {
+                site_name: sites.get(&punch.site).cloned(),
+                device_name: devices.get(&punch.device).cloned(),
+                counts: explained.as_ref().is_some_and(|explained| explained.counts),
+                explanation: explained.map(|explained| explained.sentences).unwrap_or_default(),
+                punch,
+            }
         };
         Ok(rows.into_iter().map(told).collect())
     }
