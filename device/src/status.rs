@@ -25,8 +25,11 @@ pub struct Status {
     #[serde(flatten)]
     pub current: Option<IdentityStatus>,
     pub employees: u64,
-    /// The manifest's version; none before the first walk.
+    /// The manifest's version; none: it is to be walked.
     pub roster_version: Option<String>,
+    /// Whose people and rules are held; none before the first walk. Another site than `site` from
+    /// when this device hears that it was moved until the new site's manifest is whole.
+    pub roster_site: Option<SiteId>,
     /// Whether the server counts as out of reach.
     pub offline: bool,
     pub clock: ClockStatus,
@@ -147,6 +150,7 @@ impl Device {
             current: None,
             employees: 0,
             roster_version: None,
+            roster_site: None,
             offline: true,
             clock: ClockStatus {
                 now: now.time,
@@ -174,6 +178,7 @@ impl Device {
             let server_now = contact.server_now(now.time);
             status.messages = commands::messages(&mut db, identity.id, server_now).await?;
             status.roster_version = contact.roster;
+            status.roster_site = contact.roster_site;
         }
         Ok(status)
     }

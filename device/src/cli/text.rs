@@ -159,6 +159,11 @@ pub fn described(status: &Status) -> String {
             .as_deref()
             .map_or("to be walked".to_owned(), |version| format!("version {}", name(version)))
     ));
+    if let Some(of) = status.roster_site.filter(|of| *of != current.site) {
+        lines.push(format!(
+            "  moved          from site {of}, whose people it knows until it has its new site's"
+        ));
+    }
     lines.push(match status.clock.ahead_of_server_ms {
         Some(ms) => format!(
             "  clock          {} ({} s {} the server's at the last contact)",
