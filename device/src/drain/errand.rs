@@ -50,7 +50,8 @@ impl Courier for Device {
     async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
         let mut db = self.store.read().await?;
         let identities = identity::all(&mut db).await?;
-        let Some(&Identity { id, seq, site, .. }) = identities.iter().find(|one| one.id == identity.id)
+        let Some(&Identity { id, seq, site, .. }) =
+            identities.iter().find(|one| one.id == identity.id)
         else {
             return Ok(None);
         };

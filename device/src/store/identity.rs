@@ -162,11 +162,7 @@ pub async fn advance(
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn moved(
-    db: Db<'_>,
-    id: IdentityId,
-    site: SiteId,
-) -> Result<Option<SiteId>, StoreError> {
+pub async fn moved(db: Db<'_>, id: IdentityId, site: SiteId) -> Result<Option<SiteId>, StoreError> {
     let Some(known) = by_id(&mut *db, id).await?.filter(|known| known.site != site) else {
         return Ok(None);
     };

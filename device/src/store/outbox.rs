@@ -1,7 +1,8 @@
 //! The outbox: captures, from the commit that confirmed them to the day they may be forgotten.
 
 use punchtrail_protocol::{
-    Digest, EmployeeId, PunchId, SiteId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
+    Digest, EmployeeId, PunchId, SiteId, Time, capture::Capture, signing::Signature,
+    wire::ItemStatus,
 };
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -138,10 +139,7 @@ pub async fn next(
                     .try_get::<String, _>("punch")?
                     .parse()
                     .map_err(StoreError::unreadable)?,
-                site: row
-                    .try_get::<String, _>("site")?
-                    .parse()
-                    .map_err(StoreError::unreadable)?,
+                site: row.try_get::<String, _>("site")?.parse().map_err(StoreError::unreadable)?,
                 bytes: row.try_get("bytes")?,
                 signature: row.try_get("signature")?,
             })
