@@ -84,6 +84,11 @@ pub struct IdentityStatus {
     /// Punches acknowledged and kept still, in case the server is restored.
     pub kept: u64,
     pub last_seq: u64,
+    /// Whether a salvage ended this identity: it delivers what it holds, and captures no more.
+    pub ended: bool,
+    /// How many confirmed punches the salvage could not read; null: there was none, or nobody can
+    /// know.
+    pub unreadable: Option<u64>,
     /// The number up to which the server holds everything.
     pub acked_through: u64,
     /// The server knows later numbers than this folder: it is an old copy of itself, or has a twin.
@@ -138,6 +143,7 @@ impl Device {
     /// When the store can't be read.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let now = self.now();
+        self.store.check().await?;
         let mut db = self.store.read().await?;
         let mut identities = identity::all(&mut db).await?;
         let current = identities.pop();
@@ -221,6 +227,8 @@ async fn identity_status(
         failed_attachments,
         kept: punches.kept,
         last_seq: identity.seq,
+        ended: identity.ended,
+        unreadable: identity.unreadable,
         acked_through: contact.acked_through,
         behind_server: contact.acked_through > identity.seq,
         last_contact: contact.reached_at.map(|(at, _, _)| at),

@@ -252,6 +252,15 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
             failed.attempt, failed.punch
         ));
     }
+    if identity.ended {
+        let unreadable = identity
+            .unreadable
+            .map_or("nobody can know how many".to_owned(), |count| count.to_string());
+        lines.push(format!(
+            "  ENDED          salvaged from a damaged database: {unreadable} confirmed punches \
+             could not be read. It delivers the others; to punch here, enrol anew"
+        ));
+    }
     if identity.behind_server {
         lines.push(
             "  WARNING        the server knows later numbers than this folder: it is an old copy \

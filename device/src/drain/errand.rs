@@ -70,7 +70,7 @@ impl Courier for Device {
             roster: contact.roster,
             epoch: contact.epoch,
             anchor: contact.anchor,
-            current: identities.last().is_some_and(|last| last.id == id),
+            current: identities.last().is_some_and(|last| last.id == id && !last.ended),
         }))
     }
 

@@ -33,6 +33,10 @@ pub struct Identity {
     pub seq: u64,
     /// The last capture's digest; zeros if there is none.
     pub head: Digest,
+    /// Whether a salvage ended its chain: it delivers, and captures no more.
+    pub ended: bool,
+    /// How many of its confirmed punches that salvage could not read, if anybody can know.
+    pub unreadable: Option<u64>,
 }
 
 impl fmt::Debug for Identity {
@@ -68,6 +72,8 @@ fn read(row: &SqliteRow) -> Result<Identity, StoreError> {
         key: SigningKey::from_bytes(key),
         certificate: row.try_get("certificate")?,
         seq: from_stored(row.try_get("seq")?),
+        ended: row.try_get::<Option<i64>, _>("ended_at_ms")?.is_some(),
+        unreadable: row.try_get::<Option<i64>, _>("unreadable")?.map(from_stored),
         head: Digest(head.try_into().map_err(|_| StoreError::unreadable("the chain's head"))?),
     })
 }
