@@ -23,7 +23,11 @@ pub mod passed;
 pub mod photos;
 pub mod roster;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
@@ -148,7 +152,7 @@ impl From<sqlx::Error> for StoreError {
 pub struct Store {
     pool: SqlitePool,
     /// While it is open, nobody salvages it.
-    _used: Arc<Option<UseLock>>,
+    used: Arc<Mutex<Option<UseLock>>>,
 }
 
 impl Store {
@@ -205,7 +209,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        let store = Self { pool, _used: Arc::new(used) };
+        let store = Self { pool, used: Arc::new(Mutex::new(used)) };
         store.migrate(folder).await?;
         Ok(store)
     }
@@ -275,6 +279,7 @@ impl Store {
     /// Ends the connection, so that SQLite folds its log into the database.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
