@@ -38,6 +38,9 @@ use rustix::fs::FlockOperation;
 const LOCK_TRIES_MAX: u32 = 10;
 /// Pause between those tries, in milliseconds.
 const LOCK_TRY_PAUSE_MS: u64 = 20;
+/// How often the database is tried to be had beside others: who looks through its log has it alone
+/// for as long as that takes, and a worker who punches waits for it.
+const USE_TRIES_MAX: u32 = 500;
 const PARTIAL_PREFIX: &str = ".partial-";
 const SEALED_SUFFIX: &str = ".sealed";
 
@@ -138,7 +141,17 @@ pub struct AgentLock {
 /// [`AgentLock`].
 #[derive(Debug)]
 pub struct UseLock {
-    _file: File,
+    file: File,
+}
+
+impl UseLock {
+    /// Lets others have the database open, too.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] when somebody has it alone meanwhile.
+    pub fn shared(self, folder: &Folder) -> Result<Self, FolderError> {
+        folder.share_use(self.file)
+    }
 }
 
 impl Folder {
@@ -193,7 +206,7 @@ impl Folder {
     /// [`FolderError::InUse`] while it is being salvaged.
     pub fn lock_use(&self) -> Result<Option<UseLock>, FolderError> {
         match self.open_use() {
-            Ok(file) => self.take_use(file, FlockOperation::NonBlockingLockShared).map(Some),
+            Ok(file) => self.share_use(file).map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -203,7 +216,11 @@ impl Folder {
     /// # Errors
     /// [`FolderError::InUse`] while others have it open.
     pub fn lock_use_alone(&self) -> Result<UseLock, FolderError> {
-        self.take_use(self.open_use()?, FlockOperation::NonBlockingLockExclusive)
+        self.take_use(self.open_use()?, FlockOperation::NonBlockingLockExclusive, 1)
+    }
+
+    fn share_use(&self, file: File) -> Result<UseLock, FolderError> {
+        self.take_use(file, FlockOperation::NonBlockingLockShared, USE_TRIES_MAX)
     }
 
     fn open_use(&self) -> Result<File, FolderError> {
@@ -213,9 +230,14 @@ impl Folder {
         options.open(&path).map_err(FolderError::at("can't open", &path))
     }
 
-    fn take_use(&self, file: File, how: FlockOperation) -> Result<UseLock, FolderError> {
-        match take(&file, &self.dir.join("device.use"), how)? {
-            true => Ok(UseLock { _file: file }),
+    fn take_use(
+        &self,
+        file: File,
+        how: FlockOperation,
+        tries_max: u32,
+    ) -> Result<UseLock, FolderError> {
+        match take(&file, &self.dir.join("device.use"), how, tries_max)? {
+            true => Ok(UseLock { file }),
             false => Err(FolderError::InUse(self.dir.display().to_string())),
         }
     }
@@ -242,7 +264,7 @@ impl Folder {
             .truncate(false)
             .open(&path)
             .map_err(FolderError::at("can't open", &path))?;
-        if !take(&file, &path, FlockOperation::NonBlockingLockExclusive)? {
+        if !take(&file, &path, FlockOperation::NonBlockingLockExclusive, LOCK_TRIES_MAX)? {
             return Err(FolderError::Taken {
                 dir: self.dir.display().to_string(),
                 pid: pid_in(&mut file),
@@ -352,11 +374,16 @@ fn private_options() -> OpenOptions {
     options
 }
 
-fn take(file: &File, path: &Path, how: FlockOperation) -> Result<bool, FolderError> {
-    for attempt in 1..=LOCK_TRIES_MAX {
+fn take(
+    file: &File,
+    path: &Path,
+    how: FlockOperation,
+    tries_max: u32,
+) -> Result<bool, FolderError> {
+    for attempt in 1..=tries_max {
         match rustix::fs::flock(file, how) {
             Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_TRIES_MAX => {
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < tries_max => {
                 std::thread::sleep(Duration::from_millis(LOCK_TRY_PAUSE_MS));
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),

@@ -216,9 +216,7 @@ fn kept_in(folder: &Folder) -> Result<PathBuf, FolderError> {
     let named = |n: u32| folder.path().join(format!("damaged-{n}"));
     let next = (1..).find(|n| !named(*n).exists()).unwrap_or(u32::MAX);
     let last = Some(next - 1).filter(|n| *n > 0).map(named);
-    let begun = last.filter(|last| {
-        !last.join("device.db").exists() || !folder.database().exists()
-    });
+    let begun = last.filter(|last| !last.join("device.db").exists() || !folder.database().exists());
     let kept = begun.unwrap_or_else(|| named(next));
     private_dir(&kept)?;
     sync_dir(folder.path())?;

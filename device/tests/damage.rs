@@ -236,10 +236,7 @@ async fn damage_elsewhere_leaves_every_punch_and_the_chain_goes_on() {
         let folder = Damaged::folder().await;
         let page = folder.root_of(name).await;
         folder.damage(|bytes| overwritten(bytes, page - 1));
-        assert!(matches!(
-            folder.open().await.unwrap().status().await,
-            Err(StoreError::Damaged(_))
-        ));
+        assert!(matches!(folder.open().await.unwrap().status().await, Err(StoreError::Damaged(_))));
         let saved = folder.salvage().await.unwrap();
         assert_eq!((saved.readable, saved.unreadable), (PUNCHES, Some(0)), "{name}");
         assert!(saved.goes_on, "{name}");
@@ -274,6 +271,43 @@ async fn without_its_identity_punches_are_kept_and_none_is_delivered_in_its_name
     let saved = folder.salvage().await.unwrap();
     assert_eq!((saved.readable, saved.unreadable), (0, Some(PUNCHES)));
     assert_eq!(fs::read(saved.kept_in.unwrap().join("device.db")).unwrap(), damaged);
+}
+
+/// The last punches are in the log alone, as after a power cut, and a part of it is written over.
+#[tokio::test]
+async fn a_log_that_is_written_over_is_no_power_cut() {
+    for (spoilt, damaged) in [(1, true), (30, true), (50, false)] {
+        let server = StandIn::start().await;
+        let door = Door::enrolled(&server).await;
+        door.device.close().await;
+        let dir = door.dir.path().join("d");
+        let device = Device::open(&dir, door::options(&door.clocks)).await.unwrap();
+        for _ in 0..50 {
+            device.punch(press()).await.unwrap();
+        }
+        let twin = Folder::at(door.dir.path().join("twin"));
+        twin.create().unwrap();
+        for file in ["device.db", "device.db-wal"] {
+            fs::copy(dir.join(file), twin.path().join(file)).unwrap();
+        }
+        let log = twin.path().join("device.db-wal");
+        let mut bytes = fs::read(&log).unwrap();
+        let text = format!(r#""seq":{spoilt},"#);
+        let found = bytes.windows(text.len()).rposition(|window| window == text.as_bytes());
+        bytes[found.unwrap()] = b'!';
+        fs::write(&log, &bytes).unwrap();
+        let opened = Device::open(twin.path(), door::options(&door.clocks)).await;
+        if !damaged {
+            // As if the power had failed while it was written: it was never confirmed.
+            assert_eq!(opened.unwrap().punch(press()).await.unwrap().seq, 50);
+            continue;
+        }
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{spoilt}");
+        let saved = salvage::salvage(&twin, Time::from_millis(1)).await.unwrap();
+        assert_eq!((saved.unreadable, saved.goes_on), (None, false), "no number comes twice");
+        assert!(saved.readable < 50);
+        assert_eq!(fs::read(saved.kept_in.unwrap().join("device.db-wal")).unwrap(), bytes);
+    }
 }
 
 #[tokio::test]

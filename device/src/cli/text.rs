@@ -218,7 +218,7 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     }
     if identity.refused + identity.photos_refused > 0 {
         lines.push(format!(
-            "  refused        {} punches and {} photos when sent alone, kept and tried again",
+            "  refused        {} punches and {} photos, kept and tried again behind the others",
             identity.refused, identity.photos_refused
         ));
     }

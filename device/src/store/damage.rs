@@ -17,7 +17,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use super::{Db, StoreError, from_stored, identity::IdentityId};
+use super::{Db, StoreError, from_stored, identity::IdentityId, log};
 
 /// The tables, those that others point to first. What failed lately, and how the folder was
 /// upgraded, is left out.
@@ -56,6 +56,8 @@ pub struct ReadOut {
 /// # Errors
 /// When `fresh` refuses; of what can't be read nothing fails.
 pub async fn read_out(path: &Path, fresh: Db<'_>, at: Time) -> Result<ReadOut, StoreError> {
+    // Before SQLite opens it.
+    let log_whole = check_log(path).is_ok();
     let opened = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -85,6 +87,10 @@ pub async fn read_out(path: &Path, fresh: Db<'_>, at: Time) -> Result<ReadOut, S
     let _ = damaged.close().await;
     complete(fresh).await?;
     let mut read = counted(fresh, known).await?;
+    if !log_whole {
+        // What the log held is neither in the tables nor in an index.
+        (read.unreadable, read.exact) = (None, false);
+    }
     read.whole = captures_whole && read.unreadable == Some(0) && ends_well(fresh).await?;
     if !read.whole {
         end(fresh, at, read.unreadable).await?;
@@ -94,17 +100,30 @@ pub async fn read_out(path: &Path, fresh: Db<'_>, at: Time) -> Result<ReadOut, S
 
 /// Whether the database at `path` can be opened and has no fault, looked at for reading alone.
 pub async fn is_sound(path: &Path) -> bool {
-    if path.metadata().is_ok_and(|file| file.len() == 0) {
+    if path.metadata().is_ok_and(|file| file.len() == 0) || check_log(path).is_err() {
         return false;
     }
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let Ok(mut opened) = options.disable_statement_logging().connect().await else { return false };
-    let found = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)")
-        .fetch_one(&mut opened)
-        .await;
+    let found =
+        sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut opened).await;
     let known = sqlx::query("SELECT 1 FROM identity LIMIT 1").fetch_optional(&mut opened).await;
     let _ = opened.close().await;
     found.is_ok_and(|found| found == "ok") && known.is_ok()
+}
+
+/// That the log beside the database at `path` is whole.
+///
+/// # Errors
+/// [`StoreError::Damaged`] where what was committed would be passed over.
+pub(super) fn check_log(path: &Path) -> Result<(), StoreError> {
+    match log::lost_commits(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            Err(StoreError::Damaged("its log can't be read to the end of what was kept".to_owned()))
+        }
+        Err(error) => Err(StoreError::DiskFailed(error.to_string())),
+    }
 }
 
 /// How many captures there are, and how many of them wait.
@@ -219,11 +238,10 @@ struct Numbers {
 
 impl Numbers {
     async fn of(damaged: &mut SqliteConnection, fresh: Db<'_>) -> Result<Self, StoreError> {
-        let index: String = sqlx::query_scalar(
-            "SELECT name FROM pragma_index_list('capture') WHERE origin = 'pk'",
-        )
-        .fetch_one(fresh)
-        .await?;
+        let index: String =
+            sqlx::query_scalar("SELECT name FROM pragma_index_list('capture') WHERE origin = 'pk'")
+                .fetch_one(fresh)
+                .await?;
         let query = format!("SELECT identity, seq FROM capture INDEXED BY \"{index}\"");
         let mut rows = sqlx::query_as::<_, (IdentityId, i64)>(&query).fetch(damaged);
         let mut numbers = Self { of: BTreeSet::new(), whole: true };

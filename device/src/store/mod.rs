@@ -18,6 +18,7 @@ pub mod disputes;
 pub mod failures;
 pub mod guesses;
 pub mod identity;
+mod log;
 pub mod outbox;
 pub mod passed;
 pub mod photos;
@@ -173,7 +174,7 @@ impl Store {
         if !create && !path.exists() && !folder.salvaged().exists() {
             return Err(StoreError::Empty(folder.path().display().to_string()));
         }
-        let used = if synced { folder.lock_use()? } else { None };
+        let used = if synced { Self::used(folder)? } else { None };
         if folder.salvaged().exists() {
             return Err(StoreError::SalvageBegun);
         }
@@ -212,6 +213,18 @@ impl Store {
         let store = Self { pool, used: Arc::new(Mutex::new(used)) };
         store.migrate(folder).await?;
         Ok(store)
+    }
+
+    /// Opens the folder beside others; who finds nobody there sees to it that a crash left nothing
+    /// that SQLite would pass over.
+    fn used(folder: &Folder) -> Result<Option<UseLock>, StoreError> {
+        match folder.lock_use_alone() {
+            Ok(alone) => {
+                damage::check_log(&folder.database())?;
+                Ok(Some(alone.shared(folder)?))
+            }
+            Err(_) => Ok(folder.lock_use()?),
+        }
     }
 
     /// Brings the schema up to this program's, as the folder's agent, since nobody else may look at
