@@ -30,10 +30,7 @@ pub fn lost_commits(path: &Path) -> io::Result<Option<u64>> {
 }
 
 fn lost(log: &[u8]) -> Option<u64> {
-    if log.is_empty() {
-        return None;
-    }
-    let Some((header, frames)) = log.split_at_checked(HEADER_BYTES) else { return None };
+    let (header, frames) = log.split_at_checked(HEADER_BYTES)?;
     let big_endian = word(header, 0) == MAGIC | 1;
     let page_bytes = word(header, 8) as usize;
     let mut sum = checksum(big_endian, (0, 0), &header[..24]);
@@ -46,9 +43,7 @@ fn lost(log: &[u8]) -> Option<u64> {
     for frame in frames.chunks_exact(FRAME_HEADER_BYTES + page_bytes) {
         // Of an earlier use of the log, and the present one ends before it.
         if frame[8..16] != header[16..24] {
-            if lost.is_none() {
-                return None;
-            }
+            lost?;
             continue;
         }
         let commit = word(frame, 4) != 0;
