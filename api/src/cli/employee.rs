@@ -1,10 +1,10 @@
-//! `punchtrail employee`: the roster, and what may not be erased of people.
+//! `punchtrail employee`: the roster, whom it has, and what may not be erased of people.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::Subcommand;
-use punchtrail_api::ask::limits::NOTE_CHARS_MAX;
+use punchtrail_api::ask::limits::{NOTE_CHARS_MAX, SEARCH_CHARS_MAX};
 use punchtrail_infra::{
     ledger::Metadata,
     people::{
@@ -12,14 +12,20 @@ use punchtrail_infra::{
         import::{self, ImportError, ROSTER_BYTES_MAX},
     },
     rulings::{Author, notes::Note},
+    sites,
 };
+use punchtrail_projections::people::employees;
+use punchtrail_protocol::SiteId;
 use serde_json::json;
 
 use super::{
-    answer::Answer,
+    answer::{Answer, table},
     progress,
     source::{Need, Opened, Source},
 };
+
+/// The most that a list shows.
+const LISTED_MAX: u32 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Employee {
@@ -31,6 +37,15 @@ pub(super) enum Employee {
     Import {
         /// The file
         file: PathBuf,
+    },
+    /// List people, or find some by name or badge
+    List {
+        /// Only those of this site: a name or an id
+        #[arg(long)]
+        site: Option<String>,
+        /// Those whom this may mean: a name, a part of one or a badge, one typo allowed
+        #[arg(long, value_name = "TEXT", value_parser = searched)]
+        search: Option<String>,
     },
     /// Place a legal hold: nothing of them is erased on request while one stands
     Hold {
@@ -50,6 +65,13 @@ pub(super) enum Employee {
     },
 }
 
+fn searched(text: &str) -> Result<String, String> {
+    if !(1..=SEARCH_CHARS_MAX).contains(&text.chars().count()) {
+        return Err(format!("a search has 1 to {SEARCH_CHARS_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
 fn note(text: &str) -> Result<String, String> {
     if !(1..=NOTE_CHARS_MAX).contains(&text.chars().count()) {
         return Err(format!("a note has 1 to {NOTE_CHARS_MAX} characters"));
@@ -61,6 +83,11 @@ impl Employee {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         match self {
             Self::Import { file } => Self::import(file, source).await,
+            Self::List { site, search } => {
+                let listed =
+                    async |opened: &Opened| list(opened, site.as_deref(), search.as_deref()).await;
+                source.with(Need::Existing, listed).await
+            }
             Self::Hold { employee, note } => {
                 let placed = async |opened: &Opened| hold(opened, &employee, note).await;
                 source.with(Need::Existing, placed).await
@@ -89,6 +116,44 @@ impl Employee {
         import::parse(&text)?;
         source.with(Need::Existing, async |opened| import(opened, &text).await).await
     }
+}
+
+async fn list(opened: &Opened, site: Option<&str>, search: Option<&str>) -> anyhow::Result<Answer> {
+    let pool = &opened.pools.reader;
+    let site = match site {
+        Some(named) => Some(opened.site(named).await?),
+        None => None,
+    };
+    let (people, more) = match search {
+        Some(typed) => (employees::search(pool, site, typed).await?, false),
+        None => {
+            let found = employees::list(pool, site, None, LISTED_MAX).await?;
+            (found.rows, found.more)
+        }
+    };
+    let sites = sites::list(&opened.pools.writer).await?;
+    let names: HashMap<SiteId, &str> =
+        sites.iter().map(|site| (site.site, site.name.as_str())).collect();
+    let or_dash = |cell: &Option<String>| cell.clone().unwrap_or_else(|| "-".to_owned());
+    let rows: Vec<Vec<String>> = people
+        .iter()
+        .map(|person| {
+            let at = |site: &SiteId| names.get(site).map_or("-".to_owned(), ToString::to_string);
+            vec![
+                person.employee.to_string(),
+                or_dash(&person.badge),
+                or_dash(&person.name),
+                person.sites.iter().map(at).collect::<Vec<_>>().join(", "),
+                or_dash(&person.external_id),
+                person.departed_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
+            ]
+        })
+        .collect();
+    let mut text = table(&["employee", "badge", "name", "sites", "external id", "leaves"], &rows);
+    if more {
+        text.push_str(&format!("\n\nThese are the first {LISTED_MAX}; more follow."));
+    }
+    Ok(Answer::new(&json!({"employees": people, "has_more": more}), text))
 }
 
 fn author(note: Option<String>) -> Author {
