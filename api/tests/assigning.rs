@@ -159,7 +159,10 @@ async fn badges_that_punches_wait_with_are_listed_in_pages() {
     let all = scene.badges("").await;
     let row = &all["data"][0];
     assert_eq!((&row["badge"], &row["punches"]), (&json!("00071"), &json!(2)));
-    assert_eq!((&row["first_at"], &row["last_at"]), (&json!(at("08:00:00")), &json!(at("09:00:00"))));
+    assert_eq!(
+        (&row["first_at"], &row["last_at"]),
+        (&json!(at("08:00:00")), &json!(at("09:00:00")))
+    );
     assert_eq!(row["sites"], json!([scene.site]));
     let mut walked = Vec::new();
     let mut query = "limit=1".to_owned();
@@ -175,8 +178,14 @@ async fn badges_that_punches_wait_with_are_listed_in_pages() {
     assert_eq!(scene.badges(&format!("site={elsewhere}")).await["data"], json!([]));
 
     // What a person takes out of the count waits for nobody, until it is brought back.
-    let zebra = |page: &Value| page["data"].as_array().unwrap().iter()
-        .find(|row| row["badge"] == "zebra").map(|row| row["punches"].clone());
+    let zebra = |page: &Value| {
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["badge"] == "zebra")
+            .map(|row| row["punches"].clone())
+    };
     let waiting = scene.house.read("/v1/reviews?reason=unknown_badge").await.body;
     let punch = waiting["data"].as_array().unwrap().last().unwrap()["punch"].clone();
     let path = format!("/v1/punches/{}/decision", punch.as_str().unwrap());
@@ -259,7 +268,10 @@ async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_repor
             json!({ "badge": "b", "employee": ada, "from": begin, "until": begin }),
             "422 invalid: /until invalid_value",
         ),
-        (json!({ "badge": "stray2", "employee": Uuid::now_v7() }), "422 invalid: /employee unknown"),
+        (
+            json!({ "badge": "stray2", "employee": Uuid::now_v7() }),
+            "422 invalid: /employee unknown",
+        ),
     ] {
         for path in [assign, "/v1/unknown-badges/assign/preview"] {
             assert_eq!(house.write(path, &body).await.refusal(), refusal, "{path} {body}");
@@ -332,8 +344,9 @@ async fn whoever_may_have_made_a_punch_is_shown_and_a_doubt_that_is_gone_waits_f
     assert_eq!(house.read_after("/v1/reviews/counts", head).await.body["open"], 0);
     assert_eq!(scene.punch(punch).await["standing"], "accepted");
     let today = jiff::Timestamp::now().to_string();
-    let figures = house.read_after(&format!("/v1/figures?site={}&from={1}&to={1}", scene.site,
-        &today[..10]), head).await;
+    let figures = house
+        .read_after(&format!("/v1/figures?site={}&from={1}&to={1}", scene.site, &today[..10]), head)
+        .await;
     assert!(figures.text.contains(r#""withdrawn":1"#), "{}", figures.text);
     house.models_are_as_rebuilt().await;
     scene.house.close().await;
@@ -370,6 +383,14 @@ async fn two_punches_are_joined_to_one_long_shift_and_parted() {
         let refused = house.write(&path(opening), &json!({ "out": out })).await;
         assert_eq!(refused.refusal(), refusal, "{}", refused.text);
     }
+    let preview = format!("{}/preview", path(start));
+    let refused = house.write(&preview, &json!({ "out": bens })).await;
+    assert_eq!(refused.refusal(), "409 conflict");
+    let refused = house.write(&preview, &json!({ "out": Uuid::now_v7() })).await;
+    assert_eq!(refused.refusal(), "422 invalid: /out unknown");
+    let shown = house.write(&preview, &json!({ "out": out })).await.body;
+    assert_eq!(shown["days"][0]["day"], "2026-11-20", "{shown}");
+    assert_eq!(hours(&shown["days"][0]).1[0], 1_800, "thirty hours: {shown}");
     let part = async || house.send(Method::DELETE, &path(start), Some(&house.key), "").await;
     assert_eq!(part().await.refusal(), "409 conflict", "it is joined with nothing");
     let own = scene.own_key(ada).await;

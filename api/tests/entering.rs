@@ -56,10 +56,8 @@ impl Scene {
     }
 
     async fn hours(&self) -> Value {
-        let path = format!(
-            "/v1/timecards?employee={}&from=2026-11-20&to=2026-11-20",
-            self.employee
-        );
+        let path =
+            format!("/v1/timecards?employee={}&from=2026-11-20&to=2026-11-20", self.employee);
         let read = self.house.read(&path).await;
         read.body["data"][0]["cards"][0]["totals"].clone()
     }
@@ -90,8 +88,11 @@ async fn a_person_adds_what_is_missing_and_it_is_marked_for_ever() {
     let preview = house.write("/v1/punches/preview", &body).await.body;
     let day = json!([{ "day": "2026-11-20", "now": none, "then": whole }]);
     assert_eq!(preview["days"], day, "{preview}");
-    assert_eq!(house.read(&format!("/v1/punches/{}", body["punch"].as_str().unwrap())).await.status,
-        StatusCode::NOT_FOUND, "nothing was written");
+    assert_eq!(
+        house.read(&format!("/v1/punches/{}", body["punch"].as_str().unwrap())).await.status,
+        StatusCode::NOT_FOUND,
+        "nothing was written"
+    );
 
     let added = scene.enter(&body).await;
     assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
@@ -176,7 +177,8 @@ async fn what_can_not_be_meant_is_refused_and_changes_nothing() {
     assert_eq!(house.settled().await, head, "nothing was written");
 
     // Who was erased is given nothing new; the same as before is the same still.
-    let erased = house.write(&format!("/v1/employees/{}/erasure", scene.employee), &json!({})).await;
+    let erased =
+        house.write(&format!("/v1/employees/{}/erasure", scene.employee), &json!({})).await;
     if erased.status.is_success() {
         let refused = scene.enter(&scene.out()).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
@@ -210,7 +212,10 @@ async fn a_capture_under_an_entered_id_is_kept_once_as_a_conflict() {
     let kept = house.read(&format!("/v1/quarantine?punch={entered}")).await.body;
     assert_eq!(kept["data"].as_array().unwrap().len(), 1, "{kept}");
     let stands = house.read(&format!("/v1/punches/{entered}")).await.body;
-    assert_eq!((&stands["entered"], &stands["effective_at"]), (&json!(true), &json!(at("16:00:00"))));
+    assert_eq!(
+        (&stands["entered"], &stands["effective_at"]),
+        (&json!(true), &json!(at("16:00:00")))
+    );
     // Of its bytes nothing is lost: they are a punch of their own, if a person finds so.
     let path = format!("/v1/quarantine/{}/admit", kept["data"][0]["item"].as_str().unwrap());
     let admit = json!({
@@ -267,8 +272,18 @@ async fn nobody_sets_a_time_that_has_not_come() {
     for arguments in [
         vec!["punch", "amend", &start, "--effective-at", &later],
         vec![
-            "punch", "add", "--who", &who, "--site", &where_, "--kind", "out", "--at", &later,
-            "--reason", "forgotten",
+            "punch",
+            "add",
+            "--who",
+            &who,
+            "--site",
+            &where_,
+            "--kind",
+            "out",
+            "--at",
+            &later,
+            "--reason",
+            "forgotten",
         ],
     ] {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_punchtrail"))

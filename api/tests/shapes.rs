@@ -145,7 +145,8 @@ async fn no_body_is_taken_in_another_shape() {
         (Method::POST, "/v1/punches/preview".to_owned(), operator, entered),
         (Method::PUT, format!("/v1/punches/{}/person", punch.punch), operator, person.clone()),
         (Method::POST, format!("/v1/punches/{}/person/preview", punch.punch), operator, person),
-        (Method::POST, format!("/v1/punches/{}/shift", punch.punch), operator, shift),
+        (Method::POST, format!("/v1/punches/{}/shift", punch.punch), operator, shift.clone()),
+        (Method::POST, format!("/v1/punches/{}/shift/preview", punch.punch), operator, shift),
         (Method::POST, "/v1/unknown-badges/assign".to_owned(), operator, badge.clone()),
         (Method::POST, "/v1/unknown-badges/assign/preview".to_owned(), operator, badge),
         (Method::POST, "/v1/reviews/accept".to_owned(), operator, bulk),
@@ -234,7 +235,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 30] = [
+const ORDERS: [(&str, &[&str]); 31] = [
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),
@@ -257,6 +258,7 @@ const ORDERS: [(&str, &[&str]); 30] = [
     ("person", &["employee", "reason", "note", "expected_sequence"]),
     ("person/preview", &["employee", "reason", "note", "expected_sequence"]),
     ("shift", &["out", "note", "expected_sequence"]),
+    ("shift/preview", &["out", "note", "expected_sequence"]),
     ("assign", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
     ("assign/preview", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
     ("enroll", &["code", "name", "public_key", "proof", "app"]),

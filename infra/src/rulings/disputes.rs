@@ -370,9 +370,9 @@ async fn ruled(
         }
         Settlement::Accept => about.map(|it| (it, PunchCommand::Accept { reason, note })),
         Settlement::Void => about.map(|it| (it, PunchCommand::Void { reason, note })),
-        Settlement::Reassign => employee.zip(by_punch).map(|(employee, it)| {
-            (it, PunchCommand::Assign { employee, reason, note })
-        }),
+        Settlement::Reassign => employee
+            .zip(by_punch)
+            .map(|(employee, it)| (it, PunchCommand::Assign { employee, reason, note })),
         Settlement::Add => effective_at.zip(kind).zip(by_punch).map(|((at, kind), it)| {
             let (employee, site) = (subject.employee, resolution.site.unwrap_or(subject.site));
             let reason = reason.unwrap_or(RulingReason::Forgotten);
@@ -393,14 +393,13 @@ async fn ruled(
     }
     let loaded = ledger.load::<Punch>(&punch.to_string()).await?;
     rests::concerned(author, &loaded.aggregate)?;
-    let (events, mut streams) =
-        match decided(ledger, author, (punch, &loaded), command).await {
-            Ok(decided) => decided,
-            Err(RuleError::Ledger(ExecuteError::Refused(PunchError::Unchanged))) => {
-                (Vec::new(), Vec::new())
-            }
-            Err(error) => return Err(error.into()),
-        };
+    let (events, mut streams) = match decided(ledger, author, (punch, &loaded), command).await {
+        Ok(decided) => decided,
+        Err(RuleError::Ledger(ExecuteError::Refused(PunchError::Unchanged))) => {
+            (Vec::new(), Vec::new())
+        }
+        Err(error) => return Err(error.into()),
+    };
     streams.push(StreamAppend::of(punch, loaded.sequence, &events));
     Ok(streams)
 }

@@ -127,8 +127,7 @@ fn decided(
         }
         let note = note.clone().map(Note::new);
         let digest = note.as_ref().map(Note::digest);
-        let command =
-            PunchCommand::Assign { employee: *employee, reason: *reason, note: digest };
+        let command = PunchCommand::Assign { employee: *employee, reason: *reason, note: digest };
         // Refused only for a punch that is theirs or doesn't exist.
         let events = aggregate.decide(command).unwrap_or_default();
         streams.push(StreamAppend::of(id, *sequence, &events));

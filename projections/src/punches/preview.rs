@@ -8,7 +8,9 @@ use punchtrail_domain::timecard::{
     CountedAs, TimecardPunch, Totals, business_day, days_touched, punches_needed, timecards,
 };
 use punchtrail_infra::postgres::Pool;
-use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing};
+use punchtrail_protocol::{
+    EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -152,13 +154,45 @@ impl Surroundings {
             });
         }
         let (before, after) = (self.hours(&self.punches), self.hours(&then));
-        let days: BTreeSet<Date> =
-            before.keys().chain(after.keys()).chain(&own).copied().collect();
+        let days: BTreeSet<Date> = before.keys().chain(after.keys()).chain(&own).copied().collect();
         let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
         days.iter()
             .filter(|day| touched.iter().any(|(first, last)| (first..=last).contains(day)))
             .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
             .filter(|shown| own.contains(&shown.day) || shown.now != shown.then)
+            .collect()
+    }
+
+    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long, and
+    /// their own: what lies between is a break or nothing.
+    pub fn preview_joined(&self, opening: &Outcome, out: &Outcome) -> Vec<DayPreview> {
+        let (from, to) = (opening.effective_at, out.effective_at);
+        let between = |punch: &TimecardPunch| (from..=to).contains(&punch.effective_at);
+        let (shift, others): (Vec<_>, Vec<_>) = self.punches.iter().cloned().partition(between);
+        let is_of_it = |punch: &TimecardPunch| match punch.kind {
+            PunchKind::In => punch.punch == opening.punch,
+            PunchKind::Out => punch.punch == out.punch,
+            PunchKind::BreakStart | PunchKind::BreakEnd => true,
+        };
+        let shift: Vec<TimecardPunch> = shift.into_iter().filter(is_of_it).collect();
+        let mut policy = self.policies.get(opening.site).clone();
+        let length_ms = to.millis_since(from).max(0);
+        policy.shift_max_s = u32::try_from(length_ms / 1_000 + 1).unwrap_or(u32::MAX);
+        let (before, mut after) = (self.hours(&self.punches), self.hours(&others));
+        for card in timecards(&shift, |_| &policy) {
+            let hours: Hours = card.totals.into();
+            let day = after.entry(card.day).or_default();
+            day.accepted_min += hours.accepted_min;
+            day.provisional_min += hours.provisional_min;
+        }
+        let day = |end: &Outcome| business_day(end.effective_at, self.policies.get(end.site));
+        let (first, last) = (day(opening), day(out));
+        let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
+        let days: BTreeSet<Date> =
+            before.keys().chain(after.keys()).chain([&first, &last]).copied().collect();
+        days.range(first..=last)
+            .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
+            .filter(|shown| [first, last].contains(&shown.day) || shown.now != shown.then)
             .collect()
     }
 

@@ -16,7 +16,7 @@ use punchtrail_infra::{
     ledger::{Entry, give_way},
     postgres::Pool,
 };
-use punchtrail_protocol::{PunchId, SiteId, Time, capture::PunchKind};
+use punchtrail_protocol::{PunchId, SiteId, Time, capture::PunchKind, spelling::normal};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -47,7 +47,7 @@ pub(super) fn create_sql(generation: &Generation) -> String {
         "create table {punches} (
              -- Serves every change of a punch.
              punch  uuid primary key,
-             -- As it was read.
+             -- As it was read, in the spelling in which numbers are compared.
              badge  text collate \"C\" not null,
              site   uuid not null,
              -- The time that counts.
@@ -129,7 +129,8 @@ impl Waiting {
     /// None once it is known who made it.
     fn of(punch: &Punch) -> Option<Self> {
         let Some(Origin::Captured { capture, .. }) = punch.origin() else { return None };
-        let badge = capture.badge.clone().filter(|_| punch.employee().is_none())?;
+        let read = capture.badge.as_deref().filter(|_| punch.employee().is_none())?;
+        let badge = normal(read).to_string();
         let (at, kind) = punch.effective()?;
         Some(Self { badge, site: capture.site, at, kind, is_out: !punch.standing().counts() })
     }
@@ -154,10 +155,8 @@ pub(super) async fn apply(
     }
     let wanted: Vec<PunchId> = wanted.into_iter().collect();
     let stood = super::as_of(tx, &wanted, through).await?;
-    let after: BTreeMap<PunchId, Waiting> = stood
-        .iter()
-        .filter_map(|(punch, stood)| Some((*punch, Waiting::of(stood)?)))
-        .collect();
+    let after: BTreeMap<PunchId, Waiting> =
+        stood.iter().filter_map(|(punch, stood)| Some((*punch, Waiting::of(stood)?))).collect();
     write(tx, &table, &before, &after).await?;
     count(tx, &generation.table("unknown_badges"), &before, &after).await?;
     Ok(())
@@ -196,8 +195,7 @@ async fn write(
         let statement = format!("delete from {table} where punch = any($1)");
         sqlx::query(&statement).bind(gone).execute(&mut *tx).await?;
     }
-    let new: Vec<(&PunchId, &Waiting)> =
-        after.iter().filter(|(punch, _)| changed(punch)).collect();
+    let new: Vec<(&PunchId, &Waiting)> = after.iter().filter(|(punch, _)| changed(punch)).collect();
     if new.is_empty() {
         return Ok(());
     }
@@ -315,7 +313,7 @@ pub async fn badges(
 /// Which punches of a badge; what is none is not asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OfBadge {
-    /// The number, exactly as it was read.
+    /// The number, as it was read.
     pub badge: String,
     /// Only those from then on.
     pub from: Option<Time>,
@@ -356,7 +354,8 @@ pub async fn punches(
     limit: u32,
 ) -> Result<Vec<UnknownPunch>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select punch, site, at, kind ");
-    query.push("from read.unknown_punches where not is_out and badge = ").push_bind(&of.badge);
+    query.push("from read.unknown_punches where not is_out and badge = ");
+    query.push_bind(normal(&of.badge));
     if let Some(from) = of.from {
         query.push(" and at >= ").push_bind(from.timestamp().to_sqlx());
     }
@@ -380,7 +379,7 @@ pub async fn how_many(pool: &Pool, of: &OfBadge) -> Result<u64, sqlx::Error> {
         "select count(*) from read.unknown_punches where not is_out and badge = $1 \
          and ($2::timestamptz is null or at >= $2) and ($3::timestamptz is null or at < $3)",
     )
-    .bind(&of.badge)
+    .bind(normal(&of.badge))
     .bind(of.from.map(|at| at.timestamp().to_sqlx()))
     .bind(of.until.map(|at| at.timestamp().to_sqlx()))
     .fetch_one(pool)

@@ -338,10 +338,12 @@ impl ResolutionBody {
             how if self.site.is_some() && !(how == Settlement::Add && times) => {
                 wrong("/site", "invalid_value", "Only a punch that this adds is given a site.")
             }
-            how if self.employee.is_some() && how != Settlement::Reassign => {
-                wrong("/employee", "invalid_value", "Only a punch that is reassigned is given to \
-                    somebody.")
-            }
+            how if self.employee.is_some() && how != Settlement::Reassign => wrong(
+                "/employee",
+                "invalid_value",
+                "Only a punch that is reassigned is given to \
+                    somebody.",
+            ),
             Settlement::Dismiss if self.reason.is_some() => {
                 wrong("/reason", "invalid_value", "Nothing is ruled by this; say why in `note`.")
             }

@@ -38,6 +38,7 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(persons::assign))
         .routes(routes!(persons::preview))
         .routes(routes!(shifts::join, shifts::part))
+        .routes(routes!(shifts::preview))
         .routes(routes!(unknown_badges::list))
         .routes(routes!(unknown_badges::assign))
         .routes(routes!(unknown_badges::preview))

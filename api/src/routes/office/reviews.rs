@@ -337,11 +337,7 @@ fn picture_view(attempt: u32, picture: &Picture, steps: &[Step]) -> PictureView 
 }
 
 /// Those who may have made a punch of which the badge was somebody else's by then.
-async fn candidates(
-    app: &App,
-    view: &PunchView,
-    punch: &Punch,
-) -> Result<Vec<Candidate>, Refusal> {
+async fn candidates(app: &App, view: &PunchView, punch: &Punch) -> Result<Vec<Candidate>, Refusal> {
     let other = |anomaly: &Anomaly| match anomaly {
         Anomaly::OtherHolder { holder } => Some(*holder),
         _ => None,

@@ -14,9 +14,7 @@ use punchtrail_projections::{
         unknown::{self, OfBadge, UnknownBadge, UnknownPunch},
     },
 };
-use punchtrail_protocol::{
-    EmployeeId, Position, PunchId, SiteId, Time, capture::BADGE_CHARS_MAX,
-};
+use punchtrail_protocol::{EmployeeId, Position, PunchId, SiteId, Time, capture::BADGE_CHARS_MAX};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
