@@ -5,7 +5,10 @@ mod common;
 
 use common::{Answer, Device, House};
 use hyper::StatusCode;
-use punchtrail_domain::site::{Site, SiteCommand};
+use punchtrail_domain::{
+    employee::{Employee, EmployeeCommand},
+    site::{Site, SiteCommand},
+};
 use punchtrail_infra::{
     access::credentials,
     ledger::{Metadata, SideWrite},
@@ -177,13 +180,12 @@ async fn what_can_not_be_meant_is_refused_and_changes_nothing() {
     assert_eq!(house.settled().await, head, "nothing was written");
 
     // Who was erased is given nothing new; the same as before is the same still.
-    let erased =
-        house.write(&format!("/v1/employees/{}/erasure", scene.employee), &json!({})).await;
-    if erased.status.is_success() {
-        let refused = scene.enter(&scene.out()).await;
-        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
-        assert_eq!(scene.enter(&body).await.status, StatusCode::OK);
-    }
+    let erase = EmployeeCommand::Erase { at: house.ledger.now() };
+    let id = scene.employee.to_string();
+    house.ledger.execute::<Employee>(&id, erase, &Metadata::default()).await.unwrap();
+    let refused = scene.enter(&scene.out()).await;
+    assert_eq!(refused.refusal(), "409 conflict");
+    assert_eq!(scene.enter(&body).await.status, StatusCode::OK);
     house.models_are_as_rebuilt().await;
     scene.house.close().await;
 }

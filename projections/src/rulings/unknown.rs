@@ -130,7 +130,7 @@ impl Waiting {
     fn of(punch: &Punch) -> Option<Self> {
         let Some(Origin::Captured { capture, .. }) = punch.origin() else { return None };
         let read = capture.badge.as_deref().filter(|_| punch.employee().is_none())?;
-        let badge = normal(read).to_string();
+        let badge = normal(read);
         let (at, kind) = punch.effective()?;
         Some(Self { badge, site: capture.site, at, kind, is_out: !punch.standing().counts() })
     }
