@@ -31,7 +31,7 @@ told as (
                        where judged.punch = t.punch limit 1) read_then on true
     where t.employee is null and t.standing not in ('rejected', 'voided')
 )
-select some.*, count(*) over () as found
-from (select * from told where tie is not null order by effective_at, punch limit $7) some
+select kept.*, count(*) over () as found
+from (select * from told where tie is not null order by effective_at, punch limit $7) kept
 order by array_position(array['held', 'held_otherwise', 'here'], tie), effective_at, punch
 limit $6

@@ -1,6 +1,6 @@
 -- A person's punches that show a day and truly are of another, or the other way round.
 --   $1 employee   $2 from   $3 until   $4 the most listed   $5 the most counted
-select some.*, count(*) over () as found
+select kept.*, count(*) over () as found
 from (
     (select t.punch, t.kind, t.captured_at, judged.true_at, t.site, t.device, t.standing,
          true as of_this_day
@@ -19,6 +19,6 @@ from (
      and not (judged.true_at >= $2 and judged.true_at < $3)
      and t.standing not in ('rejected', 'voided')
      limit $5)
-    limit $5) some
+    limit $5) kept
 order by captured_at, punch
 limit $4
