@@ -294,6 +294,8 @@ struct Stage {
     items: Vec<Digest>,
     /// Punches that a person ruled on.
     ruled: BTreeSet<PunchId>,
+    /// Who was issued which badge.
+    issued: BTreeSet<(u8, u8)>,
 }
 
 impl Stage {
@@ -305,6 +307,7 @@ impl Stage {
             punches: Vec::new(),
             items: Vec::new(),
             ruled: BTreeSet::new(),
+            issued: BTreeSet::new(),
         };
         for n in 0..SITES {
             let register = SiteCommand::Register { tz: "Europe/Berlin".into() };
@@ -538,10 +541,14 @@ impl Stage {
                     .execute(&self.world.pools.writer)
                     .await
                     .unwrap();
+                self.issued.insert((who, badge));
                 let issue = EmployeeCommand::IssueBadge { holding, from: at(from_s) };
                 self.execute::<Employee>(person(who), issue).await;
             }
             Act::EndBadge { person: who, badge, until_s } => {
+                if !self.issued.contains(&(who, badge)) {
+                    return;
+                }
                 let (holding, until) = (holding(who, badge), at(until_s));
                 let because = BadgeEnd::Returned;
                 let end = EmployeeCommand::EndBadge { holding, until, because };
