@@ -8,6 +8,7 @@ use hyper::{Method, StatusCode};
 use punchtrail_domain::punch::{Anomaly, Punch, PunchCommand};
 use punchtrail_infra::{access::credentials, ledger::Metadata};
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, capture::PunchKind};
+use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -68,6 +69,17 @@ impl Scene {
         let page = self.house.read_after(&format!("/v1/unknown-badges?{query}"), head).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         page.body
+    }
+
+    /// Waits until all that was given away is looked at: each is a ruling of its own.
+    async fn judged(&self) {
+        let judged = eventually("the adjudicator at the head", PATIENCE * 5, async || {
+            let state = self.house.read("/v1/ledger").await.body;
+            let followers = state["followers"].as_array().into_iter().flatten();
+            let mut adjudicator = followers.filter(|one| one["name"] == "adjudicator");
+            Ok(adjudicator.any(|one| one["position"] == state["position"]).then_some(()))
+        });
+        judged.await.unwrap();
     }
 
     async fn punch(&self, punch: PunchId) -> Value {
@@ -219,15 +231,17 @@ async fn badges_that_punches_wait_with_are_listed_in_pages() {
 async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_reported() {
     let mut scene = Scene::new().await;
     let (ada, ben) = (scene.ada, scene.ben);
-    scene.press(Who::Known(ada), PunchKind::In, at("07:00:00")).await;
-    // Twice a day for months: more than one append takes.
+    for who in [ada, ben] {
+        scene.press(Who::Known(who), PunchKind::In, at("07:00:00")).await;
+    }
+    // More than one append takes.
     let begin: Time = "2026-05-01T06:00:00.000Z".parse().unwrap();
     let day_ms = 86_400_000;
-    let ins = (0..90).map(|day| begin.plus_millis(day * day_ms));
+    let ins = (0..15).map(|day| begin.plus_millis(day * day_ms));
     let ins = scene.press_all(Who::Badge("stray"), PunchKind::In, ins).await;
-    let outs = (0..90).map(|day| begin.plus_millis(day * day_ms + 8 * 3_600_000));
+    let outs = (0..15).map(|day| begin.plus_millis(day * day_ms + 8 * 3_600_000));
     scene.press_all(Who::Badge("stray"), PunchKind::Out, outs).await;
-    let many = (0..500).map(|n| begin.plus_millis(100 * day_ms + n * 600_000));
+    let many = (0..490).map(|n| begin.plus_millis(20 * day_ms + n * 10_800_000));
     scene.press_all(Who::Badge("stray"), PunchKind::BreakStart, many).await;
     let other = scene.press(Who::Badge("stray2"), PunchKind::In, begin).await;
     scene.house.settled().await;
@@ -236,9 +250,9 @@ async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_repor
     let preview = house.write("/v1/unknown-badges/assign/preview", &body).await;
     assert_eq!(preview.status, StatusCode::OK, "{}", preview.text);
     let preview = preview.body;
-    assert_eq!((&preview["punches"], &preview["previewed"]), (&json!(680), &json!(680)));
+    assert_eq!((&preview["punches"], &preview["previewed"]), (&json!(520), &json!(520)));
     assert_eq!(preview["days"].as_array().unwrap().len(), 31, "bounded");
-    assert!(preview["days_touched"].as_u64().unwrap() >= 93, "{}", preview["days_touched"]);
+    assert!(preview["days_touched"].as_u64().unwrap() >= 75, "{}", preview["days_touched"]);
     assert_eq!(hours(&preview["days"][0]), (NONE, [480, 0]), "{}", preview["days"][0]);
 
     // One is Ben's by now, one is out, and one was amended after somebody had looked.
@@ -266,7 +280,8 @@ async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_repor
     let head = house.settled().await;
     house.read_after("/v1/unknown-badges", head).await;
     let done = house.write(assign, &body).await.body;
-    assert_eq!((&done["assigned"], &done["has_more"]), (&json!(671), &json!(false)), "{done}");
+    assert_eq!((&done["assigned"], &done["has_more"]), (&json!(511), &json!(false)), "{done}");
+    scene.judged().await;
     let head = house.settled().await;
     house.read_after("/v1/unknown-badges", head).await;
     let again = house.write(assign, &body).await.body;
@@ -301,6 +316,9 @@ async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_repor
 async fn two_who_give_the_same_badge_away_give_each_punch_once() {
     let mut scene = Scene::new().await;
     let (ada, ben) = (scene.ada, scene.ben);
+    for who in [ada, ben] {
+        scene.press(Who::Known(who), PunchKind::In, at("07:00:00")).await;
+    }
     let times = (0..200).map(|n| at("00:00:00").plus_millis(n * 300_000));
     scene.press_all(Who::Badge("stray"), PunchKind::In, times).await;
     let head = scene.house.settled().await;
@@ -419,7 +437,7 @@ async fn two_punches_are_joined_to_one_long_shift_and_parted() {
     assert_eq!(house.write(&path(start), &join).await.refusal(), "409 conflict", "it is joined");
     let taken = house.write(&path(again), &join).await;
     assert_eq!(taken.refusal(), "409 conflict");
-    assert!(taken.body["detail"].as_str().unwrap().contains("another `in`"), "{}", taken.text);
+    assert!(taken.body["detail"].as_str().unwrap().contains("in` is joined"), "{}", taken.text);
     let told = house.read(&format!("/v1/punches/{start}/explanation")).await.body;
     assert!(told["sentences"].to_string().contains("She held the night alone"), "{told}");
     assert_eq!(part().await.status, StatusCode::OK);
@@ -434,6 +452,7 @@ async fn the_command_line_does_the_same_and_the_ledger_is_intact_after_it() {
     let mut scene = Scene::new().await;
     let ada = scene.ada;
     let end = at("08:00:00").plus_millis(30 * 3_600_000);
+    scene.press(Who::Known(scene.ben), PunchKind::In, at("05:00:00")).await;
     let start = scene.press(Who::Known(ada), PunchKind::In, at("08:00:00")).await.to_string();
     let out = scene.press(Who::Badge("stray"), PunchKind::Out, end).await.to_string();
     let times = (0..3).map(|day| at("08:00:00").plus_millis(-86_400_000 * (day + 1)));

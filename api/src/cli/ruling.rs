@@ -1,5 +1,5 @@
-//! `punchtrail punch accept`, `reject`, `amend`, `use-server-time`, `void`, `add`, `assign`, `join`,
-//! `part`: what a person at the server's own machine rules.
+//! `punchtrail punch accept`, `reject`, `amend`, `use-server-time`, `void`, `add`, `assign`,
+//! `join`, `part`: what a person at the server's own machine rules.
 
 use anyhow::bail;
 use clap::Args;

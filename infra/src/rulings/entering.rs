@@ -125,7 +125,8 @@ fn what(first: &PunchEvent) -> String {
             Err(_) => "a device captured it".to_owned(),
         },
         PunchEvent::Entered { employee, site, kind, at, .. } => format!(
-            "a person added an `{}` at {at}, {}, at the site {site}, or with another reason or note",
+            "a person added an `{}` at {at}, {}, at the site {site}, or with another reason or \
+             note",
             kind.as_str(),
             of(employee)
         ),

@@ -1,6 +1,6 @@
 //! Whose punches many are at once: those that wait with a badge nobody knew. They are given to a
-//! person in bounded appends, each punch at the sequence that was seen of it; so whoever was cut off
-//! sends the same again, and what is done stays done.
+//! person in bounded appends, each punch at the sequence that was seen of it; so whoever was cut
+//! off sends the same again, and what is done stays done.
 
 use std::collections::BTreeMap;
 

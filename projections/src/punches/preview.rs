@@ -163,8 +163,8 @@ impl Surroundings {
             .collect()
     }
 
-    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long, and
-    /// their own: what lies between is a break or nothing.
+    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long,
+    /// and their own: what lies between is a break or nothing.
     pub fn preview_joined(&self, opening: &Outcome, out: &Outcome) -> Vec<DayPreview> {
         let (from, to) = (opening.effective_at, out.effective_at);
         let between = |punch: &TimecardPunch| (from..=to).contains(&punch.effective_at);

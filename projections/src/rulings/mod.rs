@@ -1,5 +1,5 @@
-//! What waits for a person: punches for a ruling, badges for somebody who held them, disputes, items
-//! that are no punches.
+//! What waits for a person: punches for a ruling, badges for somebody who held them, disputes,
+//! items that are no punches.
 
 pub mod disputes;
 pub mod quarantine;

@@ -214,8 +214,8 @@ pub struct ReviewDetail {
     pub neighbours: Vec<PunchView>,
     /// What each ruling would do to the hours of its days.
     pub previews: Previews,
-    /// Those who may have made it, where that is doubtful: whom it was recorded of, and who held the
-    /// badge. What it would do to the hours of each if it were found to be theirs.
+    /// Those who may have made it, where that is doubtful: whom it was recorded of, and who held
+    /// the badge. What it would do to the hours of each if it were found to be theirs.
     pub candidates: Vec<Candidate>,
 }
 
