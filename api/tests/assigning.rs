@@ -6,8 +6,8 @@ mod common;
 use common::{Answer, Device, House};
 use hyper::{Method, StatusCode};
 use punchtrail_domain::punch::{Anomaly, Punch, PunchCommand};
-use punchtrail_infra::{access::credentials, ledger::Metadata};
-use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, capture::PunchKind};
+use punchtrail_infra::{access::credentials, ledger::Metadata, testing::sqlx};
+use punchtrail_protocol::{Digest, EmployeeId, PunchId, SiteId, Time, capture::PunchKind};
 use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -135,7 +135,9 @@ async fn a_punch_of_nobody_is_given_to_who_made_it_and_to_another_later() {
     let (ada, ben) = (scene.ada, scene.ben);
     scene.press(Who::Known(ada), PunchKind::In, at("08:00:00")).await;
     scene.press(Who::Known(ben), PunchKind::In, at("09:00:00")).await;
+    scene.device.chain.next.photo = Some(Digest::of(b"a picture"));
     let punch = scene.press(Who::Badge("stray-7"), PunchKind::Out, at("16:00:00")).await;
+    scene.device.chain.next.photo = None;
     scene.house.settled().await;
     let (house, path) = (&scene.house, format!("/v1/punches/{punch}/person"));
     let to_ada = json!({ "employee": ada, "reason": "recognised", "note": "I know her walk" });
@@ -168,6 +170,14 @@ async fn a_punch_of_nobody_is_given_to_who_made_it_and_to_another_later() {
     assert_eq!(scene.put(&path, &own, &to_ben).await.refusal(), "403 own_record");
     assert_eq!(scene.put(&path, &house.key, &to_ben).await.status, StatusCode::OK);
     assert_eq!(scene.punch(punch).await["employee"], json!(ben));
+    // So is the picture, for whoever is to be given or to be spared what is kept of them.
+    let pictured: Option<Uuid> =
+        sqlx::query_scalar("select employee from read.photos where punch = $1")
+            .bind(punch.0)
+            .fetch_one(&house.pools.reader)
+            .await
+            .unwrap();
+    assert_eq!(pictured, Some(ben.0));
     let events = house.read(&format!("/v1/punches/{punch}/events")).await.body;
     let last = events["data"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(last["event_type"], "Reassigned", "{last}");

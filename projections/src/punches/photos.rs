@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     engine::{Generation, Projection, ProjectionError},
-    rulings::quarantine,
+    rulings::{as_of, quarantine},
 };
 
 /// The model's name, for `Punchtrail-After`.
@@ -35,7 +35,7 @@ impl Projection for Photos {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -98,7 +98,8 @@ impl Projection for Photos {
             for entry in events {
                 batch.take(entry)?;
             }
-            batch.write(tx, generation).await
+            let through = events.last().map(|entry| entry.position()).unwrap_or_default();
+            batch.write(tx, generation, through).await
         })
     }
 }
@@ -115,6 +116,8 @@ struct Batch {
     references: Vec<Reference>,
     requested: Vec<(PunchId, Time)>,
     closed: Vec<PunchId>,
+    /// Punches of which it was found who made them, and those retaken, which may be such.
+    found: Vec<PunchId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +168,10 @@ impl Batch {
             PunchEvent::PhotoRetaken { record, .. } => {
                 let read = Attachment::parse_kept(record.as_bytes());
                 self.retaken.extend(read.ok().map(|read| (read.photo, punch)));
+                self.found.push(punch);
+            }
+            PunchEvent::Identified { .. } | PunchEvent::Reassigned { .. } => {
+                self.found.push(punch);
             }
             PunchEvent::PhotoReceived { photo, received_at, .. } => {
                 self.received.push((*photo, punch, *received_at));
@@ -194,11 +201,13 @@ impl Batch {
         mut self,
         tx: &mut PgConnection,
         generation: &Generation,
+        through: Position,
     ) -> Result<(), ProjectionError> {
         self.add_retaken(tx).await?;
         self.add_items(tx).await?;
         let photos = generation.table("photos");
         insert(tx, &photos, &self.named).await?;
+        self.write_found(tx, &photos, through).await?;
         self.write_fates(tx, &photos).await?;
         self.write_references(tx, &generation.table("reference_photos")).await?;
         self.write_verifications(tx, &generation.table("verifications")).await
@@ -235,6 +244,36 @@ impl Batch {
             });
             self.named.extend(named);
         }
+        Ok(())
+    }
+
+    /// The pictures of a punch are of whoever was found to have made it, up to there.
+    async fn write_found(
+        &self,
+        tx: &mut PgConnection,
+        table: &str,
+        through: Position,
+    ) -> Result<(), ProjectionError> {
+        let stood = as_of(tx, &self.found, through).await?;
+        let (mut photos, mut punches, mut employees) = (vec![], vec![], vec![]);
+        for (punch, stood) in &stood {
+            let Some(employee) = stood.employee() else { continue };
+            for picture in stood.pictures().attempts().values() {
+                photos.push(picture.photo.0.to_vec());
+                punches.push(punch.uuid());
+                employees.push(employee.uuid());
+            }
+        }
+        if photos.is_empty() {
+            return Ok(());
+        }
+        let statement = format!(
+            "update {table} as held set employee = now.employee \
+             from unnest($1::bytea[], $2::uuid[], $3::uuid[]) as now (photo, punch, employee) \
+             where held.photo = now.photo and held.punch = now.punch and held.site is not null \
+             and held.employee is distinct from now.employee"
+        );
+        sqlx::query(&statement).bind(photos).bind(punches).bind(employees).execute(tx).await?;
         Ok(())
     }
 

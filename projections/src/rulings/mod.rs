@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 
 /// Punches as they stood at a position, whatever has happened since: so a model is the same
 /// however far the ledger is by then.
-async fn as_of(
+pub(crate) async fn as_of(
     tx: &mut PgConnection,
     punches: &[PunchId],
     through: Position,
