@@ -273,7 +273,7 @@ async fn all_punches_of_a_badge_are_given_away_at_once_and_what_changed_is_repor
     assert_eq!(house.write(&path(ins[1], "decision"), &out).await.status, 200);
     let amend = json!({ "decision": "amend", "effective_at": begin.plus_millis(2 * day_ms + 1) });
     assert_eq!(house.write(&path(ins[2], "decision"), &amend).await.status, 200);
-    house.settled().await;
+    scene.badges("").await;
     body["as_of"] = preview["as_of"].clone();
     body["until"] = json!(begin.plus_millis(5 * day_ms));
     let own = scene.own_key(ada).await;
