@@ -559,7 +559,7 @@ async fn a_clock_that_was_days_off_is_told_on_both_days() {
 async fn a_punch_says_what_its_card_says_of_it() {
     let mut told = Told::new().await;
     let mut kiosk = told.kiosk("Front door").await;
-    let hours = |hours| NOON_MS + hours * 3_600_000;
+    let hours = |hours: i64| NOON_MS + hours * 3_600_000;
     let alone = kiosk.capture(PunchKind::Out, hours(0));
     let opening = kiosk.capture(PunchKind::In, hours(1));
     told.deliver(&kiosk, vec![kiosk.item(&alone), kiosk.item(&opening)]).await;
