@@ -23,7 +23,7 @@ const PAGE: u32 = 200;
 /// # Errors
 /// When the database is out of reach, or the ledger can't take it now.
 pub async fn look(app: &App, now: Time) -> Result<(), Refusal> {
-    for (site, policy) in sites::policies(&app.pools.reader).await? {
+    for (site, policy) in sites::policies(&app.pools.reader, now).await? {
         let within = SignedDuration::from_secs(i64::from(policy.review_deadline_s));
         let within_ms = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
         let filter = Filter {

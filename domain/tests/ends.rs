@@ -18,7 +18,7 @@ use punchtrail_domain::{
     punch::{Clock, PunchEvent},
     site::SiteEvent,
     timecard::{
-        CountedAs, TimecardPolicy, TimecardPunch, business_day, day_bounds, days_touched,
+        self, CountedAs, TimecardPolicy, TimecardPunch, business_day, day_bounds, days_touched,
         punches_needed, timecards, totals_by_week,
     },
 };
@@ -130,13 +130,17 @@ fn pair(capture: &Capture, other_at: Time, zone: &TimeZone) {
         near_duplicate_s: u32::MAX,
         ..TimecardPolicy::new(zone.clone())
     };
+    let policy = timecard::Rules::always(policy);
     let at = |effective_at| TimecardPunch {
         punch: capture.punch,
         kind: capture.kind,
         effective_at,
+        lead_ms: None,
         standing: CountedAs::Provisional,
         site: capture.site,
         tz: capture.tz.clone(),
+        joined: None,
+        entered: false,
     };
     let cards = timecards(&[at(capture.captured_at), at(other_at)], |_| &policy);
     assert!(totals_by_week(&cards, Weekday::Monday).len() <= cards.len());

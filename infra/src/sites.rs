@@ -4,11 +4,14 @@
 
 use std::collections::HashMap;
 
+use jiff::civil::Date;
 use punchtrail_domain::{
     AggregateType, Event,
-    site::{Site, SiteCommand, SiteError, SiteEvent},
+    policy::Policy,
+    site::{Site, SiteCommand, SiteError, SiteRules},
+    timecard::{Rules, business_day},
 };
-use punchtrail_protocol::{Position, SiteId, spelling::normal};
+use punchtrail_protocol::{Position, SiteId, Time, spelling::normal};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
@@ -91,25 +94,126 @@ pub async fn named(
     Ok(found.map(SiteId))
 }
 
-/// Every site, by name.
+/// From when on something holds that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// A policy since ever where the site never had one of its own; all else from today on.
+    Unsaid,
+    /// From the first moment that there was.
+    Ever,
+    Day(Date),
+}
+
+impl Since {
+    /// The first day that a policy holds on, at a site as it is; none: since ever.
+    pub fn of_policy(self, rules: &SiteRules, now: Time) -> Option<Date> {
+        match self {
+            Self::Unsaid if rules.policies().is_empty() => None,
+            since => since.of_zone(rules, now),
+        }
+    }
+
+    /// The first day that a zone holds on; none: since ever.
+    pub fn of_zone(self, rules: &SiteRules, now: Time) -> Option<Date> {
+        match self {
+            Self::Unsaid => Some(business_day(now, &Rules::of_site(rules))),
+            Self::Ever => None,
+            Self::Day(day) => Some(day),
+        }
+    }
+}
+
+/// What was set.
+#[derive(Debug, Clone)]
+pub struct Set {
+    /// Where the site's last event stands.
+    pub position: Position,
+    /// From when on it holds; none: since ever.
+    pub from: Option<Date>,
+    /// What the site's rules are now.
+    pub rules: SiteRules,
+}
+
+/// Sets a site's policy, made from the site's rules and the day from which it shall hold.
+///
+/// # Errors
+/// When the site isn't known, the policy is out of range or `make` fails, or the ledger didn't take
+/// it.
+pub async fn set_policy<E: From<ExecuteError<SiteError>>>(
+    ledger: &Ledger,
+    site: SiteId,
+    since: Since,
+    metadata: &Metadata,
+    make: impl FnOnce(&SiteRules, Option<Date>) -> Result<Policy, E>,
+) -> Result<Set, E> {
+    let id = site.to_string();
+    let loaded = ledger.load::<Site>(&id).await.map_err(ExecuteError::Load)?;
+    let rules = loaded.aggregate.rules();
+    let from = since.of_policy(rules, ledger.now());
+    let policy = make(rules, from)?;
+    let command = SiteCommand::ChangePolicy { policy, from };
+    let done = ledger.execute::<Site>(&id, command, metadata).await?;
+    Ok(Set { position: done.position, from, rules: done.aggregate.rules().clone() })
+}
+
+/// Sets a site's zone.
+///
+/// # Errors
+/// When the site or the zone isn't known, or the ledger didn't take it.
+pub async fn set_zone(
+    ledger: &Ledger,
+    site: SiteId,
+    tz: String,
+    since: Since,
+    metadata: &Metadata,
+) -> Result<Set, ExecuteError<SiteError>> {
+    let id = site.to_string();
+    let loaded = ledger.load::<Site>(&id).await.map_err(ExecuteError::Load)?;
+    let from = since.of_zone(loaded.aggregate.rules(), ledger.now());
+    let command = SiteCommand::ChangeZone { tz, from };
+    let done = ledger.execute::<Site>(&id, command, metadata).await?;
+    Ok(Set { position: done.position, from, rules: done.aggregate.rules().clone() })
+}
+
+/// The rules that a site would have with another zone, and from when on; nothing is written.
+///
+/// # Errors
+/// When the site or the zone isn't known.
+pub async fn with_zone(
+    ledger: &Ledger,
+    site: SiteId,
+    tz: String,
+    since: Since,
+) -> Result<(SiteRules, Option<Date>), ExecuteError<SiteError>> {
+    let loaded = ledger.load::<Site>(&site.to_string()).await.map_err(ExecuteError::Load)?;
+    let site = loaded.aggregate;
+    let mut rules = site.rules().clone();
+    let from = since.of_zone(&rules, ledger.now());
+    let events = site.decide(SiteCommand::ChangeZone { tz, from });
+    events.map_err(ExecuteError::Refused)?.iter().for_each(|event| rules.evolve(event));
+    Ok((rules, from))
+}
+
+/// Every site, by name, with the zone that holds at `now`.
 ///
 /// # Errors
 /// When the database is out of reach, or a site's events can't be read by this program.
-pub async fn list(pool: &Pool) -> Result<Vec<ListedSite>, ReadError> {
+pub async fn list(pool: &Pool, now: Time) -> Result<Vec<ListedSite>, ReadError> {
     let sites: Vec<(Uuid, String)> =
         sqlx::query_as("select site, name from site_directory order by name, site")
             .fetch_all(pool)
             .await?;
     let ids: Vec<String> = sites.iter().map(|(site, _)| site.to_string()).collect();
-    let mut zones = HashMap::new();
+    let mut rules: HashMap<SiteId, SiteRules> = HashMap::new();
     for event in ledger::streams(pool, AggregateType::Site, &ids).await? {
-        if let Event::Site(site, SiteEvent::Registered { tz }) = event.event()? {
-            zones.insert(site, tz);
+        if let Event::Site(site, event) = event.event()? {
+            rules.entry(site).or_default().evolve(&event);
         }
     }
     let listed = |(site, name)| {
         let site = SiteId(site);
-        ListedSite { site, name, tz: zones.remove(&site).unwrap_or_default() }
+        let tz = rules.get(&site).and_then(|rules| rules.zone_at(now)).unwrap_or_default();
+        ListedSite { site, name, tz: tz.to_owned() }
     };
     Ok(sites.into_iter().map(listed).collect())
 }
@@ -136,7 +240,7 @@ mod tests {
         assert_eq!(named(&pools.writer, &mill.to_string()).await.unwrap(), Some(mill));
         assert_eq!(named(&pools.writer, "Moon").await.unwrap(), None);
         let (name, tz) = ("Mill".to_owned(), "Europe/Berlin".to_owned());
-        let listed = list(&pools.writer).await.unwrap();
+        let listed = list(&pools.writer, ledger.now()).await.unwrap();
         assert_eq!(listed, [ListedSite { site: mill, name, tz }]);
         ledger.close().await;
         pools.close().await;

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use punchtrail_domain::{
     punch::{Origin, Punch},
     site::Site,
-    timecard::{CountedAs, TimecardPolicy, TimecardPunch, timecards},
+    timecard::{CountedAs, Rules, TimecardPunch, timecards},
 };
 use punchtrail_infra::{ledger::load, testing::world::World};
 use punchtrail_projections::punches::timecards::of_employee;
@@ -21,25 +21,24 @@ use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standin
 /// Each person's punches that count, and how sites pair them, from the events alone.
 struct FromEvents {
     punches: BTreeMap<EmployeeId, Vec<TimecardPunch>>,
-    policies: BTreeMap<SiteId, TimecardPolicy>,
+    rules: BTreeMap<SiteId, Rules>,
 }
 
 impl FromEvents {
     async fn read(world: &World, punches: &[PunchId]) -> Self {
-        let mut read = Self { punches: BTreeMap::new(), policies: BTreeMap::new() };
+        let mut read = Self { punches: BTreeMap::new(), rules: BTreeMap::new() };
         let ids: Vec<String> = punches.iter().map(ToString::to_string).collect();
         for (id, loaded) in load::<Punch>(world.ledger.pool(), &ids).await.unwrap() {
             let punch = loaded.aggregate;
-            let (site, tz) = match punch.origin().unwrap() {
-                Origin::Captured { capture, .. } => (capture.site, Some(capture.tz.clone())),
-                Origin::Admitted { site, .. } | Origin::Entered { site, .. } => (*site, None),
+            let (site, captured, tz) = match punch.origin().unwrap() {
+                Origin::Captured { capture, .. } => {
+                    (capture.site, Some(capture.captured_at), Some(capture.tz.clone()))
+                }
+                Origin::Admitted { site, .. } | Origin::Entered { site, .. } => (*site, None, None),
             };
-            let tz = match tz {
-                Some(tz) => tz,
-                None => read.zone(world, site).await,
-            };
-            read.zone(world, site).await;
-            let (Some(employee), true) = (punch.employee(), punch.standing().counts()) else {
+            read.know(world, site).await;
+            let counts = punch.standing().counts() && !punch.is_nobodys();
+            let (Some(employee), true) = (punch.employee(), counts) else {
                 continue;
             };
             let (effective_at, kind) = punch.effective().unwrap();
@@ -47,22 +46,28 @@ impl FromEvents {
                 Standing::Accepted => CountedAs::Accepted,
                 _ => CountedAs::Provisional,
             };
-            let punch = id.parse().unwrap();
-            let one = TimecardPunch { punch, kind, effective_at, standing, site, tz };
+            let as_shown = captured == Some(effective_at);
+            let clock = punch.synced().and_then(|(_, _, clock)| clock.offset_ms());
+            let zone = read.rules[&site].at(effective_at).zone.clone();
+            let one = TimecardPunch {
+                punch: id.parse().unwrap(),
+                kind,
+                effective_at,
+                lead_ms: if as_shown { clock } else { Some(0) },
+                standing,
+                site,
+                tz: tz.unwrap_or_else(|| zone.iana_name().unwrap_or("Etc/UTC").to_owned()),
+                joined: punch.joined(),
+                entered: matches!(punch.origin(), Some(Origin::Entered { .. })),
+            };
             read.punches.entry(employee).or_default().push(one);
         }
         read
     }
 
-    /// A site's zone; its policy is known from then on.
-    async fn zone(&mut self, world: &World, site: SiteId) -> String {
+    async fn know(&mut self, world: &World, site: SiteId) {
         let loaded = world.ledger.load::<Site>(&site.to_string()).await.unwrap().aggregate;
-        let rules = loaded.rules();
-        let tz = rules.zone_at(Time::default()).unwrap_or("Etc/UTC").to_owned();
-        let policy = rules.policy_at(Time::default());
-        let policy = TimecardPolicy::of_site(policy, TimeZone::get(&tz).unwrap());
-        self.policies.insert(site, policy);
-        tz
+        self.rules.insert(site, Rules::of_site(loaded.rules()));
     }
 }
 
@@ -85,7 +90,7 @@ async fn cards_are_what_the_events_make_of_them_in_the_end() {
             for employee in people {
                 let live = of_employee(pool, *employee, first, last).await.unwrap();
                 let punches = from_events.punches.get(employee).cloned().unwrap_or_default();
-                let mut made = timecards(&punches, |site| &from_events.policies[&site]);
+                let mut made = timecards(&punches, |site| &from_events.rules[&site]);
                 made.retain(|card| (first..=last).contains(&card.day));
                 assert_eq!(live, made, "seed {seed}, {employee}, from {first}");
                 compared += made.len();

@@ -105,7 +105,7 @@ async fn views_and_places_are_looked_at_without_filling_anything() {
     assert_eq!(looked(&history).await, []);
     for (change, code, back) in [
         (
-            "create or replace view read.sites as select * from read.sites_1 where tz is null",
+            "create or replace view read.sites as select * from read.sites_1 where rules is null",
             FindingCode::ModelAltered,
             "create or replace view read.sites as select * from read.sites_1",
         ),

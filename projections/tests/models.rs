@@ -13,7 +13,7 @@ use punchtrail_domain::{
     dispute::{Dispute, DisputeCommand, Subject},
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
-    punch::{Anomaly, Punch, PunchCommand, RejectionReason},
+    punch::{Anomaly, Clock, Punch, PunchCommand, RejectionReason, RulingReason},
     quarantine::{Quarantine, QuarantineCommand, item_digest},
     site::{Site, SiteCommand},
 };
@@ -287,7 +287,7 @@ async fn timecards_pair_over_midnight_and_follow_rulings() {
     let nobody = timecards::of_site(pool, SiteId::NIL, tenth, tenth, None, 10).await.unwrap();
     assert_eq!(nobody.rows, []);
 
-    // The site's day starts at five from now on: half past four is still the day before.
+    // Days start at five since ever: half past four is still the day before.
     let late = kiosk.capture_with(|capture| {
         capture.employee = Some(colleague);
         capture.captured_at = "2026-09-12T02:30:00.000Z".parse().unwrap();
@@ -308,6 +308,115 @@ async fn timecards_pair_over_midnight_and_follow_rulings() {
     assert_eq!(cards.len(), 1);
     let backwards = timecards::of_employee(pool, colleague, eleventh, tenth).await;
     assert!(matches!(backwards, Err(timecards::TimecardsError::Range)));
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_somebody_elses_is_on_nobodys_card_until_that_is_ruled_on() {
+    let world = World::new().await;
+    let running = start(&world).await;
+    let mut kiosk = world.device().await;
+    let colleague = world.hire().await;
+    let at = |text: &str| text.parse::<Time>().unwrap().millis();
+    let shift = [
+        kiosk.capture(PunchKind::In, at("2026-09-10T06:00:00.000Z")),
+        kiosk.capture(PunchKind::Out, at("2026-09-10T14:00:00.000Z")),
+    ];
+    deliver(&world, &kiosk, &shift.iter().collect::<Vec<_>>()).await;
+    judge(&world).await;
+    let pool = &world.pools.reader;
+    let tenth = day("2026-09-10");
+    let hours = async |employee| {
+        settle(&world, &running).await;
+        let cards = timecards::of_employee(pool, employee, tenth, tenth).await.unwrap();
+        cards.first().map(|card| card.totals.worked_accepted_s / 3_600)
+    };
+    assert_eq!(hours(world.employee).await, Some(8));
+    let doubt = Anomaly::OtherHolder { holder: Some(colleague) };
+    for capture in &shift {
+        let judged =
+            PunchCommand::Judge { anomalies: vec![doubt.clone()], verify_by: None };
+        rule(&world, capture.punch, judged).await;
+    }
+    assert_eq!([hours(world.employee).await, hours(colleague).await], [None, None]);
+    // Who it turns out to have been.
+    for capture in &shift {
+        let assign = PunchCommand::Assign { employee: colleague, reason: None, note: None };
+        rule(&world, capture.punch, assign).await;
+    }
+    assert_eq!([hours(world.employee).await, hours(colleague).await], [None, Some(8)]);
+    let of_site = timecards::of_site(pool, world.site, tenth, tenth, None, 10).await.unwrap();
+    let found: Vec<_> = of_site.rows.iter().filter(|person| !person.cards.is_empty()).collect();
+    assert_eq!((found.len(), found[0].employee), (1, colleague));
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_led_by_any_time_stops_no_model() {
+    let world = World::new().await;
+    let running = start(&world).await;
+    let mut kiosk = world.device().await;
+    for offset_ms in [i64::MAX, i64::MIN, 300_000_000_000_000, -300_000_000_000_000, 2_001] {
+        kiosk.clock = Clock::Known { offset_ms };
+        let captures =
+            [0, 1].map(|days| kiosk.capture(PunchKind::In, NOON_MS + days * 24 * HOUR_MS));
+        let items = captures.iter().map(|capture| kiosk.item(capture)).collect();
+        world.ledger.deliver(kiosk.delivery(items)).await.unwrap();
+    }
+    settle(&world, &running).await;
+    let models = punchtrail_projections::all();
+    let model = models.iter().find(|model| model.name() == timecards::NAME).unwrap();
+    let live = common::dump(&world.pools.reader, model).await;
+    // The clock is known only after the capture: one event at a time, and two.
+    for batch_events in [1, 2] {
+        common::rebuild(&world, model.as_ref(), batch_events).await;
+        assert_eq!(common::dump(&world.pools.reader, model).await, live);
+    }
+    running.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_added_punch_has_no_device_and_a_joined_shift_reaches_over_days() {
+    let world = World::new().await;
+    let running = start(&world).await;
+    let mut kiosk = world.device().await;
+    let at = |text: &str| text.parse::<Time>().unwrap();
+    let start_ms = at("2026-09-10T06:00:00.000Z").millis();
+    let first = kiosk.capture(PunchKind::In, start_ms);
+    deliver(&world, &kiosk, &[&first]).await;
+    judge(&world).await;
+    let out = PunchId(Uuid::now_v7());
+    let enter = PunchCommand::Enter {
+        employee: world.employee,
+        site: world.site,
+        kind: PunchKind::Out,
+        at: at("2026-09-12T12:00:00.000Z"),
+        reason: RulingReason::Forgotten,
+        note: None,
+    };
+    rule(&world, out, enter).await;
+    settle(&world, &running).await;
+    let pool = &world.pools.reader;
+    let shown = timeline::one(pool, out).await.unwrap().unwrap();
+    assert_eq!((shown.device, shown.entered), (None, true));
+    let captured = timeline::one(pool, first.punch).await.unwrap().unwrap();
+    assert_eq!((captured.device, captured.entered), (Some(kiosk.id), false));
+    let cards = async |from: &str, to: &str| {
+        settle(&world, &running).await;
+        timecards::of_employee(pool, world.employee, day(from), day(to)).await.unwrap()
+    };
+    assert_eq!(cards("2026-09-12", "2026-09-12").await[0].unmatched.len(), 1);
+    rule(&world, first.punch, PunchCommand::JoinShift { out, note: None }).await;
+    // Each from its own end, however short a stretch is read.
+    let joined = cards("2026-09-10", "2026-09-10").await;
+    assert_eq!(joined[0].totals.worked_accepted_s, 54 * 3_600);
+    assert!(joined[0].segments[0].to.entered && !joined[0].segments[0].from.entered);
+    assert_eq!(cards("2026-09-12", "2026-09-12").await, []);
+    rule(&world, first.punch, PunchCommand::PartShift { note: None }).await;
+    assert_eq!(cards("2026-09-10", "2026-09-12").await.len(), 2);
     running.stop().await;
     world.close().await;
 }
@@ -376,9 +485,10 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
     .await;
     settle(&world, &running).await;
     assert_ne!(version().await, seen);
-    let row = sites::one(pool, world.site).await.unwrap().unwrap();
+    let now = world.ledger.now();
+    let row = sites::one(pool, world.site, now).await.unwrap().unwrap();
     assert!(row.policy.photos);
-    assert_eq!(sites::list(pool, None, 10).await.unwrap().rows, [row]);
+    assert_eq!(sites::list(pool, None, 10, now).await.unwrap().rows, [row]);
 
     let shown = employees::one(pool, colleague).await.unwrap().unwrap();
     assert_eq!(shown.name.as_deref(), Some("Anna Müller"));

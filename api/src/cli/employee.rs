@@ -131,7 +131,7 @@ async fn list(opened: &Opened, site: Option<&str>, search: Option<&str>) -> anyh
             (found.rows, found.more)
         }
     };
-    let sites = sites::list(&opened.pools.writer).await?;
+    let sites = sites::list(&opened.pools.writer, opened.ledger.now()).await?;
     let names: HashMap<SiteId, &str> =
         sites.iter().map(|site| (site.site, site.name.as_str())).collect();
     let or_dash = |cell: &Option<String>| cell.clone().unwrap_or_else(|| "-".to_owned());

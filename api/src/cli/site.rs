@@ -2,15 +2,24 @@
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use jiff::civil::Date;
 use punchtrail_domain::{
     policy::Policy,
-    site::{self, SiteCommand},
+    site::{self, SiteError, SiteRules},
 };
 use punchtrail_infra::{
-    ledger::Metadata,
-    sites::{self, AddSiteError},
+    ledger::{ExecuteError, Metadata},
+    people::directory,
+    sites::{self, AddSiteError, Since},
 };
-use punchtrail_protocol::{Position, SiteId};
+use punchtrail_projections::{
+    punches::{
+        moved::{self, Moved},
+        preview::Hours,
+    },
+    sites::{policies_of, zones_of},
+};
+use punchtrail_protocol::{Position, SiteId, shown::Shown};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -35,13 +44,37 @@ pub(super) enum Site {
     },
     /// List the sites
     List,
-    /// Show a site's policy, or change it
+    /// Show a site's policy, or change it from a day on
     Policy {
         /// The site, by name or id
         site: String,
         /// A value to change; may be given several times
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         set: Vec<(String, String)>,
+        /// The first business day that the change holds on, like 2026-03-01. Unless given: since
+        /// ever if the site never had a policy of its own, else today
+        #[arg(long, value_name = "DAY", requires = "set")]
+        from: Option<Date>,
+        /// Show the policy of this day instead of today's
+        #[arg(long, value_name = "DAY", conflicts_with = "set")]
+        on: Option<Date>,
+    },
+    /// Show whose hours another zone would move; set it with --apply
+    Zone {
+        /// The site, by name or id
+        site: String,
+        /// The IANA time zone, `Europe/Berlin` for one
+        #[arg(value_name = "ZONE")]
+        tz: String,
+        /// The first day that it holds on, like 2026-03-01; today unless given
+        #[arg(long, value_name = "DAY")]
+        from: Option<Date>,
+        /// The zone before was wrong from the beginning: correct all of the past
+        #[arg(long, conflicts_with = "from")]
+        correct_past: bool,
+        /// Set it; without, nothing is changed
+        #[arg(long)]
+        apply: bool,
     },
 }
 
@@ -68,8 +101,26 @@ impl Site {
                 source.with(Need::Any, async |opened| add(opened, &name, tz).await).await
             }
             Self::List => source.with(Need::Existing, list).await,
-            Self::Policy { site, set } => {
-                source.with(Need::Existing, async |opened| policy(opened, &site, set).await).await
+            Self::Policy { site, set, from, on } => {
+                source
+                    .with(Need::Existing, async |opened| match set.is_empty() {
+                        true => shown(opened, &site, on).await,
+                        false => change(opened, &site, set, from).await,
+                    })
+                    .await
+            }
+            Self::Zone { site, tz, from, correct_past, apply } => {
+                let since = match (from, correct_past) {
+                    (_, true) => Since::Ever,
+                    (Some(day), false) => Since::Day(day),
+                    (None, false) => Since::Unsaid,
+                };
+                source
+                    .with(Need::Existing, async |opened| match apply {
+                        true => set_zone(opened, &site, tz, since).await,
+                        false => preview_zone(opened, &site, tz, since).await,
+                    })
+                    .await
             }
         }
     }
@@ -91,7 +142,7 @@ async fn add(opened: &Opened, name: &str, tz: String) -> anyhow::Result<Answer> 
 }
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
-    let sites = sites::list(&opened.pools.writer).await?;
+    let sites = sites::list(&opened.pools.writer, opened.ledger.now()).await?;
     let rows: Vec<Vec<String>> = sites
         .iter()
         .map(|site| vec![site.site.to_string(), site.name.clone(), site.tz.clone()])
@@ -99,29 +150,100 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     Ok(Answer::new(&json!({"sites": sites}), table(&["site", "name", "time zone"], &rows)))
 }
 
-async fn policy(
+async fn shown(opened: &Opened, named: &str, on: Option<Date>) -> anyhow::Result<Answer> {
+    let id = opened.site(named).await?;
+    let loaded = opened.ledger.load::<site::Site>(&id.to_string()).await?;
+    let rules = loaded.aggregate.rules();
+    let policy = match on {
+        Some(day) => rules.policy_on(day),
+        None => rules.policy_at(opened.ledger.now()),
+    };
+    let said = dated(rules);
+    let answer = policy_answer(id, policy, rules, loaded.position.unwrap_or_default())?;
+    Ok(Answer::new(&answer.0, [answer.1, said].join("\n").trim_end().to_owned()))
+}
+
+async fn change(
     opened: &Opened,
     named: &str,
     set: Vec<(String, String)>,
+    from: Option<Date>,
 ) -> anyhow::Result<Answer> {
     let id = opened.site(named).await?;
-    let loaded = opened.ledger.load::<site::Site>(&id.to_string()).await?;
-    let now = opened.ledger.now();
-    let present = loaded.aggregate.rules().policy_at(now);
-    if set.is_empty() {
-        return shown(id, present, loaded.position.unwrap_or_default());
-    }
-    let policy = changed(present, set)?;
-    let command = SiteCommand::ChangePolicy { policy, from: None };
-    let executed = opened
-        .ledger
-        .execute::<site::Site>(&id.to_string(), command, &Metadata::default())
-        .await
-        .context("the policy was not changed")?;
-    shown(id, executed.aggregate.rules().policy_at(now), executed.position)
+    let since = from.map_or(Since::Unsaid, Since::Day);
+    let make = |rules: &SiteRules, from: Option<Date>| {
+        let present = match (from, rules.policies().first()) {
+            (Some(day), _) => rules.policy_on(day),
+            (None, Some(first)) if first.day.is_none() => &first.value,
+            (None, _) => rules.default_policy(),
+        };
+        changed(present, set).map_err(NotSet::Given)
+    };
+    let ledger = &opened.ledger;
+    let set = sites::set_policy(ledger, id, since, &Metadata::default(), make).await;
+    let set = set.map_err(NotSet::told)?;
+    let policy = match set.from {
+        Some(day) => set.rules.policy_on(day),
+        None => set.rules.policies().first().map_or(set.rules.default_policy(), |set| &set.value),
+    };
+    let (mut object, text) = policy_answer(id, policy, &set.rules, set.position)?;
+    object["from"] = json!(set.from);
+    let said = format!("{text}\n\nIt holds {}.", since_when(set.from));
+    Ok(Answer::new(&object, said))
 }
 
-fn shown(id: SiteId, policy: &Policy, position: Position) -> anyhow::Result<Answer> {
+/// Why a policy was not set.
+enum NotSet {
+    Given(anyhow::Error),
+    Ledger(ExecuteError<SiteError>),
+}
+
+impl From<ExecuteError<SiteError>> for NotSet {
+    fn from(error: ExecuteError<SiteError>) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl NotSet {
+    fn told(self) -> anyhow::Error {
+        match self {
+            Self::Given(error) => error,
+            Self::Ledger(error) => {
+                anyhow::Error::from(error).context("the policy was not changed")
+            }
+        }
+    }
+}
+
+fn since_when(from: Option<Date>) -> String {
+    from.map_or_else(|| "since ever".to_owned(), |day| format!("from {day} on"))
+}
+
+/// What is set from which day on, where that is more than one policy.
+fn dated(rules: &SiteRules) -> String {
+    let mut before: Option<Value> = serde_json::to_value(rules.default_policy()).ok();
+    let mut lines = Vec::new();
+    for set in rules.policies() {
+        let value = serde_json::to_value(&set.value).unwrap_or_default();
+        let differs: Vec<String> = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| before.as_ref().is_none_or(|before| before[*key] != **value))
+            .map(|(key, value)| format!("{key}={}", written(value)))
+            .collect();
+        lines.push(format!("{}: {}", since_when(set.day), differs.join(" ")));
+        before = Some(value);
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.join("\n")) }
+}
+
+fn policy_answer(
+    id: SiteId,
+    policy: &Policy,
+    rules: &SiteRules,
+    position: Position,
+) -> anyhow::Result<(Value, String)> {
     let value = serde_json::to_value(policy)?;
     let lines: Vec<String> = value
         .as_object()
@@ -129,7 +251,85 @@ fn shown(id: SiteId, policy: &Policy, position: Position) -> anyhow::Result<Answ
         .flatten()
         .map(|(key, value)| format!("{key}={}", written(value)))
         .collect();
-    Ok(Answer::new(&json!({"site": id, "policy": value, "position": position}), lines.join("\n")))
+    let policies = policies_of(rules);
+    let object = json!({"site": id, "policy": value, "policies": policies, "position": position});
+    Ok((object, lines.join("\n")))
+}
+
+async fn set_zone(
+    opened: &Opened,
+    named: &str,
+    tz: String,
+    since: Since,
+) -> anyhow::Result<Answer> {
+    let id = opened.site(named).await?;
+    let set = sites::set_zone(&opened.ledger, id, tz.clone(), since, &Metadata::default()).await;
+    let set = set.context("the zone was not changed")?;
+    let zones = zones_of(&set.rules);
+    let said = since_when(set.from);
+    Ok(Answer::new(
+        &json!({
+            "site": id, "tz": tz, "from": set.from, "zones": zones, "position": set.position,
+            "applied": true,
+        }),
+        format!("{tz} holds {said}."),
+    ))
+}
+
+async fn preview_zone(
+    opened: &Opened,
+    named: &str,
+    tz: String,
+    since: Since,
+) -> anyhow::Result<Answer> {
+    let id = opened.site(named).await?;
+    let (then, from) = sites::with_zone(&opened.ledger, id, tz.clone(), since).await?;
+    let pool = &opened.pools.reader;
+    let mut moved = moved::by_rules(pool, id, &then).await?;
+    let people: Vec<_> = moved.shown.iter().map(|day| day.employee).collect();
+    let names = directory::employee_names(pool, &people).await?;
+    for day in &mut moved.shown {
+        day.employee_name = names.get(&day.employee).cloned();
+    }
+    let text = moved_text(&tz, from, &moved);
+    let object = json!({"site": id, "tz": tz, "from": from, "moved": moved, "applied": false});
+    Ok(Answer::new(&object, text))
+}
+
+fn moved_text(tz: &str, from: Option<Date>, moved: &Moved) -> String {
+    let said = since_when(from);
+    let mut text = format!(
+        "With {tz} {said}, hours of {} people would move, on {} of their days.",
+        moved.people, moved.days
+    );
+    if !moved.complete {
+        text.push_str(" There are too many punches to look at all; it may be more.");
+    }
+    if !moved.shown.is_empty() {
+        let hours = |hours: Hours| {
+            format!("{} +{} -{}", hours.accepted_min, hours.provisional_min, hours.taken_min)
+        };
+        let rows: Vec<Vec<String>> = moved
+            .shown
+            .iter()
+            .map(|day| {
+                let who = day.employee_name.clone();
+                vec![
+                    Shown::new(&who.unwrap_or_else(|| day.employee.to_string())).to_string(),
+                    day.hours.day.to_string(),
+                    hours(day.hours.now),
+                    hours(day.hours.then),
+                ]
+            })
+            .collect();
+        let table = table(&["who", "day", "minutes now", "minutes then"], &rows);
+        text.push_str(&format!("\n\n{table}"));
+        if moved.days > moved.shown.len() as u64 {
+            text.push_str(&format!("\n… and {} more", moved.days - moved.shown.len() as u64));
+        }
+    }
+    text.push_str("\n\nNothing was changed. Add --apply to set it.");
+    text
 }
 
 fn written(value: &Value) -> String {

@@ -239,7 +239,7 @@ pub async fn sweep(app: &App) -> Result<(), Broke> {
         forget(app, employee).await?;
     }
     let now = app.ledger.now();
-    for (site, policy) in sites::policies(&app.pools.reader).await? {
+    for (site, policy) in sites::policies(&app.pools.reader, now).await? {
         let kept_for = SignedDuration::from_hours(24 * i64::from(policy.photo_retention_days));
         let before = earlier(now, kept_for);
         loop {

@@ -6,19 +6,27 @@
 //! everybody sees, and never turns the next morning's `in` into an `out`.
 //!
 //! A shift belongs wholly to the business day of its `in`, in the time zone and with the start of
-//! day of the site where it began. Durations are the time that really passed: the night the clocks
-//! go forward is an hour shorter than the wall says.
+//! day that the site where it began had on that day. Durations are the time that really passed: the
+//! night the clocks go forward is an hour shorter than the wall says, and where two devices' clocks
+//! are known to differ, the time between their punches is the true one.
 //!
-//! Voided and rejected punches are not passed in. Punches still awaiting a person's ruling count,
-//! and what rests on them is kept apart as provisional. Nothing here reads a clock: a shift that
-//! may still be going on says until when it may be.
+//! Voided and rejected punches are not passed in. Punches are paired twice: those that are accepted
+//! among themselves, and those with the ones that a person has yet to rule on. The first gives what
+//! is settled, and a doubt takes nothing from it; what the second has beyond it stands as
+//! provisional. Nothing here reads a clock: a shift that may still be going on says until when it
+//! may be.
 
+mod cards;
+mod clocks;
 mod day;
+#[cfg(test)]
+mod doubts;
 mod pairing;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
+mod rules;
 mod totals;
 
 use jiff::SignedDuration;
@@ -30,8 +38,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
 
+pub use cards::timecards;
+pub use clocks::true_time;
 pub use day::{business_day, day_bounds, days_touched, punches_needed};
-pub use pairing::timecards;
+pub use rules::Rules;
 pub use totals::{Totals, WeekTotals, totals_by_week};
 
 /// When a business day starts unless the policy says otherwise: midnight.
@@ -42,6 +52,9 @@ pub const SHIFT_MAX_DEFAULT_S: u32 = 57_600;
 
 /// Within how many seconds the same punch again is a double tap, unless the policy says otherwise.
 pub const NEAR_DUPLICATE_DEFAULT_S: u32 = 60;
+
+/// How far apart a joined shift's ends may be, in milliseconds: three days.
+pub const JOINED_SHIFT_MAX_MS: i64 = 72 * 3_600_000;
 
 const MILLIS_PER_S: i64 = 1_000;
 
@@ -61,13 +74,28 @@ pub struct TimecardPunch {
     /// Which punch. Given twice, it would count twice.
     pub punch: PunchId,
     pub kind: PunchKind,
-    /// The time that counts: as captured, or as a person amended it.
+    /// The time that counts: as the clock showed it, or as a person amended it.
     pub effective_at: Time,
+    /// How far the clock that showed it led the true time, in milliseconds; none where nothing is
+    /// known of it. 0 where a person said when it was: that is true by definition.
+    pub lead_ms: Option<i64>,
     /// Accepted, or not yet ruled on.
     pub standing: CountedAs,
     pub site: SiteId,
     /// IANA zone of the wall clock the worker saw. For showing only: the site's decides the day.
     pub tz: String,
+    /// The `out` that a person joined this `in` with to one shift.
+    pub joined: Option<PunchId>,
+    /// Whether a person added it, so that no device made it.
+    pub entered: bool,
+}
+
+impl TimecardPunch {
+    /// When it truly was, as far as that is known.
+    #[must_use]
+    pub fn true_at(&self) -> Time {
+        true_time(self.effective_at, self.lead_ms)
+    }
 }
 
 /// How a site pairs punches.
@@ -117,7 +145,8 @@ pub struct Timecard {
     /// The business day, `YYYY-MM-DD`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = Date))]
     pub day: Date,
-    /// What was worked and what was break, in order of time. Segments never overlap.
+    /// What was worked and what was break, in order of true time. Segments never overlap, neither
+    /// on a card nor across cards.
     pub segments: Vec<Segment>,
     /// Punches that lack their counterpart, or repeat another.
     pub unmatched: Vec<Unmatched>,
@@ -134,10 +163,27 @@ pub struct Segment {
     /// The punch it starts with.
     pub from: Mark,
     pub to: Mark,
-    /// Time that passed, in whole seconds. The segments of a shift add up to the shift.
+    /// Time that passed, in whole seconds: by true time where the clocks at its ends are known to
+    /// differ, else as they showed it.
     pub elapsed_s: u64,
-    /// Provisional if either end is, or the `in` of its shift: without that it would not be paired.
+    /// Accepted if accepted punches alone make it. Provisional is what the doubtful ones would add
+    /// to that, cut where it meets what is accepted.
     pub counted_as: CountedAs,
+    /// Why it is provisional; null if it is accepted.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why a segment is provisional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It rests on a punch that a person has yet to rule on.
+    Punch,
+    /// Which of two punches came first hangs on a clock of which nothing is known: the other's is
+    /// known to be wrong, and they changed places if the unknown one were as wrong. To amend
+    /// the time of one of them settles it.
+    Clocks,
 }
 
 /// What a segment is.
@@ -154,10 +200,15 @@ pub enum SegmentKind {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Mark {
     pub punch: PunchId,
+    /// As the worker saw it, or as a person amended it.
     pub at: Time,
+    /// When it truly was, where the clock is known to have been wrong; else null.
+    pub true_at: Option<Time>,
     pub site: SiteId,
     /// IANA zone of the wall clock the worker saw.
     pub tz: String,
+    /// Whether a person added the punch, so that no device made it.
+    pub entered: bool,
 }
 
 /// A punch that could not be paired.
@@ -200,4 +251,9 @@ pub enum UnmatchedCode {
     DoubleBreakStart,
     /// Repeats the `break_end` just before; the first one counts.
     DoubleBreakEnd,
+    /// Settled itself, but its only counterpart is a punch that a person has yet to rule on.
+    WaitsForDoubtful,
+    /// Doubtful, and nothing that it would add: what it would take is in the sums. Nothing settled
+    /// changes until a person rules on it.
+    WaitsForRuling,
 }

@@ -19,7 +19,7 @@ fn site() -> TimecardPolicy {
 }
 
 /// A punch at a wall clock time in Berlin, such as `2026-11-21 08:59` (the earlier of two).
-fn at(kind: PunchKind, wall: &str) -> TimecardPunch {
+pub(super) fn at(kind: PunchKind, wall: &str) -> TimecardPunch {
     let wall: civil::DateTime = wall.parse().unwrap();
     punch(kind, wall.to_zoned(berlin()).unwrap().timestamp().into())
 }
@@ -32,41 +32,46 @@ fn punch(kind: PunchKind, effective_at: Time) -> TimecardPunch {
         ))),
         kind,
         effective_at,
+        lead_ms: Some(0),
         standing: Accepted,
         site: SiteId::NIL,
         tz: "Europe/Berlin".to_owned(),
+        joined: None,
+        entered: false,
     }
 }
 
-fn provisional(punch: TimecardPunch) -> TimecardPunch {
+pub(super) fn provisional(punch: TimecardPunch) -> TimecardPunch {
     TimecardPunch { standing: Provisional, ..punch }
 }
 
-fn cards(punches: &[TimecardPunch]) -> Vec<Timecard> {
+pub(super) fn cards(punches: &[TimecardPunch]) -> Vec<Timecard> {
     cards_under(&site(), punches)
 }
 
 fn cards_under(policy: &TimecardPolicy, punches: &[TimecardPunch]) -> Vec<Timecard> {
-    timecards(punches, |_| policy)
+    let rules = Rules::always(policy.clone());
+    timecards(punches, |_| &rules)
 }
 
-fn only(cards: Vec<Timecard>) -> Timecard {
+pub(super) fn only(cards: Vec<Timecard>) -> Timecard {
     let [card] = <[Timecard; 1]>::try_from(cards).unwrap();
     card
 }
 
-fn segments(card: &Timecard) -> Vec<(SegmentKind, u64, CountedAs)> {
+pub(super) fn segments(card: &Timecard) -> Vec<(SegmentKind, u64, CountedAs)> {
     card.segments.iter().map(|s| (s.kind, s.elapsed_s / 60, s.counted_as)).collect()
 }
 
-fn unmatched(card: &Timecard) -> Vec<(UnmatchedCode, PunchKind)> {
+pub(super) fn unmatched(card: &Timecard) -> Vec<(UnmatchedCode, PunchKind)> {
     card.unmatched.iter().map(|u| (u.code, u.kind)).collect()
 }
 
-fn worked(accepted_min: u64, provisional_min: u64, break_min: u64) -> Totals {
+pub(super) fn worked(accepted_min: u64, provisional_min: u64, break_min: u64) -> Totals {
     Totals {
         worked_accepted_s: accepted_min * 60,
         worked_provisional_s: provisional_min * 60,
+        provisional_taken_s: 0,
         break_s: break_min * 60,
     }
 }
@@ -141,9 +146,15 @@ fn a_shift_over_the_hour_that_comes_twice_is_an_hour_longer() {
     assert_eq!(card.totals, worked(9 * 60, 0, 0));
 }
 
+/// Days start at half past two.
+fn early() -> Rules {
+    let day_starts_at = civil::time(2, 30, 0, 0);
+    Rules::always(TimecardPolicy { day_starts_at, ..site() })
+}
+
 #[test]
 fn days_never_go_backwards_through_the_hour_that_comes_twice() {
-    let policy = TimecardPolicy { day_starts_at: civil::time(2, 30, 0, 0), ..site() };
+    let policy = early();
     let first: Time = "2026-10-24T22:00:00.000Z".parse().unwrap();
     let days: Vec<Date> =
         (0..300).map(|minute| business_day(first.plus_millis(minute * 60_000), &policy)).collect();
@@ -153,7 +164,7 @@ fn days_never_go_backwards_through_the_hour_that_comes_twice() {
 
 #[test]
 fn a_start_of_day_that_the_clocks_skip_is_later_by_what_they_skip() {
-    let policy = TimecardPolicy { day_starts_at: civil::time(2, 30, 0, 0), ..site() };
+    let policy = early();
     let (start, end) = day_bounds(date(2026, 3, 29), &policy);
     assert_eq!(start.to_string(), "2026-03-29T01:30:00.000Z");
     assert_eq!(end.to_string(), "2026-03-30T00:30:00.000Z");
@@ -348,7 +359,7 @@ fn a_shift_that_may_go_on_says_until_when() {
 }
 
 #[test]
-fn a_segment_is_provisional_if_either_end_is_or_its_shifts_in() {
+fn what_a_doubtful_punch_would_add_is_provisional_and_what_it_would_take_stays() {
     let counted = |doubtful: usize| {
         let mut punches = [
             at(In, "2026-11-20 08:00"),
@@ -361,7 +372,9 @@ fn a_segment_is_provisional_if_either_end_is_or_its_shifts_in() {
         (card.segments.iter().map(|s| s.counted_as).collect::<Vec<_>>(), card.totals)
     };
     assert_eq!(counted(0), (vec![Provisional; 3], worked(0, 510, 30)));
-    assert_eq!(counted(1), (vec![Provisional, Provisional, Accepted], worked(270, 240, 30)));
+    // Without the start of the break, its end takes nothing off; with it, half an hour.
+    let taken = Totals { provisional_taken_s: 30 * 60, ..worked(540, 0, 0) };
+    assert_eq!(counted(1), (vec![Accepted], taken));
     assert_eq!(counted(2), (vec![Accepted, Provisional, Provisional], worked(240, 270, 30)));
     assert_eq!(counted(3), (vec![Accepted, Accepted, Provisional], worked(240, 270, 30)));
 }
@@ -392,11 +405,12 @@ fn no_second_is_lost_where_segments_meet() {
 #[test]
 fn the_site_where_a_shift_began_decides_its_day() {
     let (berlin_site, tokyo_site) = (SiteId(Uuid::from_u128(1)), SiteId(Uuid::from_u128(2)));
-    let (here, there) = (site(), TimecardPolicy::new(TimeZone::posix("JST-9").unwrap()));
-    let policy_of = |site| if site == tokyo_site { &there } else { &here };
+    let japan = TimecardPolicy::new(TimeZone::posix("JST-9").unwrap());
+    let (here, there) = (Rules::always(site()), Rules::always(japan));
+    let rules_of = |site| if site == tokyo_site { &there } else { &here };
     let start = TimecardPunch { site: tokyo_site, ..at(In, "2026-11-20 20:00") };
     let end = TimecardPunch { site: berlin_site, ..at(Out, "2026-11-20 23:00") };
-    let card = only(timecards(&[start, end], policy_of));
+    let card = only(timecards(&[start, end], rules_of));
     assert_eq!(card.day, date(2026, 11, 21));
     assert_eq!(card.segments[0].from.site, tokyo_site);
     assert_eq!(card.segments[0].to.site, berlin_site);
@@ -472,36 +486,44 @@ fn a_card_as_json() {
           "from": {
             "punch": "58509b82-e3c5-e5b8-bc9f-be35cc906954",
             "at": "2026-11-20T07:00:00.000Z",
+            "true_at": null,
             "site": "00000000-0000-0000-0000-000000000000",
-            "tz": "Europe/Berlin"
+            "tz": "Europe/Berlin",
+            "entered": false
           },
           "to": {
-            "punch": "4ef74844-33ba-3cc3-f76c-e6ccdbf384c1",
-            "at": "2026-11-20T15:30:00.000Z",
+            "punch": "c58d2c41-27ad-31ad-0bbf-39c5ae239a1b",
+            "at": "2026-11-20T17:00:00.000Z",
+            "true_at": null,
             "site": "00000000-0000-0000-0000-000000000000",
-            "tz": "Europe/Berlin"
+            "tz": "Europe/Berlin",
+            "entered": false
           },
-          "elapsed_s": 30600,
-          "counted_as": "provisional"
+          "elapsed_s": 36000,
+          "counted_as": "accepted",
+          "doubt": null
         }
       ],
       "unmatched": [
         {
-          "code": "out_without_in",
+          "code": "waits_for_ruling",
           "kind": "out",
           "mark": {
-            "punch": "c58d2c41-27ad-31ad-0bbf-39c5ae239a1b",
-            "at": "2026-11-20T17:00:00.000Z",
+            "punch": "4ef74844-33ba-3cc3-f76c-e6ccdbf384c1",
+            "at": "2026-11-20T15:30:00.000Z",
+            "true_at": null,
             "site": "00000000-0000-0000-0000-000000000000",
-            "tz": "Europe/Berlin"
+            "tz": "Europe/Berlin",
+            "entered": false
           },
-          "standing": "accepted",
+          "standing": "provisional",
           "may_pair_until": null
         }
       ],
       "totals": {
-        "worked_accepted_s": 0,
-        "worked_provisional_s": 30600,
+        "worked_accepted_s": 36000,
+        "worked_provisional_s": 0,
+        "provisional_taken_s": 5400,
         "break_s": 0
       }
     }

@@ -19,8 +19,10 @@ const SECONDS_PER_MINUTE: u64 = 60;
 pub struct Totals {
     /// Worked, between accepted punches, in seconds.
     pub worked_accepted_s: u64,
-    /// Worked, resting on a punch that a person has yet to rule on, in seconds.
+    /// What would be added to that if all that is doubtful were found right, in seconds.
     pub worked_provisional_s: u64,
+    /// What would then be taken from it, in seconds; until then it is part of what is settled.
+    pub provisional_taken_s: u64,
     /// Breaks, in seconds; not part of the worked time.
     pub break_s: u64,
 }
@@ -38,7 +40,13 @@ impl Totals {
         self.worked_provisional_s / SECONDS_PER_MINUTE
     }
 
-    /// All worked time, in seconds.
+    /// Settled worked time that a doubt would take, in whole minutes, rounded down.
+    #[must_use]
+    pub const fn provisional_taken_min(&self) -> u64 {
+        self.provisional_taken_s / SECONDS_PER_MINUTE
+    }
+
+    /// Worked time of all segments, in seconds.
     #[must_use]
     pub const fn worked_s(&self) -> u64 {
         self.worked_accepted_s + self.worked_provisional_s
@@ -58,6 +66,7 @@ impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.worked_accepted_s += other.worked_accepted_s;
         self.worked_provisional_s += other.worked_provisional_s;
+        self.provisional_taken_s += other.provisional_taken_s;
         self.break_s += other.break_s;
     }
 }

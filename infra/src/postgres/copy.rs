@@ -136,6 +136,14 @@ impl Row<'_> {
         self.field(&value.to_be_bytes())
     }
 
+    /// A `bigint`, or null.
+    pub fn bigint_or_null(&mut self, value: Option<i64>) -> &mut Self {
+        match value {
+            Some(value) => self.bigint(value),
+            None => self.null(),
+        }
+    }
+
     /// A position, as a `bigint`.
     pub fn position(&mut self, value: Position) -> &mut Self {
         self.bigint(value.to_db())

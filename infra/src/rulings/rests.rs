@@ -1,12 +1,12 @@
 //! What a ruling rests on beside its punch: the clock, the person it is given to, the other end of
 //! a shift. Whoever rules, through whichever door, these hold.
 
-use jiff::{civil::Date, tz::TimeZone};
+use jiff::civil::Date;
 use punchtrail_domain::{
     employee::{Employee, EmployeeEvent},
     punch::{Anomaly, Punch, PunchCommand, PunchError},
     site::Site,
-    timecard::{TimecardPolicy, business_day},
+    timecard::{Rules, business_day},
 };
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time};
 
@@ -176,10 +176,6 @@ pub(super) async fn business_days(
     times: impl Iterator<Item = Time>,
 ) -> Result<Vec<Date>, ReadError> {
     let site = ledger.load::<Site>(&site.to_string()).await?.aggregate;
-    let day = |at: Time| {
-        let zone = site.rules().zone_at(at).and_then(|tz| TimeZone::get(tz).ok());
-        let zone = zone.unwrap_or(TimeZone::UTC);
-        business_day(at, &TimecardPolicy::of_site(site.rules().policy_at(at), zone))
-    };
-    Ok(times.map(day).collect())
+    let rules = Rules::of_site(site.rules());
+    Ok(times.map(|at| business_day(at, &rules)).collect())
 }

@@ -129,12 +129,14 @@ pub struct Kiosk {
     pub chain: Chain,
     /// When all of it arrives.
     pub received_at: Time,
+    /// What is known of its clock.
+    pub clock: Clock,
 }
 
 impl Kiosk {
     pub fn new(chain: Chain) -> Self {
         let received_at = Time::from_millis(NOON_MS + 1_000);
-        Self { id: chain.next.device, chain, received_at }
+        Self { id: chain.next.device, chain, received_at, clock: Clock::Unknown }
     }
 
     pub fn capture(&mut self, kind: PunchKind, at_ms: i64) -> Capture {
@@ -170,7 +172,7 @@ impl Kiosk {
             capture.prev,
             self.id,
             self.received_at,
-            Clock::Unknown,
+            self.clock,
         )
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{civil::Date, tz::TimeZone};
+use jiff::civil::Date;
 use punchtrail_domain::{
     AggregateType, Event, Recorded,
     aggregate::Undecodable,
@@ -14,7 +14,7 @@ use punchtrail_domain::{
         absence::{self, Absence, AbsenceFacts, DayDispute, DayPunch, DeviceFacts, MissingRun},
     },
     site::SiteRules,
-    timecard::{TimecardPolicy, day_bounds},
+    timecard::{Rules, day_bounds},
 };
 use punchtrail_infra::{
     ledger::{self, ReadError},
@@ -88,7 +88,7 @@ pub async fn explain_absence(
         return Ok(None);
     }
     let worked_at = sites_of(&events)?;
-    let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site), day).await?;
+    let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site)).await?;
     let bounds = day_bounds(day, &pairing);
     let punches = punches(pool, employee, bounds).await?;
     let mut places: Vec<SiteId> = worked_at
@@ -123,7 +123,7 @@ pub async fn explain_absence(
         wrong_clocks_count,
         employee,
         day,
-        zone: pairing.zone,
+        zone: pairing.on(day).zone.clone(),
         bounds,
         punches: punches.into_iter().map(|(_, punch)| punch).collect(),
         devices,
@@ -168,20 +168,15 @@ fn erased(events: &[Recorded]) -> Result<Option<Time>, Undecodable> {
 }
 
 /// How a site's days are cut; in UTC from midnight when there is no site.
-async fn pairing(
-    pool: &Pool,
-    site: Option<SiteId>,
-    day: Date,
-) -> Result<TimecardPolicy, AbsenceError> {
-    let Some(site) = site else { return Ok(TimecardPolicy::new(TimeZone::UTC)) };
+async fn pairing(pool: &Pool, site: Option<SiteId>) -> Result<Rules, AbsenceError> {
     let mut rules = SiteRules::default();
-    for recorded in ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await? {
+    let site: Vec<String> = site.iter().map(ToString::to_string).collect();
+    for recorded in ledger::streams(pool, AggregateType::Site, &site).await? {
         if let Event::Site(_, event) = recorded.event()? {
             rules.evolve(&event);
         }
     }
-    let zone = rules.zone_on(day).and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
-    Ok(TimecardPolicy::of_site(rules.policy_on(day), zone))
+    Ok(Rules::of_site(&rules))
 }
 
 async fn punches(

@@ -111,15 +111,13 @@ pub(super) async fn doubted(pool: &Pool, asked: Asked) -> Result<Listed<DayDoubt
         .await?;
     let ids: Vec<PunchId> = rows.iter().map(|row| row.punch).collect();
     let theirs = held_by(pool, &ids, asked.employee).await?;
-    let doubt = |row: PunchView| DayDoubt {
-        punch: row.punch,
-        kind: row.kind,
-        at: row.effective_at,
-        site: row.site,
-        device: row.device,
+    // What a person added was read off no badge.
+    let doubt = |row: PunchView| {
+        let (at, device) = (row.effective_at, row.device?);
+        Some(DayDoubt { punch: row.punch, kind: row.kind, at, site: row.site, device })
     };
     let mut found: Vec<DayDoubt> =
-        rows.into_iter().filter(|row| theirs.contains(&row.punch)).map(doubt).collect();
+        rows.into_iter().filter(|row| theirs.contains(&row.punch)).filter_map(doubt).collect();
     let count = found.len() as u64;
     found.truncate(ITEMS_MAX);
     Ok((found, count))

@@ -1,7 +1,10 @@
 //! A worker's own record: what they punched, where it stands and why in words, the hours it comes
 //! to, and what became of what they disputed. Without names: it is shown at a door.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use jiff::{ToSpan, civil::Date};
 use punchtrail_domain::{
@@ -31,7 +34,7 @@ use crate::{
         timeline::{self, Filter},
     },
     rulings::disputes::{self, DisputeView},
-    sites::PairingPolicies,
+    sites::PairingRules,
 };
 
 /// The models that a record rests on.
@@ -66,19 +69,43 @@ pub async fn record(
     days: u32,
     now: Time,
 ) -> Result<WorkerRecord, RecordError> {
-    let policies = PairingPolicies::of(pool, &[site]).await?;
-    let policy = policies.get(site);
-    let last = business_day(now, policy);
+    let rules = PairingRules::of(pool, &[site]).await?;
+    let rules = rules.get(site);
+    let last = business_day(now, rules);
     let back = i64::from(days.clamp(1, RECORD_DAYS_MAX)) - 1;
     let first = last.checked_sub(back.days()).unwrap_or(last);
     let cards = timecards::of_employee(pool, employee, first, last).await?;
-    let (from, to) = (day_bounds(first, policy).0, day_bounds(last, policy).1);
+    let (from, to) = (day_bounds(first, rules).0, day_bounds(last, rules).1);
     let filter =
         Filter { employee: Some(employee), from: Some(from), to: Some(to), ..Filter::default() };
     let page = timeline::list(pool, &filter, Order::NewestFirst, None, PAGE_ROWS_MAX).await?;
-    let of_day = |punch: &PunchView| business_day(punch.effective_at, policy);
-    let days = by_day(cards, page.rows, of_day);
+    let mut punches = page.rows;
+    if !page.more {
+        punches.extend(elsewhere(pool, &cards, &punches).await?);
+        punches.sort_by_key(|punch| Reverse((punch.effective_at, punch.punch)));
+    }
+    let of_day = |punch: &PunchView| business_day(punch.effective_at, rules);
+    let days = by_day(cards, punches, of_day);
     Ok(WorkerRecord { employee, days, disputes: disputed(pool, employee).await? })
+}
+
+/// The punches of the cards that by their own clocks, known to have been wrong, were made on other
+/// days.
+async fn elsewhere(
+    pool: &Pool,
+    cards: &[Timecard],
+    known: &[PunchView],
+) -> Result<Vec<PunchView>, sqlx::Error> {
+    let known: HashSet<PunchId> = known.iter().map(|punch| punch.punch).collect();
+    let ends = cards.iter().flat_map(|card| &card.segments).flat_map(|part| [&part.from, &part.to]);
+    let lone = cards.iter().flat_map(|card| &card.unmatched).map(|one| &one.mark);
+    let wrong = ends.chain(lone).filter(|mark| mark.true_at.is_some()).map(|mark| mark.punch);
+    let missing: HashSet<PunchId> = wrong.filter(|punch| !known.contains(punch)).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let missing: Vec<PunchId> = missing.into_iter().take(PAGE_ROWS_MAX as usize).collect();
+    timeline::several(pool, &missing).await
 }
 
 /// Each punch on the day of its card: what ends a night's work belongs to the day it began.

@@ -462,17 +462,18 @@ pub async fn in_force(
     now: Time,
 ) -> Result<InForce, sqlx::Error> {
     let statement = format!(
-        "select {VERSION}, (select policy from read.sites where site = $1), \
+        "select {VERSION}, (select rules from read.sites where site = $1), \
          exists (select from read.device_commands where device = $2 and state = 'waiting' \
              and expires_at > $3)"
     );
-    let (version, policy, commands): (String, Option<String>, bool) = sqlx::query_as(&statement)
+    let (version, rules, commands): (String, Option<String>, bool) = sqlx::query_as(&statement)
         .bind(site.uuid())
         .bind(device.uuid())
         .bind(now.timestamp().to_sqlx())
         .fetch_one(database)
         .await?;
-    Ok(InForce { version, policy: sites::policy(policy.as_deref())?, commands })
+    let policy = sites::policy_at(rules.as_deref(), now)?;
+    Ok(InForce { version, policy, commands })
 }
 
 /// Of the site `$1`.

@@ -99,16 +99,16 @@ async fn retention(
     now: Time,
 ) -> Result<Vec<Obstacle>, sqlx::Error> {
     let rows: Vec<(Uuid, Timestamp, Option<String>)> = sqlx::query_as(
-        "select punch.site, max(punch.effective_at), site.policy from read.timeline punch \
+        "select punch.site, max(punch.effective_at), site.rules from read.timeline punch \
          left join read.sites site on site.site = punch.site where punch.employee = $1 \
-         group by punch.site, site.policy order by punch.site",
+         group by punch.site, site.rules order by punch.site",
     )
     .bind(employee.uuid())
     .fetch_all(pool)
     .await?;
     let mut running = Vec::new();
-    for (site, newest, policy) in rows {
-        let days = i64::from(sites::policy(policy.as_deref())?.record_retention_days);
+    for (site, newest, rules) in rows {
+        let days = i64::from(sites::policy_at(rules.as_deref(), now)?.record_retention_days);
         let until = Time::from(newest.to_jiff()).plus_millis(days * DAY_MS);
         if until > now {
             running.push(Obstacle::RetentionRuns { site: SiteId(site), until });

@@ -12,7 +12,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff_sqlx::{Timestamp, ToSqlx};
-use punchtrail_domain::{AggregateType, Event, punch::PunchEvent};
+use punchtrail_domain::{
+    AggregateType, Event,
+    punch::{Anomaly, PunchEvent},
+};
 use punchtrail_infra::{
     ledger::{Entry, give_way},
     postgres::copy::Rows,
@@ -24,15 +27,28 @@ use uuid::Uuid;
 
 use crate::engine::ProjectionError;
 
+/// Which events of punches a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// What a punch counts as, and where it stands.
+    Standings,
+    /// And what its pairing rests on: clocks, joined shifts, doubts of whose it is.
+    Pairings,
+}
+
+/// Events that change no row but where pairing rests on them.
+const FOR_PAIRING: [&str; 5] =
+    ["Synced", "AnomalyFlagged", "AnomalyWithdrawn", "ShiftJoined", "ShiftParted"];
+
+/// The most that a clock's lead is kept as, in milliseconds: twelve thousand years, more than there
+/// are times.
+const LEAD_MAX_MS: i64 = 400_000_000_000_000;
+
 /// Events of a punch that change no row: passed over before they are decoded.
-const EVIDENCE: [&str; 14] = [
-    "AnomalyWithdrawn",
-    "ShiftJoined",
-    "ShiftParted",
+const EVIDENCE: [&str; 10] = [
     "Reinstated",
     "ReviewEscalated",
     "ConflictingCaptureReceived",
-    "AnomalyFlagged",
     "VerificationRequested",
     "PhotoReceived",
     "PhotoRetaken",
@@ -42,22 +58,23 @@ const EVIDENCE: [&str; 14] = [
     "PhotoErased",
 ];
 
-/// The event that says what was known of the device's clock.
-const SYNCED: &str = "Synced";
-
 /// How a punch came to be.
 #[derive(Debug, Clone, Copy)]
 struct Origin<'a> {
     employee: Option<EmployeeId>,
     site: SiteId,
-    device: DeviceId,
+    /// None: a person added the punch.
+    device: Option<DeviceId>,
     kind: PunchKind,
     captured_at: Time,
-    /// The zone of the wall clock the worker saw; an admitted punch has none.
+    /// The zone of the wall clock the worker saw; where a person said when it was, there is none.
     tz: Option<&'a str>,
     /// When the ledger had it.
     recorded_at: Time,
 }
+
+/// The earliest time that is kept; a clock can have been set to any.
+const TIME_MIN: &str = "0000-01-01T00:00:00.000Z";
 
 /// When a capture came, and how far the device's clock was ahead, where that is known.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +88,7 @@ impl Receipt {
     /// known: never after it was received.
     fn true_time(self, captured_at: Time) -> Time {
         let by_offset = captured_at.plus_millis(self.offset_ms.unwrap_or(0).saturating_neg());
-        by_offset.min(self.received_at)
+        by_offset.min(self.received_at).max(TIME_MIN.parse().unwrap_or_default())
     }
 }
 
@@ -100,9 +117,13 @@ struct Folded<'a> {
     origin: Option<Origin<'a>>,
     receipt: Option<Receipt>,
     amended: Option<Amended>,
-    /// Who was found to have made it.
-    found: Option<EmployeeId>,
+    /// Who was found to have made it, the last one at last.
+    found: Vec<EmployeeId>,
     ruling: Option<Ruling>,
+    /// By how many more doubts than before it may be somebody else's.
+    other_holders: i64,
+    /// What it was joined with, or with nothing any more.
+    joined: Option<Option<PunchId>>,
     position: Position,
 }
 
@@ -111,8 +132,11 @@ struct Folded<'a> {
 pub(crate) struct NewPunch<'a> {
     pub punch: PunchId,
     pub employee: Option<EmployeeId>,
+    /// Everybody who was ever said to have made it.
+    pub employees: Vec<EmployeeId>,
     pub site: SiteId,
-    pub device: DeviceId,
+    /// None: a person added the punch.
+    pub device: Option<DeviceId>,
     pub kind: PunchKind,
     pub captured_at: Time,
     pub effective_at: Time,
@@ -121,8 +145,12 @@ pub(crate) struct NewPunch<'a> {
     pub standing: Standing,
     pub reasons: Vec<&'static str>,
     pub position: Position,
-    /// Null for an admitted punch.
+    /// None where a person said when it was.
     pub zone: Option<&'a str>,
+    /// How far the clock that it was captured by led; 0 where a person said when it was.
+    pub lead_ms: Option<i64>,
+    pub other_holders: i64,
+    pub joined: Option<PunchId>,
 }
 
 /// Columns of the punches that were there before the batch and changed in it; none keeps what
@@ -131,6 +159,8 @@ pub(crate) struct NewPunch<'a> {
 pub(crate) struct ChangedPunches {
     pub punches: Vec<Uuid>,
     pub employees: Vec<Option<Uuid>>,
+    /// Everybody who was found to have made one of them.
+    pub found: Vec<(Uuid, Uuid)>,
     pub kinds: Vec<Option<&'static str>>,
     pub effective_at: Vec<Option<Timestamp>>,
     pub true_at: Vec<Option<Timestamp>>,
@@ -138,6 +168,10 @@ pub(crate) struct ChangedPunches {
     pub reasons: Vec<Option<String>>,
     /// Whether the reasons join those of a punch referred before.
     pub joins: Vec<bool>,
+    pub other_holders: Vec<i64>,
+    /// The `out` that a shift was joined with, if that changed.
+    pub joined: Vec<Option<Uuid>>,
+    pub joined_changed: Vec<bool>,
     pub positions: Vec<i64>,
 }
 
@@ -146,8 +180,8 @@ pub(crate) struct ChangedPunches {
 pub(crate) struct Receipts {
     pub punches: Vec<Uuid>,
     pub received_at: Vec<Timestamp>,
-    /// How far the device's clock was ahead, in milliseconds; 0 where that isn't known.
-    pub offsets_ms: Vec<i64>,
+    /// How far the device's clock was ahead, in milliseconds; none where that isn't known.
+    pub leads_ms: Vec<Option<i64>>,
 }
 
 /// A batch's punches.
@@ -155,7 +189,7 @@ pub(crate) struct Receipts {
 pub(crate) struct Punches<'a> {
     pub new: Vec<NewPunch<'a>>,
     pub changed: ChangedPunches,
-    /// Empty unless true times were asked for.
+    /// Empty but for pairing.
     pub receipts: Receipts,
 }
 
@@ -174,31 +208,20 @@ impl ChangedPunches {
     }
 }
 
-/// Folds a batch's punch events. True times are those of the device's clock, bounded by the receipt.
-pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, ProjectionError> {
-    fold_events(events, false).await
-}
-
-/// The same, with what is known of the devices' clocks.
-pub(crate) async fn fold_with_true_times(
+/// Folds a batch's punch events.
+pub(crate) async fn fold(
     events: &[Arc<Entry>],
-) -> Result<Punches<'_>, ProjectionError> {
-    fold_events(events, true).await
-}
-
-async fn fold_events(
-    events: &[Arc<Entry>],
-    true_times: bool,
+    takes: Takes,
 ) -> Result<Punches<'_>, ProjectionError> {
     let mut places: HashMap<PunchId, usize> = HashMap::with_capacity(events.len() / 2);
     let mut folded: Vec<Folded<'_>> = Vec::with_capacity(events.len() / 2);
     for (index, entry) in events.iter().enumerate() {
         give_way(index).await;
         let recorded = &entry.recorded;
-        let kind = recorded.event_type.as_str();
+        let event_type = recorded.event_type.as_str();
         let concerns = recorded.aggregate_type == AggregateType::Punch
-            && !EVIDENCE.contains(&kind)
-            && (true_times || kind != SYNCED);
+            && !EVIDENCE.contains(&event_type)
+            && (takes == Takes::Pairings || !FOR_PAIRING.contains(&event_type));
         if !concerns {
             continue;
         }
@@ -209,17 +232,16 @@ async fn fold_events(
                 origin: None,
                 receipt: None,
                 amended: None,
-                found: None,
+                found: Vec::new(),
                 ruling: None,
+                other_holders: 0,
+                joined: None,
                 position: recorded.position,
             });
             folded.len() - 1
         });
         let Some(target) = folded.get_mut(place) else { continue };
-        // Evidence changes no row.
-        if kind != SYNCED {
-            target.position = recorded.position;
-        }
+        target.position = recorded.position;
         target.take(entry, event)?;
     }
     let mut punches = Punches::default();
@@ -243,7 +265,7 @@ impl<'a> Folded<'a> {
                 self.origin = Some(Origin {
                     employee: capture.employee,
                     site: capture.site,
-                    device: capture.device,
+                    device: Some(capture.device),
                     kind: capture.kind,
                     captured_at: capture.captured_at,
                     tz: Some(&capture.tz),
@@ -254,7 +276,7 @@ impl<'a> Folded<'a> {
                 self.origin = Some(Origin {
                     employee: Some(*employee),
                     site: *site,
-                    device: *device,
+                    device: Some(*device),
                     kind: *kind,
                     captured_at: *captured_at,
                     tz: None,
@@ -265,7 +287,7 @@ impl<'a> Folded<'a> {
                 self.origin = Some(Origin {
                     employee: Some(*employee),
                     site: *site,
-                    device: DeviceId::NIL,
+                    device: None,
                     kind: *kind,
                     captured_at: *at,
                     tz: None,
@@ -273,8 +295,16 @@ impl<'a> Folded<'a> {
                 });
             }
             PunchEvent::Identified { employee, .. } | PunchEvent::Reassigned { employee, .. } => {
-                self.found = Some(*employee);
+                self.found.push(*employee);
             }
+            PunchEvent::AnomalyFlagged { anomaly: Anomaly::OtherHolder { .. } } => {
+                self.other_holders += 1;
+            }
+            PunchEvent::AnomalyWithdrawn { anomaly: Anomaly::OtherHolder { .. } } => {
+                self.other_holders -= 1;
+            }
+            PunchEvent::ShiftJoined { out, .. } => self.joined = Some(Some(*out)),
+            PunchEvent::ShiftParted { .. } => self.joined = Some(None),
             PunchEvent::ReferralLifted {} => self.rule(Standing::Recorded, None),
             PunchEvent::ReferredForReview { reasons } => {
                 let ruling = match self.ruling.take() {
@@ -294,13 +324,12 @@ impl<'a> Folded<'a> {
                 self.amended = Some(Amended { effective_at, kind, true_at });
             }
             PunchEvent::Synced { received_at, clock, .. } => {
-                let (received_at, offset_ms) = (*received_at, clock.offset_ms());
+                let offset_ms = clock.offset_ms().map(|ms| ms.clamp(-LEAD_MAX_MS, LEAD_MAX_MS));
+                let received_at = *received_at;
                 self.receipt = Some(Receipt { received_at, offset_ms });
             }
             PunchEvent::Reinstated {}
             | PunchEvent::AnomalyWithdrawn { .. }
-            | PunchEvent::ShiftJoined { .. }
-            | PunchEvent::ShiftParted { .. }
             | PunchEvent::ReviewEscalated { .. }
             | PunchEvent::ConflictingCaptureReceived { .. }
             | PunchEvent::AnomalyFlagged { .. }
@@ -313,6 +342,15 @@ impl<'a> Folded<'a> {
             | PunchEvent::PhotoErased { .. } => {}
         }
         Ok(())
+    }
+
+    /// Whether there is more of it than its receipt.
+    fn changes(&self) -> bool {
+        self.amended.is_some()
+            || self.ruling.is_some()
+            || self.joined.is_some()
+            || !self.found.is_empty()
+            || self.other_holders != 0
     }
 
     fn rule(&mut self, standing: Standing, reason: Option<&'static str>) {
@@ -343,7 +381,7 @@ impl<'a> Punches<'a> {
                 if let Some(receipt) = punch.receipt {
                     self.receipts.add(punch.punch, receipt);
                 }
-                if punch.amended.is_some() || punch.found.is_some() || punch.ruling.is_some() {
+                if punch.changes() {
                     self.changed.add(&punch);
                 }
             }
@@ -355,7 +393,7 @@ impl Receipts {
     fn add(&mut self, punch: PunchId, receipt: Receipt) {
         self.punches.push(punch.uuid());
         self.received_at.push(receipt.received_at.timestamp().to_sqlx());
-        self.offsets_ms.push(receipt.offset_ms.unwrap_or(0));
+        self.leads_ms.push(receipt.offset_ms);
     }
 }
 
@@ -370,7 +408,8 @@ impl<'a> NewPunch<'a> {
         let ruling = punch.ruling.clone().unwrap_or_default();
         Self {
             punch: punch.punch,
-            employee: punch.found.or(origin.employee),
+            employee: punch.found.last().copied().or(origin.employee),
+            employees: origin.employee.into_iter().chain(punch.found.iter().copied()).collect(),
             site: origin.site,
             device: origin.device,
             kind,
@@ -381,6 +420,12 @@ impl<'a> NewPunch<'a> {
             reasons: ruling.reasons,
             position: punch.position,
             zone: origin.tz,
+            lead_ms: match (origin.tz, punch.receipt) {
+                (None, _) => Some(0),
+                (Some(_), receipt) => receipt.and_then(|receipt| receipt.offset_ms),
+            },
+            other_holders: punch.other_holders,
+            joined: punch.joined.flatten(),
         }
     }
 }
@@ -389,13 +434,18 @@ impl ChangedPunches {
     fn add(&mut self, punch: &Folded<'_>) {
         self.punches.push(punch.punch.uuid());
         let time = |at: Time| at.timestamp().to_sqlx();
-        self.employees.push(punch.found.map(EmployeeId::uuid));
+        self.employees.push(punch.found.last().map(|employee| employee.uuid()));
+        let found = punch.found.iter().map(|employee| (punch.punch.uuid(), employee.uuid()));
+        self.found.extend(found);
         self.kinds.push(punch.amended.map(|amended| amended.kind.as_str()));
         self.effective_at.push(punch.amended.map(|amended| time(amended.effective_at)));
         self.true_at.push(punch.amended.map(|amended| time(amended.true_at)));
         self.standings.push(punch.ruling.as_ref().map(|ruling| ruling.standing.as_str()));
         self.reasons.push(punch.ruling.as_ref().and_then(Ruling::joined));
         self.joins.push(punch.ruling.as_ref().is_some_and(|ruling| ruling.joins));
+        self.other_holders.push(punch.other_holders);
+        self.joined.push(punch.joined.flatten().map(PunchId::uuid));
+        self.joined_changed.push(punch.joined.is_some());
         self.positions.push(punch.position.to_db());
     }
 }
@@ -413,7 +463,7 @@ pub(crate) async fn insert(
             .uuid(punch.punch.uuid())
             .uuid_or_null(punch.employee.map(EmployeeId::uuid))
             .uuid(punch.site.uuid())
-            .uuid(punch.device.uuid())
+            .uuid_or_null(punch.device.map(DeviceId::uuid))
             .text(punch.kind.as_str())
             .timestamp_us(punch.captured_at.timestamp().as_microsecond())
             .timestamp_us(punch.effective_at.timestamp().as_microsecond())

@@ -2,6 +2,7 @@
 //! which photos they name.
 
 mod batch;
+pub mod moved;
 pub mod photos;
 pub mod preview;
 pub(crate) mod row;

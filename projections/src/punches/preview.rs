@@ -12,13 +12,12 @@ use punchtrail_protocol::{
     EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::{
     row::PunchView,
-    timecards::{TimecardsError, read},
+    timecards::{Pairing, TimecardsError, read, several},
 };
-use crate::sites::PairingPolicies;
+use crate::sites::PairingRules;
 
 /// What a punch would be of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +70,10 @@ pub struct DayPreview {
 pub struct Hours {
     /// Between accepted punches.
     pub accepted_min: u64,
-    /// Resting on a punch that a person has yet to rule on.
+    /// What would be added if all that is doubtful were found right.
     pub provisional_min: u64,
+    /// What would then be taken.
+    pub taken_min: u64,
 }
 
 impl From<Totals> for Hours {
@@ -80,6 +81,7 @@ impl From<Totals> for Hours {
         Self {
             accepted_min: totals.worked_accepted_min(),
             provisional_min: totals.worked_provisional_min(),
+            taken_min: totals.provisional_taken_min(),
         }
     }
 }
@@ -87,8 +89,11 @@ impl From<Totals> for Hours {
 /// A person's punches around some: all that the days need which a ruling on these can change.
 #[derive(Debug)]
 pub struct Surroundings {
+    /// Those that count.
     punches: Vec<TimecardPunch>,
-    policies: PairingPolicies,
+    /// Those that would be ruled on, whether they count or not; without what isn't there yet.
+    ruled: BTreeMap<PunchId, TimecardPunch>,
+    pairing: Pairing,
 }
 
 impl Surroundings {
@@ -103,120 +108,128 @@ impl Surroundings {
         now: &[Time],
     ) -> Result<Self, TimecardsError> {
         let sites = outcomes.iter().map(|outcome| outcome.site);
-        let policies = policies_of(pool, employee, sites).await?;
-        let times = outcomes.iter().map(|outcome| outcome.effective_at);
-        let mut windows: Vec<(Time, Time)> = times
+        let pairing = Pairing::of(pool, &[employee.uuid()]).await?.with_sites(pool, sites).await?;
+        let ids: Vec<PunchId> = outcomes.iter().map(|outcome| outcome.punch).collect();
+        let ruled = several(pool, &ids, &pairing.rules).await?;
+        let ruled: BTreeMap<PunchId, TimecardPunch> =
+            ruled.into_iter().map(|punch| (punch.punch, punch)).collect();
+        let would_be = outcomes.iter().map(|outcome| as_found(outcome, &ruled, &pairing).true_at());
+        let lie = ruled.values().map(TimecardPunch::true_at);
+        let more_ms = pairing.more_ms();
+        let mut windows: Vec<(Time, Time)> = would_be
+            .chain(lie)
             .chain(now.iter().copied())
-            .flat_map(|at| policies.all().map(move |policy| (at, policy)))
-            .map(|(at, policy)| {
-                let (first, last) = days_touched(at, policy);
-                punches_needed(first, last, policy)
+            .flat_map(|at| pairing.rules.all().map(move |rules| (at, rules)))
+            .map(|(at, rules)| {
+                let (first, last) = days_touched(at, rules);
+                let (from, to) = punches_needed(first, last, rules);
+                (from.plus_millis(-more_ms), to.plus_millis(more_ms))
             })
             .collect();
         windows.sort_unstable();
         let mut punches = BTreeMap::new();
         for (from, to) in joined(windows) {
-            let found = read(pool, &[employee.uuid()], from, to, &policies).await?;
+            let found = read(pool, &[employee.uuid()], from, to, &pairing.rules).await?;
             let found = found.into_values().flatten();
             punches.extend(found.map(|punch| (punch.punch, punch)));
         }
-        Ok(Self { punches: punches.into_values().collect(), policies })
+        Ok(Self { punches: punches.into_values().collect(), ruled, pairing })
     }
 
     /// The days whose hours these outcomes change, and those that the punches themselves lie on
     /// now and would lie on, in order.
     pub fn preview(&self, outcomes: &[Outcome]) -> Vec<DayPreview> {
-        let known: BTreeMap<PunchId, &TimecardPunch> =
-            self.punches.iter().map(|known| (known.punch, known)).collect();
+        let (rules, more_ms) = (&self.pairing.rules, self.pairing.more_ms());
         let ruled: BTreeSet<PunchId> = outcomes.iter().map(|outcome| outcome.punch).collect();
         let mut then = self.punches.clone();
         then.retain(|known| !ruled.contains(&known.punch));
         let (mut own, mut touched) = (BTreeSet::new(), BTreeSet::new());
         let mut lies = |at: Time, site: SiteId| {
-            own.insert(business_day(at, self.policies.get(site)));
-            touched.extend(self.policies.all().map(|policy| days_touched(at, policy)));
+            own.insert(business_day(at, rules.get(site)));
+            touched.extend(rules.all().map(|rules| {
+                let (first, _) = days_touched(at.plus_millis(-more_ms), rules);
+                (first, days_touched(at.plus_millis(more_ms), rules).1)
+            }));
         };
         for outcome in outcomes {
-            let before = known.get(&outcome.punch);
-            if let Some(before) = before {
-                lies(before.effective_at, before.site);
+            if let Some(before) = self.punches.iter().find(|known| known.punch == outcome.punch) {
+                lies(before.true_at(), before.site);
             }
-            lies(outcome.effective_at, outcome.site);
-            let Some(standing) = outcome.counted_as else { continue };
-            let tz = before.map(|before| before.tz.clone());
-            then.push(TimecardPunch {
-                punch: outcome.punch,
-                kind: outcome.kind,
-                effective_at: outcome.effective_at,
-                standing,
-                site: outcome.site,
-                tz: tz.unwrap_or_else(|| self.policies.zone(outcome.site).to_owned()),
-            });
+            let found = as_found(outcome, &self.ruled, &self.pairing);
+            lies(found.true_at(), found.site);
+            if outcome.counted_as.is_some() {
+                then.push(found);
+            }
         }
-        let (before, after) = (self.hours(&self.punches), self.hours(&then));
-        let days: BTreeSet<Date> = before.keys().chain(after.keys()).chain(&own).copied().collect();
-        let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
-        days.iter()
-            .filter(|day| touched.iter().any(|(first, last)| (first..=last).contains(day)))
-            .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
-            .filter(|shown| own.contains(&shown.day) || shown.now != shown.then)
+        let (before, after) = (hours(&self.punches, rules), hours(&then, rules));
+        changed(&before, &after, &own)
+            .into_iter()
+            .filter(|shown| touched.iter().any(|(first, last)| (first..=last).contains(&&shown.day)))
             .collect()
     }
 
-    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long,
-    /// and their own: what lies between is a break or nothing.
+    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long, and
+    /// their own.
     pub fn preview_joined(&self, opening: &Outcome, out: &Outcome) -> Vec<DayPreview> {
-        let (from, to) = (opening.effective_at, out.effective_at);
-        let between = |punch: &TimecardPunch| (from..=to).contains(&punch.effective_at);
-        let (shift, others): (Vec<_>, Vec<_>) = self.punches.iter().cloned().partition(between);
-        let is_of_it = |punch: &TimecardPunch| match punch.kind {
-            PunchKind::In => punch.punch == opening.punch,
-            PunchKind::Out => punch.punch == out.punch,
-            PunchKind::BreakStart | PunchKind::BreakEnd => true,
-        };
-        let shift: Vec<TimecardPunch> = shift.into_iter().filter(is_of_it).collect();
-        let mut policy = self.policies.get(opening.site).clone();
-        let length_ms = to.millis_since(from).max(0);
-        policy.shift_max_s = u32::try_from(length_ms / 1_000 + 1).unwrap_or(u32::MAX);
-        let (before, mut after) = (self.hours(&self.punches), self.hours(&others));
-        for card in timecards(&shift, |_| &policy) {
-            let hours: Hours = card.totals.into();
-            let day = after.entry(card.day).or_default();
-            day.accepted_min += hours.accepted_min;
-            day.provisional_min += hours.provisional_min;
-        }
-        let day = |end: &Outcome| business_day(end.effective_at, self.policies.get(end.site));
-        let (first, last) = (day(opening), day(out));
-        let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
-        let days: BTreeSet<Date> =
-            before.keys().chain(after.keys()).chain([&first, &last]).copied().collect();
-        days.range(first..=last)
-            .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
-            .filter(|shown| [first, last].contains(&shown.day) || shown.now != shown.then)
-            .collect()
-    }
-
-    fn hours(&self, punches: &[TimecardPunch]) -> BTreeMap<Date, Hours> {
-        let cards = timecards(punches, |site| self.policies.get(site));
-        cards.into_iter().map(|card| (card.day, card.totals.into())).collect()
+        let rules = &self.pairing.rules;
+        let mut then = self.punches.clone();
+        then.retain(|known| ![opening.punch, out.punch].contains(&known.punch));
+        let [mut start, end] = [opening, out].map(|end| as_found(end, &self.ruled, &self.pairing));
+        start.joined = Some(out.punch);
+        let own = [&start, &end].map(|end| business_day(end.true_at(), rules.get(end.site)));
+        then.extend([start, end]);
+        let (before, after) = (hours(&self.punches, rules), hours(&then, rules));
+        let (first, last) = (own[0].min(own[1]), own[0].max(own[1]));
+        let days = changed(&before, &after, &BTreeSet::from(own)).into_iter();
+        days.filter(|shown| (first..=last).contains(&shown.day)).collect()
     }
 }
 
-/// The policies of all sites where a person ever punched, and of these.
-async fn policies_of(
-    pool: &Pool,
-    employee: EmployeeId,
-    more: impl Iterator<Item = SiteId>,
-) -> Result<PairingPolicies, sqlx::Error> {
-    let sites: Vec<Uuid> =
-        sqlx::query_scalar("select site from read.timecards_people where employee = $1")
-            .bind(employee.uuid())
-            .fetch_all(pool)
-            .await?;
-    let mut sites: Vec<SiteId> = sites.into_iter().map(SiteId).chain(more).collect();
-    sites.sort_unstable();
-    sites.dedup();
-    PairingPolicies::of(pool, &sites).await
+/// A punch as it would be. A time that a person gives is true; one that stays is what it was.
+fn as_found(
+    outcome: &Outcome,
+    ruled: &BTreeMap<PunchId, TimecardPunch>,
+    pairing: &Pairing,
+) -> TimecardPunch {
+    let Outcome { punch, site, counted_as, effective_at, kind } = *outcome;
+    let standing = counted_as.unwrap_or(CountedAs::Provisional);
+    match ruled.get(&punch) {
+        Some(known) => {
+            let lead_ms = if effective_at == known.effective_at { known.lead_ms } else { Some(0) };
+            TimecardPunch { kind, effective_at, standing, lead_ms, ..known.clone() }
+        }
+        None => TimecardPunch {
+            punch,
+            kind,
+            effective_at,
+            lead_ms: Some(0),
+            standing,
+            site,
+            tz: pairing.rules.zone(site, effective_at).to_owned(),
+            joined: None,
+            entered: true,
+        },
+    }
+}
+
+/// Each day's hours, of one person's punches.
+pub(crate) fn hours(punches: &[TimecardPunch], rules: &PairingRules) -> BTreeMap<Date, Hours> {
+    let cards = timecards(punches, |site| rules.get(site));
+    cards.into_iter().map(|card| (card.day, card.totals.into())).collect()
+}
+
+/// The days whose hours differ, and `always`, in order.
+pub(crate) fn changed(
+    before: &BTreeMap<Date, Hours>,
+    after: &BTreeMap<Date, Hours>,
+    always: &BTreeSet<Date>,
+) -> Vec<DayPreview> {
+    let days: BTreeSet<Date> = before.keys().chain(after.keys()).chain(always).copied().collect();
+    let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
+    days.iter()
+        .map(|day| DayPreview { day: *day, now: of(before, day), then: of(after, day) })
+        .filter(|shown| always.contains(&shown.day) || shown.now != shown.then)
+        .collect()
 }
 
 /// Windows in order, those that meet as one: days in a row are one read.

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use crate::{
     engine::{Generation, Projection, ProjectionError, page::Page},
     punches::{
-        batch,
+        batch::{self, Takes},
         row::{COLUMNS, PunchView},
     },
 };
@@ -33,7 +33,7 @@ impl Projection for SiteFeed {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -47,7 +47,8 @@ impl Projection for SiteFeed {
                  punch        uuid primary key,
                  employee     uuid,
                  site         uuid not null,
-                 device       uuid not null,
+                 -- Null for one that a person added.
+                 device       uuid,
                  kind         text not null,
                  captured_at  timestamptz not null,
                  effective_at timestamptz not null,
@@ -75,7 +76,7 @@ impl Projection for SiteFeed {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let punches = batch::fold(events).await?;
+            let punches = batch::fold(events, Takes::Standings).await?;
             let table = generation.table("site_feed");
             batch::insert(tx, &table, &punches.new).await?;
             batch::change(tx, &table, &punches.changed).await

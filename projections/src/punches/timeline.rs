@@ -18,7 +18,7 @@ use crate::{
         page::{Order, Page},
     },
     punches::{
-        batch,
+        batch::{self, Takes},
         row::{COLUMNS, PunchView},
     },
 };
@@ -39,7 +39,7 @@ impl Projection for Timeline {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -55,7 +55,8 @@ impl Projection for Timeline {
                  punch        uuid primary key,
                  employee     uuid,
                  site         uuid not null,
-                 device       uuid not null,
+                 -- Null for one that a person added.
+                 device       uuid,
                  kind         text not null,
                  captured_at  timestamptz not null,
                  effective_at timestamptz not null,
@@ -101,7 +102,7 @@ impl Projection for Timeline {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let punches = batch::fold(events).await?;
+            let punches = batch::fold(events, Takes::Standings).await?;
             let table = generation.table("timeline");
             batch::insert(tx, &table, &punches.new).await?;
             batch::change(tx, &table, &punches.changed).await

@@ -13,8 +13,8 @@ use punchtrail_domain::{
     employee::{DirectoryField, Employee, EmployeeCommand},
     policy::Policy,
     punch::{
-        Check, Comparison, Failing, Miss, Missing, Provider, Punch, PunchCommand, RejectionReason,
-        Verdict,
+        Anomaly, Check, Clock, Comparison, Failing, Miss, Missing, Origin, Provider, Punch,
+        PunchCommand, RejectionReason, Verdict,
     },
     quarantine::{Quarantine, QuarantineCommand},
     site::{Site, SiteCommand},
@@ -42,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use punchtrail_infra::testing::world::{Kiosk, NOON_MS, World};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// How long a reader waits before a test fails.
 pub fn deadline() -> Instant {
@@ -200,6 +202,12 @@ impl History {
 
     async fn deliver(&mut self) {
         let which = self.rng.random_range(0..self.kiosks.len());
+        let (fast, slow, mad) = (Some(100_040), Some(-45_300), Some(2_000 * 365 * 24 * HOUR_MS));
+        let leads = [None, None, Some(0), Some(1_400), fast, slow, mad];
+        let lead_ms = leads[self.rng.random_range(0..leads.len())];
+        self.kiosks[which].clock =
+            lead_ms.map_or(Clock::Unknown, |offset_ms| Clock::Known { offset_ms });
+        let ahead_ms = lead_ms.filter(|lead| lead.abs() < HOUR_MS).unwrap_or_default();
         let mut captures = Vec::new();
         for _ in 0..self.rng.random_range(1..6) {
             self.clock_ms += self.rng.random_range(1_000..4_000_000);
@@ -212,7 +220,7 @@ impl History {
             captures.push(kiosk.capture_with(|capture| {
                 capture.kind = kind;
                 capture.seq += skip;
-                capture.captured_at = Time::from_millis(at_ms);
+                capture.captured_at = Time::from_millis(at_ms + ahead_ms);
                 capture.employee = employee.filter(|_| !unknown);
                 capture.photo = Some(Digest::of(&at_ms.to_be_bytes()));
                 capture.badge = unknown.then(|| "unknown-77".to_owned());
@@ -278,7 +286,13 @@ impl History {
     async fn rule(&mut self) {
         let Some(punch) = self.one_of(|s| &s.punches) else { return };
         let earlier = Time::from_millis(self.clock_ms - 30_000);
-        let command = match self.rng.random_range(0..5) {
+        let (other, employee) = (self.one_of(|s| &s.punches), self.one_of(|s| &s.people));
+        let loaded = self.world.ledger.load::<Punch>(&punch.to_string()).await.unwrap().aggregate;
+        let captured_at = match loaded.origin() {
+            Some(Origin::Captured { capture, .. }) => Some(capture.captured_at),
+            _ => None,
+        };
+        let command = match self.rng.random_range(0..10) {
             0 => PunchCommand::Accept { note: None, reason: None },
             1 => PunchCommand::Reject { reason: RejectionReason::WrongTime, note: None },
             2 => PunchCommand::Amend {
@@ -293,7 +307,25 @@ impl History {
                 note: None,
                 reason: None,
             },
-            _ => PunchCommand::Void { note: None, reason: None },
+            4 => PunchCommand::Void { note: None, reason: None },
+            // Back to what its clock showed.
+            5 => PunchCommand::Amend {
+                effective_at: captured_at,
+                kind: None,
+                note: None,
+                reason: None,
+            },
+            6 => PunchCommand::Assign {
+                employee: employee.unwrap_or(EmployeeId::NIL),
+                reason: None,
+                note: None,
+            },
+            7 => PunchCommand::JoinShift { out: other.unwrap_or(punch), note: None },
+            8 => PunchCommand::PartShift { note: None },
+            _ => PunchCommand::Judge {
+                anomalies: vec![Anomaly::OtherHolder { holder: employee }],
+                verify_by: None,
+            },
         };
         // A ruling may be refused: the punch is voided, or stands so already.
         let metadata = Metadata::default();
@@ -363,13 +395,18 @@ impl History {
     async fn change_policy(&mut self) {
         let Some(site) = self.one_of(|s| &s.sites) else { return };
         let day_starts_min = self.rng.random_range(0..600);
-        let policy = Policy { day_starts_min, ..Policy::default() };
-        execute::<Site>(
-            &self.world,
-            &site.to_string(),
-            SiteCommand::ChangePolicy { policy, from: None },
-        )
-        .await;
+        let shift_max_s = self.rng.random_range(4..30) * 3_600;
+        let policy = Policy { day_starts_min, shift_max_s, ..Policy::default() };
+        let day = jiff::civil::date(2026, 9, self.rng.random_range(1..30));
+        let from = self.rng.random_ratio(2, 3).then_some(day);
+        let command = if self.rng.random_ratio(1, 4) {
+            let zones = ["Europe/Berlin", "America/New_York", "Pacific/Kiritimati"];
+            let tz = zones[self.rng.random_range(0..zones.len())].to_owned();
+            SiteCommand::ChangeZone { tz, from }
+        } else {
+            SiteCommand::ChangePolicy { policy, from }
+        };
+        execute::<Site>(&self.world, &site.to_string(), command).await;
     }
 
     async fn dispute(&mut self) {

@@ -87,10 +87,20 @@ fn row(card: &Value, zone: &TimeZone) -> anyhow::Result<Vec<String>> {
         clock(segments.first(), "from")?,
         clock(segments.last(), "to")?,
         hours(&totals["worked_accepted_s"]),
-        hours(&totals["worked_provisional_s"]),
+        doubtful(totals),
         hours(&totals["break_s"]),
         if unmatched.is_empty() { "-".to_owned() } else { unmatched.join(", ") },
     ])
+}
+
+/// What the doubtful punches would add, and take.
+fn doubtful(totals: &Value) -> String {
+    let (added, taken) = (&totals["worked_provisional_s"], &totals["provisional_taken_s"]);
+    match (added.as_u64().unwrap_or_default(), taken.as_u64().unwrap_or_default()) {
+        (_, 0) => hours(added),
+        (0, _) => format!("-{}", hours(taken)),
+        _ => format!("{} -{}", hours(added), hours(taken)),
+    }
 }
 
 fn hours(seconds: &Value) -> String {

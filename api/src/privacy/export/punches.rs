@@ -14,7 +14,7 @@ use punchtrail_projections::{
         timeline::{self, Filter, Key},
     },
 };
-use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId};
+use punchtrail_protocol::{DeviceId, EmployeeId, PunchId, SiteId, Time};
 use serde::Serialize;
 
 use super::{
@@ -51,8 +51,19 @@ const PUNCH_COLUMNS: [&str; 11] = [
     "explanation",
 ];
 /// The heading of `timecards.csv`.
-const CARD_COLUMNS: [&str; 9] =
-    ["day", "kind", "from", "to", "elapsed_s", "counted_as", "from_punch", "to_punch", "tz"];
+const CARD_COLUMNS: [&str; 11] = [
+    "day",
+    "kind",
+    "from",
+    "to",
+    "elapsed_s",
+    "counted_as",
+    "from_punch",
+    "to_punch",
+    "tz",
+    "from_true",
+    "to_true",
+];
 
 impl Export<'_> {
     pub(super) async fn punches(
@@ -63,7 +74,6 @@ impl Export<'_> {
         employee: EmployeeId,
     ) -> Result<(), ExportError> {
         let (mut json, mut table) = (Spool::new()?, Spool::new()?);
-        let mut cards = Cards::new(employee).await?;
         table.write(&row(PUNCH_COLUMNS.map(str::to_owned))).await?;
         json.write(b"[").await?;
         let filter = Filter { employee: Some(employee), ..Filter::default() };
@@ -79,7 +89,6 @@ impl Export<'_> {
                 json.write(&serde_json::to_vec(&told)?).await?;
                 joint = b",\n";
                 table.write(&row(columns(&told))).await?;
-                cards.reach(self, &told.punch).await?;
                 page.punch(&told).await?;
             }
             if !found.more {
@@ -89,7 +98,8 @@ impl Export<'_> {
         json.write(b"\n]\n").await?;
         archive.add_spool("punches.json", json).await?;
         archive.add_spool("punches.csv", table).await?;
-        Ok(archive.add_spool("timecards.csv", cards.table).await?)
+        let cards = Cards::new(employee).await?.all(self).await?;
+        Ok(archive.add_spool("timecards.csv", cards).await?)
     }
 
     /// With names and explanations, in which nobody else is named.
@@ -100,7 +110,7 @@ impl Export<'_> {
     ) -> Result<Vec<Told>, ExportError> {
         let pool = &self.pools.reader;
         let sites: Vec<SiteId> = rows.iter().map(|row| row.site).collect();
-        let devices: Vec<DeviceId> = rows.iter().map(|row| row.device).collect();
+        let devices: Vec<DeviceId> = rows.iter().filter_map(|row| row.device).collect();
         let sites = directory::site_names(pool, &sites).await?;
         let devices = directory::device_names(pool, &devices).await?;
         let mut explanations: HashMap<PunchId, Explanation> = HashMap::new();
@@ -114,7 +124,7 @@ impl Export<'_> {
             let explained = explanations.remove(&punch.punch);
             Told {
                 site_name: sites.get(&punch.site).cloned(),
-                device_name: devices.get(&punch.device).cloned(),
+                device_name: punch.device.and_then(|device| devices.get(&device).cloned()),
                 counts: explained.as_ref().is_some_and(|explained| explained.counts),
                 explanation: explained.map(|explained| explained.sentences).unwrap_or_default(),
                 punch,
@@ -153,38 +163,38 @@ fn row<const N: usize>(cells: [String; N]) -> Vec<u8> {
     writer.into_inner().unwrap_or_default()
 }
 
-/// Cards of the days that punches reach back to: only where there are some, however far apart.
+/// Cards of the days that have punches, the newest first, however far apart.
 struct Cards {
     employee: EmployeeId,
     table: Spool,
-    /// The earliest day that was made.
-    made: Option<Date>,
 }
 
 impl Cards {
     async fn new(employee: EmployeeId) -> Result<Self, ExportError> {
         let mut table = Spool::new()?;
         table.write(&row(CARD_COLUMNS.map(str::to_owned))).await?;
-        Ok(Self { employee, table, made: None })
+        Ok(Self { employee, table })
     }
 
-    /// Makes the cards around a punch, unless they were.
-    async fn reach(&mut self, export: &Export<'_>, punch: &PunchView) -> Result<(), ExportError> {
-        // A business day may begin and end a day off the date in UTC.
-        let day = punch.effective_at.timestamp().to_zoned(TimeZone::UTC).date();
-        let around = |days: i32| day.saturating_add(days.days());
-        if self.made.is_some_and(|made| made <= around(-2)) {
-            return Ok(());
-        }
-        let last = around(2).min(self.made.map_or(Date::MAX, |made| made.saturating_sub(1.day())));
-        let first = last.saturating_sub((RANGE_DAYS_MAX - 1).days());
+    async fn all(mut self, export: &Export<'_>) -> Result<Spool, ExportError> {
         let pool = &export.pools.reader;
-        let cards = timecards::of_employee(pool, self.employee, first, last).await?;
-        for card in cards.iter().rev() {
-            self.write(card).await?;
+        let (mut before, mut made): (Option<Time>, Option<Date>) = (None, None);
+        while let Some(at) = timecards::last_before(pool, self.employee, before).await? {
+            let day = at.timestamp().to_zoned(TimeZone::UTC).date();
+            // A business day may begin and end a day off the date in UTC.
+            let end = made.map_or(Date::MAX, |made| made.saturating_sub(1.day()));
+            let last = day.saturating_add(2.days()).min(end);
+            let first = last.saturating_sub((RANGE_DAYS_MAX - 1).days());
+            for card in timecards::of_employee(pool, self.employee, first, last).await?.iter().rev()
+            {
+                self.write(card).await?;
+            }
+            made = Some(first);
+            // Punches of the first days may be of cards before them.
+            let next = first.saturating_add(2.days()).to_zoned(TimeZone::UTC);
+            before = next.ok().map(|next| Time::from(next.timestamp()).min(at));
         }
-        self.made = Some(first);
-        Ok(())
+        Ok(self.table)
     }
 
     async fn write(&mut self, card: &Timecard) -> Result<(), ExportError> {
@@ -206,13 +216,23 @@ impl Cards {
                 from.punch.to_string(),
                 to.punch.to_string(),
                 from.tz.clone(),
+                from.true_at.unwrap_or(from.at).to_string(),
+                to.true_at.unwrap_or(to.at).to_string(),
             ];
+            self.table.write(&row(cells)).await?;
+        }
+        let taken = card.totals.provisional_taken_s;
+        if taken > 0 {
+            let mut cells = CARD_COLUMNS.map(|_| String::new());
+            (cells[0], cells[1]) = (day.clone(), "would_be_taken".to_owned());
+            (cells[4], cells[5]) = (taken.to_string(), "provisional".to_owned());
             self.table.write(&row(cells)).await?;
         }
         for lone in &card.unmatched {
             let (kind, none) = (code(serde_json::to_value(lone.code)), String::new());
             let counted = code(serde_json::to_value(lone.standing));
             let (at, punch) = (lone.mark.at.to_string(), lone.mark.punch.to_string());
+            let is = lone.mark.true_at.unwrap_or(lone.mark.at).to_string();
             let cells = [
                 day.clone(),
                 kind,
@@ -223,6 +243,8 @@ impl Cards {
                 punch,
                 none,
                 lone.mark.tz.clone(),
+                is,
+                String::new(),
             ];
             self.table.write(&row(cells)).await?;
         }

@@ -8,7 +8,7 @@ use punchtrail_domain::site::Site;
 use punchtrail_infra::ledger;
 use punchtrail_projections::punches::{PunchView, site_feed};
 use punchtrail_protocol::{
-    Position, SiteId,
+    DeviceId, Position, SiteId,
     wire::{SitePunch, SitePunches},
 };
 use serde::Deserialize;
@@ -113,7 +113,8 @@ fn shown(row: PunchView) -> SitePunch {
         kind: row.kind,
         captured_at: row.captured_at,
         effective_at: row.effective_at,
-        device: row.device,
+        // All zeros for what a person added: the protocol has no device that is none.
+        device: row.device.unwrap_or(DeviceId::NIL),
         standing: row.standing,
         // A ruling's reason, which may stand there, too, is not for devices.
         reasons: row.reasons.iter().filter_map(|code| code.parse().ok()).collect(),

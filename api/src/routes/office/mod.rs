@@ -69,6 +69,8 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(sites::list))
         .routes(routes!(sites::one))
         .routes(routes!(sites::change_policy))
+        .routes(routes!(sites::change_zone))
+        .routes(routes!(sites::preview_zone))
         .routes(routes!(sites::make_pairing_code))
         .routes(routes!(devices::list))
         .routes(routes!(devices::one))

@@ -152,7 +152,7 @@ fn doubt(code: Reason) -> DoubtView {
 
 /// Within how many seconds each site wants reviews ruled on.
 async fn deadlines(app: &App) -> Result<HashMap<SiteId, u32>, Refusal> {
-    let policies = sites::policies(&app.pools.reader).await?;
+    let policies = sites::policies(&app.pools.reader, app.ledger.now()).await?;
     Ok(policies.into_iter().map(|(site, policy)| (site, policy.review_deadline_s)).collect())
 }
 

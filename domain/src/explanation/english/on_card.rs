@@ -31,6 +31,13 @@ pub(super) fn sentence(speaker: &Speaker<'_>, kind: PunchKind, on_card: OnCard) 
              {until}."
         ),
         (UnmatchedCode::BreakNotStarted, _) => alone("no break had begun"),
+        (UnmatchedCode::WaitsForDoubtful, _) => {
+            format!("{card} it waits for its partner, which is doubtful: a manager rules on that.")
+        }
+        (UnmatchedCode::WaitsForRuling, _) => format!(
+            "{card} it changes nothing before a manager rules on it: the other punches are paired \
+             without it."
+        ),
         (
             UnmatchedCode::DoubleIn
             | UnmatchedCode::DoubleOut

@@ -297,6 +297,7 @@ fn added_by_hand_and_joined() {
 fn a_punch_without_its_partner_says_so_as_the_card_does() {
     use UnmatchedCode::{
         BreakNotEnded, BreakNotStarted, BreakWithoutShift, DoubleIn, InWithoutOut, OutWithoutIn,
+        WaitsForDoubtful, WaitsForRuling,
     };
     let until = Some(time("2026-11-22T00:59:03.000Z"));
     let codes = [
@@ -308,6 +309,8 @@ fn a_punch_without_its_partner_says_so_as_the_card_does() {
         (BreakNotEnded, Some(at("18:00:00.000"))),
         (BreakNotStarted, None),
         (DoubleIn, None),
+        (WaitsForDoubtful, None),
+        (WaitsForRuling, None),
     ];
     let told = codes.map(|(code, may_pair_until)| {
         let day = "2026-11-21".parse().unwrap();
@@ -325,6 +328,8 @@ fn a_punch_without_its_partner_says_so_as_the_card_does() {
     On the card it has no partner so far: the break has not ended; it may still be ended until 19:00:00.
     On the card it has no partner: no break had begun.
     On the card it repeats the clocking in just before; the first one counts there.
+    On the card it waits for its partner, which is doubtful: a manager rules on that.
+    On the card it changes nothing before a manager rules on it: the other punches are paired without it.
     "#);
 }
 
