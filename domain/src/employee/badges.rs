@@ -88,6 +88,14 @@ impl Badges {
         }
     }
 
+    /// Takes in a badge that was held before holdings were dated: no event says since when, and it
+    /// is held until one says otherwise.
+    pub fn remember(&mut self, holding: Digest) {
+        if self.get(holding).is_none() {
+            self.0.push(Holding { holding, from: None, until: None, because: None });
+        }
+    }
+
     /// Takes an event of the person.
     pub fn evolve(&mut self, event: &EmployeeEvent) {
         match event {

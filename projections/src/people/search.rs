@@ -5,7 +5,7 @@
 //! optimal string alignment distance: a letter too much, missing, other, or two swapped. Pure, and
 //! quick enough for every person of a large site at each keystroke.
 
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use punchtrail_protocol::spelling::folded as fold;
 
 /// Words shorter than this, in characters, must fit without a typo: one edit would make them any
 /// word.
@@ -99,31 +99,6 @@ fn within_one_edit(a: &[char], b: &[char]) -> bool {
         ([_, short @ ..], [_, long @ ..]) => short == long,
         ([], _) => false,
     }
-}
-
-/// Lower case without accents.
-fn fold(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    let mut folded = String::with_capacity(text.len());
-    for c in text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase) {
-        match c {
-            'ß' => folded.push_str("ss"),
-            'æ' => folded.push_str("ae"),
-            'œ' => folded.push_str("oe"),
-            'þ' => folded.push_str("th"),
-            'ø' => folded.push('o'),
-            'ł' => folded.push('l'),
-            'đ' | 'ð' => folded.push('d'),
-            'ħ' => folded.push('h'),
-            'ı' => folded.push('i'),
-            // What lower-casing a dotted capital leaves.
-            c if is_combining_mark(c) => {}
-            c => folded.push(c),
-        }
-    }
-    folded
 }
 
 #[cfg(test)]
