@@ -33,6 +33,11 @@ impl BadgeEnd {
     }
 }
 
+/// What names a time of holding a badge: SHA-256 of a salt of its own and the badge's number.
+pub fn holding(salt: &[u8], number: &str) -> Digest {
+    Digest::of(&[salt, number.as_bytes()].concat())
+}
+
 /// That a person holds a badge, from then until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {

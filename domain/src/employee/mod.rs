@@ -14,7 +14,7 @@ use punchtrail_protocol::{Digest, SiteId, Time};
 use serde::{Deserialize, Serialize};
 
 pub use assignments::{Assignment, Assignments};
-pub use badges::{BADGES_MAX, BadgeEnd, Badges, Holding};
+pub use badges::{BADGES_MAX, BadgeEnd, Badges, Holding, holding};
 pub use biometrics::{Biometrics, REFERENCES_MAX};
 pub use command::{Consent, EmployeeCommand};
 pub use employment::Employment;
