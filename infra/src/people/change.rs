@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cqrs_es::Aggregate as _;
-use punchtrail_domain::employee::{Employee, EmployeeEvent};
+use punchtrail_domain::employee::{Employee, EmployeeError, EmployeeEvent};
 use punchtrail_protocol::{Digest, EmployeeId, Position};
 use sqlx::PgConnection;
 
@@ -28,24 +28,62 @@ pub(super) struct Draft {
     position: Position,
     /// Every badge that they held or hold.
     pub badges: Vec<HoldingRow>,
+    /// Everybody's holdings of these badges, and of those that it is about, the earliest first.
+    pub of_numbers: Vec<HoldingRow>,
     pub events: Vec<EmployeeEvent>,
     pub fresh: Vec<Fresh>,
 }
 
 impl Draft {
-    pub(super) async fn load(ledger: &Ledger, employee: EmployeeId) -> Result<Self, PeopleError> {
+    /// Somebody as they stand, for something about these badges.
+    pub(super) async fn load(
+        ledger: &Ledger,
+        employee: EmployeeId,
+        about: &[String],
+    ) -> Result<Self, PeopleError> {
         let Loaded { aggregate: mut now, sequence, position } =
             ledger.load::<Employee>(&employee.to_string()).await?;
         let badges = rows::of_employee(ledger.pool(), employee).await?;
         now.remember_badges(undated(&badges));
+        let numbers = badges.iter().map(|row| &row.number).chain(about);
+        let numbers: Vec<String> = numbers.cloned().collect();
+        let of_numbers = rows::of_numbers(ledger.pool(), &numbers).await?;
         let (position, events, fresh) = (position.unwrap_or_default(), vec![], vec![]);
-        Ok(Self { employee, now, sequence, position, badges, events, fresh })
+        Ok(Self { employee, now, sequence, position, badges, of_numbers, events, fresh })
     }
 
     /// Takes what was decided.
     pub(super) fn take(&mut self, events: Vec<EmployeeEvent>) {
         events.iter().cloned().for_each(|event| self.now.apply(event));
         self.events.extend(events);
+    }
+}
+
+/// Why a draft is refused.
+pub(super) enum No {
+    /// Somebody holds the badge.
+    Held(HoldingRow),
+    Other(PeopleError),
+}
+
+impl From<EmployeeError> for No {
+    fn from(error: EmployeeError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl No {
+    /// The refusal, with the holder's name.
+    pub(super) async fn told(self, ledger: &Ledger) -> PeopleError {
+        let HoldingRow { employee, number, from, until, .. } = match self {
+            Self::Held(row) => row,
+            Self::Other(error) => return error,
+        };
+        let name = match directory::employee_names(ledger.pool(), &[employee]).await {
+            Ok(mut names) => names.remove(&employee),
+            Err(error) => return error.into(),
+        };
+        PeopleError::Held { number, holder: Box::new(Holder { employee, name, from, until }) }
     }
 }
 
@@ -126,27 +164,23 @@ pub(super) async fn append(
     }
 }
 
-/// Changes one person: `decide` says what follows for them as they stand.
+/// Changes one person, for something about these badges: `decide` says what follows for them as
+/// they stand.
 pub(super) async fn change(
     ledger: &Ledger,
-    employee: EmployeeId,
+    (employee, about): (EmployeeId, &[String]),
     entry: Option<Entry>,
     metadata: &Metadata,
-    decide: impl AsyncFn(&mut Draft) -> Result<(), PeopleError>,
+    decide: impl Fn(&mut Draft) -> Result<(), No>,
 ) -> Result<Changed, PeopleError> {
     for _ in 0..TRIES_MAX {
-        let mut draft = Draft::load(ledger, employee).await?;
-        decide(&mut draft).await?;
+        let mut draft = Draft::load(ledger, employee, about).await?;
+        if let Err(no) = decide(&mut draft) {
+            return Err(no.told(ledger).await);
+        }
         if let Some(changed) = append(ledger, vec![draft], entry.clone(), metadata).await? {
             return Ok(changed);
         }
     }
     Err(AppendError::Stale.into())
-}
-
-/// That somebody holds a badge, with their name.
-pub(super) async fn held_by(ledger: &Ledger, row: HoldingRow) -> Result<PeopleError, sqlx::Error> {
-    let HoldingRow { employee, number, from, until, .. } = row;
-    let name = directory::employee_names(ledger.pool(), &[employee]).await?.remove(&employee);
-    Ok(PeopleError::Held { number, holder: Box::new(Holder { employee, name, from, until }) })
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     badges::{self, next_holder, rows},
-    change::{Changed, Draft, Entry, change},
+    change::{Changed, Entry, No, change},
     directory::{self, EmployeeEntry},
     error::PeopleError,
     import::{EXTERNAL_ID_CHARS_MAX, NAME_CHARS_MAX, Pin, hash_pin},
@@ -84,11 +84,12 @@ pub async fn hire(
     fields.extend(pin_phc.as_ref().map(|_| DirectoryField::Pin));
     fields.extend(external_id.as_ref().map(|_| DirectoryField::ExternalId));
     let entry = EmployeeEntry { employee, name, pin_phc, external_id };
-    let taken = change(ledger, employee, Some(Entry::Whole(entry)), metadata, async |draft| {
+    let (entry, about) = (Some(Entry::Whole(entry)), Vec::from_iter(badge.clone()));
+    let taken = change(ledger, (employee, &about), entry, metadata, |draft| {
         draft.take(registered(site, fields.clone(), from));
         let Some(number) = &badge else { return Ok(()) };
-        let free = free_since(&rows::of_numbers(ledger.pool(), std::slice::from_ref(number)).await?);
-        badges::issue_in(ledger, draft, number, from.unwrap_or_default().max(free)).await
+        let free = free_since(&draft.of_numbers);
+        badges::issue_in(draft, number, from.unwrap_or_default().max(free))
     })
     .await;
     match taken {
@@ -118,8 +119,8 @@ pub async fn rename(
 ) -> Result<Changed, PeopleError> {
     let new = name(new)?;
     let entry = Some(Entry::Name(new.clone()));
-    change(ledger, employee, entry, metadata, async |draft| {
-        let names = directory::employee_names(ledger.pool(), &[employee]).await?;
+    let names = directory::employee_names(ledger.pool(), &[employee]).await?;
+    change(ledger, (employee, &[]), entry, metadata, |draft| {
         if names.get(&employee) != Some(&new) {
             let command = EmployeeCommand::ChangeDirectory { fields: vec![DirectoryField::Name] };
             draft.take(draft.now.decide(command)?);
@@ -129,24 +130,26 @@ pub async fn rename(
     .await
 }
 
-/// Notes that a person leaves, or, if they left, that it was at another time. What they hold ends
-/// with it; what somebody else holds by now ends when that one got it.
+/// Notes that a person leaves, or, if they left, that it was at another time; without a time, now,
+/// unless they left before. What they hold ends with it; what somebody else holds by now ends when
+/// that one got it.
 ///
 /// # Errors
 /// When there is no such person, they came back after that, or the ledger doesn't take it.
 pub async fn depart(
     ledger: &Ledger,
     employee: EmployeeId,
-    at: Time,
+    at: Option<Time>,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
-        let others = others(ledger, draft).await?;
+    change(ledger, (employee, &[]), None, metadata, |draft| {
+        let left = draft.now.employment().departed_at();
+        let at = at.or(left).unwrap_or_else(|| ledger.now());
         let mut events = draft.now.decide(EmployeeCommand::Depart { at })?;
         for event in &mut events {
             let EmployeeEvent::BadgeEnded { holding, until, .. } = event else { continue };
             let row = draft.badges.iter().find(|row| row.holding == *holding);
-            let next = row.and_then(|row| next_holder(&others, row)).and_then(|next| next.from);
+            let next = row.and_then(|row| next_holder(&draft.of_numbers, row)).and_then(|next| next.from);
             *until = next.map_or(*until, |next| next.min(*until));
         }
         draft.take(events);
@@ -165,11 +168,10 @@ pub async fn cancel_departure(
     employee: EmployeeId,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
-        let others = others(ledger, draft).await?;
+    change(ledger, (employee, &[]), None, metadata, |draft| {
         let (mut free, mut taken) = (Vec::new(), Vec::new());
         for row in &draft.badges {
-            match next_holder(&others, row).and_then(|next| next.from) {
+            match next_holder(&draft.of_numbers, row).and_then(|next| next.from) {
                 None => free.push(row.holding),
                 Some(next) if row.until < Some(next) => taken.push((row.holding, next)),
                 Some(_) => {}
@@ -196,12 +198,6 @@ pub async fn cancel_departure(
     .await
 }
 
-/// The holdings of all numbers that a person ever held.
-async fn others(ledger: &Ledger, draft: &Draft) -> Result<Vec<rows::HoldingRow>, PeopleError> {
-    let numbers: Vec<String> = draft.badges.iter().map(|row| row.number.clone()).collect();
-    Ok(rows::of_numbers(ledger.pool(), &numbers).await?)
-}
-
 /// Notes that a person comes back. Their badges ended when they left; each is issued anew.
 ///
 /// # Errors
@@ -212,7 +208,7 @@ pub async fn come_back(
     at: Time,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
+    change(ledger, (employee, &[]), None, metadata, |draft| {
         let stands = draft.now.employment();
         if stands.departed_at().is_none() && stands.returned_at() == Some(at) {
             return Ok(());
@@ -223,28 +219,40 @@ pub async fn come_back(
     .await
 }
 
-/// Lets a person work at a site, or corrects since when.
+/// Lets a person work at a site from when until when, or corrects it; with an end alone, what
+/// stands ends.
 ///
 /// # Errors
-/// When there is no such site or person, they left, or the ledger doesn't take it.
+/// When there is no such site or person, they left, it ends before it begins, or the ledger doesn't
+/// take it.
 pub async fn assign(
     ledger: &Ledger,
     employee: EmployeeId,
     site: SiteId,
-    from: Option<Time>,
+    (from, until): (Option<Time>, Option<Time>),
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
     if !directory::site_exists(ledger.pool(), site).await? {
         return Err(PeopleError::NoSuchSite);
     }
-    let command = EmployeeCommand::AssignToSite { site, from };
-    command_of(ledger, employee, command, metadata).await
+    change(ledger, (employee, &[]), None, metadata, |draft| {
+        let stands = draft.now.assignments().latest(site).is_some();
+        if from.is_some() || until.is_none() || !stands {
+            draft.take(draft.now.decide(EmployeeCommand::AssignToSite { site, from })?);
+        }
+        if let Some(until) = until {
+            draft.take(draft.now.decide(EmployeeCommand::UnassignFromSite { site, until })?);
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Notes that a person no longer works at a site, or since another time.
 ///
 /// # Errors
-/// When there is no such person, it is before they began there, or the ledger doesn't take it.
+/// When there is no such person, they never worked there, it is before they began there, or the
+/// ledger doesn't take it.
 pub async fn unassign(
     ledger: &Ledger,
     employee: EmployeeId,
@@ -252,18 +260,13 @@ pub async fn unassign(
     until: Time,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    let command = EmployeeCommand::UnassignFromSite { site, until };
-    command_of(ledger, employee, command, metadata).await
-}
-
-async fn command_of(
-    ledger: &Ledger,
-    employee: EmployeeId,
-    command: EmployeeCommand,
-    metadata: &Metadata,
-) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
-        draft.take(draft.now.decide(command.clone())?);
+    change(ledger, (employee, &[]), None, metadata, |draft| {
+        let command = EmployeeCommand::UnassignFromSite { site, until };
+        let events = draft.now.decide(command)?;
+        if draft.now.assignments().latest(site).is_none() {
+            return Err(No::Other(PeopleError::NoSuchSite));
+        }
+        draft.take(events);
         Ok(())
     })
     .await

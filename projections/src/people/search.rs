@@ -39,18 +39,16 @@ impl Query {
         (!words.is_empty()).then_some(Self { whole, words })
     }
 
-    /// How well a person of that name and badge fits; none if not at all. Every word typed must fit
-    /// a word of the name, or the badge.
-    pub(crate) fn fit(&self, name: &str, badge: Option<&str>) -> Option<Fit> {
-        let badge = badge.map(fold);
-        if badge.as_ref().is_some_and(|badge| badge.trim() == self.whole.trim()) {
+    /// How well a person of that name and those badges fits; none if not at all. Every word typed
+    /// must fit a word of the name, or a badge.
+    pub(crate) fn fit(&self, name: &str, badges: &[String]) -> Option<Fit> {
+        let badges: Vec<String> = badges.iter().map(|badge| fold(badge)).collect();
+        if badges.iter().any(|badge| badge.trim() == self.whole.trim()) {
             return Some(Fit(EXACT));
         }
         let name = fold(name);
         let mut known: Vec<Vec<char>> = words(&name).map(|word| word.chars().collect()).collect();
-        if let Some(badge) = badge {
-            known.push(badge.trim().chars().collect());
-        }
+        known.extend(badges.iter().map(|badge| badge.trim().chars().collect::<Vec<char>>()));
         self.words
             .iter()
             .map(|typed| known.iter().filter_map(|word| word_fit(typed, word)).min())
@@ -106,7 +104,7 @@ mod tests {
     use super::*;
 
     fn fit(typed: &str, name: &str) -> Option<u32> {
-        Query::new(typed).and_then(|query| query.fit(name, Some("B-1042"))).map(|fit| fit.0)
+        Query::new(typed).and_then(|query| query.fit(name, &["17".to_owned(), "B-1042".to_owned()])).map(|fit| fit.0)
     }
 
     #[test]
@@ -163,7 +161,7 @@ mod tests {
     fn a_badge_is_found_whole_and_by_its_start() {
         assert_eq!(fit("b-1042", "Anna"), Some(EXACT));
         assert!(fit("1042", "Anna").is_some());
-        assert_eq!(Query::new("b1").and_then(|query| query.fit("Anna", None)), None);
+        assert_eq!(Query::new("b1").and_then(|query| query.fit("Anna", &[])), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use rows::{Fresh, HoldingRow};
 
 use super::{
-    change::{self, Changed, Draft, TRIES_MAX, change},
+    change::{self, Changed, Draft, No, TRIES_MAX, change},
     error::PeopleError,
 };
 use crate::ledger::{AppendError, Ledger, Metadata};
@@ -39,22 +39,14 @@ pub async fn issue(
     from: Time,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
-        issue_in(ledger, draft, number, from).await
-    })
-    .await
+    let about = [number.to_owned()];
+    change(ledger, (employee, &about), None, metadata, |draft| issue_in(draft, number, from)).await
 }
 
-/// Adds to a draft that the person holds a badge from then on.
-pub(super) async fn issue_in(
-    ledger: &Ledger,
-    draft: &mut Draft,
-    number: &str,
-    from: Time,
-) -> Result<(), PeopleError> {
-    let held = rows::of_numbers(ledger.pool(), &[number.to_owned()]).await?;
-    let stands = |row: &&HoldingRow| row.goes_on(from);
-    match held.iter().find(stands) {
+/// Adds to a draft about that badge that the person holds it from then on.
+pub(super) fn issue_in(draft: &mut Draft, number: &str, from: Time) -> Result<(), No> {
+    let held = draft.of_numbers.iter().filter(|row| row.number == number);
+    match held.clone().find(|row| row.goes_on(from)) {
         Some(row)
             if row.employee == draft.employee
                 && row.until.is_none()
@@ -62,13 +54,13 @@ pub(super) async fn issue_in(
         {
             Ok(())
         }
-        Some(row) => Err(change::held_by(ledger, row.clone()).await?),
+        Some(row) => Err(No::Held(row.clone())),
         None => give(draft, number, from),
     }
 }
 
 /// Adds that they hold a badge that is free then.
-fn give(draft: &mut Draft, number: &str, from: Time) -> Result<(), PeopleError> {
+fn give(draft: &mut Draft, number: &str, from: Time) -> Result<(), No> {
     let fresh = Fresh::of(number);
     let command = EmployeeCommand::IssueBadge { holding: fresh.holding, from };
     draft.take(draft.now.decide(command)?);
@@ -97,22 +89,21 @@ pub async fn end(
     because: BadgeEnd,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
-    change(ledger, employee, None, metadata, async |draft| {
+    change(ledger, (employee, &[]), None, metadata, |draft| {
         let row = draft.badges.iter().filter(|row| match which {
             Which::Number(number) => row.number == *number,
             Which::Holding(holding) => row.holding == *holding,
         });
-        let row = row.max_by_key(|row| (row.until.is_none(), row.from)).cloned();
         let number = || match which {
             Which::Number(number) => number.clone(),
             Which::Holding(holding) => holding.to_string(),
         };
-        let row = row.ok_or_else(|| PeopleError::NoSuchBadge { number: number() })?;
+        let row = row.max_by_key(|row| (row.until.is_none(), row.from)).cloned();
+        let row = row.ok_or_else(|| No::Other(PeopleError::NoSuchBadge { number: number() }))?;
         let command = EmployeeCommand::EndBadge { holding: row.holding, until, because };
         draft.take(draft.now.decide(command)?);
-        let all = rows::of_numbers(ledger.pool(), std::slice::from_ref(&row.number)).await?;
-        match next_holder(&all, &row).filter(|next| next.from < Some(until)) {
-            Some(next) => Err(change::held_by(ledger, next.clone()).await?),
+        match next_holder(&draft.of_numbers, &row).filter(|next| next.from < Some(until)) {
+            Some(next) => Err(No::Held(next.clone())),
             None => Ok(()),
         }
     })
@@ -131,33 +122,49 @@ pub async fn reissue(
     at: Time,
     metadata: &Metadata,
 ) -> Result<Changed, PeopleError> {
+    let about = [number.to_owned()];
     for _ in 0..TRIES_MAX {
-        let mut draft = Draft::load(ledger, employee).await?;
-        let all = rows::of_numbers(ledger.pool(), &[number.to_owned()]).await?;
-        let mut going_on = all.into_iter().filter(|row| row.goes_on(at));
-        let (held, later) = (going_on.next(), going_on.next());
-        let mut drafts = Vec::new();
-        match held {
-            Some(row) if row.employee == employee && row.until.is_none() => {}
-            Some(row) if later.is_some() || row.from >= Some(at) || row.employee == employee => {
-                return Err(change::held_by(ledger, later.unwrap_or(row)).await?);
-            }
-            Some(row) => {
-                let mut before = Draft::load(ledger, row.employee).await?;
-                let because = BadgeEnd::Reissued;
-                let command = EmployeeCommand::EndBadge { holding: row.holding, until: at, because };
+        let mut draft = Draft::load(ledger, employee, &about).await?;
+        let before = match giver(&draft, number, at) {
+            Err(later) => return Err(No::Held(later).told(ledger).await),
+            Ok(None) => None,
+            Ok(Some(row)) => {
+                let mut before = Draft::load(ledger, row.employee, &[]).await?;
+                let (holding, because) = (row.holding, BadgeEnd::Reissued);
+                let command = EmployeeCommand::EndBadge { holding, until: at, because };
                 before.take(before.now.decide(command)?);
-                drafts.push(before);
-                give(&mut draft, number, at)?;
+                Some(before)
             }
-            None => give(&mut draft, number, at)?,
+        };
+        let stands = |row: &HoldingRow| {
+            row.number == number && row.employee == employee && row.goes_on(at)
+        };
+        if !draft.of_numbers.iter().any(stands)
+            && let Err(no) = give(&mut draft, number, at)
+        {
+            return Err(no.told(ledger).await);
         }
-        drafts.insert(0, draft);
+        let drafts = [draft].into_iter().chain(before).collect();
         if let Some(changed) = change::append(ledger, drafts, None, metadata).await? {
             return Ok(changed);
         }
     }
     Err(AppendError::Stale.into())
+}
+
+/// Who gives a badge up to somebody at that time, if anybody holds it then.
+///
+/// # Errors
+/// With who got it only then or later: it can't have changed hands then.
+fn giver(draft: &Draft, number: &str, at: Time) -> Result<Option<HoldingRow>, HoldingRow> {
+    let held = draft.of_numbers.iter().filter(|row| row.number == number && row.goes_on(at));
+    let held: Vec<&HoldingRow> = held.collect();
+    match held.as_slice() {
+        [] => Ok(None),
+        [row] if row.employee == draft.employee && row.until.is_none() => Ok(None),
+        [row] if row.employee != draft.employee && row.from < Some(at) => Ok(Some((*row).clone())),
+        [.., later] => Err((*later).clone()),
+    }
 }
 
 /// Who held a number next after a time of holding it that ended.
@@ -172,6 +179,7 @@ pub(super) fn next_holder<'a>(all: &'a [HoldingRow], row: &HoldingRow) -> Option
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldBadge {
     /// What the ledger calls this time of holding it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub holding: Digest,
     pub number: String,
     /// Since when; null: since ever.
@@ -198,7 +206,7 @@ pub async fn list(
     ledger: &Ledger,
     employee: EmployeeId,
 ) -> Result<Option<Vec<HeldBadge>>, PeopleError> {
-    let Draft { now, badges, .. } = Draft::load(ledger, employee).await?;
+    let Draft { now, badges, .. } = Draft::load(ledger, employee, &[]).await?;
     let held = badges.into_iter().map(|row| HeldBadge {
         because: now.badges().get(row.holding).and_then(|held| held.because),
         holding: row.holding,

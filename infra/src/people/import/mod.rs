@@ -52,6 +52,8 @@ pub struct Options {
     pub reissue: Option<Moment>,
     /// Since when people who had left are back; none: only those whose row says so.
     pub returned: Option<Moment>,
+    /// The most PINs that a file may bring; none: as many as it has rows.
+    pub pins_max: Option<usize>,
 }
 
 /// Why nothing was imported.
@@ -83,6 +85,12 @@ pub enum ImportError {
         faults: Vec<RowFault>,
         more: u64,
     },
+    /// PINs take their time.
+    #[error(
+        "the roster brings {pins} PINs, and at most {most} are taken in this way; nothing was \
+         imported. Bring them in several files, or with `employee import` on the server"
+    )]
+    TooManyPins { pins: usize, most: usize },
     /// Badges go round among more people than can be written at once.
     #[error(
         "{chain} people hand on their badges from one to the next, more than can be written at \
@@ -183,6 +191,9 @@ async fn attempt(
     }
     let wanted = draft.pins();
     let (all, heard) = (wanted.len(), Arc::clone(progress));
+    if let Some(most) = options.pins_max.filter(|most| all > *most) {
+        return Err(ImportError::TooManyPins { pins: all, most });
+    }
     let hashed = pins::hash_changed(wanted, Arc::new(move |done| heard(done, all))).await?;
     told.doubt(std::mem::take(&mut draft.warnings), std::mem::take(&mut draft.faults));
     let Plan { parts, changes, unchanged } = draft.finish(hashed)?;
