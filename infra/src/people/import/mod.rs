@@ -20,6 +20,8 @@ mod parts;
 mod pins;
 mod plan;
 mod report;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::sync::Arc;
