@@ -28,15 +28,14 @@ fn counts(ran: &Ran) -> Value {
 }
 
 async fn entry(scene: &Scene, badge: &str) -> (String, Option<String>, Option<String>) {
-    let row =
-        sqlx::query(
-            "select name, pin_phc, external_id from employee_directory join badge_holdings held \
+    let row = sqlx::query(
+        "select name, pin_phc, external_id from employee_directory join badge_holdings held \
              using (employee) where held.number = $1 and held.held_until is null",
-        )
-            .bind(badge)
-            .fetch_one(&scene.pools.writer)
-            .await
-            .unwrap();
+    )
+    .bind(badge)
+    .fetch_one(&scene.pools.writer)
+    .await
+    .unwrap();
     (row.get(0), row.get(1), row.get(2))
 }
 
@@ -82,10 +81,7 @@ async fn what_changed_is_written_and_said_without_values() {
     let events = employee_events(&scene).await;
     let kinds: Vec<&str> =
         events[before..].iter().map(|event| event.split('"').nth(1).unwrap()).collect();
-    assert_eq!(
-        kinds,
-        ["DirectoryChanged", "AssignedToSite", "BadgeIssued", "DirectoryChanged"]
-    );
+    assert_eq!(kinds, ["DirectoryChanged", "AssignedToSite", "BadgeIssued", "DirectoryChanged"]);
     assert!(events[before].contains(r#"["pin"]"#) && !events.iter().any(|e| e.contains("\"20\"")));
     assert_eq!(entry(&scene, "20").await.0, "Ada");
     // An import takes no badge away: 17 is still hers, until somebody says otherwise.
@@ -108,7 +104,8 @@ async fn badges_that_swap_owners_within_one_file_are_no_conflict() {
     let swapped = "badge,name,pin,site,external_id\n18,Ada,,Mill,E-1\n17,Bo,,Mill,E-2\n";
     assert_eq!(import(&scene, swapped).await.exit, 1, "nobody said that they changed hands");
     let file = scene.file("swapped.csv", swapped);
-    let reissue = ["employee", "import", file.to_str().unwrap(), "--reissue", "2026-03-02", "--json"];
+    let reissue =
+        ["employee", "import", file.to_str().unwrap(), "--reissue", "2026-03-02", "--json"];
     assert_eq!(counts(&scene.run(&reissue).await)["updated"], 2);
     assert_eq!(entry(&scene, "17").await.0, "Bo");
     assert_eq!(counts(&scene.run(&reissue).await)["unchanged"], 2);

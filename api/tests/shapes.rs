@@ -228,7 +228,15 @@ async fn no_body_is_taken_in_another_shape() {
         .count();
     assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
     let words = [
-        "in", "out", "reject", "amend", "other", "show_message", "done", "wrong_time", "fork",
+        "in",
+        "out",
+        "reject",
+        "amend",
+        "other",
+        "show_message",
+        "done",
+        "wrong_time",
+        "fork",
         "lost",
     ];
     let head = house.settled().await;

@@ -107,9 +107,8 @@ pub async fn replace(
     }
     let badges: Vec<_> = rows.iter().flat_map(badges_of).collect();
     for chunk in badges.chunks(INSERT_ROWS_MAX) {
-        let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
-            "INSERT OR IGNORE INTO manifest_badge (identity, badge, employee) ",
-        );
+        let mut insert: QueryBuilder<'_, Sqlite> =
+            QueryBuilder::new("INSERT OR IGNORE INTO manifest_badge (identity, badge, employee) ");
         insert.push_values(chunk, |mut values, (badge, employee)| {
             values.push_bind(identity).push_bind(badge).push_bind(employee.to_string());
         });

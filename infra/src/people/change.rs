@@ -13,9 +13,7 @@ use super::{
     directory::{self, EmployeeEntry},
     error::{Holder, PeopleError},
 };
-use crate::ledger::{
-    Append, AppendError, Ledger, Loaded, Metadata, SideWrite, StreamAppend,
-};
+use crate::ledger::{Append, AppendError, Ledger, Loaded, Metadata, SideWrite, StreamAppend};
 
 /// How often a change is decided anew when other appends keep coming first.
 pub(super) const TRIES_MAX: u32 = 8;
@@ -155,9 +153,7 @@ pub(super) async fn append(
     });
     let append = Append { streams, metadata: metadata.clone(), side: Some(side) };
     match ledger.append(append).await {
-        Ok(appended) => {
-            Ok(Some(Changed { employee, now, position: appended.last, is_new: true }))
-        }
+        Ok(appended) => Ok(Some(Changed { employee, now, position: appended.last, is_new: true })),
         // Somebody changed them, or took the badge, after they were read.
         Err(AppendError::Stale | AppendError::Side(sqlx::Error::RowNotFound)) => Ok(None),
         Err(error) => Err(error.into()),

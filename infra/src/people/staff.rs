@@ -149,7 +149,8 @@ pub async fn depart(
         for event in &mut events {
             let EmployeeEvent::BadgeEnded { holding, until, .. } = event else { continue };
             let row = draft.badges.iter().find(|row| row.holding == *holding);
-            let next = row.and_then(|row| next_holder(&draft.of_numbers, row)).and_then(|next| next.from);
+            let next =
+                row.and_then(|row| next_holder(&draft.of_numbers, row)).and_then(|next| next.from);
             *until = next.map_or(*until, |next| next.min(*until));
         }
         draft.take(events);

@@ -104,7 +104,9 @@ mod tests {
     use super::*;
 
     fn fit(typed: &str, name: &str) -> Option<u32> {
-        Query::new(typed).and_then(|query| query.fit(name, &["17".to_owned(), "B-1042".to_owned()])).map(|fit| fit.0)
+        Query::new(typed)
+            .and_then(|query| query.fit(name, &["17".to_owned(), "B-1042".to_owned()]))
+            .map(|fit| fit.0)
     }
 
     #[test]

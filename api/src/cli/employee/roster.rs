@@ -64,7 +64,8 @@ fn told(imported: &Imported) -> String {
         text.push_str("Nothing was written. ");
     }
     let Imported { rows, created, updated, unchanged, .. } = imported;
-    let _ = write!(text, "{rows} rows: {created} new, {updated} changed, {unchanged} as they were.");
+    let _ =
+        write!(text, "{rows} rows: {created} new, {updated} changed, {unchanged} as they were.");
     text
 }
 

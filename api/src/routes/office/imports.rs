@@ -15,9 +15,7 @@ use utoipa::IntoParams;
 
 use crate::{
     ask::{
-        extract::{
-            Line, Params, content_length, media_type, next_chunk, too_large, too_slow,
-        },
+        extract::{Line, Params, content_length, media_type, next_chunk, too_large, too_slow},
         limits::{ROSTER_BODY_BYTES_MAX, ROSTER_BODY_PINS_MAX},
     },
     auth::Operator,

@@ -1,4 +1,5 @@
-//! People by hand, for operators: taken on, renamed, leaving, coming back, working at one site more.
+//! People by hand, for operators: taken on, renamed, leaving, coming back, working at one site
+//! more.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use punchtrail_infra::people::{
@@ -114,8 +115,8 @@ pub async fn depart(
     Ok(Answer(Written { position: done.position }))
 }
 
-/// Notes that a person didn't leave after all. The badges that ended with it are theirs again, those
-/// left out that somebody else got since.
+/// Notes that a person didn't leave after all. The badges that ended with it are theirs again,
+/// those left out that somebody else got since.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/departure", tag = "employees",
     params(("employee" = EmployeeId, Path, description = "Who")),
@@ -162,14 +163,15 @@ pub async fn come_back(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AssignmentBody {
-    /// Since when; since ever unless given. Of an assignment that stands an earlier one corrects it.
+    /// Since when; since ever unless given. Of an assignment that stands an earlier one corrects
+    /// it.
     pub from: Option<Time>,
     /// Until when; without an end unless given.
     pub until: Option<Time>,
 }
 
-/// Lets a person work at a site, beside others, and says from when until when. With `until` alone an
-/// assignment that stands ends.
+/// Lets a person work at a site, beside others, and says from when until when. With `until` alone
+/// an assignment that stands ends.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/assignments/{site}", tag = "employees",
     params(("employee" = EmployeeId, Path, description = "Who"),

@@ -5,9 +5,7 @@
 pub mod rows;
 
 use punchtrail_domain::employee::{BadgeEnd, EmployeeCommand};
-use punchtrail_protocol::{
-    Digest, EmployeeId, Time, capture::BADGE_CHARS_MAX, spelling::normal,
-};
+use punchtrail_protocol::{Digest, EmployeeId, Time, capture::BADGE_CHARS_MAX, spelling::normal};
 use serde::Serialize;
 
 use rows::{Fresh, HoldingRow};
@@ -136,9 +134,8 @@ pub async fn reissue(
                 Some(before)
             }
         };
-        let stands = |row: &HoldingRow| {
-            row.number == number && row.employee == employee && row.goes_on(at)
-        };
+        let stands =
+            |row: &HoldingRow| row.number == number && row.employee == employee && row.goes_on(at);
         if !draft.of_numbers.iter().any(stands)
             && let Err(no) = give(&mut draft, number, at)
         {

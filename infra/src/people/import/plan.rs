@@ -12,8 +12,12 @@ use punchtrail_protocol::{
 use uuid::Uuid;
 
 use super::{
-    ImportError, Options, RosterRow, damage::without_zeros, existing::Existing, file::Faults,
-    parts::{self, Plan}, pins::Wanted,
+    ImportError, Options, RosterRow,
+    damage::without_zeros,
+    existing::Existing,
+    file::Faults,
+    parts::{self, Plan},
+    pins::Wanted,
 };
 use crate::people::{badges::rows::Fresh, directory::EmployeeEntry as Entry};
 
@@ -93,11 +97,7 @@ impl<'a> Draft<'a> {
     }
 
     /// By external id; else who holds the badge and bears the name, or did until they left.
-    fn whom(
-        &self,
-        row: &RosterRow,
-        externals: &HashMap<&str, EmployeeId>,
-    ) -> Result<Whom, String> {
+    fn whom(&self, row: &RosterRow, externals: &HashMap<&str, EmployeeId>) -> Result<Whom, String> {
         let external = row.external_id.as_deref();
         if let Some(employee) = external.and_then(|id| externals.get(id)) {
             return Ok(Whom::Known(*employee));
