@@ -231,7 +231,8 @@ async fn a_roster_is_one_call_and_its_report_names_people() {
     let site = scene.site;
     let head = scene.house.ledger.head().await.unwrap();
     let faulty = format!(
-        "badge;name;pin;site;external_id\n17;Ada Kaya;;{site};\n\n17;Eve;;{site};\n4.01E+12;X;;{site};\n"
+        "badge;name;pin;site;external_id\n17;Ada Kaya;;{site};\n\n17;Eve;;{site};\n\
+         4.01E+12;X;;{site};\n"
     );
     let refused = scene.import(&faulty, "").await;
     assert_eq!(refused.refusal(), "422 invalid: /4 invalid_value");

@@ -1,9 +1,9 @@
 //! Who works where, and a version of each site's roster for devices to compare.
 //!
 //! Rows hold ids; badges, names and PINs are joined from beside the ledger when read, so that
-//! erasing one there reaches every page. The kind of a person's last punch is looked up in `timecards` when
-//! read: a manifest is read far more rarely than people punch. A reader of it who waits, waits for
-//! both ([`RESTS_ON`]).
+//! erasing one there reaches every page. The kind of a person's last punch is looked up in
+//! `timecards` when read: a manifest is read far more rarely than people punch. A reader of it who
+//! waits, waits for both ([`RESTS_ON`]).
 //!
 //! A departed person stays on the roster until the moment of leaving, and whoever works at a site
 //! until a day until that day. Who begins there later, or gets a badge later, is told at once: a

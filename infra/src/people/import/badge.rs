@@ -17,11 +17,6 @@ use crate::people::{
 };
 
 impl Draft<'_> {
-    /// Who holds a badge now, or else later.
-    pub(super) fn holder<'a>(&'a self, number: &'a str) -> Option<&'a HoldingRow> {
-        self.existing.of_number(number).find(|held| held.goes_on(self.now))
-    }
-
     fn name_of(&self, employee: EmployeeId) -> String {
         let entry = self.existing.entries.get(&employee);
         entry.map_or_else(|| format!("employee {employee}"), |entry| entry.name.clone())
@@ -35,10 +30,12 @@ impl Draft<'_> {
         (site, rules): (SiteId, &SiteRules),
         since: Option<Time>,
     ) -> Result<Option<Work>, String> {
-        let holder = self.holder(number).cloned();
-        if holder.as_ref().is_some_and(|held| held.employee == work.employee) {
+        let mut held = self.existing.of_number(number).filter(|held| held.goes_on(self.now));
+        if held.any(|held| held.employee == work.employee) {
             return Ok(None);
         }
+        let at = since.unwrap_or(self.now).max(self.now);
+        let holder = self.existing.of_number(number).find(|held| held.goes_on(at)).cloned();
         self.warn_of_others(work, row);
         let Some(held) = holder else {
             self.look_at_zeros(work.employee, number, site)?;

@@ -19,7 +19,10 @@ use super::{
     parts::{self, Plan},
     pins::Wanted,
 };
-use crate::people::{badges::rows::Fresh, directory::EmployeeEntry as Entry};
+use crate::people::{
+    badges::rows::{Fresh, HoldingRow},
+    directory::EmployeeEntry as Entry,
+};
 
 /// A person of whom something changes, or may.
 #[derive(Clone, Default)]
@@ -103,23 +106,30 @@ impl<'a> Draft<'a> {
             return Ok(Whom::Known(*employee));
         }
         let Some(badge) = row.badge.as_deref() else { return Ok(Whom::New) };
-        let holder = self.holder(badge);
-        let last = self.existing.of_number(badge).max_by_key(|held| held.until);
-        let Some(held) = holder.or(last) else { return Ok(Whom::New) };
-        let Some(entry) = self.existing.entries.get(&held.employee) else { return Ok(Whom::New) };
-        let another = external.is_some() && entry.external_id.is_some();
-        if another || !same_name(&entry.name, &row.name) {
-            return Ok(Whom::New);
+        let of_number = self.existing.of_number(badge);
+        let going_on: Vec<&HoldingRow> = of_number.filter(|it| it.goes_on(self.now)).collect();
+        if let Some(held) = going_on.iter().find(|held| self.is_meant(row, held.employee)) {
+            return Ok(Whom::Known(held.employee));
         }
-        if holder.is_none() && self.left(held.employee).is_none() {
-            return Err(format!(
+        let last = self.existing.of_number(badge).max_by_key(|held| held.until);
+        let last = last.filter(|held| going_on.is_empty() && self.is_meant(row, held.employee));
+        match last {
+            None => Ok(Whom::New),
+            Some(held) if self.left(held.employee).is_some() => Ok(Whom::Known(held.employee)),
+            Some(held) => Err(format!(
                 "badge {badge} was {}'s until {}; a new person of that name would be made. Issue \
                  it to them again with `employee badge issue`, or give this row an external_id",
-                entry.name,
+                row.name,
                 held.until.unwrap_or_default(),
-            ));
+            )),
         }
-        Ok(Whom::Known(held.employee))
+    }
+
+    /// Whether a row may mean who holds its badge: it bears the name, and no ids tell them apart.
+    fn is_meant(&self, row: &RosterRow, employee: EmployeeId) -> bool {
+        let Some(entry) = self.existing.entries.get(&employee) else { return false };
+        let another = row.external_id.is_some() && entry.external_id.is_some();
+        !another && same_name(&entry.name, &row.name)
     }
 
     /// When somebody left, if they are gone by now.
