@@ -18,6 +18,7 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{
     ledger::{AppendError, ExecuteError, ReadError},
+    people::{PeopleError, import::ImportError},
     postgres::{DatabaseError, Trouble},
     rulings::{Fault, RuleError},
 };
@@ -480,6 +481,60 @@ impl<E: Refuses> From<ExecuteError<E>> for Refusal {
             ExecuteError::Refused(error) => Self::new(error.code(), sentence(&error)),
             ExecuteError::Append(error) => error.into(),
             ExecuteError::Load(error) => error.into(),
+        }
+    }
+}
+
+impl From<PeopleError> for Refusal {
+    fn from(error: PeopleError) -> Self {
+        let invalid = |pointer: &str, error: &PeopleError| {
+            Self::field(pointer, "invalid_value", sentence(error))
+        };
+        match error {
+            PeopleError::Refused(error) => Self::new(error.code(), sentence(&error)),
+            PeopleError::Held { .. } => Self::new(Code::Conflict, sentence(&error)),
+            PeopleError::NoSuchBadge { .. } => Self::new(Code::NotFound, sentence(&error)),
+            PeopleError::Number => invalid("/badge", &error),
+            PeopleError::Name(_) => invalid("/name", &error),
+            PeopleError::ExternalId(_) => invalid("/external_id", &error),
+            PeopleError::NoSuchSite => invalid("/site", &error),
+            PeopleError::Hash => Self::busy(sentence(&error)),
+            PeopleError::Append(error) => error.into(),
+            PeopleError::Load(error) => error.into(),
+            PeopleError::Database(error) => error.into(),
+        }
+    }
+}
+
+/// How many faulty rows of a file stand in words in its refusal.
+const FAULTS_TOLD_MAX: usize = 20;
+
+impl From<ImportError> for Refusal {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::TooLarge { .. }
+            | ImportError::TooManyRows
+            | ImportError::TooManyPins { .. }
+            | ImportError::Entangled { .. } => Self::new(Code::PayloadTooLarge, sentence(&error)),
+            ImportError::Header(_) => Self::field("/1", "invalid_value", sentence(&error)),
+            ImportError::Rows { ref faults, .. } => {
+                let told = faults.iter().take(FAULTS_TOLD_MAX);
+                let told: String =
+                    told.map(|fault| format!(" Row {}: {}.", fault.row, fault.what)).collect();
+                let at = |row: u64| FieldError {
+                    pointer: format!("/{row}"),
+                    code: "invalid_value".to_owned(),
+                };
+                let errors = faults.iter().map(|fault| at(fault.row)).collect();
+                Self::new(Code::Invalid, sentence(&error) + &told).because_of(errors)
+            }
+            ImportError::Partly { .. } | ImportError::Hash | ImportError::Stopped => {
+                tracing::warn!(%error, "an import was not carried through");
+                Self::busy(sentence(&error))
+            }
+            ImportError::Database(error) => error.into(),
+            ImportError::Ledger(error) => error.into(),
+            ImportError::Append(error) => error.into(),
         }
     }
 }

@@ -22,18 +22,20 @@ async fn import(scene: &Scene, text: &str) -> Ran {
 
 fn counts(ran: &Ran) -> Value {
     assert_eq!(ran.exit, 0, "{ran:?}");
-    let mut object = ran.json();
-    object.as_object_mut().unwrap().remove("position");
-    object
+    let object = ran.json();
+    let counts = ["imported", "created", "updated", "unchanged", "rows"];
+    counts.iter().map(|count| ((*count).to_owned(), object[*count].clone())).collect()
 }
 
 async fn entry(scene: &Scene, badge: &str) -> (String, Option<String>, Option<String>) {
-    let row =
-        sqlx::query("select name, pin_phc, external_id from employee_directory where badge = $1")
-            .bind(badge)
-            .fetch_one(&scene.pools.writer)
-            .await
-            .unwrap();
+    let row = sqlx::query(
+        "select name, pin_phc, external_id from employee_directory join badge_holdings held \
+             using (employee) where held.number = $1 and held.held_until is null",
+    )
+    .bind(badge)
+    .fetch_one(&scene.pools.writer)
+    .await
+    .unwrap();
     (row.get(0), row.get(1), row.get(2))
 }
 
@@ -73,17 +75,24 @@ async fn what_changed_is_written_and_said_without_values() {
     import(&scene, "badge,name,pin,site,external_id\n17,Ada,1234,Mill,E-1\n18,Bo,,Mill,\n").await;
     let before = employee_events(&scene).await.len();
     let changed = "badge,name,pin,site,external_id\n20,Ada,9999,Hill,E-1\n18,Bo,,Mill,E-2\n";
-    let ran = counts(&import(&scene, changed).await);
-    assert_eq!(ran["updated"], 2, "{ran:?}");
-    assert_eq!(
-        employee_events(&scene).await[before..].iter().map(|e| &e[..18]).collect::<Vec<_>>(),
-        [r#"{"DirectoryChanged"#, r#"{"AssignedToSite":"#, r#"{"DirectoryChanged"#]
-    );
-    assert!(employee_events(&scene).await[before].contains(r#"["badge","pin"]"#));
+    let ran = import(&scene, changed).await;
+    assert_eq!(counts(&ran)["updated"], 2, "{ran:?}");
+    assert!(ran.json()["warnings"][0]["what"].as_str().unwrap().contains("17"), "{ran:?}");
+    let events = employee_events(&scene).await;
+    let kinds: Vec<&str> =
+        events[before..].iter().map(|event| event.split('"').nth(1).unwrap()).collect();
+    assert_eq!(kinds, ["DirectoryChanged", "AssignedToSite", "BadgeIssued", "DirectoryChanged"]);
+    assert!(events[before].contains(r#"["pin"]"#) && !events.iter().any(|e| e.contains("\"20\"")));
     assert_eq!(entry(&scene, "20").await.0, "Ada");
-    // Badge 17 is free again, and somebody new gets it.
+    // An import takes no badge away: 17 is still hers, until somebody says otherwise.
+    let taken = import(&scene, "badge,name,pin,site\n17,Cy,,Mill\n").await;
+    assert_eq!(taken.exit, 1, "{taken:?}");
+    assert!(taken.stderr.contains("Ada"), "{taken:?}");
+    let lost = scene.run(&["employee", "badge", "lost", "E-1", "17", "--json"]).await;
+    assert_eq!(lost.exit, 0, "{lost:?}");
     let ran = counts(&import(&scene, "badge,name,pin,site\n17,Cy,,Mill\n").await);
     assert_eq!(ran["created"], 1);
+    assert_eq!(scene.run(&["ledger", "verify"]).await.exit, 0);
     scene.close().await;
 }
 
@@ -93,8 +102,14 @@ async fn badges_that_swap_owners_within_one_file_are_no_conflict() {
     add_site(&scene, "Mill").await;
     import(&scene, "badge,name,pin,site,external_id\n17,Ada,,Mill,E-1\n18,Bo,,Mill,E-2\n").await;
     let swapped = "badge,name,pin,site,external_id\n18,Ada,,Mill,E-1\n17,Bo,,Mill,E-2\n";
-    assert_eq!(counts(&import(&scene, swapped).await)["updated"], 2);
+    assert_eq!(import(&scene, swapped).await.exit, 1, "nobody said that they changed hands");
+    let file = scene.file("swapped.csv", swapped);
+    let reissue =
+        ["employee", "import", file.to_str().unwrap(), "--reissue", "2026-03-02", "--json"];
+    assert_eq!(counts(&scene.run(&reissue).await)["updated"], 2);
     assert_eq!(entry(&scene, "17").await.0, "Bo");
+    assert_eq!(counts(&scene.run(&reissue).await)["unchanged"], 2);
+    assert_eq!(scene.run(&["ledger", "verify"]).await.exit, 0);
     scene.close().await;
 }
 
@@ -218,5 +233,86 @@ async fn the_command_line_says_what_is_wrong_with_it() {
     assert_eq!(scene.run(&["--help"]).await.exit, 0);
     assert_eq!(scene.run(&["ledger", "replay", "--until", "yesterday"]).await.exit, 2);
     assert_eq!(scene.run(&["ledger", "replay", "--ndjson", "--json"]).await.exit, 2);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn people_badges_and_sites_by_hand() {
+    let scene = Scene::new().await;
+    add_site(&scene, "Mill").await;
+    add_site(&scene, "Hill").await;
+    let run = async |line: &str| {
+        let words: Vec<&str> = line.split(' ').chain(["--json"]).collect();
+        let ran = scene.run(&words).await;
+        assert_eq!(ran.exit, 0, "{line}: {ran:?}");
+        ran.json()
+    };
+    let refused = async |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ran = scene.run(&words).await;
+        assert_eq!(ran.exit, 1, "{line}: {ran:?}");
+        ran.stderr
+    };
+    run("employee add --name Ada --site Mill --badge 17 --external-id E-1").await;
+    run("employee add --name Bo --site Mill").await;
+    let listed = run("employee list --site Mill").await;
+    assert_eq!(listed["employees"][0]["badges"], json!(["17"]));
+    let bo = listed["employees"][1]["employee"].as_str().unwrap().to_owned();
+    let said = refused(&format!("employee badge issue {bo} 17")).await;
+    assert!(said.contains("Ada"), "{said}");
+    run("employee badge return E-1 17 --at 2026-03-02").await;
+    let said = refused(&format!("employee badge issue {bo} 17 --from 2026-03-02")).await;
+    assert!(said.contains("2026-03-02T23:00:00.000Z"), "through the day: {said}");
+    run(&format!("employee badge issue {bo} 17 --from 2026-03-03")).await;
+    let held = run("employee badge list E-1").await;
+    assert_eq!(held["badges"][0]["because"], "returned");
+    run("employee assign E-1 Hill --from 2026-04-01").await;
+    run("employee unassign E-1 Mill --until 2026-03-31").await;
+    assert_eq!(run("employee list --site Mill").await["employees"].as_array().unwrap().len(), 1);
+    run("employee depart E-1 --at 2026-05-29").await;
+    assert_eq!(run("employee depart E-1 --at 2026-05-29").await["changed"], false);
+    run("employee depart E-1 --at 2026-05-28T18:00:00+02:00").await;
+    let listed = run("employee list --site Hill").await;
+    assert_eq!(listed["employees"][0]["departed_at"], "2026-05-28T16:00:00.000Z");
+    run("employee depart E-1 --cancel").await;
+    run("employee depart E-1 --at 2026-05-29").await;
+    refused("employee return E-1 --at 2026-05-01").await;
+    run("employee return E-1 --at 2026-06-01").await;
+    run("employee rename E-1 Augusta").await;
+    assert_eq!(run("employee list --site Hill").await["employees"][0]["name"], "Augusta");
+    assert_eq!(scene.run(&["employee", "depart", "E-1", "--at", "soon"]).await.exit, 2);
+    assert_eq!(scene.run(&["ledger", "verify"]).await.exit, 0);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_says_everything_and_writes_nothing() {
+    let scene = Scene::new().await;
+    add_site(&scene, "Mill").await;
+    import(&scene, "badge,name,pin,site,external_id\n0071,Ada,,Mill,E-1\n18,Bo,,Mill,\n").await;
+    let depart = ["employee", "depart", "18", "--at", "2026-03-02"];
+    assert_eq!(scene.run(&depart).await.exit, 0);
+    let before = employee_events(&scene).await;
+    let text = "badge\tname\tpin\tsite\texternal_id\r\n\
+                \t\"Ada\tLovelace\"\t\tMill\tE-1\r\n\r\n\
+                71\tCy\t\tMill\t\r\n18\tBo\t\tMill\t\r\n4.01E+12\tDi\t\tMill\t\r\n\
+                20\tEd\t\tNowhere\t\r\n21\tFay\t\tMill\t\r\n";
+    let units = text.replace("Ada\tLovelace", "Ada Lovelace");
+    let bytes: Vec<u8> =
+        [0xFF, 0xFE].into_iter().chain(units.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let file = scene.dir.path().join("roster.tsv");
+    std::fs::write(&file, bytes).unwrap();
+    let ran = scene.run(&["employee", "import", file.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    for said in ["row 4: badge 71", "row 5: Bo left", "row 6", "row 7", "renamed from Ada"] {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
+    assert!(ran.stdout.contains("row 8: Fay: new"), "{ran:?}");
+    assert_eq!(employee_events(&scene).await, before);
+    let back = scene.file("back.csv", "badge,name,pin,site\n18,Bo,,Mill\n");
+    let back = ["employee", "import", back.to_str().unwrap(), "--return", "2026-04-01", "--json"];
+    assert_eq!(counts(&scene.run(&back).await)["updated"], 1);
+    assert_eq!(counts(&scene.run(&back).await)["unchanged"], 1);
+    assert_eq!(entry(&scene, "18").await.0, "Bo");
     scene.close().await;
 }

@@ -19,6 +19,10 @@ use punchtrail_infra::{
     audit::tables::{Class, TABLES},
     devices::{self, enrolment},
     ledger::Metadata,
+    people::{
+        directory,
+        staff::{self, NewEmployee},
+    },
     rulings::{
         self, Admission, Author,
         disputes::{self, Change, Opening, Resolution},
@@ -99,6 +103,20 @@ async fn lived_in() -> Scene {
     {
         disputes::change(&scene.ledger, dispute, &change, None, &author(note)).await.unwrap();
     }
+    // Somebody with a badge.
+    let home = SiteId(Uuid::from_u128(77));
+    let mut connection = scene.pools.writer.acquire().await.unwrap();
+    directory::put_site(&mut connection, home, "Mill").await.unwrap();
+    drop(connection);
+    let new = NewEmployee {
+        name: "Ada".to_owned(),
+        site: home,
+        from: None,
+        badge: Some("17".to_owned()),
+        external_id: None,
+        pin: None,
+    };
+    staff::hire(&scene.ledger, new, &Metadata::default()).await.unwrap();
     // A second device, moved and revoked.
     let key = ed25519_dalek::SigningKey::from_bytes(&[8; 32]);
     let site = SiteId(Uuid::from_u128(77));
@@ -138,6 +156,23 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("notes", "note_altered", "update notes set salt = sha256(salt)"),
     ("notes", "note_altered", "update notes set digest = sha256(digest)"),
     ("notes", "note_altered", "insert into notes values ('a', 'b', 'c', 'd')"),
+    ("badge_holdings", "badge_altered", "delete from badge_holdings"),
+    ("badge_holdings", "badge_altered", "update badge_holdings set number = number || '1'"),
+    ("badge_holdings", "badge_altered", "update badge_holdings set employee = gen_random_uuid()"),
+    ("badge_holdings", "badge_altered", "update badge_holdings set held_from = now()"),
+    ("badge_holdings", "badge_altered", "update badge_holdings set held_until = now()"),
+    (
+        "badge_holdings",
+        "badge_altered",
+        "insert into badge_holdings select sha256('x18'), employee, '18', 'x', held_from \
+         from badge_holdings",
+    ),
+    (
+        "badge_holdings",
+        "badge_altered",
+        "insert into badge_holdings select sha256('x17'), gen_random_uuid(), '17', 'x', \
+         '-infinity' from badge_holdings",
+    ),
     ("conflicting_captures", "bytes_altered", "delete from conflicting_captures"),
     ("conflicting_captures", "bytes_altered", "update conflicting_captures set capture = 'AA'"),
     ("conflicting_captures", "bytes_altered", "update conflicting_captures set signature = 'AA'"),

@@ -166,6 +166,35 @@ async fn no_body_is_taken_in_another_shape() {
             operator,
             json!({ "at": at }),
         ),
+        (Method::POST, format!("/v1/employees/{employee}/return"), operator, json!({ "at": at })),
+        (Method::PUT, format!("/v1/employees/{employee}/name"), operator, json!({ "name": "n" })),
+        (
+            Method::POST,
+            "/v1/employees".to_owned(),
+            operator,
+            json!({
+                "name": "n", "site": site, "from": at, "badge": "b", "external_id": "e",
+                "pin": "4711",
+            }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/employees/{employee}/badges"),
+            operator,
+            json!({ "badge": "b", "from": at, "reissue": true }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/employees/{employee}/badges/{}/end", "0".repeat(64)),
+            operator,
+            json!({ "because": "lost", "until": at }),
+        ),
+        (
+            Method::PUT,
+            format!("/v1/employees/{employee}/assignments/{site}"),
+            operator,
+            json!({ "from": at, "until": at }),
+        ),
         (
             Method::POST,
             format!("/v1/punches/{}/attachments", punch.punch),
@@ -220,13 +249,26 @@ async fn no_body_is_taken_in_another_shape() {
         .filter(|operation| operation["requestBody"]["content"]["application/json"].is_object())
         .count();
     assert_eq!(bodies, requests.len() - 1, "each request with a body, one of them twice");
-    let words =
-        ["in", "out", "reject", "amend", "other", "show_message", "done", "wrong_time", "fork"];
+    let words = [
+        "in",
+        "out",
+        "reject",
+        "amend",
+        "other",
+        "show_message",
+        "done",
+        "wrong_time",
+        "fork",
+        "lost",
+    ];
     let head = house.settled().await;
     for (method, path, token, body) in &requests {
         // The order of the fields in the sources, which a derived reader goes by.
-        let order: Vec<&str> =
-            ORDERS.iter().find(|(name, _)| path.ends_with(name)).unwrap().1.to_vec();
+        let order: Option<Vec<&str>> =
+            ORDERS.iter().find(|(name, _)| path.ends_with(name)).map(|(_, order)| order.to_vec());
+        // What ends with an id is named by what stands in front of it.
+        let of = || ORDERS.iter().find(|(name, _)| path.contains(&format!("/{name}/")));
+        let order: Vec<&str> = order.unwrap_or_else(|| of().unwrap().1.to_vec());
         for shape in other_shapes(body, &order, &words) {
             let text = shape.to_string();
             let answer = house.send(method.clone(), path, *token, text.clone()).await;
@@ -238,7 +280,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 33] = [
+const ORDERS: [(&str, &[&str]); 39] = [
     ("/zone", &["tz", "from", "correct_past"]),
     ("/zone/preview", &["tz", "from", "correct_past"]),
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
@@ -267,7 +309,13 @@ const ORDERS: [(&str, &[&str]); 33] = [
     ("assign", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
     ("assign/preview", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
     ("enroll", &["code", "name", "public_key", "proof", "app"]),
-    ("return", &["certificate", "proof"]),
+    ("devices/return", &["certificate", "proof"]),
+    ("return", &["at"]),
+    ("name", &["name"]),
+    ("employees", &["name", "site", "from", "badge", "external_id", "pin"]),
+    ("badges", &["badge", "from", "reissue"]),
+    ("end", &["because", "until"]),
+    ("assignments", &["from", "until"]),
     ("batch", &["capture", "signature"]),
     (
         "heartbeat",

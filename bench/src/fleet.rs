@@ -39,7 +39,7 @@ pub async fn enlist(
     hire(place, &[(&site, devices * PEOPLE_PER_DEVICE)]).await?;
     let pool = sqlx::PgPool::connect(place.database_url.as_deref().unwrap_or_default()).await?;
     let people: Vec<uuid::Uuid> =
-        sqlx::query_scalar("select employee from employee_directory order by badge")
+        sqlx::query_scalar("select employee from badge_holdings order by number")
             .fetch_all(&pool)
             .await?;
     pool.close().await;

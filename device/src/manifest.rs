@@ -87,5 +87,6 @@ async fn pages(server: &Server, site: SiteId) -> Result<Manifest, CallError> {
 
 fn text_of(row: &ManifestRow) -> usize {
     let pin = row.pin.as_ref().map_or(0, |pin| pin.phc.len());
-    row.name.len() + row.badge.as_ref().map_or(0, String::len) + pin
+    let badges: usize = row.badges.iter().chain(&row.badge).map(String::len).sum();
+    row.name.len() + badges + pin
 }

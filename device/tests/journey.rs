@@ -126,6 +126,37 @@ async fn whom_the_manifest_does_not_know_is_recorded_by_badge() {
 }
 
 #[tokio::test]
+async fn a_person_is_known_by_each_of_their_badges_and_a_badge_by_its_new_holder() {
+    let server = StandIn::start().await;
+    let numbers: Vec<String> = (0..50).map(|n| format!("c{n}")).collect();
+    let mut many = person("c0", "Many", None);
+    many.badges.clone_from(&numbers);
+    let (holder, other) = (many.employee, server.ledger().rows[0].employee);
+    server.ledger().rows.push(many);
+    let door = Door::enrolled(&server).await;
+    for number in &numbers {
+        assert_eq!(door.punch(number, PunchKind::In).await.employee, Some(holder), "{number}");
+    }
+    // c7 changes hands: it is both's until then, so the server says whose it was.
+    server.ledger().rows[0].badges.push("c7".to_owned());
+    server.ledger().roster = "handed on soon".to_owned();
+    door.sync().await;
+    let soon = door.punch("c7", PunchKind::Out).await;
+    assert_eq!((soon.employee, soon.badge.as_deref()), (None, Some("c7")));
+    server.ledger().rows.last_mut().unwrap().badges.retain(|badge| badge != "c7");
+    server.ledger().roster = "handed on".to_owned();
+    door.sync().await;
+    assert_eq!(door.punch("c7", PunchKind::In).await.employee, Some(other));
+    assert_eq!(door.punch("c8", PunchKind::Out).await.employee, Some(holder));
+    // A server that knows of one badge tells that one.
+    server.ledger().rows.last_mut().unwrap().badges.clear();
+    server.ledger().roster = "an older server".to_owned();
+    door.sync().await;
+    assert_eq!(door.punch("c0", PunchKind::In).await.employee, Some(holder));
+    assert_eq!(door.punch("c8", PunchKind::In).await.employee, None);
+}
+
+#[tokio::test]
 async fn a_pin_confirms_and_a_wrong_one_records_nothing() {
     let server = StandIn::start().await;
     let door = Door::enrolled(&server).await;

@@ -19,7 +19,7 @@ use punchtrail_infra::{
     ledger::{
         self, Append, AppendError, ExecuteError, LedgerStore, Metadata, ReadError, StreamAppend,
     },
-    people::{directory, import},
+    people::{badges, directory, import},
     testing::world::{NOON_MS, World},
 };
 use punchtrail_protocol::{Position, SiteId, Time, capture::PunchKind, wire::ItemStatus};
@@ -91,19 +91,23 @@ async fn of_an_employee_and_an_import_of_the_same_person_is_refused() {
     directory::put_site(&mut connection, world.site, "Mill").await.unwrap();
     let entry = directory::EmployeeEntry {
         employee: world.employee,
-        badge: Some("7".into()),
         name: "Ada".into(),
         pin_phc: None,
         external_id: None,
     };
     directory::put_employee(&mut connection, &entry).await.unwrap();
     drop(connection);
+    let (from, by) = (Time::default(), Metadata::default());
+    badges::issue(&world.ledger, world.employee, "7", from, &by).await.unwrap();
     let command = EmployeeCommand::AssignToSite { site: SiteId(Uuid::new_v4()), from: None };
     every_reader_refuses::<Employee>(&world, &world.employee.to_string(), command).await;
     let head = world.ledger.head().await.unwrap();
     let roster = b"badge,name,pin,site\n7,Ada,,Mill\n";
     let hashed = Arc::new(|_, _| {});
-    let refused = import::import(&world.ledger, roster, &Metadata::default(), hashed).await;
+    let refused = {
+        let (by, options) = (Metadata::default(), import::Options::default());
+        import::import(&world.ledger, roster, &options, &by, hashed).await
+    };
     match refused.unwrap_err() {
         import::ImportError::Ledger(error) => assert_eq!(error.stops_at(), Some(head)),
         other => panic!("{other}"),

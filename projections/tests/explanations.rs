@@ -76,7 +76,6 @@ impl Told {
         let mut connection = self.world.pools.writer.acquire().await.unwrap();
         let entry = EmployeeEntry {
             employee: self.world.employee,
-            badge: None,
             name: "Maria Ortiz".to_owned(),
             pin_phc: None,
             external_id: None,

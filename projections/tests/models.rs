@@ -49,13 +49,22 @@ async fn rule(world: &World, punch: PunchId, command: PunchCommand) {
 }
 
 async fn name(world: &World, employee: EmployeeId, name: &str, badge: &str) {
-    sqlx::query("insert into employee_directory (employee, name, badge) values ($1, $2, $3)")
+    sqlx::query("insert into employee_directory (employee, name) values ($1, $2)")
         .bind(employee.uuid())
         .bind(name)
-        .bind(badge)
         .execute(&world.pools.writer)
         .await
         .unwrap();
+    // As one that was held before holdings were dated.
+    sqlx::query(
+        "insert into badge_holdings (holding, employee, number, salt, held_from) \
+         values (sha256(convert_to($2, 'UTF8')), $1, $2, '', '-infinity')",
+    )
+    .bind(employee.uuid())
+    .bind(badge)
+    .execute(&world.pools.writer)
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

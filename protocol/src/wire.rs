@@ -567,7 +567,11 @@ pub struct ManifestPage {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestRow {
     pub employee: EmployeeId,
+    /// The badge that they got last; for devices that know of one.
     pub badge: Option<String>,
+    /// Every badge that they hold, or are to hold, the one they got last first.
+    #[serde(default)]
+    pub badges: Vec<String>,
     pub name: String,
     /// The PIN's hash, if there is one.
     pub pin: Option<PinHash>,

@@ -273,6 +273,7 @@ mod tests {
             .map(|n| ManifestRow {
                 employee: EmployeeId(Uuid::from_u128(n as u128)),
                 badge: None,
+                badges: Vec::new(),
                 name: String::new(),
                 pin: None,
                 face: false,

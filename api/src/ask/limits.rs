@@ -26,6 +26,10 @@ pub const DISPUTES_OF_WORKER_MAX: u64 = 50;
 pub const DISPUTES_OF_DEVICE_MAX: u64 = 500;
 /// Characters of a note.
 pub const NOTE_CHARS_MAX: usize = 2_000;
+/// The largest roster that is taken over HTTP, in bytes.
+pub const ROSTER_BODY_BYTES_MAX: usize = 8 << 20;
+/// The most PINs that such a roster brings: each takes some 20 ms of a core.
+pub const ROSTER_BODY_PINS_MAX: usize = 1_000;
 /// The most punches that are ruled on together.
 pub const BULK_RULINGS_MAX: usize = 100;
 /// Rows of figures as CSV; some ten megabytes.

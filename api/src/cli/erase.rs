@@ -90,10 +90,11 @@ async fn outlook(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
 }
 
 fn shown(outlook: &Outlook) -> String {
-    let Outlook { directory, codes, notes, photos, references, .. } = outlook;
+    let Outlook { directory, badges, codes, notes, photos, references, .. } = outlook;
     let mut lines = vec![
         "Nothing was erased. An erasure would take:".to_owned(),
-        format!("  {directory} entries of the directory: name, badge, PIN, the id elsewhere"),
+        format!("  {directory} entries of the directory: name, PIN, the id elsewhere"),
+        format!("  {badges} numbers of badges"),
         format!("  {notes} notes, {codes} codes for reference photos"),
         format!("  {photos} pictures of punches, {references} reference photos"),
     ];

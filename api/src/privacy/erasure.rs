@@ -26,8 +26,10 @@ pub struct Outlook {
     pub employee: EmployeeId,
     /// What stands in the way; nothing if it may be done now.
     pub obstacles: Vec<Obstacle>,
-    /// Entries of the directory: name, badge, PIN and the id in another system.
+    /// Entries of the directory: name, PIN and the id in another system.
     pub directory: u64,
+    /// Numbers of badges, one for each time that they held one.
+    pub badges: u64,
     /// Codes for their reference photos.
     pub codes: u64,
     /// Notes about them and their punches.
@@ -93,6 +95,7 @@ pub async fn outlook(
         employee,
         obstacles,
         directory: kept.directory,
+        badges: kept.badges,
         codes: kept.codes,
         notes: kept.notes,
         photos,

@@ -15,15 +15,15 @@ use punchtrail_api::{
     server::{ServeOptions, Server},
     state::App,
 };
-use punchtrail_domain::{
-    employee::{DirectoryField, Employee, EmployeeCommand},
-    site::{Site, SiteCommand},
-};
+use punchtrail_domain::site::{Site, SiteCommand};
 use punchtrail_infra::{
     access::credentials,
     devices::enrolment,
     ledger::{Ledger, Metadata, SideWrite},
-    people::directory::{self, EmployeeEntry},
+    people::{
+        directory,
+        staff::{self, NewEmployee},
+    },
     postgres::Pools,
     testing::TestDatabase,
 };
@@ -133,27 +133,15 @@ impl House {
     }
 
     pub async fn employee(&self, site: SiteId, badge: &str, name: &str) -> EmployeeId {
-        let employee = EmployeeId(Uuid::now_v7());
-        let fields = vec![DirectoryField::Badge, DirectoryField::Name];
-        let entry = EmployeeEntry {
-            employee,
-            badge: Some(badge.to_owned()),
+        let new = NewEmployee {
             name: name.to_owned(),
-            pin_phc: None,
+            site,
+            from: None,
+            badge: Some(badge.to_owned()),
             external_id: None,
+            pin: None,
         };
-        let command = EmployeeCommand::Register { site, fields };
-        self.ledger
-            .execute_with::<Employee>(&employee.to_string(), command, &Metadata::default(), || {
-                let entry = entry.clone();
-                Some(SideWrite::new(move |connection| {
-                    let entry = entry.clone();
-                    Box::pin(async move { directory::put_employee(connection, &entry).await })
-                }))
-            })
-            .await
-            .unwrap();
-        employee
+        staff::hire(&self.ledger, new, &Metadata::default()).await.unwrap().employee
     }
 
     /// That every read model is what the ledger's events make of it anew.

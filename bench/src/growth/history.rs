@@ -157,9 +157,9 @@ impl History {
             places.push(site);
         }
         let told = std::sync::Arc::new(|_, _| {});
-        import::import(&ledger, roster.as_bytes(), &by, told).await?;
+        import::import(&ledger, roster.as_bytes(), &import::Options::default(), &by, told).await?;
         let people: Vec<Uuid> =
-            sqlx::query_scalar("select employee from employee_directory order by badge")
+            sqlx::query_scalar("select employee from badge_holdings order by number")
                 .fetch_all(&pools.writer)
                 .await?;
         ensure!(people.len() == SITES * PEOPLE_PER_SITE, "everybody was hired");

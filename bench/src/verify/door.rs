@@ -109,7 +109,7 @@ impl Site {
         hire(&place, &[(&site, devices * PEOPLE_PER_DEVICE)]).await?;
         settled(&pool).await?;
         let people: Vec<uuid::Uuid> =
-            sqlx::query_scalar("select employee from employee_directory order by badge")
+            sqlx::query_scalar("select employee from badge_holdings order by number")
                 .fetch_all(&pool)
                 .await?;
         let people: Vec<EmployeeId> = people.into_iter().map(EmployeeId).collect();

@@ -1,5 +1,7 @@
 //! The manifest as it is held: who works at the current site.
 
+use std::collections::BTreeSet;
+
 use punchtrail_protocol::{
     EmployeeId, SiteId,
     spelling::normal,
@@ -9,7 +11,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{Db, StoreError, from_stored, identity::IdentityId};
 
-/// Rows in one insert: seven values each, well below SQLite's limit of 32,766 a statement.
+/// Rows in one insert: six values each, well below SQLite's limit of 32,766 a statement.
 const INSERT_ROWS_MAX: usize = 500;
 
 /// A person whose badge was read.
@@ -24,7 +26,8 @@ pub struct Person {
 }
 
 /// The one person with this badge, however it is spelled. None when nobody has it, and when several
-/// do: then nobody can say who it was, and the punch goes to a person with the badge as read.
+/// do, as when it changes hands soon: then the punch goes with the badge as read, and the server
+/// knows whose it was then.
 ///
 /// # Errors
 /// When the store refuses.
@@ -34,8 +37,8 @@ pub async fn by_badge(
     badge: &str,
 ) -> Result<Option<Person>, StoreError> {
     let rows = sqlx::query(
-        "SELECT employee, name, pin_phc, face FROM manifest
-         WHERE identity = ? AND badge = ? LIMIT 2",
+        "SELECT employee, name, pin_phc, face FROM manifest_badge
+         JOIN manifest USING (identity, employee) WHERE identity = ? AND badge = ? LIMIT 2",
     )
     .bind(identity)
     .bind(normal(badge))
@@ -84,21 +87,31 @@ pub async fn replace(
     policy: &DevicePolicy,
     roster: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM manifest WHERE identity = ?").bind(identity).execute(&mut *db).await?;
+    for table in ["manifest", "manifest_badge"] {
+        let all = format!("DELETE FROM {table} WHERE identity = ?");
+        sqlx::query(&all).bind(identity).execute(&mut *db).await?;
+    }
     for chunk in rows.chunks(INSERT_ROWS_MAX) {
         let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
-            "INSERT OR REPLACE INTO manifest (identity, employee, badge, name, pin_phc, face, \
-             last_kind) ",
+            "INSERT OR REPLACE INTO manifest (identity, employee, name, pin_phc, face, last_kind) ",
         );
         insert.push_values(chunk, |mut values, row| {
             values
                 .push_bind(identity)
                 .push_bind(row.employee.to_string())
-                .push_bind(row.badge.as_deref().map(normal))
                 .push_bind(&row.name)
                 .push_bind(row.pin.as_ref().map(|pin| pin.phc.as_str()))
                 .push_bind(row.face)
                 .push_bind(row.last_kind.map(|kind| kind.as_str()));
+        });
+        insert.build().execute(&mut *db).await?;
+    }
+    let badges: Vec<_> = rows.iter().flat_map(badges_of).collect();
+    for chunk in badges.chunks(INSERT_ROWS_MAX) {
+        let mut insert: QueryBuilder<'_, Sqlite> =
+            QueryBuilder::new("INSERT OR IGNORE INTO manifest_badge (identity, badge, employee) ");
+        insert.push_values(chunk, |mut values, (badge, employee)| {
+            values.push_bind(identity).push_bind(badge).push_bind(employee.to_string());
         });
         insert.build().execute(&mut *db).await?;
     }
@@ -111,6 +124,12 @@ pub async fn replace(
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// A person's badges, as they are kept; a server that knows of one only tells that.
+fn badges_of(row: &ManifestRow) -> Vec<(String, EmployeeId)> {
+    let badges = row.badges.iter().chain(&row.badge).map(|badge| normal(badge));
+    badges.collect::<BTreeSet<_>>().into_iter().map(|badge| (badge, row.employee)).collect()
 }
 
 /// Everybody on the manifest.

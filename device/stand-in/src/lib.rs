@@ -404,6 +404,7 @@ pub fn person(badge: &str, name: &str, pin: Option<&str>) -> ManifestRow {
     ManifestRow {
         employee: EmployeeId(Uuid::new_v4()),
         badge: Some(badge.to_owned()),
+        badges: vec![badge.to_owned()],
         name: name.to_owned(),
         pin: pin.map(|pin| PinHash { phc: hashed(pin) }),
         face: false,

@@ -33,6 +33,11 @@ impl BadgeEnd {
     }
 }
 
+/// What names a time of holding a badge: SHA-256 of a salt of its own and the badge's number.
+pub fn holding(salt: &[u8], number: &str) -> Digest {
+    Digest::of(&[salt, number.as_bytes()].concat())
+}
+
 /// That a person holds a badge, from then until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
@@ -85,6 +90,14 @@ impl Badges {
                 Some(before.map_or(*until, |before| before.min(*until)))
             }
             _ => None,
+        }
+    }
+
+    /// Takes in a badge that was held before holdings were dated: no event says since when, and it
+    /// is held until one says otherwise.
+    pub fn remember(&mut self, holding: Digest) {
+        if self.get(holding).is_none() {
+            self.0.push(Holding { holding, from: None, until: None, because: None });
         }
     }
 

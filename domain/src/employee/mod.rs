@@ -16,7 +16,7 @@ use punchtrail_protocol::{Digest, SiteId, Time};
 use serde::{Deserialize, Serialize};
 
 pub use assignments::{Assignment, Assignments};
-pub use badges::{BADGES_MAX, BadgeEnd, Badges, Holding};
+pub use badges::{BADGES_MAX, BadgeEnd, Badges, Holding, holding};
 pub use biometrics::{Biometrics, REFERENCES_MAX};
 pub use command::{Consent, EmployeeCommand};
 pub use employment::Employment;
@@ -54,6 +54,10 @@ impl Employee {
     /// The badges that the employee held, and when.
     pub const fn badges(&self) -> &Badges {
         &self.badges
+    }
+    /// Takes in badges that stand beside the ledger since before holdings were dated.
+    pub fn remember_badges(&mut self, holdings: impl IntoIterator<Item = Digest>) {
+        holdings.into_iter().for_each(|holding| self.badges.remember(holding));
     }
 
     /// How many legal holds stand.
@@ -173,8 +177,9 @@ impl Employee {
             return Err(EmployeeError::DepartureBeforeReturn);
         }
         let ends = self.badges.all().iter().filter(|held| {
-            let by_it = held.because == Some(BadgeEnd::Departed) && held.until == before;
-            held.until.is_none() || by_it
+            let departed = held.because == Some(BadgeEnd::Departed);
+            let by_it = before.is_some() && held.until >= before;
+            held.until.is_none() || departed && (by_it || held.until > Some(at))
         });
         let ended = ends.map(|held| EmployeeEvent::BadgeEnded {
             holding: held.holding,
@@ -205,7 +210,11 @@ impl Employee {
         if self.badges.held().count() >= BADGES_MAX {
             return Err(EmployeeError::TooManyBadges);
         }
-        Ok(vec![EmployeeEvent::BadgeIssued { holding, from }])
+        // Who is to leave holds it until then.
+        let because = BadgeEnd::Departed;
+        let left = self.employment.departed_at();
+        let ended = left.map(|until| EmployeeEvent::BadgeEnded { holding, until, because });
+        Ok([EmployeeEvent::BadgeIssued { holding, from }].into_iter().chain(ended).collect())
     }
 
     fn end_badge(

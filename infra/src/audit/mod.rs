@@ -4,7 +4,7 @@
 //! Positions are dense from 1, times never go back, each aggregate's events are numbered one by
 //! one; every row has the hash stored with it, and all hashes together have the roots that the
 //! signed checkpoints outside the database give them; every capture is signed by the key its device
-//! enrolled with; bytes and notes kept beside the ledger have the digests that events name; chains,
+//! enrolled with; bytes, notes and badges beside it have the digests that events name; chains,
 //! access, sites, progress, the adjudicator's memory and its place are what the events make them;
 //! and what guards the ledger inside the database is as the migrations made it.
 //!
@@ -191,6 +191,7 @@ async fn check_beside(
 ) -> Result<(), AuditError> {
     let findings = &mut walk.findings;
     beside::strays(snapshot, walk.links, findings).await?;
+    walk.badges.check(snapshot, findings).await?;
     devices::deployment(snapshot, &walk.orgs, findings).await?;
     devices::access(snapshot, &walk.devices, findings).await?;
     devices::sites(snapshot, &walk.devices, findings).await?;

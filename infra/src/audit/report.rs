@@ -57,6 +57,8 @@ pub enum FindingCode {
     KeyAltered,
     /// A note, or who wrote it, isn't the one that the event names, or no event names it.
     NoteAltered,
+    /// The number of a badge, whose it is or when isn't what the events say.
+    BadgeAltered,
     /// How far a device's numbers are said to be held isn't what its chain shows.
     ProgressAltered,
     /// A device's access isn't what the events say: it is there without an enrolment, or gone, or

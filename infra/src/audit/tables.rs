@@ -43,7 +43,7 @@ pub const TABLES: &[Table] = {
     use Class::{Derived, Neither, Proof};
     &[
         table("_sqlx_migrations", Neither, ("", ""), &["version"]),
-        table("badge_holdings", Neither, ("rawd", "r"), &["holding"]),
+        table("badge_holdings", Proof, ("rawd", "r"), &["holding"]),
         table("check_dead_letters", Neither, ("rawd", "r"), &["punch"]),
         table("check_queue", Neither, ("rawd", "r"), &["punch"]),
         table("conflicting_captures", Proof, ("ra", "r"), &["digest"]),
@@ -55,7 +55,7 @@ pub const TABLES: &[Table] = {
         table("device_progress", Derived, ("raw", "r"), &["device"]),
         table("device_reports", Neither, ("raw", "r"), &["device"]),
         table("device_sites", Derived, ("rawd", "r"), &["device,site"]),
-        table("employee_directory", Neither, ("rawd", "r"), &["employee", "badge", "external_id"]),
+        table("employee_directory", Neither, ("rawd", "r"), &["employee", "external_id"]),
         table("events", Proof, ("ra", "r"), &["aggregate_type,aggregate_id,sequence", "position"]),
         table("follower_leases", Neither, ("raw", "r"), &["name"]),
         table("followers", Derived, ("raw", "r"), &["name"]),

@@ -13,7 +13,7 @@ use punchtrail_domain::{
     quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
-    DeviceId, Digest, EpochId, OrgId, PunchId,
+    DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId,
     attachment::Attachment,
     capture::{Capture, CaptureText},
     signing::{ATTACHMENT_TYPE, CAPTURE_TYPE, Signature},
@@ -22,7 +22,7 @@ use punchtrail_protocol::{
 
 use super::{
     AuditError,
-    beside::{Named, NamedConflict, NamedItem, NamedLink, NamedNote},
+    beside::{Badges, Named, NamedConflict, NamedItem, NamedLink, NamedNote},
     claims::Comparison,
     devices::Devices,
     memory::{Remembered, Walked},
@@ -75,6 +75,8 @@ enum Read {
         signature: Signature,
     },
     Erased(What),
+    /// Something of a person that the rows of badges go by.
+    Person(EmployeeId, EmployeeEvent),
     Device {
         device: DeviceId,
         event: DeviceEvent,
@@ -91,8 +93,6 @@ enum What {
     Picture,
     /// What was kept of somebody's face.
     Face,
-    /// Everything that stood beside the ledger of somebody.
-    Person,
 }
 
 /// How often what was erased.
@@ -126,6 +126,7 @@ pub(super) struct Walk {
     pub stored: Frontier,
     pub keys: Keys,
     pub devices: Devices,
+    pub badges: Badges,
     /// The organisations that devices enrolled for; one, that is.
     pub orgs: BTreeSet<OrgId>,
     pub forks: Vec<DeviceFork>,
@@ -153,6 +154,7 @@ impl Walk {
             stored: Frontier::new(),
             keys: Keys::new(),
             devices: Devices::new(),
+            badges: Badges::default(),
             orgs: BTreeSet::new(),
             forks: Vec::new(),
             forks_more: 0,
@@ -310,7 +312,10 @@ impl Walk {
             }
             Read::Erased(What::Picture) => self.erased.pictures += 1,
             Read::Erased(What::Face) => self.erased.faces += 1,
-            Read::Erased(What::Person) => self.erased.people += 1,
+            Read::Person(employee, event) => {
+                self.erased.people += u64::from(matches!(event, EmployeeEvent::Erased { .. }));
+                self.badges.take(position, employee, &event);
+            }
             Read::Captured { .. } => {
                 let what = "the capture can't be read, or is another punch's";
                 self.findings.add(Finding::at(position, FindingCode::BadSignature, what));
@@ -385,9 +390,11 @@ fn read(row: &Row) -> Read {
             Read::Device { device, event, note }
         }
         Some(Event::Epoch(epoch, event)) => Read::Epoch(epoch, event),
-        Some(Event::Employee(_, event)) => match event {
+        Some(Event::Employee(employee, event)) => match event {
             EmployeeEvent::BiometricsErased { .. } => Read::Erased(What::Face),
-            EmployeeEvent::Erased { .. } => Read::Erased(What::Person),
+            EmployeeEvent::Erased { .. }
+            | EmployeeEvent::BadgeIssued { .. }
+            | EmployeeEvent::BadgeEnded { .. } => Read::Person(employee, event),
             EmployeeEvent::LegalHoldPlaced { note, .. }
             | EmployeeEvent::LegalHoldLifted { note, .. } => {
                 Read::Ruled { note: by(note), admitted: None }

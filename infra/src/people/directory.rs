@@ -1,5 +1,6 @@
-//! The directory: names, badges and PINs of people, names of sites and devices. It stands beside
-//! the ledger so that it can be erased, and nothing of it ever goes into an event or a log.
+//! The directory: names and PINs of people, names of sites and devices. It stands beside the ledger
+//! so that it can be erased, and nothing of it ever goes into an event or a log. Whose a badge is
+//! stands in [`super::badges`].
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -11,8 +12,6 @@ use uuid::Uuid;
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmployeeEntry {
     pub employee: EmployeeId,
-    /// The badge's number; no two people share one.
-    pub badge: Option<String>,
     pub name: String,
     /// The PIN's Argon2id hash, PHC string format.
     pub pin_phc: Option<String>,
@@ -63,24 +62,40 @@ pub async fn put_device(
 /// Puts a person's entry into the directory, or replaces it.
 ///
 /// # Errors
-/// When another person has the badge or the external id, or the database is out of reach.
+/// When another person has the external id, or the database is out of reach.
 pub async fn put_employee(
     connection: &mut PgConnection,
     entry: &EmployeeEntry,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into employee_directory (employee, badge, name, pin_phc, external_id) \
-         values ($1, $2, $3, $4, $5) on conflict (employee) do update set badge = excluded.badge, \
-         name = excluded.name, pin_phc = excluded.pin_phc, external_id = excluded.external_id",
+        "insert into employee_directory (employee, name, pin_phc, external_id) \
+         values ($1, $2, $3, $4) on conflict (employee) do update set name = excluded.name, \
+         pin_phc = excluded.pin_phc, external_id = excluded.external_id",
     )
     .bind(entry.employee.uuid())
-    .bind(entry.badge.as_deref().map(normal))
     .bind(&entry.name)
     .bind(&entry.pin_phc)
     .bind(entry.external_id.as_deref().map(normal))
     .execute(connection)
     .await
     .map(drop)
+}
+
+/// Gives a person of the directory another name.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn put_name(
+    connection: &mut PgConnection,
+    employee: EmployeeId,
+    name: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update employee_directory set name = $2 where employee = $1")
+        .bind(employee.uuid())
+        .bind(name)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Whether there is such a site.
@@ -157,7 +172,8 @@ pub async fn employee_exists(
         .await
 }
 
-/// The person of that id, external id or badge; an external id goes before another's badge.
+/// The person of that id, external id or badge; an external id goes before another's badge. Of a
+/// badge it is who holds it now, else who held it last.
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -167,9 +183,14 @@ pub async fn employee_named(
 ) -> Result<Option<EmployeeId>, sqlx::Error> {
     let spelled = normal(named);
     let found: Option<Uuid> = sqlx::query_scalar(
-        "select employee from employee_directory \
-         where employee = $1 or external_id = $2 or badge = $2 \
-         order by employee is distinct from $1, external_id is distinct from $2 limit 1",
+        "select employee from ( \
+             select employee, 0 as place, null::timestamptz as since from employee_directory \
+             where employee = $1 \
+             union all select employee, 1, null from employee_directory where external_id = $2 \
+             union all select employee, case when held_from > now() then 4 \
+                 when held_until <= now() then 3 else 2 end, held_from \
+             from badge_holdings where number = $2) found \
+         order by place, since desc nulls last limit 1",
     )
     .bind(named.parse::<Uuid>().ok())
     .bind(spelled)

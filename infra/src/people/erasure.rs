@@ -17,7 +17,7 @@ use crate::{
 
 /// The tables that hold something of a person by the id in their column `employee`. A new one takes
 /// a line here, and a number in [`Kept`].
-const BESIDE: [&str; 2] = ["employee_directory", "reference_codes"];
+const BESIDE: [&str; 3] = ["employee_directory", "reference_codes", "badge_holdings"];
 
 /// How long it may take to remove what stands of one person.
 const FORGET_MAX: Duration = Duration::from_secs(60);
@@ -25,10 +25,12 @@ const FORGET_MAX: Duration = Duration::from_secs(60);
 /// How much of a person stands beside the ledger, in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Kept {
-    /// The entry with name, badge, PIN and the id in another system.
+    /// The entry with name, PIN and the id in another system.
     pub directory: u64,
     /// Codes for their reference photos.
     pub codes: u64,
+    /// Numbers of badges, one for each time that one was held.
+    pub badges: u64,
     pub notes: u64,
 }
 
@@ -91,8 +93,8 @@ pub async fn kept(
         .bind(bytes(notes))
         .fetch_one(writer)
         .await?;
-    let [directory, codes] = rows.map(i64::cast_unsigned);
-    Ok(Kept { directory, codes, notes: notes.cast_unsigned() })
+    let [directory, codes, badges] = rows.map(i64::cast_unsigned);
+    Ok(Kept { directory, codes, badges, notes: notes.cast_unsigned() })
 }
 
 async fn remove(
@@ -111,8 +113,8 @@ async fn remove(
         .execute(connection)
         .await?
         .rows_affected();
-    let [directory, codes] = rows;
-    Ok(Kept { directory, codes, notes })
+    let [directory, codes, badges] = rows;
+    Ok(Kept { directory, codes, badges, notes })
 }
 
 fn bytes(notes: &[Digest]) -> Vec<&[u8]> {

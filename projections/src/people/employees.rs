@@ -21,7 +21,10 @@ pub struct EmployeeView {
     pub employee: EmployeeId,
     /// The name; null once it was taken out of the directory.
     pub name: Option<String>,
+    /// The badge that they got last, of those that they hold now.
     pub badge: Option<String>,
+    /// The badges that they hold now, the one they got last first.
+    pub badges: Vec<String>,
     /// The id in another system.
     pub external_id: Option<String>,
     pub has_pin: bool,
@@ -44,10 +47,12 @@ impl std::fmt::Debug for EmployeeView {
 impl FromRow<'_, PgRow> for EmployeeView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let sites: Vec<Uuid> = row.try_get("sites")?;
+        let badges: Vec<String> = row.try_get("badges")?;
         Ok(Self {
             employee: EmployeeId(row.try_get("employee")?),
             name: row.try_get("name")?,
-            badge: row.try_get("badge")?,
+            badge: badges.first().cloned(),
+            badges,
             external_id: row.try_get("external_id")?,
             has_pin: row.try_get("has_pin")?,
             sites: sites.into_iter().map(SiteId).collect(),
@@ -57,10 +62,14 @@ impl FromRow<'_, PgRow> for EmployeeView {
     }
 }
 
-const SELECT: &str = "select person.employee, entry.name, entry.badge, entry.external_id, \
+const SELECT: &str = "select person.employee, entry.name, entry.external_id, \
+         array(select held.number from badge_holdings held \
+             where held.employee = person.employee and held.held_from <= now() \
+             and (held.held_until is null or held.held_until > now()) \
+             order by held.held_from desc, held.number) as badges, \
          coalesce(entry.pin_phc is not null, false) as has_pin, \
          array(select place.site from read.roster place where place.employee = person.employee \
-             order by place.site) as sites, \
+             and (place.until is null or place.until > now()) order by place.site) as sites, \
          person.departed_at, person.erased_at \
      from read.roster_people person \
      left join employee_directory entry on entry.employee = person.employee";
@@ -109,7 +118,7 @@ pub async fn list(
     if let Some(site) = site {
         query.push(" join read.roster at on at.employee = person.employee and at.site = ");
         query.push_bind(site.uuid());
-        query.push(" where person.erased_at is null");
+        query.push(" where person.erased_at is null and (at.until is null or at.until > now())");
         query.push(" and at.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
         query.push(" order by at.employee");
     } else {

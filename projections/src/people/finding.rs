@@ -28,7 +28,7 @@ pub(super) enum Among {
     WorkingAt(SiteId),
 }
 
-type Person = (Uuid, Option<String>, Option<String>);
+type Person = (Uuid, Option<String>, Vec<String>);
 
 /// Whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
 ///
@@ -43,9 +43,9 @@ pub(super) async fn best(pool: &Pool, among: Among, typed: &str) -> Result<Vec<U
         let Some((last, ..)) = people.last() else { break };
         after = *last;
         for some in people.chunks(COMPARED_MAX) {
-            fits.extend(some.iter().filter_map(|(employee, name, badge)| {
+            fits.extend(some.iter().filter_map(|(employee, name, badges)| {
                 let name = name.as_deref()?;
-                Some((query.fit(name, badge.as_deref())?, name.to_owned(), *employee))
+                Some((query.fit(name, badges)?, name.to_owned(), *employee))
             }));
             fits.sort_unstable();
             fits.truncate(FOUND_MAX);
@@ -58,7 +58,7 @@ pub(super) async fn best(pool: &Pool, among: Among, typed: &str) -> Result<Vec<U
     Ok(fits.into_iter().map(|(_, _, employee)| employee).collect())
 }
 
-/// The next people in the order of their ids, with name and badge where the directory has them.
+/// The next people in the order of their ids, with name and the badges that they hold, where there are any.
 async fn step(pool: &Pool, among: Among, after: Uuid) -> Result<Vec<Person>, sqlx::Error> {
     let (statement, site) = match among {
         Among::Everybody => (EVERYBODY, SiteId::NIL),
@@ -68,19 +68,38 @@ async fn step(pool: &Pool, among: Among, after: Uuid) -> Result<Vec<Person>, sql
     sqlx::query_as(statement).bind(after).bind(STEP_PEOPLE).bind(site.uuid()).fetch_all(pool).await
 }
 
-const EVERYBODY: &str = "select employee, name, badge from employee_directory \
-     where employee > $1 and $3::uuid is not null order by employee limit $2";
+/// The badges that `entry.employee` holds now.
+macro_rules! badges {
+    () => {
+        "array(select held.number from badge_holdings held \
+             where held.employee = entry.employee and held.held_from <= now() \
+             and (held.held_until is null or held.held_until > now()))"
+    };
+}
+
+const EVERYBODY: &str = concat!(
+    "select entry.employee, entry.name, ",
+    badges!(),
+    " from employee_directory entry \
+     where entry.employee > $1 and $3::uuid is not null order by entry.employee limit $2"
+);
 
 // Each person of the step is looked up by the key: a plain join might read the whole directory.
-const OF_SITE: &str = "select place.employee, entry.name, entry.badge from ( \
-         select employee from read.roster where site = $3 and employee > $1 \
-         order by employee limit $2) place \
-     left join lateral (select name, badge from employee_directory held \
-         where held.employee = place.employee limit 1) entry on true order by place.employee";
+const OF_SITE: &str = concat!(
+    "select entry.employee, held.name, ",
+    badges!(),
+    " from (select employee from read.roster where site = $3 and employee > $1 \
+         order by employee limit $2) entry \
+     left join lateral (select name from employee_directory held \
+         where held.employee = entry.employee limit 1) held on true order by entry.employee"
+);
 
-const WORKING_AT_SITE: &str = "select place.employee, entry.name, entry.badge from ( \
-         select employee from read.roster where site = $3 and employee > $1 \
+const WORKING_AT_SITE: &str = concat!(
+    "select entry.employee, held.name, ",
+    badges!(),
+    " from (select employee from read.roster where site = $3 and employee > $1 \
          and (departed_at is null or departed_at > now()) \
-         order by employee limit $2) place \
-     left join lateral (select name, badge from employee_directory held \
-         where held.employee = place.employee limit 1) entry on true order by place.employee";
+         and (until is null or until > now()) order by employee limit $2) entry \
+     left join lateral (select name from employee_directory held \
+         where held.employee = entry.employee limit 1) held on true order by entry.employee"
+);

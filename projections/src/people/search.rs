@@ -7,7 +7,7 @@
 //! within the name may be left out. Pure, and quick enough for every person of a large site at each
 //! keystroke.
 
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use punchtrail_protocol::spelling::folded as fold;
 
 /// Words shorter than this, in characters, must fit without a typo: one edit would make them any
 /// word.
@@ -43,11 +43,11 @@ impl Query {
         (!words.is_empty()).then_some(Self { whole, words })
     }
 
-    /// How well a person of that name and badge fits; none if not at all. Every word typed must fit
-    /// a word of the name, or the badge.
-    pub(crate) fn fit(&self, name: &str, badge: Option<&str>) -> Option<Fit> {
-        let badge = badge.map(fold);
-        if badge.as_ref().is_some_and(|badge| badge.trim() == self.whole.trim()) {
+    /// How well a person of that name and those badges fits; none if not at all. Every word typed
+    /// must fit a word of the name, or a badge.
+    pub(crate) fn fit(&self, name: &str, badges: &[String]) -> Option<Fit> {
+        let badges: Vec<String> = badges.iter().map(|badge| fold(badge)).collect();
+        if badges.iter().any(|badge| badge.trim() == self.whole.trim()) {
             return Some(Fit(EXACT));
         }
         let name = fold(name);
@@ -55,9 +55,7 @@ impl Query {
         if known.len() > 1 && name.contains(stands_alone) {
             known.push(known.concat());
         }
-        if let Some(badge) = badge {
-            known.push(badge.trim().chars().collect());
-        }
+        known.extend(badges.iter().map(|badge| badge.trim().chars().collect::<Vec<char>>()));
         self.words
             .iter()
             .map(|typed| known.iter().filter_map(|word| word_fit(typed, word)).min())
@@ -110,41 +108,6 @@ fn within_one_edit(a: &[char], b: &[char]) -> bool {
     }
 }
 
-/// Lower case without accents. Where vowels are marks they are kept, and syllables of Korean stay
-/// whole: taken apart, one would be the start of others.
-fn fold(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    let mut folded = String::with_capacity(text.len());
-    for c in text.nfkd().filter(|c| !is_accent(*c)).flat_map(char::to_lowercase) {
-        match c {
-            'ß' => folded.push_str("ss"),
-            'æ' => folded.push_str("ae"),
-            'œ' => folded.push_str("oe"),
-            'þ' => folded.push_str("th"),
-            'ø' => folded.push('o'),
-            'ł' => folded.push('l'),
-            'đ' | 'ð' => folded.push('d'),
-            'ħ' => folded.push('h'),
-            'ı' => folded.push('i'),
-            // What lower-casing a dotted capital leaves.
-            c if is_accent(c) => {}
-            c => folded.push(c),
-        }
-    }
-    match folded.contains(|c| matches!(c, '\u{1100}'..='\u{11ff}')) {
-        true => folded.nfc().collect(),
-        false => folded,
-    }
-}
-
-/// Whether a mark only shades the letter it stands on. From Devanagari on, the signs that Unicode
-/// counts as alphabetic are vowels.
-fn is_accent(c: char) -> bool {
-    is_combining_mark(c) && !(c >= '\u{900}' && c.is_alphabetic())
-}
-
 /// Whether a character is of a script that is written without spaces, or is a syllable: any part of
 /// a name in it, of one character too, is something that people type.
 fn stands_alone(c: char) -> bool {
@@ -165,7 +128,9 @@ mod tests {
     use super::*;
 
     fn fit(typed: &str, name: &str) -> Option<u32> {
-        Query::new(typed).and_then(|query| query.fit(name, Some("B-1042"))).map(|fit| fit.0)
+        Query::new(typed)
+            .and_then(|query| query.fit(name, &["17".to_owned(), "B-1042".to_owned()]))
+            .map(|fit| fit.0)
     }
 
     #[test]
@@ -222,7 +187,7 @@ mod tests {
     fn a_badge_is_found_whole_and_by_its_start() {
         assert_eq!(fit("b-1042", "Anna"), Some(EXACT));
         assert!(fit("1042", "Anna").is_some());
-        assert_eq!(Query::new("b1").and_then(|query| query.fit("Anna", None)), None);
+        assert_eq!(Query::new("b1").and_then(|query| query.fit("Anna", &[])), None);
     }
 
     #[test]

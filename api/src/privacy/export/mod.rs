@@ -15,6 +15,7 @@ use std::{fs::File, io, sync::Arc};
 use punchtrail_domain::{AggregateType, log::recorded::Actor};
 use punchtrail_infra::{
     ledger::{self, Ledger, ReadError},
+    people::PeopleError,
     photos::PhotoStore,
     postgres::{DatabaseError, Pools},
 };
@@ -47,6 +48,8 @@ pub enum ExportError {
     Busy,
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    People(#[from] PeopleError),
     #[error("the database is out of reach: {0}")]
     Database(#[from] DatabaseError),
     #[error(transparent)]

@@ -2,6 +2,7 @@
 //! stands on it as text.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use punchtrail_infra::people::badges::HeldBadge;
 
 use super::{
     ExportError, PAGE_PUNCHES_MAX,
@@ -87,6 +88,17 @@ fn fact(what: &str, value: &str) -> Markup {
     html! { dt { (what) } dd { (value) } }
 }
 
+fn badges(held: &[HeldBadge]) -> String {
+    let one = |badge: &HeldBadge| {
+        let HeldBadge { number, from, until, .. } = badge;
+        let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+        let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+        format!("{number}{from}{until}")
+    };
+    let all: Vec<String> = held.iter().map(one).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join("; ") }
+}
+
 fn person(subject: &Subject) -> Markup {
     let one = &subject.person;
     let sites: Vec<&str> = subject.site_names.values().map(String::as_str).collect();
@@ -94,7 +106,7 @@ fn person(subject: &Subject) -> Markup {
     html! {
         h2 { "Who" }
         dl {
-            (fact("Badge", one.badge.as_deref().unwrap_or(none)))
+            (fact("Badges", &badges(&subject.badges_held)))
             (fact("PIN", if one.has_pin { "set; only a digest of it is kept" } else { none }))
             (fact("Id in another system", one.external_id.as_deref().unwrap_or(none)))
             (fact("Sites", &if sites.is_empty() { none.to_owned() } else { sites.join(", ") }))

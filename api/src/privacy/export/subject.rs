@@ -8,7 +8,10 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{
     ledger::streams,
-    people::{directory, faces},
+    people::{
+        badges::{self, HeldBadge},
+        directory, faces,
+    },
     rulings::notes::{self, KeptNote},
 };
 use punchtrail_projections::{
@@ -25,6 +28,8 @@ use super::{Export, ExportError};
 pub(super) struct Subject {
     #[serde(flatten)]
     pub person: EmployeeView,
+    /// Every badge that they hold or held, and when.
+    pub badges_held: Vec<HeldBadge>,
     /// Names of the sites where they work.
     pub site_names: BTreeMap<SiteId, String>,
     pub head_covering_expected: bool,
@@ -84,8 +89,10 @@ impl Export<'_> {
             }
         }
         let site_names = directory::site_names(pool, &person.sites).await?.into_iter().collect();
+        let held = badges::list(self.ledger, employee).await?;
         Ok(Subject {
             person,
+            badges_held: held.unwrap_or_default(),
             site_names,
             head_covering_expected: faces::covers_head(pool, employee).await?,
             consents,

@@ -1,20 +1,18 @@
-//! People, for operators.
+//! People, for operators to read.
 
 use axum::{Json as Answer, extract::State};
-use punchtrail_domain::employee::{Employee, EmployeeCommand};
 use punchtrail_projections::people::{
     employees::{self, EmployeeView},
     roster,
 };
-use punchtrail_protocol::{EmployeeId, SiteId, Time};
+use punchtrail_protocol::{EmployeeId, SiteId};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-use crate::routes::Written;
 use crate::{
     ask::{
         after::After,
-        extract::{InPath, Json, Params, searchable},
+        extract::{InPath, Params, searchable},
         page::{Page, PageQuery},
         walk::Walk,
     },
@@ -91,30 +89,4 @@ pub async fn one(
 ) -> Result<Answer<EmployeeView>, Refusal> {
     after.reached(&app, &[roster::NAME]).await?;
     employees::one(&app.pools.reader, employee).await?.map(Answer).ok_or_else(Refusal::not_found)
-}
-
-/// A person leaves.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DepartureBody {
-    pub at: Option<Time>,
-}
-
-/// Notes that a person leaves. Punches captured after that are referred.
-#[utoipa::path(
-    post, path = "/v1/employees/{employee}/departure", tag = "employees",
-    params(("employee" = EmployeeId, Path, description = "Who")),
-    request_body = DepartureBody, responses((status = 200, body = Written)),
-    security(("operator_key" = [])),
-)]
-pub async fn depart(
-    State(app): State<App>,
-    operator: Operator,
-    InPath(employee): InPath<EmployeeId>,
-    Json(body): Json<DepartureBody>,
-) -> Result<Answer<Written>, Refusal> {
-    let at = body.at.unwrap_or_else(|| app.ledger.now());
-    let (id, command) = (employee.to_string(), EmployeeCommand::Depart { at });
-    let done = app.ledger.execute::<Employee>(&id, command, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
 }

@@ -1,5 +1,6 @@
 //! What people, integrators and auditors call.
 
+pub mod badges;
 pub mod commands;
 pub mod devices;
 pub mod disputes;
@@ -8,6 +9,7 @@ pub mod entering;
 pub mod explanations;
 pub mod faces;
 pub mod figures;
+pub mod imports;
 pub mod ledger;
 pub mod notes;
 pub mod persons;
@@ -19,6 +21,7 @@ pub mod reviews;
 pub mod rulings;
 pub mod shifts;
 pub mod sites;
+pub mod staff;
 pub mod timecards;
 pub mod unknown_badges;
 
@@ -60,9 +63,15 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(disputes::answer))
         .routes(routes!(disputes::resolve))
         .routes(routes!(disputes::reopen))
-        .routes(routes!(employees::list))
+        .routes(routes!(employees::list, staff::hire))
         .routes(routes!(employees::one))
-        .routes(routes!(employees::depart))
+        .routes(routes!(staff::rename))
+        .routes(routes!(staff::depart, staff::cancel_departure))
+        .routes(routes!(staff::come_back))
+        .routes(routes!(staff::assign))
+        .routes(routes!(badges::list, badges::issue))
+        .routes(routes!(badges::end))
+        .routes(routes!(imports::employees))
         .routes(routes!(privacy::hold, privacy::lift))
         .routes(routes!(privacy::outlook, privacy::erase))
         .routes(routes!(privacy::export))

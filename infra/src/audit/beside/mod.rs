@@ -1,7 +1,8 @@
 //! What stands beside the ledger and is bound to it by digests: bytes in quarantine, conflicting
-//! captures, people's notes, and the devices' chains. Looked up a page of events at a time; what
+//! captures, people's notes, numbers of badges, and the devices' chains. Looked up a page of events at a time; what
 //! no event names is looked for at the end.
 
+mod badges;
 mod notes;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use punchtrail_protocol::{
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
+pub(super) use badges::Badges;
 pub(super) use notes::NamedNote;
 
 use super::{

@@ -6,25 +6,29 @@ use punchtrail_protocol::{EmployeeId, SiteId};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{ledger::SideWrite, people::directory::EmployeeEntry, postgres::Pool};
+use crate::{
+    ledger::SideWrite,
+    people::{badges::rows::Moves, directory::EmployeeEntry},
+    postgres::Pool,
+};
 
 use super::RosterRow;
 
-/// The entries that rows could mean: those with a badge or an external id of theirs.
+/// The entries of these people, and those with an external id of the rows.
 pub(super) async fn entries(
     pool: &Pool,
+    employees: &[Uuid],
     rows: &[RosterRow],
 ) -> Result<Vec<EmployeeEntry>, sqlx::Error> {
-    let badges: Vec<&str> = rows.iter().filter_map(|row| row.badge.as_deref()).collect();
     let externals: Vec<&str> = rows.iter().filter_map(|row| row.external_id.as_deref()).collect();
     // Two selects: an `or` over two indexes is planned as a scan of the table.
     let found = sqlx::query(
-        "select employee, badge, name, pin_phc, external_id from employee_directory \
-         where badge = any($1) \
-         union select employee, badge, name, pin_phc, external_id from employee_directory \
+        "select employee, name, pin_phc, external_id from employee_directory \
+         where employee = any($1) \
+         union select employee, name, pin_phc, external_id from employee_directory \
          where external_id = any($2)",
     )
-    .bind(badges)
+    .bind(employees)
     .bind(externals)
     .fetch_all(pool)
     .await?;
@@ -33,13 +37,21 @@ pub(super) async fn entries(
         .map(|row| {
             Ok(EmployeeEntry {
                 employee: EmployeeId(row.try_get("employee")?),
-                badge: row.try_get("badge")?,
                 name: row.try_get("name")?,
                 pin_phc: row.try_get("pin_phc")?,
                 external_id: row.try_get("external_id")?,
             })
         })
         .collect()
+}
+
+/// Everybody's name.
+pub(super) async fn names(pool: &Pool) -> Result<Vec<(EmployeeId, String)>, sqlx::Error> {
+    let rows: Vec<(Uuid, String)> =
+        sqlx::query_as("select employee, name from employee_directory order by employee")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows.into_iter().map(|(employee, name)| (EmployeeId(employee), name)).collect())
 }
 
 /// Every site by its name.
@@ -49,12 +61,16 @@ pub(super) async fn sites(pool: &Pool) -> Result<HashMap<String, SiteId>, sqlx::
     Ok(rows.into_iter().map(|(name, site)| (name, SiteId(site))).collect())
 }
 
-/// Writes whole entries, new or changed.
-pub(super) fn write(entries: Vec<EmployeeEntry>) -> SideWrite {
-    let entries = Arc::new(entries);
+/// Writes whole entries, new or changed, and what changes of badges.
+pub(super) fn write(entries: Vec<EmployeeEntry>, moves: Moves) -> SideWrite {
+    let beside = Arc::new((entries, moves));
     SideWrite::new(move |connection| {
-        let entries = Arc::clone(&entries);
-        Box::pin(async move { upsert(connection, &entries).await })
+        let beside = Arc::clone(&beside);
+        Box::pin(async move {
+            let (entries, moves) = &*beside;
+            upsert(connection, entries).await?;
+            moves.write(connection).await
+        })
     })
 }
 
@@ -65,19 +81,13 @@ async fn upsert(
     let employees: Vec<Uuid> = entries.iter().map(|entry| entry.employee.uuid()).collect();
     let column =
         |of: fn(&EmployeeEntry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
-    // A badge may move from one of them to another; uniqueness is checked row by row.
-    sqlx::query("update employee_directory set badge = null where employee = any($1)")
-        .bind(&employees)
-        .execute(&mut *connection)
-        .await?;
     sqlx::query(
-        "insert into employee_directory (employee, badge, name, pin_phc, external_id) \
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) \
-         on conflict (employee) do update set badge = excluded.badge, name = excluded.name, \
+        "insert into employee_directory (employee, name, pin_phc, external_id) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) \
+         on conflict (employee) do update set name = excluded.name, \
          pin_phc = excluded.pin_phc, external_id = excluded.external_id",
     )
     .bind(&employees)
-    .bind(column(|entry| entry.badge.as_deref()))
     .bind(column(|entry| Some(&entry.name)))
     .bind(column(|entry| entry.pin_phc.as_deref()))
     .bind(column(|entry| entry.external_id.as_deref()))

@@ -1,13 +1,18 @@
-//! The roster as a file: CSV (RFC 4180) in, rows that keep every rule out.
+//! The roster as a file: CSV (RFC 4180) in, rows that keep every rule out. As spreadsheets save it:
+//! parted by commas, semicolons or tabs, in UTF-8 or UTF-16.
 //!
 //! Reads the whole file before it says anything, so that one look shows every faulty row. Never
-//! repeats a PIN or a name in what it says.
+//! repeats a PIN in what it says.
 
 use std::collections::HashMap;
 
-use punchtrail_protocol::{capture::BADGE_CHARS_MAX, spelling::normal};
+use punchtrail_protocol::{
+    capture::BADGE_CHARS_MAX,
+    spelling::{name_key, normal},
+};
 
-use super::{ImportError, RowFault};
+use super::{ImportError, RowFault, damage, text};
+use crate::people::moment::Moment;
 
 /// The most employees in one file.
 pub const ROSTER_ROWS_MAX: usize = 100_000;
@@ -24,9 +29,9 @@ pub const PIN_DIGITS_MAX: usize = 12;
 /// How many faulty rows are described; more are counted.
 pub const FAULTS_MAX: usize = 100;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-const COLUMNS: [&str; 5] = ["badge", "name", "pin", "site", "external_id"];
-const OPTIONAL: &str = "external_id";
+const COLUMNS: [&str; 6] = ["badge", "name", "pin", "site", EXTERNAL_ID, RETURNED];
+const EXTERNAL_ID: &str = "external_id";
+const RETURNED: &str = "returned";
 
 /// A PIN in the clear, for as long as it takes to hash it. Its `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +65,7 @@ impl std::fmt::Debug for Pin {
 /// One employee of the file. A cell that is empty leaves what the directory has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterRow {
-    /// The row as a spreadsheet numbers it: the header is 1.
+    /// The line of the file at which it begins: the header's is 1, blank ones count.
     pub row: u64,
     pub badge: Option<String>,
     pub name: String,
@@ -69,30 +74,60 @@ pub struct RosterRow {
     pub site: String,
     /// The id in another system.
     pub external_id: Option<String>,
+    /// Since when somebody who had left is back.
+    pub returned: Option<Moment>,
+}
+
+/// A file as far as it can be read, and what is wrong with the rest.
+#[derive(Debug)]
+pub struct Roster {
+    pub rows: Vec<RosterRow>,
+    pub(super) faults: Faults,
+    pub(super) warnings: Faults,
+}
+
+impl Roster {
+    /// The roster, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// The faulty rows.
+    pub fn faultless(self) -> Result<Self, ImportError> {
+        let Self { rows, faults, warnings } = self;
+        faults.none()?;
+        Ok(Self { rows, faults: Faults::default(), warnings })
+    }
 }
 
 /// Reads a roster.
 ///
 /// # Errors
-/// When it is too large, its header isn't a roster's, or any row breaks a rule.
-pub fn parse(bytes: &[u8]) -> Result<Vec<RosterRow>, ImportError> {
+/// When it is too large or its header isn't a roster's. What is wrong with single rows comes with
+/// the others.
+pub fn parse(bytes: &[u8]) -> Result<Roster, ImportError> {
     if bytes.len() > ROSTER_BYTES_MAX {
         return Err(ImportError::TooLarge { bytes: bytes.len() });
     }
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+    let bytes = text::decoded(bytes)?;
+    let (separator, begins) = text::separator(&bytes);
+    let mut lines = text::Lines::of(&bytes);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(separator)
+        .from_reader(&bytes[begins..]);
     let mut records = reader.byte_records();
     let header = match records.next() {
         Some(Ok(header)) => Header::read(&header)?,
         Some(Err(_)) | None => return Err(ImportError::Header("the file is empty".to_owned())),
     };
-    let mut rows = Vec::new();
-    let mut faults = Faults::default();
-    for (record, row) in records.zip(2..) {
-        let Ok(record) = record else {
-            faults.add(row, "the row can't be read as CSV".to_owned());
+    let (mut rows, mut faults) = (Vec::new(), Faults::default());
+    for record in records.map_while(Result::ok) {
+        let byte = record.position().map_or(0, csv::Position::byte);
+        let row = lines.line(begins + usize::try_from(byte).unwrap_or(usize::MAX));
+        // Spreadsheets save rows that are empty, separators and all.
+        if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
             continue;
-        };
+        }
         if rows.len() >= ROSTER_ROWS_MAX {
             return Err(ImportError::TooManyRows);
         }
@@ -101,8 +136,11 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RosterRow>, ImportError> {
             Err(what) => faults.add(row, what),
         }
     }
+    let mut warnings = Faults::default();
     find_doubles(&rows, &mut faults);
-    faults.none_or(rows)
+    find_namesakes(&rows, &mut warnings);
+    find_shortened(&rows, &mut warnings);
+    Ok(Roster { rows, faults, warnings })
 }
 
 /// Where each column stands.
@@ -117,9 +155,6 @@ impl Header {
         let mut at = [None; COLUMNS.len()];
         for (index, cell) in record.iter().enumerate() {
             let name = String::from_utf8_lossy(cell).trim().to_ascii_lowercase();
-            if record.len() == 1 && name.contains(';') {
-                return wrong("the columns are parted by `;`; save the file with commas".into());
-            }
             let Some(column) = COLUMNS.iter().position(|known| *known == name) else {
                 return wrong(format!("column {} is none of a roster's", index + 1));
             };
@@ -127,7 +162,8 @@ impl Header {
                 return wrong(format!("column `{name}` is there twice"));
             }
         }
-        let missing = COLUMNS.iter().zip(at).find(|(name, at)| at.is_none() && **name != OPTIONAL);
+        let needed = |name: &str| ![EXTERNAL_ID, RETURNED].contains(&name);
+        let missing = COLUMNS.iter().zip(at).find(|(name, at)| at.is_none() && needed(name));
         match missing {
             Some((name, _)) => wrong(format!("column `{name}` is missing")),
             None => Ok(Self { at, width: record.len() }),
@@ -146,8 +182,21 @@ impl Header {
         };
         let [badge, name, pin, site, external_id] =
             [cell(0)?, cell(1)?, cell(2)?, cell(3)?, cell(4)?];
+        let returned = match cell(5)? {
+            "" => None,
+            typed => Some(typed.parse().map_err(|error| format!("`{RETURNED}`: {error}"))?),
+        };
+        for (column, cell, damage) in [
+            ("badge", badge, damage::of_number(badge)),
+            (EXTERNAL_ID, external_id, damage::of_number(external_id)),
+            ("name", name, damage::of_text(name)),
+        ] {
+            if let Some(what) = damage {
+                return Err(format!("`{column}` `{cell}` {what}"));
+            }
+        }
         let badge = text("badge", badge, BADGE_CHARS_MAX)?;
-        let external_id = text(OPTIONAL, external_id, EXTERNAL_ID_CHARS_MAX)?;
+        let external_id = text(EXTERNAL_ID, external_id, EXTERNAL_ID_CHARS_MAX)?;
         if badge.is_none() && external_id.is_none() {
             return Err("it has neither `badge` nor `external_id`".to_owned());
         }
@@ -156,7 +205,8 @@ impl Header {
         if site.is_empty() {
             return Err("`site` is empty".to_owned());
         }
-        Ok(RosterRow { row, badge, name, pin, site: normal(site), external_id })
+        let site = normal(site);
+        Ok(RosterRow { row, badge, name, pin, site, external_id, returned })
     }
 }
 
@@ -177,7 +227,7 @@ fn find_doubles(rows: &[RosterRow], faults: &mut Faults) {
     type Cell = fn(&RosterRow) -> Option<&String>;
     let badge: Cell = |row| row.badge.as_ref();
     let external_id: Cell = |row| row.external_id.as_ref();
-    let columns = [("badge", badge), (OPTIONAL, external_id)];
+    let columns = [("badge", badge), (EXTERNAL_ID, external_id)];
     for (column, of) in columns {
         let mut first: HashMap<&str, u64> = HashMap::with_capacity(rows.len());
         for row in rows {
@@ -186,6 +236,32 @@ fn find_doubles(rows: &[RosterRow], faults: &mut Faults) {
             if earlier != row.row {
                 faults.add(row.row, format!("`{column}` stands in row {earlier} already"));
             }
+        }
+    }
+}
+
+/// Rows that may be one person's: of one name at one site, and no id tells them apart.
+fn find_namesakes(rows: &[RosterRow], warnings: &mut Faults) {
+    let mut first: HashMap<(&str, String), u64> = HashMap::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| row.external_id.is_none()) {
+        let earlier = *first.entry((&row.site, name_key(&row.name))).or_insert(row.row);
+        if earlier != row.row {
+            let what = format!(
+                "`{}` stands in row {earlier} already, with another badge: if it is one person, \
+                 take one row out and issue the second badge with `employee badge issue`",
+                row.name
+            );
+            warnings.add(row.row, what);
+        }
+    }
+}
+
+/// Badges that may be a number which a spreadsheet shortened, or may not.
+fn find_shortened(rows: &[RosterRow], warnings: &mut Faults) {
+    for row in rows {
+        if let Some(badge) = row.badge.as_deref().filter(|it| damage::may_be_scientific(it)) {
+            let what = "may be a number that a spreadsheet shortened; compare it with the badge";
+            warnings.add(row.row, format!("`badge` `{badge}` {what}"));
         }
     }
 }
@@ -206,12 +282,27 @@ impl Faults {
         }
     }
 
-    pub(super) fn none_or<T>(mut self, value: T) -> Result<T, ImportError> {
-        if self.kept.is_empty() {
-            return Ok(value);
-        }
+    pub(super) fn extend(&mut self, other: Self) {
+        self.more += other.more;
+        other.kept.into_iter().for_each(|fault| self.add(fault.row, fault.what));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// In the order of the file, and how many more there are.
+    pub(super) fn into_parts(mut self) -> (Vec<RowFault>, u64) {
         self.kept.sort_by_key(|fault| fault.row);
-        Err(ImportError::Rows { faults: self.kept, more: self.more })
+        (self.kept, self.more)
+    }
+
+    pub(super) fn none(self) -> Result<(), ImportError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let (faults, more) = self.into_parts();
+        Err(ImportError::Rows { faults, more })
     }
 }
 
@@ -220,18 +311,18 @@ mod tests {
     use super::*;
 
     fn faults(text: &str) -> Vec<(u64, String)> {
-        match parse(text.as_bytes()) {
-            Err(ImportError::Rows { faults, .. }) => {
-                faults.into_iter().map(|fault| (fault.row, fault.what)).collect()
-            }
-            other => panic!("{other:?}"),
-        }
+        let (faults, _) = parse(text.as_bytes()).unwrap().faults.into_parts();
+        faults.into_iter().map(|fault| (fault.row, fault.what)).collect()
+    }
+
+    fn rows(text: &[u8]) -> Vec<RosterRow> {
+        parse(text).and_then(Roster::faultless).unwrap().rows
     }
 
     #[test]
     fn columns_come_in_any_order_after_a_byte_order_mark() {
         let text = "\u{feff}site,external_id,pin,Name,badge\r\nMill,E-1,0042,\"Öz, Ada\",17\r\n";
-        let rows = parse(text.as_bytes()).unwrap();
+        let rows = rows(text.as_bytes());
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].row, rows[0].name.as_str()), (2, "Öz, Ada"));
         assert_eq!(rows[0].badge.as_deref(), Some("17"));
@@ -241,8 +332,7 @@ mod tests {
 
     #[test]
     fn a_badge_has_one_spelling() {
-        let rows = parse("badge,name,pin,site\nE\u{301}-1,Zoe\u{308},,Mu\u{308}hle\n".as_bytes());
-        let rows = rows.unwrap();
+        let rows = rows("badge,name,pin,site\nE\u{301}-1,Zoe\u{308},,Mu\u{308}hle\n".as_bytes());
         assert_eq!(rows[0].badge.as_deref(), Some("\u{c9}-1"));
         assert_eq!((rows[0].name.as_str(), rows[0].site.as_str()), ("Zo\u{eb}", "M\u{fc}hle"));
         let found = faults("badge,name,pin,site\nE\u{301},Ada,,Mill\n\u{c9},Eve,,Mill\n");
@@ -251,7 +341,7 @@ mod tests {
 
     #[test]
     fn empty_cells_are_nothing() {
-        let rows = parse(b"badge,name,pin,site\n17,Ada,,Mill\n").unwrap();
+        let rows = rows(b"badge,name,pin,site\n17,Ada,,Mill\n");
         assert_eq!((&rows[0].pin, &rows[0].external_id), (&None, &None));
     }
 
@@ -276,9 +366,9 @@ mod tests {
 
     #[test]
     fn quotes_and_line_breaks_follow_the_rfc() {
-        let rows = parse(b"badge,name,pin,site\n1,\"Ada \"\"A\"\" B\",,Mill\n").unwrap();
+        let rows = rows(b"badge,name,pin,site\n1,\"Ada \"\"A\"\" B\",,Mill\n");
         assert_eq!(rows[0].name, "Ada \"A\" B");
-        assert_eq!(faults("badge,name,pin,site\n1,\"Ada\nB\",,Mill\n2,C,1,Mill\n")[1].0, 3);
+        assert_eq!(faults("badge,name,pin,site\n1,\"Ada\nB\",,Mill\n2,C,1,Mill\n")[1].0, 4);
     }
 
     #[test]
@@ -290,7 +380,6 @@ mod tests {
         assert_eq!(header("badge,name,pin\n"), "column `site` is missing");
         assert_eq!(header("badge,name,pin,site,site\n"), "column `site` is there twice");
         assert_eq!(header("badge,name,pin,site,wage\n"), "column 5 is none of a roster's");
-        assert!(header("badge;name;pin;site\n").contains("commas"));
         assert_eq!(header(""), "the file is empty");
     }
 
@@ -298,8 +387,47 @@ mod tests {
     fn bytes_that_are_not_utf_8_are_a_rows_fault() {
         let mut text = b"badge,name,pin,site\n1,J".to_vec();
         text.extend_from_slice(b"\xfcrgen,,Mill\n2,Ada,,Mill\n");
-        assert!(matches!(parse(&text), Err(ImportError::Rows { faults, .. })
-            if faults.len() == 1 && faults[0].row == 2 && faults[0].what == "`name` is not UTF-8"));
+        let (faults, _) = parse(&text).unwrap().faults.into_parts();
+        let fault = RowFault { row: 2, what: "`name` is not UTF-8".to_owned() };
+        assert_eq!(faults, [fault]);
+    }
+
+    #[test]
+    fn a_row_is_named_by_its_line_in_the_file() {
+        let blank = "badge,name,pin,site\n1,Ada,,Mill\n\n\n2,,,Mill\n,,,\n3,,,Mill\n";
+        assert_eq!(faults(blank).iter().map(|(row, _)| *row).collect::<Vec<_>>(), [5, 7]);
+        let crlf = "\r\nsep=;\r\nbadge;name;pin;site\r\n\r\n1;\"A\r\nB\";;Mill\r\n2;;;Mill\r\n";
+        assert_eq!(faults(crlf).iter().map(|(row, _)| *row).collect::<Vec<_>>(), [5, 7]);
+    }
+
+    #[test]
+    fn every_separator_and_encoding_is_read() {
+        let text = "badge,name,pin,site,external_id,returned\n17,Jörg,,Mill,E-1,2026-11-20\n";
+        let first = rows(text.as_bytes());
+        assert!(first[0].returned.is_some());
+        for separator in [";", "\t"] {
+            let text = text.replace(',', separator);
+            assert_eq!(rows(text.as_bytes()), first);
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            assert_eq!(rows(&[0xFF, 0xFE].into_iter().chain(units).collect::<Vec<_>>()), first);
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_damaged_is_no_badge() {
+        let found = faults(
+            "badge;name;pin;site;external_id\n4.01E+12;Ada;;Mill;\n4,01E+12;Bo;;Mill;\n\
+             ;Cy;;Mill;1E+05\n#N/A;Di;;Mill;\n4711.0;Ed;;Mill;\n",
+        );
+        assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+        assert!(found[0].1.contains("4.01E+12"), "{found:?}");
+    }
+
+    #[test]
+    fn two_rows_of_one_name_are_pointed_out() {
+        let text = "badge,name,pin,site,external_id\n1,Ada,,Mill,\n2,ADA,,Mill,\n3,Ada,,Mill,E\n";
+        let (warnings, _) = parse(text.as_bytes()).unwrap().warnings.into_parts();
+        assert_eq!(warnings.iter().map(|warning| warning.row).collect::<Vec<_>>(), [3]);
     }
 
     #[test]

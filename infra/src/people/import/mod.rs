@@ -1,40 +1,61 @@
 //! Importing a roster: many employees at once, and none when a row is faulty.
 //!
-//! A row finds its employee by `external_id`, else by badge; who isn't found is new. What changes
-//! is an event that says which fields, never their values; the values go into the directory in the
-//! same transaction. Everything is checked before anything is hashed, and everything is hashed
-//! before anything is written. More than the ledger takes at once is written in parts, in which
-//! who hands on a badge and who takes it are together; should one not be written, the same file
-//! again brings the rest. An import never removes anybody and never ends an assignment: a file
-//! with a few rows is no statement about the others.
+//! A row means the person with its `external_id`; without one, the person who holds its badge and
+//! bears its name; who isn't found is new. So an import never makes one person into another: a name
+//! changes only for somebody found by an id, and a badge that somebody else holds is refused unless
+//! it is said when it changed hands. What changes is an event that says which fields, never their
+//! values; the values go beside the ledger in the same transaction. Everything is checked before
+//! anything is hashed, and everything is hashed before anything is written. More than the ledger
+//! takes at once is written in parts, in which who hands on a badge and who takes it are together;
+//! should one not be written, the same file again brings the rest. An import never removes anybody
+//! and ends no assignment and no badge that isn't handed on: a file with a few rows is no statement
+//! about the others.
 
+mod badge;
+mod damage;
 mod directory;
+mod existing;
 mod file;
+mod parts;
 mod pins;
 mod plan;
+mod report;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::sync::Arc;
 
 pub use file::{
     EXTERNAL_ID_CHARS_MAX, FAULTS_MAX, NAME_CHARS_MAX, PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin,
-    ROSTER_BYTES_MAX, ROSTER_ROWS_MAX, RosterRow, parse,
+    ROSTER_BYTES_MAX, ROSTER_ROWS_MAX, Roster, RosterRow, parse,
 };
 pub use pins::{hash as hash_pin, verify as verify_pin};
 
+pub use report::{CHANGES_MAX, Imported, RowChange, RowFault};
+
+use super::moment::Moment;
 use crate::ledger::{Append, AppendError, Ledger, Metadata, ReadError};
-pub use plan::PART_EMPLOYEES_MAX;
-use plan::{Draft, Existing, Part};
+use existing::Existing;
+use parts::{Part, Plan};
+use plan::Draft;
 
 /// How often the import is worked out anew when something else keeps changing the same employees.
 const TRIES_MAX: u32 = 4;
 
-/// What is wrong with one row.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RowFault {
-    /// The row as a spreadsheet numbers it: the header is 1.
-    pub row: u64,
-    /// What is wrong, without names or PINs.
-    pub what: String,
+/// What goes for all rows of a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Only say what would be.
+    pub dry_run: bool,
+    /// From when on the people work at their sites; none: since ever, or as it stands.
+    pub from: Option<Moment>,
+    /// When badges that somebody else holds changed hands; none: they didn't, and are refused.
+    pub reissue: Option<Moment>,
+    /// Since when people who had left are back; none: only those whose row says so.
+    pub returned: Option<Moment>,
+    /// The most PINs that a file may bring; none: as many as it has rows.
+    pub pins_max: Option<usize>,
 }
 
 /// Why nothing was imported.
@@ -54,7 +75,7 @@ pub enum ImportError {
     /// The first row isn't a roster's header.
     #[error(
         "the roster's header is wrong: {0}; nothing was imported. It must be \
-         badge,name,pin,site and optionally external_id, in any order"
+         badge,name,pin,site and optionally external_id and returned, in any order"
     )]
     Header(String),
     #[error(
@@ -66,13 +87,19 @@ pub enum ImportError {
         faults: Vec<RowFault>,
         more: u64,
     },
+    /// PINs take their time.
+    #[error(
+        "the roster brings {pins} PINs, and at most {most} are taken in this way; nothing was \
+         imported. Bring them in several files, or with `employee import` on the server"
+    )]
+    TooManyPins { pins: usize, most: usize },
     /// Badges go round among more people than can be written at once.
     #[error(
-        "{chain} rows hand on their badges from one to the next, more than {PART_EMPLOYEES_MAX}; \
-         nothing was imported. Give some of them new badges first"
+        "{chain} people hand on their badges from one to the next, more than can be written at \
+         once; nothing was imported. Give some of them new badges first"
     )]
     Entangled {
-        /// How many rows.
+        /// How many people.
         chain: usize,
     },
     /// A part was not written, after others.
@@ -101,59 +128,47 @@ pub enum ImportError {
     Append(#[from] AppendError),
 }
 
-/// What an import did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Imported {
-    /// Employees written: new and changed ones.
-    pub imported: u64,
-    pub created: u64,
-    /// Employees of whom something changed.
-    pub updated: u64,
-    /// Employees who stood like that already.
-    pub unchanged: u64,
-    pub rows: u64,
-    /// The ledger's head afterwards.
-    pub position: u64,
-}
-
 /// Hears how many PINs have been checked or hashed, of how many.
 pub type HashProgress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
-/// Imports a roster file.
+/// Imports a roster file; a dry run only says what is wrong with it and what would change.
 ///
 /// # Errors
 /// See [`ImportError`]; nothing was written then, but for [`ImportError::Partly`] and an append
 /// whose answer was lost ([`AppendError::Unavailable`]): importing the same file again is always
-/// safe.
+/// safe. A dry run tells of faulty rows in what it found.
 pub async fn import(
     ledger: &Ledger,
     file: &[u8],
+    options: &Options,
     metadata: &Metadata,
     progress: HashProgress,
 ) -> Result<Imported, ImportError> {
-    let rows = Arc::new(parse(file)?);
-    let (mut tries, mut written) = (1, Imported::default());
+    let mut told = Imported { dry_run: options.dry_run, ..Imported::default() };
+    let (mut tries, mut first) = (1, true);
     let tried = loop {
-        match attempt(ledger, &rows, metadata, &progress, &mut written).await {
+        let roster = file::parse(file)?;
+        match attempt(ledger, roster, options, metadata, &progress, (&mut told, first)).await {
             Err(ImportError::Append(error)) if tries < TRIES_MAX && lost_a_race(&error) => {
                 tries += 1;
+                first = told.imported == 0;
             }
             other => break other,
         }
     };
     match tried {
-        Err(ImportError::Append(error)) if written.imported > 0 => {
-            Err(ImportError::Partly { written: written.imported, error })
+        Err(ImportError::Append(error)) if told.imported > 0 => {
+            Err(ImportError::Partly { written: told.imported, error })
         }
         Err(other) => Err(other),
-        Ok(()) => Ok(Imported { unchanged: written.rows - written.imported, ..written }),
+        Ok(()) => Ok(told),
     }
 }
 
-/// Somebody changed the same employees, or took the same badge, after they were read.
+/// Somebody changed the same employees, or took the same badge or id, after they were read.
 fn lost_a_race(error: &AppendError) -> bool {
     match error {
-        AppendError::Stale => true,
+        AppendError::Stale | AppendError::Side(sqlx::Error::RowNotFound) => true,
         AppendError::Side(sqlx::Error::Database(error)) => error.is_unique_violation(),
         _ => false,
     }
@@ -161,25 +176,42 @@ fn lost_a_race(error: &AppendError) -> bool {
 
 async fn attempt(
     ledger: &Ledger,
-    rows: &[RosterRow],
+    roster: file::Roster,
+    options: &Options,
     metadata: &Metadata,
     progress: &HashProgress,
-    written: &mut Imported,
+    (told, first): (&mut Imported, bool),
 ) -> Result<(), ImportError> {
-    let existing = Existing::read(ledger, rows).await?;
-    let draft = Draft::new(rows, &existing)?;
+    let existing = Existing::read(ledger, &roster.rows).await?;
+    let file::Roster { rows, faults, warnings } = roster;
+    let mut draft = Draft::new(&rows, &existing, options, ledger.now());
+    draft.faults.extend(faults);
+    draft.warnings.extend(warnings);
+    (told.rows, told.position) = (rows.len() as u64, ledger.head().await?.0);
+    if !options.dry_run {
+        std::mem::take(&mut draft.faults).none()?;
+    }
     let wanted = draft.pins();
     let (all, heard) = (wanted.len(), Arc::clone(progress));
+    if let Some(most) = options.pins_max.filter(|most| all > *most) {
+        return Err(ImportError::TooManyPins { pins: all, most });
+    }
     let hashed = pins::hash_changed(wanted, Arc::new(move |done| heard(done, all))).await?;
-    let plan = draft.finish(hashed);
-    (written.rows, written.position) = (rows.len() as u64, ledger.head().await?.0);
-    for Part { streams, entries, created, updated } in plan.parts {
-        let side = Some(directory::write(entries));
-        let append = Append { streams, metadata: metadata.clone(), side };
-        written.position = ledger.append(append).await?.last.0;
-        written.created += created;
-        written.updated += updated;
-        written.imported += created + updated;
+    told.doubt(std::mem::take(&mut draft.warnings), std::mem::take(&mut draft.faults));
+    let Plan { parts, changes, unchanged } = draft.finish(hashed)?;
+    // What an attempt that went half through has said of its rows stays said.
+    if first {
+        told.say(changes, unchanged);
+    }
+    for Part { streams, entries, moves, created, updated } in parts {
+        if !options.dry_run {
+            let side = Some(directory::write(entries, moves));
+            let append = Append { streams, metadata: metadata.clone(), side };
+            told.position = ledger.append(append).await?.last.0;
+        }
+        told.created += created;
+        told.updated += updated;
+        told.imported += created + updated;
     }
     Ok(())
 }

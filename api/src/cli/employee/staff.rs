@@ -1,0 +1,126 @@
+//! People by hand, on the command line.
+
+use punchtrail_infra::{
+    ledger::Metadata,
+    people::{
+        listing::{self, ListedEmployee},
+        moment::{self, Moment},
+        staff::{self, NewEmployee},
+    },
+};
+use punchtrail_projections::people::employees::{self, EmployeeView};
+use serde_json::json;
+
+use super::{Add, answered};
+use crate::cli::{
+    answer::{Answer, table},
+    source::Opened,
+};
+
+pub(super) async fn list(
+    opened: &Opened,
+    site: Option<&str>,
+    search: Option<&str>,
+) -> anyhow::Result<Answer> {
+    let site = match site {
+        Some(named) => Some(opened.site(named).await?),
+        None => None,
+    };
+    let people = match search {
+        None => listing::list(&opened.ledger, site).await?,
+        Some(typed) => {
+            let found = employees::search(&opened.pools.reader, site, typed).await?;
+            found.into_iter().map(listed).collect()
+        }
+    };
+    let row = |one: &ListedEmployee| {
+        let left = one.departed_at.map(|at| at.to_string()).unwrap_or_default();
+        let (name, external_id) = (one.name.clone(), one.external_id.clone().unwrap_or_default());
+        vec![one.employee.to_string(), name, one.badges.join(", "), external_id, left]
+    };
+    let rows: Vec<_> = people.iter().map(row).collect();
+    let heading = ["employee", "name", "badges", "external id", "left"];
+    Ok(Answer::new(&json!({"employees": people}), table(&heading, &rows)))
+}
+
+fn listed(found: EmployeeView) -> ListedEmployee {
+    let EmployeeView { employee, name, badges, external_id, sites, departed_at, .. } = found;
+    let name = name.unwrap_or_default();
+    ListedEmployee { employee, name, badges, external_id, sites, departed_at }
+}
+
+pub(super) async fn add(opened: &Opened, add: Add) -> anyhow::Result<Answer> {
+    let Add { name, site, from, badge, external_id } = add;
+    let site = opened.site(&site).await?;
+    let rules = moment::rules_of(&opened.ledger, site).await?;
+    let from = from.map(|from| from.begins(&rules));
+    let new = NewEmployee { name, site, from, badge, external_id, pin: None };
+    let added = staff::hire(&opened.ledger, new, &Metadata::default()).await?;
+    Ok(answered(&added, &added.employee.to_string()))
+}
+
+pub(super) async fn rename(opened: &Opened, employee: &str, name: &str) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let renamed = staff::rename(&opened.ledger, employee, name, &Metadata::default()).await?;
+    Ok(answered(&renamed, "Renamed."))
+}
+
+pub(super) async fn depart(
+    opened: &Opened,
+    employee: &str,
+    at: Option<Moment>,
+) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let home = moment::rules_of_home(&opened.ledger, employee).await?;
+    let at = at.map(|at| at.ends(&home));
+    let left = staff::depart(&opened.ledger, employee, at, &Metadata::default()).await?;
+    let at = left.now.employment().departed_at().unwrap_or_default();
+    Ok(answered(&left, &format!("They leave at {at}; their badges end with it.")))
+}
+
+pub(super) async fn stay(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let by = Metadata::default();
+    let stays = staff::cancel_departure(&opened.ledger, employee, &by).await?;
+    Ok(answered(&stays, "They didn't leave. `employee badge list` shows which badges are theirs."))
+}
+
+pub(super) async fn come_back(
+    opened: &Opened,
+    employee: &str,
+    at: Option<Moment>,
+) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let home = moment::rules_of_home(&opened.ledger, employee).await?;
+    let at = at.map_or_else(|| opened.ledger.now(), |at| at.begins(&home));
+    let back = staff::come_back(&opened.ledger, employee, at, &Metadata::default()).await?;
+    let text = format!("They are back at {at}. Issue their badge with `employee badge issue`.");
+    Ok(answered(&back, &text))
+}
+
+pub(super) async fn assign(
+    opened: &Opened,
+    employee: &str,
+    site: &str,
+    from: Option<Moment>,
+) -> anyhow::Result<Answer> {
+    let (employee, site) = (opened.employee(employee).await?, opened.site(site).await?);
+    let rules = moment::rules_of(&opened.ledger, site).await?;
+    let dates = (from.map(|from| from.begins(&rules)), None);
+    let done = staff::assign(&opened.ledger, employee, site, dates, &Metadata::default()).await?;
+    Ok(answered(&done, "They work there."))
+}
+
+pub(super) async fn unassign(
+    opened: &Opened,
+    employee: &str,
+    site: &str,
+    until: Option<Moment>,
+) -> anyhow::Result<Answer> {
+    let (employee, site) = (opened.employee(employee).await?, opened.site(site).await?);
+    let rules = moment::rules_of(&opened.ledger, site).await?;
+    let until = until.map_or_else(|| opened.ledger.now(), |until| until.ends(&rules));
+    let by = Metadata::default();
+    let done = staff::unassign(&opened.ledger, employee, site, until, &by).await?;
+    Ok(answered(&done, &format!("They work there until {until}.")))
+}

@@ -1,0 +1,107 @@
+//! Rosters as files, for operators.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as Answer,
+    extract::{Request, State},
+};
+use punchtrail_infra::people::{
+    import::{self, Imported, Options},
+    moment::Moment,
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    ask::{
+        extract::{Line, Params, content_length, media_type, next_chunk, too_large, too_slow},
+        limits::{ROSTER_BODY_BYTES_MAX, ROSTER_BODY_PINS_MAX},
+    },
+    auth::Operator,
+    problem::{Code, Refusal},
+    state::{App, HeldBody},
+};
+
+/// Types that a CSV file goes under.
+const CSV_TYPES: [&str; 3] = ["text/csv", "text/plain", "application/vnd.ms-excel"];
+
+/// How a roster is meant. Each time is a day at the row's site (`2026-11-26`), or RFC 3339.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RosterQuery {
+    /// Whether it is only to be said what would be.
+    pub dry_run: Option<bool>,
+    /// From when on the people work at their sites; since ever, or as it stands, unless given.
+    pub from: Option<String>,
+    /// When badges that somebody else holds changed hands; refused unless given.
+    pub reissue: Option<String>,
+    /// Since when people who had left are back; refused unless given here or in a row.
+    pub returned: Option<String>,
+}
+
+impl RosterQuery {
+    fn options(&self) -> Result<Options, Refusal> {
+        let moment = |name: &'static str, text: &Option<String>| {
+            let read = text.as_deref().map(str::parse::<Moment>).transpose();
+            read.map_err(|error| Refusal::field(name, "invalid_value", format!("{name}: {error}.")))
+        };
+        Ok(Options {
+            dry_run: self.dry_run.unwrap_or_default(),
+            from: moment("from", &self.from)?,
+            reissue: moment("reissue", &self.reissue)?,
+            returned: moment("returned", &self.returned)?,
+            pins_max: Some(ROSTER_BODY_PINS_MAX),
+        })
+    }
+}
+
+/// Imports a roster, all of it or nothing: a CSV file as `employee import` takes it, at most 8 MiB
+/// with 1,000 PINs. With a faulty row 422 `invalid`, which points to rows; a dry run tells of all
+/// faults, and of what would change, by name.
+#[utoipa::path(
+    post, path = "/v1/imports/employees", tag = "employees", params(RosterQuery),
+    request_body(content = String, content_type = "text/csv"),
+    responses((status = 200, body = Imported)), security(("operator_key" = [])),
+)]
+pub async fn employees(
+    State(app): State<App>,
+    operator: Operator,
+    Params(query): Params<RosterQuery>,
+    request: Request,
+) -> Result<Answer<Imported>, Refusal> {
+    let options = query.options()?;
+    let (held, line) = roster(&app, request).await?;
+    line.wait_for_permit().await?;
+    // Hashing PINs waits for cores of its own.
+    line.put_down().await;
+    let (by, heard) = (operator.metadata(), Arc::new(|_, _| {}));
+    Ok(Answer(import::import(&app.ledger, held.bytes(), &options, &by, heard).await?))
+}
+
+/// The file, as far as it may be large.
+async fn roster(app: &App, request: Request) -> Result<(HeldBody, Line), Refusal> {
+    let (parts, mut body) = request.into_parts();
+    if media_type(&parts.headers).is_some_and(|kind| !CSV_TYPES.contains(&&*kind)) {
+        let what = "The body has to be a CSV file, Content-Type text/csv.";
+        return Err(Refusal::new(Code::UnsupportedMediaType, what));
+    }
+    if content_length(&parts.headers).is_some_and(|length| length > ROSTER_BODY_BYTES_MAX) {
+        return Err(too_large(ROSTER_BODY_BYTES_MAX));
+    }
+    let line = Line::of(&parts);
+    let mut held = app.body(line.standing());
+    let reading = async {
+        while let Some(chunk) = next_chunk(&mut body, app.door.timeouts.silence).await? {
+            if held.bytes().len() + chunk.len() > ROSTER_BODY_BYTES_MAX {
+                return Err(too_large(ROSTER_BODY_BYTES_MAX));
+            }
+            held.push(&chunk)?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(app.door.timeouts.photo, reading).await.map_err(|_| too_slow())??;
+    line.has_come();
+    Ok((held, line))
+}
