@@ -334,7 +334,7 @@ async fn a_time_of_another_day_shows_both_days_also_where_the_clocks_are_others(
     let id = far.to_string();
     house.ledger.execute_with::<Site>(&id, command, &Metadata::default(), named).await.unwrap();
     let mut device = house.device(far).await;
-    let there = Time::from(at("10:00:00"));
+    let there = at("10:00:00");
     let punch = press(house, &mut device, scene.employee, PunchKind::In, there).await;
     house.settled().await;
     let path = format!("/v1/punches/{punch}/decision");
