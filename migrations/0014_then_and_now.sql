@@ -36,10 +36,20 @@ alter table judged_punches
 -- Serves: the punches of a badge that was nobody's.
 create index judged_punches_badge on judged_punches (badge, true_at) where employee is null;
 
+-- Those that were rejected were remembered as if they counted.
+update judged_punches judged set is_out = true
+from (select aggregate_id from events where aggregate_type = 'punch'
+      and event_type in ('Voided', 'Rejected', 'Reinstated', 'Accepted')
+      and position <= (select position from followers where name = 'adjudicator')
+      group by aggregate_id
+      having max(position) filter (where event_type in ('Voided', 'Rejected'))
+          > coalesce(max(position) filter (where event_type in ('Reinstated', 'Accepted')), 0)) ruled
+where judged.punch::text = ruled.aggregate_id and not is_out;
+
 -- Those of unknown badges that were judged before they were remembered.
 insert into judged_punches (punch, employee, true_at, site, kind, is_out, badge)
 select captured.aggregate_id::uuid, null, (capture ->> 'captured_at')::timestamptz,
-    (capture ->> 'site')::uuid, capture ->> 'kind', false, capture ->> 'badge'
+    (capture ->> 'site')::uuid, capture ->> 'kind', false, normalize(capture ->> 'badge', NFC)
 from (select distinct aggregate_id from events
       where aggregate_type = 'punch' and event_type = 'AnomalyFlagged'
       and payload -> 'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'unknown_badge') flagged

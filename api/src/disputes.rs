@@ -9,7 +9,7 @@ use punchtrail_infra::{
     access::credentials,
     people::directory,
     rulings::disputes::{self, ChangeError, Opened, Opening},
-    rulings::{Author, notes::Note},
+    rulings::{Author, Fault, RuleError, notes::Note},
 };
 use punchtrail_projections::explanations;
 use punchtrail_protocol::{
@@ -132,7 +132,14 @@ pub async fn refused(app: &App, error: ChangeError) -> Refusal {
     match error {
         error @ ChangeError::Own => Refusal::new(Code::OwnRecord, sentence(&error)),
         ChangeError::Dispute(error) => error.into(),
-        ChangeError::Punch(error) => punchtrail_infra::ledger::ExecuteError::Refused(error).into(),
+        // A dispute's settlement has its own names for what a punch is added with.
+        ChangeError::Punch(RuleError::AtFault(fault @ Fault::InFuture { .. })) => {
+            Refusal::field("/effective_at", "invalid_value", sentence(&fault))
+        }
+        ChangeError::Punch(RuleError::AtFault(fault @ Fault::NotV7)) => {
+            Refusal::field("/by_punch", "invalid_value", sentence(&fault))
+        }
+        ChangeError::Punch(error) => error.into(),
         ChangeError::AlreadyRuled { by, at, state } => {
             let who = match who(app, by.as_ref()).await {
                 Ok(who) => who,

@@ -20,7 +20,7 @@ use punchtrail_infra::{
     ledger::{AppendError, ExecuteError, ReadError},
     people::{PeopleError, import::ImportError},
     postgres::{DatabaseError, Trouble},
-    rulings::RuleError,
+    rulings::{Fault, RuleError},
 };
 use punchtrail_protocol::wire::{FieldError, Problem};
 
@@ -545,6 +545,15 @@ impl<E: Refuses> From<RuleError<E>> for Refusal {
             RuleError::Own => Code::OwnRecord,
             RuleError::AlreadyRuled { .. } => Code::AlreadyRuled,
             RuleError::Changed { .. } => Code::PunchChanged,
+            RuleError::Stands(_) => Code::Conflict,
+            RuleError::AtFault(fault) if fault.is_conflict() => Code::Conflict,
+            RuleError::AtFault(fault) => {
+                let code = match fault {
+                    Fault::InFuture { .. } | Fault::NotV7 => "invalid_value",
+                    _ => "unknown",
+                };
+                return Self::field(format!("/{}", fault.field()), code, sentence(&fault));
+            }
             RuleError::Ledger(error) => return error.into(),
         };
         Self::new(code, sentence(&error))

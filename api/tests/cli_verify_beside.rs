@@ -88,8 +88,16 @@ async fn lived_in() -> Scene {
     };
     let opening = Opening { dispute, subject, evidence: None };
     disputes::open(&scene.ledger, &opening, "not me", &author("not me")).await.unwrap();
-    let (how, effective_at, kind, by_punch) = (Settlement::Void, None, None, None);
-    let resolution = Resolution { how, effective_at, kind, by_punch, evidence: None };
+    let resolution = Resolution {
+        how: Settlement::Void,
+        effective_at: None,
+        kind: None,
+        by_punch: None,
+        site: None,
+        employee: None,
+        reason: None,
+        evidence: None,
+    };
     for (change, note) in
         [(Change::Answer, "who then?"), (Change::Resolve(resolution), "it was Ben")]
     {

@@ -45,7 +45,8 @@ async fn a_double_tap_explains_itself_before_and_after_the_ruling() {
     let sentences = told(&waiting);
     assert!(sentences.contains("Ada Lovelace also clocked in"), "{sentences}");
     assert!(sentences.contains(&first.punch.to_string()), "{sentences}");
-    assert!(sentences.ends_with("waits for a manager.\nIt counts until then."), "{sentences}");
+    assert!(sentences.contains("waits for a manager.\nIt counts until then."), "{sentences}");
+    assert!(sentences.ends_with("the first one counts there."), "as on the card: {sentences}");
 
     let ruling = json!({"decision": "reject", "reason": "duplicate", "note": "tapped twice"});
     let ruled = house.write(&format!("/v1/punches/{}/decision", second.punch), &ruling).await;

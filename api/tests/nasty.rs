@@ -149,7 +149,7 @@ async fn no_path_or_query_breaks_the_server() {
         ("/v1/timeline", ["employee", "from", "to", "limit"]),
         ("/v1/timecards", ["employee", "from", "to", "site"]),
         ("/v1/quarantine", ["state", "order", "cursor", "limit"]),
-        ("/v1/employees", ["site", "cursor", "limit", "x"]),
+        ("/v1/employees", ["site", "cursor", "limit", "q"]),
         ("/v1/devices", ["site", "cursor", "limit", "x"]),
         ("/v1/events", ["after", "limit", "x", ""]),
     ];

@@ -105,8 +105,19 @@ async fn no_body_is_taken_in_another_shape() {
     opened["site"] = json!(site);
     let word = json!({ "note": "n", "expected_sequence": 1 });
     let resolution = json!({
-        "how": "amend", "effective_at": at, "kind": "out", "by_punch": null, "note": "n",
-        "expected_sequence": 1,
+        "how": "amend", "effective_at": at, "kind": "out", "by_punch": null, "site": null,
+        "employee": null, "reason": "other", "note": "n", "expected_sequence": 1,
+    });
+    let entered = json!({
+        "punch": dispute, "employee": employee, "site": site, "kind": "in", "at": at,
+        "reason": "other", "note": "n",
+    });
+    let person =
+        json!({ "employee": employee, "reason": "other", "note": "n", "expected_sequence": 1 });
+    let shift = json!({ "out": dispute, "note": "n", "expected_sequence": 1 });
+    let badge = json!({
+        "badge": "b", "from": at, "until": null, "employee": employee, "reason": "other",
+        "note": "n", "as_of": 1,
     });
     let (token, operator) = (Some(device.token.as_str()), Some(house.key.as_str()));
     let requests = [
@@ -130,6 +141,14 @@ async fn no_body_is_taken_in_another_shape() {
             operator,
             amendment,
         ),
+        (Method::POST, "/v1/punches".to_owned(), operator, entered.clone()),
+        (Method::POST, "/v1/punches/preview".to_owned(), operator, entered),
+        (Method::PUT, format!("/v1/punches/{}/person", punch.punch), operator, person.clone()),
+        (Method::POST, format!("/v1/punches/{}/person/preview", punch.punch), operator, person),
+        (Method::POST, format!("/v1/punches/{}/shift", punch.punch), operator, shift.clone()),
+        (Method::POST, format!("/v1/punches/{}/shift/preview", punch.punch), operator, shift),
+        (Method::POST, "/v1/unknown-badges/assign".to_owned(), operator, badge.clone()),
+        (Method::POST, "/v1/unknown-badges/assign/preview".to_owned(), operator, badge),
         (Method::POST, "/v1/reviews/accept".to_owned(), operator, bulk),
         (
             Method::POST,
@@ -258,11 +277,32 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 29] = [
+const ORDERS: [(&str, &[&str]); 37] = [
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),
-    ("resolution", &["how", "effective_at", "kind", "by_punch", "note", "expected_sequence"]),
+    (
+        "resolution",
+        &[
+            "how",
+            "effective_at",
+            "kind",
+            "by_punch",
+            "site",
+            "employee",
+            "reason",
+            "note",
+            "expected_sequence",
+        ],
+    ),
+    ("/v1/punches", &["punch", "employee", "site", "kind", "at", "reason", "note"]),
+    ("/v1/punches/preview", &["punch", "employee", "site", "kind", "at", "reason", "note"]),
+    ("person", &["employee", "reason", "note", "expected_sequence"]),
+    ("person/preview", &["employee", "reason", "note", "expected_sequence"]),
+    ("shift", &["out", "note", "expected_sequence"]),
+    ("shift/preview", &["out", "note", "expected_sequence"]),
+    ("assign", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
+    ("assign/preview", &["badge", "from", "until", "employee", "reason", "note", "as_of"]),
     ("enroll", &["code", "name", "public_key", "proof", "app"]),
     ("devices/return", &["certificate", "proof"]),
     ("return", &["at"]),

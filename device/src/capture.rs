@@ -114,6 +114,20 @@ pub enum PunchError {
          on its disk"
     )]
     DiskFull,
+    /// The database can't be relied on.
+    #[error(
+        "NOT RECORDED: this device's database is damaged. Nothing of this punch was kept. Punch on \
+         another device and tell your manager; whoever looks after this device runs \
+         `punchtrail-device salvage`"
+    )]
+    Damaged,
+    /// A salvage ended this device's chain.
+    #[error(
+        "NOT RECORDED: this device's database was damaged, and what could be read of it was saved. \
+         It punches again once it is enrolled anew, with a pairing code. Punch on another device \
+         until then"
+    )]
+    Ended,
     /// The store refused otherwise.
     #[error(
         "NOT RECORDED: {0}. Nothing of this punch was kept; all earlier ones stand. Punch again, \
@@ -124,7 +138,11 @@ pub enum PunchError {
 
 impl From<StoreError> for PunchError {
     fn from(error: StoreError) -> Self {
-        if error.is_full() { Self::DiskFull } else { Self::Store(error) }
+        match error {
+            error if error.is_full() => Self::DiskFull,
+            StoreError::Damaged(_) | StoreError::SalvageBegun => Self::Damaged,
+            error => Self::Store(error),
+        }
     }
 }
 
@@ -139,6 +157,8 @@ impl PunchError {
             Self::BadPhoto(_) => "bad_photo",
             Self::EnrolledMeanwhile => "enrolled_meanwhile",
             Self::DiskFull => "disk_full",
+            Self::Damaged => "damaged",
+            Self::Ended => "ended",
             Self::Store(_) => "store",
         }
     }
@@ -168,6 +188,9 @@ impl Device {
         let now = identity::current(&mut write).await?.ok_or(PunchError::NotEnrolled)?;
         if now.id != identity.id {
             return Err(PunchError::EnrolledMeanwhile);
+        }
+        if now.ended {
+            return Err(PunchError::Ended);
         }
         let unknown = who.person.is_none().then_some(badge);
         let capture = self

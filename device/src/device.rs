@@ -253,6 +253,8 @@ impl Device {
                 .filter(|text| text.chars().count() <= CERTIFICATE_CHARS_MAX),
             seq: 0,
             head: Digest::ZERO,
+            ended: false,
+            unreadable: None,
         };
         let mut write = self.store.write().await?;
         identity.id = identity::add(&mut write, &identity, self.now().time).await?;

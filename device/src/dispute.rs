@@ -119,7 +119,7 @@ impl Device {
         if of_person >= WAITING_OF_PERSON_MAX || of_all >= WAITING_MAX {
             return Err(DisputeError::TooMany);
         }
-        disputes::add(&mut write, identity.id, &request, moment.time).await?;
+        disputes::add(&mut write, (identity.id, identity.site), &request, moment.time).await?;
         write.commit().await.map_err(StoreError::from)?;
         tracing::info!(dispute = %id, device = %identity.device, cause = cause.as_str(),
             "dispute kept");

@@ -5,6 +5,9 @@
 //!   device.db                           0600  identity, chain, outbox, manifest (SQLite, WAL)
 //!   device.db-wal, device.db-shm        0600  part of it
 //!   agent.lock                          0600  held by the one agent (run, sync, enroll)
+//!   device.use                          0600  held by all that have the database open
+//!   device.db.salvaged                  0600  a salvage that was cut short, to be ended
+//!   damaged-<n>/                        0700  what a salvage found, untouched
 //!   photos/<sha256>.<identity>.sealed   0600  photos, for the server's eyes alone
 //!   photos/<sha256>                     0600  as taken, where the server gave no key
 //! ```
@@ -35,6 +38,9 @@ use rustix::fs::FlockOperation;
 const LOCK_TRIES_MAX: u32 = 10;
 /// Pause between those tries, in milliseconds.
 const LOCK_TRY_PAUSE_MS: u64 = 20;
+/// How often the database is tried to be had beside others: who looks through its log has it alone
+/// for as long as that takes, and a worker who punches waits for it.
+const USE_TRIES_MAX: u32 = 500;
 const PARTIAL_PREFIX: &str = ".partial-";
 const SEALED_SUFFIX: &str = ".sealed";
 
@@ -52,12 +58,19 @@ pub enum FolderError {
         /// The other agent's process, if it said.
         pid: Option<u32>,
     },
+    /// Others have the database open, or somebody has it for themselves.
+    #[error(
+        "other processes work in {0}. Nothing was changed. Stop the agent and whatever punches \
+         there, and try again; if it is being salvaged, wait until that is done"
+    )]
+    InUse(String),
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: String, source: io::Error },
 }
 
 impl FolderError {
-    fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// What the file system refused, as an error about `path`.
+    pub fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.display().to_string();
         move |source| Self::Io { what, path, source }
     }
@@ -124,6 +137,23 @@ pub struct AgentLock {
     _file: File,
 }
 
+/// The right to have a folder's database open, beside others or alone; given back like
+/// [`AgentLock`].
+#[derive(Debug)]
+pub struct UseLock {
+    file: File,
+}
+
+impl UseLock {
+    /// Lets others have the database open, too.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] when somebody has it alone meanwhile.
+    pub fn shared(self, folder: &Folder) -> Result<Self, FolderError> {
+        folder.share_use(self.file)
+    }
+}
+
 impl Folder {
     /// The folder at `dir`; nothing is looked at yet.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
@@ -159,8 +189,57 @@ impl Folder {
         self.dir.join("device.db")
     }
 
-    fn photos(&self) -> PathBuf {
+    /// The folder of the photos.
+    pub fn photos(&self) -> PathBuf {
         self.dir.join("photos")
+    }
+
+    /// The whole database that a salvage made and hasn't put in its place yet.
+    pub fn salvaged(&self) -> PathBuf {
+        self.dir.join("device.db.salvaged")
+    }
+
+    /// Opens the database beside others: only a salvage keeps it to itself. A folder that can't
+    /// have the lock's file (a full disk, an upgrade) is worked in without.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] while it is being salvaged.
+    pub fn lock_use(&self) -> Result<Option<UseLock>, FolderError> {
+        match self.open_use() {
+            Ok(file) => self.share_use(file).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Has the database alone.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] while others have it open.
+    pub fn lock_use_alone(&self) -> Result<UseLock, FolderError> {
+        self.take_use(self.open_use()?, FlockOperation::NonBlockingLockExclusive, 1)
+    }
+
+    fn share_use(&self, file: File) -> Result<UseLock, FolderError> {
+        self.take_use(file, FlockOperation::NonBlockingLockShared, USE_TRIES_MAX)
+    }
+
+    fn open_use(&self) -> Result<File, FolderError> {
+        let path = self.dir.join("device.use");
+        let mut options = private_options();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(&path).map_err(FolderError::at("can't open", &path))
+    }
+
+    fn take_use(
+        &self,
+        file: File,
+        how: FlockOperation,
+        tries_max: u32,
+    ) -> Result<UseLock, FolderError> {
+        match take(&file, &self.dir.join("device.use"), how, tries_max)? {
+            true => Ok(UseLock { file }),
+            false => Err(FolderError::InUse(self.dir.display().to_string())),
+        }
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -185,7 +264,7 @@ impl Folder {
             .truncate(false)
             .open(&path)
             .map_err(FolderError::at("can't open", &path))?;
-        if !take(&file, &path)? {
+        if !take(&file, &path, FlockOperation::NonBlockingLockExclusive, LOCK_TRIES_MAX)? {
             return Err(FolderError::Taken {
                 dir: self.dir.display().to_string(),
                 pid: pid_in(&mut file),
@@ -295,11 +374,16 @@ fn private_options() -> OpenOptions {
     options
 }
 
-fn take(file: &File, path: &Path) -> Result<bool, FolderError> {
-    for attempt in 1..=LOCK_TRIES_MAX {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+fn take(
+    file: &File,
+    path: &Path,
+    how: FlockOperation,
+    tries_max: u32,
+) -> Result<bool, FolderError> {
+    for attempt in 1..=tries_max {
+        match rustix::fs::flock(file, how) {
             Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_TRIES_MAX => {
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < tries_max => {
                 std::thread::sleep(Duration::from_millis(LOCK_TRY_PAUSE_MS));
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
@@ -328,7 +412,11 @@ fn overwrite(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_dir(dir: &Path) -> Result<(), FolderError> {
+/// Has the names in a folder on the disk.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn sync_dir(dir: &Path) -> Result<(), FolderError> {
     File::open(dir).and_then(|file| file.sync_all()).map_err(FolderError::at("can't sync", dir))
 }
 

@@ -9,7 +9,8 @@
 //! - [`drain`]: delivering, at a sane rate, until the server has had everything for longer than any
 //!   restore would reach back.
 //! - [`obey`]: what the server tells this device to do, done once.
-//! - [`store`], [`folder`]: what is kept, and how it survives a power cut.
+//! - [`store`], [`folder`]: what is kept, and how it survives a power cut; [`mod@salvage`]: saving
+//!   what can be read once the file is damaged.
 //!
 //! Two kinds of process work on one folder. The *agent* (`run`, `sync`, `enroll`) holds the
 //! folder's lock; a second one is refused. A *punch* takes no such lock, only SQLite's write lock
@@ -26,6 +27,7 @@
 //! ```text
 //! clock, policy ← store ← pin ← capture
 //! folder ← store ← device ← status ← drain
+//! folder ← store ← salvage
 //! glance ← device
 //! backoff, client ← device ← frame ← capture, retake, reference
 //! retake ← verdict
@@ -56,6 +58,7 @@ pub mod program;
 pub mod record;
 pub mod reference;
 pub mod retake;
+pub mod salvage;
 pub mod status;
 pub mod store;
 pub mod verdict;
@@ -70,6 +73,7 @@ pub use pin::Pin;
 pub use record::{OwnRecord, RecordError};
 pub use reference::{Reference, ReferenceError};
 pub use retake::{RetakeError, Retaken, Which};
+pub use salvage::{SalvageError, Salvaged};
 pub use verdict::{Judged, VerdictError};
 
 /// Program and version, as captures and requests carry them.

@@ -29,6 +29,8 @@ pub const WALK_MS: u64 = 300_000;
 /// A finished walk.
 #[derive(Debug, Clone)]
 pub struct Manifest {
+    /// Whose.
+    pub site: SiteId,
     pub rows: Vec<ManifestRow>,
     /// The site's policy, within this device's limits.
     pub policy: DevicePolicy,
@@ -76,7 +78,7 @@ async fn pages(server: &Server, site: SiteId) -> Result<Manifest, CallError> {
             None => {
                 let photo_key = photo_key(page.photo_key.as_deref());
                 let policy = followed(page.policy);
-                return Ok(Manifest { rows, policy, roster: page.roster, photo_key });
+                return Ok(Manifest { site, rows, policy, roster: page.roster, photo_key });
             }
         }
     }

@@ -25,8 +25,11 @@ pub struct Status {
     #[serde(flatten)]
     pub current: Option<IdentityStatus>,
     pub employees: u64,
-    /// The manifest's version; none before the first walk.
+    /// The manifest's version; none: it is to be walked.
     pub roster_version: Option<String>,
+    /// Whose people and rules are held; none before the first walk. Another site than `site` from
+    /// when this device hears that it was moved until the new site's manifest is whole.
+    pub roster_site: Option<SiteId>,
     /// Whether the server counts as out of reach.
     pub offline: bool,
     pub clock: ClockStatus,
@@ -81,6 +84,11 @@ pub struct IdentityStatus {
     /// Punches acknowledged and kept still, in case the server is restored.
     pub kept: u64,
     pub last_seq: u64,
+    /// Whether a salvage ended this identity: it delivers what it holds, and captures no more.
+    pub ended: bool,
+    /// How many confirmed punches the salvage could not read; null: there was none, or nobody can
+    /// know.
+    pub unreadable: Option<u64>,
     /// The number up to which the server holds everything.
     pub acked_through: u64,
     /// The server knows later numbers than this folder: it is an old copy of itself, or has a twin.
@@ -135,6 +143,7 @@ impl Device {
     /// When the store can't be read.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let now = self.now();
+        self.store.check().await?;
         let mut db = self.store.read().await?;
         let mut identities = identity::all(&mut db).await?;
         let current = identities.pop();
@@ -147,6 +156,7 @@ impl Device {
             current: None,
             employees: 0,
             roster_version: None,
+            roster_site: None,
             offline: true,
             clock: ClockStatus {
                 now: now.time,
@@ -174,6 +184,7 @@ impl Device {
             let server_now = contact.server_now(now.time);
             status.messages = commands::messages(&mut db, identity.id, server_now).await?;
             status.roster_version = contact.roster;
+            status.roster_site = contact.roster_site;
         }
         Ok(status)
     }
@@ -216,6 +227,8 @@ async fn identity_status(
         failed_attachments,
         kept: punches.kept,
         last_seq: identity.seq,
+        ended: identity.ended,
+        unreadable: identity.unreadable,
         acked_through: contact.acked_through,
         behind_server: contact.acked_through > identity.seq,
         last_contact: contact.reached_at.map(|(at, _, _)| at),

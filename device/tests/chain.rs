@@ -65,6 +65,8 @@ async fn enrolled(dir: &std::path::Path) -> (Device, Identity) {
         key: SigningKey::from_bytes(&[7; 32]),
         seq: 0,
         head: Digest::ZERO,
+        ended: false,
+        unreadable: None,
         certificate: None,
     };
     let mut write = device.store().write().await.unwrap();

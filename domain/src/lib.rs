@@ -12,7 +12,7 @@
 //! aggregate ← punch ← policy ← site ← log ← explanation
 //! aggregate ← device, employee, quarantine, epoch ← log
 //! aggregate ← device ← dispute ← log
-//! policy ← timecard
+//! policy ← timecard ← explanation
 //! ```
 
 pub mod aggregate;

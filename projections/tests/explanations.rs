@@ -9,17 +9,19 @@ use punchtrail_domain::{
     device::Gap,
     explanation::{
         ChainFact, Decision, Explanation, Step, What,
-        absence::{Absence, ConclusionCode, Holds},
+        absence::{Absence, BadgeTie, ConclusionCode, Holds},
     },
     log::recorded::Actor,
-    punch::{PunchCommand, RejectionReason},
+    punch::{Anomaly, Punch, PunchCommand, RejectionReason},
     quarantine::item_digest,
+    site::{Site, SiteCommand},
+    timecard::UnmatchedCode,
 };
 use punchtrail_infra::{
     adjudicator::Adjudicator,
     devices::reports,
     follower::{Followers, Node},
-    ledger::DeliveryItem,
+    ledger::{DeliveryItem, Metadata},
     people::directory::{self, EmployeeEntry},
     rulings::{self, Admission, Author},
     testing::world::{Kiosk, NOON_MS, World},
@@ -27,12 +29,15 @@ use punchtrail_infra::{
 use punchtrail_projections::{
     engine::{Generation, Projection, Projections},
     explanations::{self, ChainFacts, Explanations},
-    punches::timeline::Timeline,
+    punches::{timecards::Timecards, timeline::Timeline},
     rulings::{disputes::Disputes, quarantine::QuarantinedItems},
+    sites::Sites,
 };
 use punchtrail_protocol::{
-    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::PunchKind,
-    vocabulary::Standing, wire::Heartbeat,
+    BootId, DeviceId, Digest, EmployeeId, Position, PunchId, Time,
+    capture::PunchKind,
+    vocabulary::{Reason, Standing},
+    wire::Heartbeat,
 };
 use punchtrail_testkit::PATIENCE;
 use tokio::time::Instant;
@@ -53,6 +58,8 @@ impl Told {
         let models: Vec<std::sync::Arc<dyn Projection>> = vec![
             Arc::new(ChainFacts),
             Arc::new(Timeline),
+            Arc::new(Timecards),
+            Arc::new(Sites),
             Arc::new(QuarantinedItems),
             Arc::new(Disputes),
         ];
@@ -104,12 +111,24 @@ impl Told {
         assert_eq!(waited, Ok(()), "{:?}", self.followers.status());
     }
 
-    /// By the read model, which says what the ledger alone would say.
+    /// By the read models, which say what the ledger alone would say, and what stands on the card.
     async fn explain(&self, punch: PunchId) -> Explanation {
         let explained = explanations::explain(&self.world.pools.reader, punch).await.unwrap();
         let alone = explanations::explain_from_ledger(self.world.ledger.pool(), punch).await;
-        assert_eq!(explained, alone.unwrap());
-        explained.unwrap()
+        let (explained, alone) = (explained.unwrap(), alone.unwrap().unwrap());
+        assert_eq!((alone.on_card, alone.doubted_after), (None, None));
+        let beside = |said: &String| !alone.sentences.contains(said);
+        let more = explained.sentences.iter().filter(|said| beside(said)).count();
+        let beside = usize::from(explained.on_card.is_some());
+        assert_eq!(more, beside + usize::from(explained.doubted_after.is_some()));
+        assert_eq!(explained.steps, alone.steps);
+        assert_eq!(explained.device_report, alone.device_report);
+        explained
+    }
+
+    async fn command(&self, punch: PunchId, command: PunchCommand) {
+        let ledger = &self.world.ledger;
+        ledger.execute::<Punch>(&punch.to_string(), command, &Metadata::default()).await.unwrap();
     }
 
     async fn absence(&self, day: &str) -> Absence {
@@ -386,5 +405,200 @@ async fn a_day_says_which_devices_still_hold_punches_and_which_numbers_are_missi
     let none =
         explanations::explain_absence(&told.world.pools.reader, stranger, day.parse().unwrap());
     assert_eq!(none.await.unwrap(), None);
+    told.close().await;
+}
+
+/// The business day of a time in Berlin.
+fn day_of(at: Time) -> String {
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    at.timestamp().to_zoned(zone).date().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_named_to_a_worker() {
+    let mut told = Told::new().await;
+    let mut kiosk = told.kiosk("Front door").await;
+    let ben = told.world.hire().await;
+    let mut connection = told.world.pools.writer.acquire().await.unwrap();
+    let entry = EmployeeEntry {
+        employee: ben,
+        name: "Ben Okafor".to_owned(),
+        pin_phc: None,
+        external_id: None,
+    };
+    directory::put_employee(&mut connection, &entry).await.unwrap();
+    drop(connection);
+    let capture = kiosk.capture(PunchKind::In, NOON_MS);
+    told.deliver(&kiosk, vec![kiosk.item(&capture)]).await;
+    told.settle().await;
+    let doubt = Anomaly::OtherHolder { holder: Some(ben) };
+    let revised = PunchCommand::Revise { person: vec![doubt], beside: Vec::new(), verify_by: None };
+    told.command(capture.punch, revised).await;
+    told.settle().await;
+
+    let waits = told.explain(capture.punch).await;
+    assert_eq!((waits.counts, waits.on_card), (false, None));
+    let day = day_of(capture.captured_at);
+    let mine = told.absence(&day).await;
+    assert!(mine.punches[0].nobodys, "{mine:?}");
+    assert!(mine.sentences[0].contains("who made it is in doubt"), "{mine:?}");
+    assert_eq!(mine.doubted, []);
+    let theirs = explanations::explain_absence(&told.world.pools.reader, ben, day.parse().unwrap());
+    let theirs = theirs.await.unwrap().unwrap();
+    assert_eq!((theirs.punches.len(), theirs.doubted_count), (0, 1));
+    assert_eq!(theirs.doubted[0].punch, capture.punch);
+    let said = theirs.sentences.join("\n");
+    assert!(said.contains("by a badge that Ben Okafor held by then"), "{said}");
+    assert!(!said.contains("Maria"), "{said}");
+
+    let assigned = PunchCommand::Assign { employee: ben, reason: None, note: None };
+    told.command(capture.punch, assigned).await;
+    told.settle().await;
+    let explained = told.explain(capture.punch).await;
+    assert_eq!((explained.counts, explained.employee), (true, Some(ben)));
+    let said = explained.sentences.join("\n");
+    assert!(said.contains("that Ben Okafor made it and not Maria Ortiz"), "{said}");
+    let reader = &told.world.pools.reader;
+    for (to, shown, hidden) in [(ben, "Ben", "Maria"), (told.world.employee, "Maria", "Ben")] {
+        let mut told_to =
+            explanations::explain_many_to(reader, to, &[capture.punch]).await.unwrap();
+        let said = told_to.pop().unwrap().unwrap().unwrap().sentences.join("\n");
+        assert!(said.contains(shown) && !said.contains(hidden), "{said}");
+    }
+    told.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_badge_of_another_time_is_told_wherever_it_was_read() {
+    let mut told = Told::new().await;
+    let mut kiosk = told.kiosk("Front door").await;
+    let read = kiosk.capture_with(|capture| {
+        (capture.employee, capture.badge) = (None, Some("777".to_owned()));
+        capture.captured_at = Time::from_millis(NOON_MS);
+    });
+    told.deliver(&kiosk, vec![kiosk.item(&read)]).await;
+    told.settle().await;
+    let day = day_of(read.captured_at);
+    let nobody = told.absence(&day).await;
+    assert_eq!(nobody.unknown_badges_count, 1);
+    assert_eq!(nobody.unknown_badges[0].tie, BadgeTie::Here);
+    assert_eq!(nobody.unknown_badges[0].punch, read.punch);
+
+    // Who holds the number from later on, and who held it before.
+    let elsewhere = told.world.hire().await;
+    for (employee, from, until) in
+        [(told.world.employee, "1 day", None::<&str>), (elsewhere, "-3 days", Some("-1 day"))]
+    {
+        sqlx::query(
+            "insert into badge_holdings (holding, employee, number, salt, held_from, held_until) \
+             select sha256(convert_to($1::text, 'UTF8')), $1, '777', '\\x00', $2 + $3::interval, \
+             $2 + $4::interval",
+        )
+        .bind(employee.uuid())
+        .bind(jiff_sqlx::ToSqlx::to_sqlx(read.captured_at.timestamp()))
+        .bind(from)
+        .bind(until)
+        .execute(&told.world.pools.writer)
+        .await
+        .unwrap();
+    }
+    let later = told.absence(&day).await;
+    assert_eq!(later.unknown_badges[0].tie, BadgeTie::HeldOtherwise);
+    let said = later.sentences.join("\n");
+    assert!(said.contains("It counts for nobody until it is known who made it."), "{said}");
+    assert!(!serde_json::to_string(&later).unwrap().contains("777"), "the number stays");
+    assert!(later.conclusion.sentence.ends_with("what waits for a person here."));
+    told.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_days_off_is_told_on_both_days() {
+    let mut told = Told::new().await;
+    let mut kiosk = told.kiosk("Front door").await;
+    let shown = kiosk.capture(PunchKind::In, NOON_MS);
+    told.deliver(&kiosk, vec![kiosk.item(&shown)]).await;
+    told.settle().await;
+    let truly = Time::from_millis(NOON_MS - 3 * 86_400_000);
+    sqlx::query("update judged_punches set true_at = $2 where punch = $1")
+        .bind(shown.punch.uuid())
+        .bind(jiff_sqlx::ToSqlx::to_sqlx(truly.timestamp()))
+        .execute(&told.world.pools.writer)
+        .await
+        .unwrap();
+    for (at, of_this_day) in [(shown.captured_at, false), (truly, true)] {
+        let absence = told.absence(&day_of(at)).await;
+        assert_eq!(absence.wrong_clocks_count, 1, "{absence:?}");
+        let clock = absence.wrong_clocks[0];
+        assert_eq!((clock.punch, clock.of_this_day), (shown.punch, of_this_day));
+        assert_eq!((clock.shown_at, clock.true_at), (shown.captured_at, truly));
+    }
+    let amended = PunchCommand::Amend {
+        effective_at: Some(truly.plus_millis(60_000)),
+        kind: None,
+        reason: None,
+        note: None,
+    };
+    told.command(shown.punch, amended).await;
+    told.settle().await;
+    assert_eq!(told.absence(&day_of(truly)).await.wrong_clocks, [], "a person has put it right");
+    told.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_punch_says_what_its_card_says_of_it() {
+    let mut told = Told::new().await;
+    let mut kiosk = told.kiosk("Front door").await;
+    let hours = |hours: i64| NOON_MS + hours * 3_600_000;
+    let alone = kiosk.capture(PunchKind::Out, hours(0));
+    let opening = kiosk.capture(PunchKind::In, hours(1));
+    told.deliver(&kiosk, vec![kiosk.item(&alone), kiosk.item(&opening)]).await;
+    told.settle().await;
+    let code = |explained: &Explanation| explained.on_card.map(|card| card.code);
+    let out = told.explain(alone.punch).await;
+    assert_eq!(code(&out), Some(UnmatchedCode::OutWithoutIn));
+    let open = told.explain(opening.punch).await;
+    assert_eq!(code(&open), Some(UnmatchedCode::InWithoutOut));
+    assert!(open.on_card.unwrap().may_pair_until.is_some());
+    let said = open.sentences.join("\n");
+    assert!(said.contains("the shift may still be closed by one until"), "{said}");
+
+    let closing = kiosk.capture(PunchKind::Out, hours(9));
+    told.deliver(&kiosk, vec![kiosk.item(&closing)]).await;
+    told.settle().await;
+    for punch in [opening.punch, closing.punch] {
+        assert_eq!(told.explain(punch).await.on_card, None);
+    }
+    let again = kiosk.capture(PunchKind::Out, hours(9) + 10_000);
+    told.deliver(&kiosk, vec![kiosk.item(&again)]).await;
+    told.settle().await;
+    let earlier = told.explain(closing.punch).await;
+    let after = earlier.doubted_after.unwrap();
+    assert_eq!((after.punch, after.apart_ms), (again.punch, 10_000));
+    assert_eq!(after.reason, Reason::NearDuplicate);
+    // Many at once, of days far apart, say what each says alone.
+    let punches = [alone.punch, opening.punch, closing.punch, again.punch];
+    let many = explanations::explain_many(&told.world.pools.reader, &punches).await.unwrap();
+    for (punch, one) in punches.iter().zip(many) {
+        assert_eq!(one.unwrap().unwrap(), told.explain(*punch).await);
+    }
+    told.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_was_changed_tells_the_next_asker() {
+    let mut told = Told::new().await;
+    let mut kiosk = told.kiosk("Front door").await;
+    let capture = kiosk.capture(PunchKind::In, NOON_MS);
+    told.deliver(&kiosk, vec![kiosk.item(&capture)]).await;
+    told.settle().await;
+    let reader =
+        Explanations::start(told.world.pools.reader.clone(), told.world.ledger.supervisor());
+    let before = reader.explain(capture.punch).await.unwrap().unwrap();
+    let command = SiteCommand::ChangeZone { tz: "Asia/Kathmandu".to_owned(), from: None };
+    let (ledger, site) = (&told.world.ledger, told.world.site.to_string());
+    ledger.execute::<Site>(&site, command, &Metadata::default()).await.unwrap();
+    let after = reader.explain(capture.punch).await.unwrap().unwrap();
+    assert_ne!(before.sentences[0], after.sentences[0], "not the zone of a moment ago");
+    assert_eq!(after.sentences[0], told.explain(capture.punch).await.sentences[0]);
     told.close().await;
 }

@@ -452,7 +452,7 @@ async fn people_are_found_despite_accents_and_a_typo_best_first() {
         name(&world, hired, &format!("Anton {n}"), &format!("C-{n}")).await;
     }
     settle(&world, &running).await;
-    assert_eq!(found("an").await.len(), roster::FOUND_MAX);
+    assert_eq!(found("an").await.len(), employees::FOUND_MAX);
     running.stop().await;
     world.close().await;
 }

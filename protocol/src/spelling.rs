@@ -10,13 +10,15 @@ pub fn normal(text: &str) -> String {
 }
 
 /// The text in lower case and without accents, as names are looked for: Unicode's compatibility
-/// decomposition, marks dropped, and the letters that don't decompose, like `ø`, by hand.
+/// decomposition, marks dropped, and the letters that don't decompose, like `ø`, by hand. Where
+/// vowels are marks they are kept, and syllables of Korean stay whole: taken apart, one would be the
+/// start of others.
 pub fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let mut folded = String::with_capacity(text.len());
-    for c in text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase) {
+    for c in text.nfkd().filter(|c| !is_accent(*c)).flat_map(char::to_lowercase) {
         match c {
             'ß' => folded.push_str("ss"),
             'æ' => folded.push_str("ae"),
@@ -28,11 +30,20 @@ pub fn folded(text: &str) -> String {
             'ħ' => folded.push('h'),
             'ı' => folded.push('i'),
             // What lower-casing a dotted capital leaves.
-            c if is_combining_mark(c) => {}
+            c if is_accent(c) => {}
             c => folded.push(c),
         }
     }
-    folded
+    match folded.contains(|c| matches!(c, '\u{1100}'..='\u{11ff}')) {
+        true => folded.nfc().collect(),
+        false => folded,
+    }
+}
+
+/// Whether a mark only shades the letter it stands on. From Devanagari on, the signs that Unicode
+/// counts as alphabetic are vowels.
+fn is_accent(c: char) -> bool {
+    is_combining_mark(c) && !(c >= '\u{900}' && c.is_alphabetic())
 }
 
 /// Whether two spellings are of one name: case, accents and spaces make no difference.

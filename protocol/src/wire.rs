@@ -258,6 +258,10 @@ pub struct HeartbeatAnswer {
     /// No batch within so many milliseconds: the device's place among those that came back.
     #[serde(default)]
     pub next_batch_after_ms: u64,
+    /// The site that the device is assigned to now. Absent: nothing is said of it, as by an earlier
+    /// server, or to a device that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteId>,
     #[serde(default)]
     pub history: Option<LedgerHistory>,
 }

@@ -84,8 +84,8 @@ impl<'a> Caller<'a> {
         let policy = self.member.followed(&self.fleet.plan);
         let (need, seq) = (Need { waiting, photos, commands, ..Need::default() }, identity.seq);
         let Member { epoch, ref roster, ref anchor, .. } = *self.member;
-        let (roster, anchor) = (roster.clone(), anchor.clone());
-        Account { need, oldest, seq, policy, roster, epoch, anchor, current: true }
+        let (site, roster, anchor) = (identity.site, roster.clone(), anchor.clone());
+        Account { need, oldest, seq, policy, site, roster, epoch, anchor, current: true }
     }
 
     /// Notes how its last errand went.
@@ -266,16 +266,18 @@ impl Courier for Caller<'_> {
             News::Failed { failure, reached, .. } => self.last_failure = Some((failure, reached)),
             News::Heard(_, ref answer, _)
                 if answer.acked_through == self.member.acked_through
+                    && answer.site.is_none_or(|site| site == self.member.identity.site)
                     && !self.member.hears_of_another_history(&answer.history) =>
             {
                 self.member.hear(&answer.history);
                 self.unwritten = Some(news);
             }
-            News::Heard(_, HeartbeatAnswer { acked_through, ref history, .. }, _) => {
+            News::Heard(_, HeartbeatAnswer { acked_through, site, ref history, .. }, _) => {
                 self.member.hear(history);
                 self.unwritten = None;
                 self.enter(news, false).await?;
                 self.member.acked_through = acked_through;
+                self.member.identity.site = site.unwrap_or(self.member.identity.site);
             }
             News::Delivered(_, BatchOutcome { acked_through, ref history, .. }, _) => {
                 self.member.hear(history);
@@ -290,7 +292,7 @@ impl Courier for Caller<'_> {
                 self.enter(News::Walked(manifest), false).await?;
                 (self.member.policy, self.member.roster) = (policy, roster);
             }
-            News::RefusedAlone(_) => self.enter(news, false).await?,
+            News::RefusedAlone(_) | News::SiteRefused(_) => self.enter(news, false).await?,
         }
         Ok(())
     }

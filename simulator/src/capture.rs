@@ -255,7 +255,8 @@ impl Member {
         self.policy = roster.policy.clone();
         self.roster = Some(version.to_owned());
         let mut write = device.store().write().await?;
-        roster::replace(&mut write, self.identity.id, people, &roster.policy, version).await?;
+        let of = (self.identity.id, self.identity.site);
+        roster::replace(&mut write, of, people, &roster.policy, version).await?;
         Ok(write.commit().await?)
     }
 }

@@ -17,6 +17,7 @@ use punchtrail_protocol::{strict_json, wire::BODY_BYTES_MAX};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    ask::limits::SEARCH_CHARS_MAX,
     door::{admission::Admitted, gate::Standing},
     problem::{Code, Refusal},
     state::{App, HeldBody},
@@ -286,6 +287,18 @@ pub fn page_limit(asked: Option<u32>, default: u32, max: u32) -> Result<u32, Ref
         limit if (1..=max).contains(&limit) => Ok(limit),
         _ => Err(Refusal::field("limit", "invalid_value", format!("`limit` is from 1 to {max}."))),
     }
+}
+
+/// That a text is one to find people by.
+///
+/// # Errors
+/// When it is empty or too long.
+pub fn searchable(typed: &str) -> Result<(), Refusal> {
+    if (1..=SEARCH_CHARS_MAX).contains(&typed.chars().count()) {
+        return Ok(());
+    }
+    let why = format!("`q` has 1 to {SEARCH_CHARS_MAX} characters.");
+    Err(Refusal::field("q", "invalid_value", why))
 }
 
 #[cfg(test)]

@@ -34,3 +34,11 @@ pub const ROSTER_BODY_PINS_MAX: usize = 1_000;
 pub const BULK_RULINGS_MAX: usize = 100;
 /// Rows of figures as CSV; some ten megabytes.
 pub const FIGURE_ROWS_MAX: u32 = 100_000;
+/// Punches of an unknown badge that one request gives to a person; more are sent again.
+pub const BADGE_PUNCHES_MAX: usize = 2_000;
+/// Punches of an unknown badge that one request looks at, those included that were theirs already.
+pub const BADGE_PUNCHES_SEEN_MAX: usize = 10_000;
+/// Days that a preview of many punches shows.
+pub const PREVIEW_DAYS_MAX: usize = 31;
+/// Punches that were left as they are, of which an answer says why.
+pub const LEFT_SHOWN_MAX: usize = 100;

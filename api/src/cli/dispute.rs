@@ -3,7 +3,10 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use punchtrail_domain::dispute::{Dispute, DisputeEvent, Evidence, Subject};
+use punchtrail_domain::{
+    dispute::{Dispute, DisputeEvent, Evidence, Subject},
+    punch::RulingReason,
+};
 use punchtrail_infra::rulings::{
     Author,
     disputes::{self, Change, Happened, Opening, Resolution},
@@ -54,7 +57,7 @@ pub(super) enum DisputeCommand {
     Open(Open),
     /// Answer one; the worker is told
     Answer(Word),
-    /// Settle one; to amend, accept and void rules on its punch, too
+    /// Settle one; to amend, accept, void, add and reassign rules on the punch, too
     Resolve(Resolve),
     /// Take a settled one up again
     Reopen(Word),
@@ -101,15 +104,24 @@ pub(super) struct Resolve {
     /// `amend`, `accept`, `void`, `add`, `reassign` or `dismiss`
     #[arg(long)]
     how: Settlement,
-    /// The time that shall count, to amend
+    /// The time that shall count, to amend; that of the punch which this adds
     #[arg(long, value_name = "TIME")]
     effective_at: Option<Time>,
-    /// The kind that shall count, to amend
+    /// The kind that shall count, to amend; that of the punch which this adds
     #[arg(long)]
     kind: Option<PunchKind>,
-    /// The punch that was added or reassigned
+    /// The punch that was added before, or is reassigned
     #[arg(long, value_name = "PUNCH")]
     by_punch: Option<PunchId>,
+    /// Where the punch was made that this adds, if elsewhere: a site's name or id
+    #[arg(long)]
+    site: Option<String>,
+    /// Who made the punch that this reassigns: an id, an external id or a badge
+    #[arg(long, value_name = "WHO")]
+    to: Option<String>,
+    /// Why, as a code: `forgotten`, `no_device`, `wrong_person`, `other` …
+    #[arg(long)]
+    reason: Option<RulingReason>,
 }
 
 fn text(text: &str) -> Result<String, String> {
@@ -210,16 +222,44 @@ impl Word {
 
 impl Resolve {
     async fn done(&self, opened: &Opened) -> anyhow::Result<Answer> {
-        let Self { word, how, effective_at, kind, by_punch } = self;
-        let amends = effective_at.is_some() || kind.is_some();
-        if (*how == Settlement::Amend) != amends {
-            bail!("to amend gives a time, a kind or both, and nothing else does");
+        let Self { word, how, effective_at, kind, by_punch, reason, .. } = self;
+        let times = effective_at.is_some() || kind.is_some();
+        let is_whole = effective_at.is_some() == kind.is_some();
+        match how {
+            Settlement::Amend if !times => bail!("to amend gives a time, a kind or both"),
+            Settlement::Add if !is_whole => bail!("a punch that is added has a time and a kind"),
+            how if times && !matches!(how, Settlement::Amend | Settlement::Add) => {
+                bail!("only to amend and to add gives a time or a kind")
+            }
+            how if self.to.is_some() && *how != Settlement::Reassign => {
+                bail!("--to says whose a punch is that this reassigns")
+            }
+            how if self.site.is_some() && !(times && *how == Settlement::Add) => {
+                bail!("--site says where a punch was made that this adds")
+            }
+            _ => {}
         }
         let loaded = opened.ledger.load::<Dispute>(&word.dispute.to_string()).await?;
         let subject = loaded.aggregate.subject().with_context(|| no_such(word.dispute))?;
-        let evidence = evidence(opened, subject).await;
-        let (how, effective_at, kind, by_punch) = (*how, *effective_at, *kind, *by_punch);
-        let resolution = Resolution { how, effective_at, kind, by_punch, evidence };
+        let adds = times && *how == Settlement::Add;
+        let site = match &self.site {
+            Some(named) => Some(opened.site(named).await?),
+            None => None,
+        };
+        let employee = match &self.to {
+            Some(named) => Some(opened.employee(named).await?),
+            None => None,
+        };
+        let resolution = Resolution {
+            how: *how,
+            effective_at: *effective_at,
+            kind: *kind,
+            by_punch: by_punch.or_else(|| adds.then(|| PunchId(Uuid::now_v7()))),
+            site,
+            employee,
+            reason: *reason,
+            evidence: evidence(opened, subject).await,
+        };
         word.change(opened, &Change::Resolve(resolution), "settled").await
     }
 }

@@ -13,6 +13,7 @@
 
 mod answer;
 mod audit;
+mod badge;
 mod checkpoint;
 mod device;
 mod dispute;
@@ -36,6 +37,7 @@ mod ruling;
 mod serve;
 mod site;
 mod source;
+mod unknown;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -81,6 +83,9 @@ enum Command {
     /// Employees
     #[command(subcommand)]
     Employee(employee::Employee),
+    /// Badges: those that nobody is known to have held
+    #[command(subcommand)]
+    Badge(badge::Badge),
     /// Faces: what people agreed to, and the photos that pictures are compared with
     #[command(subcommand)]
     Face(face::Face),
@@ -153,6 +158,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Key(command) => command.run(source).await,
         Command::Site(command) => command.run(source).await,
         Command::Employee(command) => command.run(source).await,
+        Command::Badge(command) => command.run(source).await,
         Command::Face(command) => command.run(source).await,
         Command::Erase(command) => command.run(source).await,
         Command::Export(command) => command.run(source).await,

@@ -51,6 +51,14 @@ pub(super) enum Punch {
     UseServerTime(ruling::Ruled),
     /// Take it out of the count, as one that should not be there
     Void(ruling::Void),
+    /// Add one that nobody made at a device; it is marked so for ever
+    Add(ruling::Add),
+    /// Say who made it, of nobody or of another
+    Assign(ruling::Assign),
+    /// Join an `in` with an `out` to one shift, longer than the site's longest
+    Join(ruling::Join),
+    /// Undo that an `in` was joined with an `out`
+    Part(ruling::Ruled),
 }
 
 impl Punch {
@@ -65,6 +73,10 @@ impl Punch {
                 Self::Amend(amend) => amend.run(opened).await,
                 Self::UseServerTime(ruled) => ruled.use_server_time(opened).await,
                 Self::Void(void) => void.run(opened).await,
+                Self::Add(add) => add.run(opened).await,
+                Self::Assign(assign) => assign.run(opened).await,
+                Self::Join(join) => join.run(opened).await,
+                Self::Part(ruled) => ruled.part(opened).await,
             })
             .await
     }
@@ -122,6 +134,10 @@ pub(super) struct PunchState {
     effective_at: Option<Time>,
     received_at: Option<Time>,
     anomalies: Vec<Anomaly>,
+    /// Whether a person added it, which nobody made at a device.
+    entered: bool,
+    /// The `out` that it is joined with to one shift.
+    joined: Option<PunchId>,
     position: Position,
 }
 
@@ -150,6 +166,8 @@ impl PunchState {
             effective_at,
             received_at: punch.synced().map(|(_, at, _)| at),
             anomalies: punch.anomalies().to_vec(),
+            entered: matches!(punch.origin(), Some(Origin::Entered { .. })),
+            joined: punch.joined(),
             position: events.last().map_or(Position::START, |event| event.position),
         };
         match punch.origin() {
@@ -188,12 +206,19 @@ impl fmt::Display for PunchState {
             writeln!(f, "badge        {badge} (unknown to the device)")?;
         }
         writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
-        writeln!(
-            f,
-            "device       {}, number {}",
-            or_dash(self.device.as_ref()),
-            or_dash(self.seq.as_ref())
-        )?;
+        if self.entered {
+            writeln!(f, "device       none: a person added it")?;
+        } else {
+            writeln!(
+                f,
+                "device       {}, number {}",
+                or_dash(self.device.as_ref()),
+                or_dash(self.seq.as_ref())
+            )?;
+        }
+        if let Some(out) = self.joined {
+            writeln!(f, "joined with  {out}, to one shift")?;
+        }
         for anomaly in &self.anomalies {
             writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
         }

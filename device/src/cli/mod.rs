@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use punchtrail_protocol::{
-    BootId, EmployeeId, PunchId,
+    BootId, EmployeeId, PunchId, Time,
     capture::PunchKind,
     dispute::{About, Day, DisputeCause},
     shown::{self, Shown},
@@ -27,12 +27,15 @@ use zeroize::Zeroizing;
 
 use punchtrail_device::{
     Confirmation, Device, Dispute, DisputeError, Drain, Options, Pin, Press, PunchError,
-    RecordError, Reference, ReferenceError, RetakeError, VerdictError, Which,
+    RecordError, Reference, ReferenceError, RetakeError, SalvageError, VerdictError, Which,
     backoff::BACKOFF_CAP_MS,
     client::CALL_MS,
     clock::MachineClock,
     device::NAME_CHARS_MAX,
+    folder::Folder,
     program::{say, stop_on_signal, whole},
+    salvage,
+    store::StoreError,
 };
 
 use self::glance::LocalGlance;
@@ -240,6 +243,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Save what can be read of a damaged database. The damaged files are kept as they are.
+    Salvage {
+        /// Only say what could be saved; nothing is changed.
+        #[arg(long)]
+        look: bool,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// Deliver until stopped: heartbeats, manifest, punches, disputes, retakes, photos.
     Run,
 }
@@ -264,7 +276,8 @@ impl Arguments {
             | Command::Dispute { json, .. }
             | Command::ForgetPhotos { json, .. }
             | Command::Sync { json }
-            | Command::Status { json } => json,
+            | Command::Status { json }
+            | Command::Salvage { json, .. } => json,
             Command::Run => false,
         }
     }
@@ -286,10 +299,19 @@ pub fn misused(error: &clap::Error) -> ExitCode {
 /// Runs the command; what went wrong is said on stderr, and with `--json` on stdout too.
 pub async fn run(arguments: Arguments) -> ExitCode {
     let json = arguments.json();
+    let looks_after = match arguments.command {
+        Command::Status { .. } | Command::Sync { .. } | Command::Run => Some(arguments.dir.clone()),
+        _ => None,
+    };
     match carry_out(arguments).await {
         Ok(code) => code,
         Err(error) => {
-            let detail = whole(error.as_ref());
+            let mut detail = whole(error.as_ref());
+            if let Some(dir) = looks_after.filter(|_| code_of(&error) == "damaged")
+                && let Ok(found) = salvage::look(&Folder::at(dir), now()).await
+            {
+                detail = format!("{detail}. {}", found.told());
+            }
             if json {
                 let error = json!({"error": {"code": code_of(&error), "detail": detail}});
                 say(&shown::json(&error.to_string()));
@@ -309,6 +331,8 @@ fn code_of(error: &anyhow::Error) -> &str {
         error.downcast_ref().map(ReferenceError::code),
         error.downcast_ref().map(RecordError::code),
         error.downcast_ref().map(DisputeError::code),
+        error.downcast_ref().map(SalvageError::code),
+        error.downcast_ref().and_then(StoreError::code),
     ];
     words.into_iter().flatten().next().unwrap_or("failed")
 }
@@ -422,6 +446,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             device.close().await;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Salvage { look, json } => salvaged(&Folder::at(dir), look, json).await,
         Command::Run => work(&Device::open(dir, options).await?).await,
     }
 }
@@ -500,6 +525,10 @@ async fn sync(device: &Device, json: bool) -> anyhow::Result<ExitCode> {
 async fn work(device: &Device) -> anyhow::Result<ExitCode> {
     let agent = device.lock_agent()?;
     let identity = enrolled(device).await?;
+    if let Err(error) = device.store().check().await {
+        // What can be read is delivered all the same.
+        tracing::error!(%error, "this device needs looking after");
+    }
     device.sweep_photos(&agent).await?;
     let (stop, listener) = stop_on_signal()?;
     let server = Shown::new(&identity.server);
@@ -513,6 +542,32 @@ async fn work(device: &Device) -> anyhow::Result<ExitCode> {
     }
     say("stopped; what waits is on disk");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn salvaged(folder: &Folder, look: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let done = match look {
+        true => salvage::look(folder, now()).await?,
+        false => salvage::salvage(folder, now()).await?,
+    };
+    let what = match (&done.kept_in, done.goes_on) {
+        (None, _) => "Nothing was changed".to_owned(),
+        (Some(kept), goes_on) => format!(
+            "The damaged files are kept in {}. {}",
+            kept.display(),
+            match goes_on {
+                true => "Start the agent: people punch here as before",
+                false =>
+                    "Start the agent, which delivers the others, and enrol this folder anew with a \
+                     pairing code: until then nobody can punch here",
+            }
+        ),
+    };
+    show(json, &done, &format!("{}. {what}.", done.told()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn now() -> Time {
+    jiff::Timestamp::now().into()
 }
 
 async fn enrolled(device: &Device) -> anyhow::Result<punchtrail_device::store::identity::Identity> {

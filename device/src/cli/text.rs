@@ -159,6 +159,11 @@ pub fn described(status: &Status) -> String {
             .as_deref()
             .map_or("to be walked".to_owned(), |version| format!("version {}", name(version)))
     ));
+    if let Some(of) = status.roster_site.filter(|of| *of != current.site) {
+        lines.push(format!(
+            "  moved          from site {of}, whose people it knows until it has its new site's"
+        ));
+    }
     lines.push(match status.clock.ahead_of_server_ms {
         Some(ms) => format!(
             "  clock          {} ({} s {} the server's at the last contact)",
@@ -213,7 +218,7 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
     }
     if identity.refused + identity.photos_refused > 0 {
         lines.push(format!(
-            "  refused        {} punches and {} photos when sent alone, kept and tried again",
+            "  refused        {} punches and {} photos, kept and tried again behind the others",
             identity.refused, identity.photos_refused
         ));
     }
@@ -245,6 +250,15 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
         lines.push(format!(
             "                 picture {} of punch {}: {code}: {detail}",
             failed.attempt, failed.punch
+        ));
+    }
+    if identity.ended {
+        let unreadable = identity
+            .unreadable
+            .map_or("nobody can know how many".to_owned(), |count| count.to_string());
+        lines.push(format!(
+            "  ENDED          salvaged from a damaged database: {unreadable} confirmed punches \
+             could not be read. It delivers the others; to punch here, enrol anew"
         ));
     }
     if identity.behind_server {

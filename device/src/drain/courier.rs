@@ -40,7 +40,9 @@ pub struct Account {
     pub seq: u64,
     /// The policy as this device follows it.
     pub policy: DevicePolicy,
-    /// Version of the manifest that is held.
+    /// Where it is, by what the server said last.
+    pub site: SiteId,
+    /// Version of that site's manifest that is held.
     pub roster: Option<String>,
     /// The ledger's epoch when last told.
     pub epoch: Option<EpochId>,
@@ -50,20 +52,23 @@ pub struct Account {
     pub current: bool,
 }
 
-/// Punches on their way. Of the captures only the body has the bytes, and it is gone once it is
-/// sent.
+/// Punches of one site on their way. Of the captures only the body has the bytes, and it is gone
+/// once it is sent.
 #[derive(Debug)]
 pub struct Batch {
+    /// Under which they were made; none where there are none.
+    pub site: Option<SiteId>,
     /// Each item's number and punch, in the body's order.
     pub items: Vec<(u64, PunchId)>,
     pub request: BatchRequest,
 }
 
 impl Batch {
-    /// The longest run of `waiting` that fits a body.
+    /// The longest run of `waiting` that is of one site and fits a body.
     pub fn fitting(waiting: Vec<Waiting>) -> Self {
         let mut room = BATCH_BYTES_MAX - BATCH_MARGIN_BYTES;
         let mut batch = Self {
+            site: waiting.first().map(|item| item.site),
             items: Vec::with_capacity(waiting.len()),
             request: BatchRequest { punches: Vec::with_capacity(waiting.len()) },
         };
@@ -73,7 +78,7 @@ impl Batch {
                 signature: to_base64url(&item.signature),
             };
             let size = wire.capture.len() + wire.signature.len() + ITEM_MARGIN_BYTES;
-            if size > room {
+            if size > room || batch.site != Some(item.site) {
                 break;
             }
             room -= size;
@@ -104,6 +109,8 @@ pub enum News {
     Delivered(Vec<Acknowledgement>, BatchOutcome, Head),
     /// The capture of this number failed when it was sent alone: others go first.
     RefusedAlone(u64),
+    /// The server takes none of this site's now: others go first.
+    SiteRefused(SiteId),
     Failed {
         failure: Failure,
         /// Whether the server itself said no.

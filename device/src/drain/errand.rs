@@ -50,7 +50,8 @@ impl Courier for Device {
     async fn account(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
         let mut db = self.store.read().await?;
         let identities = identity::all(&mut db).await?;
-        let Some(&Identity { id, seq, .. }) = identities.iter().find(|one| one.id == identity.id)
+        let Some(&Identity { id, seq, site, .. }) =
+            identities.iter().find(|one| one.id == identity.id)
         else {
             return Ok(None);
         };
@@ -65,10 +66,11 @@ impl Courier for Device {
             oldest: backlog.oldest,
             seq,
             policy: self.policy(&contact),
+            site,
             roster: contact.roster,
             epoch: contact.epoch,
             anchor: contact.anchor,
-            current: identities.last().is_some_and(|last| last.id == id),
+            current: identities.last().is_some_and(|last| last.id == id && !last.ended),
         }))
     }
 
@@ -84,6 +86,12 @@ impl Courier for Device {
             News::Heard(at, answer, head) => {
                 let HeartbeatAnswer { server_time, acked_through, ref history, .. } = *answer;
                 let told = Told { acked_through, ledger: None, history, head: *head, server_time };
+                if let Some(site) = answer.site
+                    && let Some(from) = identity::moved(&mut write, id, site).await?
+                {
+                    let device = identity.device;
+                    tracing::warn!(%device, %from, to = %site, "this device was moved");
+                }
                 // Before the identity may be retired.
                 let roster = contact::of(&mut write, id).await?.roster;
                 if roster.as_ref() == Some(&answer.roster) {
@@ -92,8 +100,8 @@ impl Courier for Device {
                 self.settle(&mut write, identity, told, at).await?;
                 contact::reached(&mut write, id, Purpose::Heartbeat, at, Some(server_time)).await?;
             }
-            News::Walked(Manifest { rows, policy, roster, photo_key }) => {
-                roster::replace(&mut write, id, rows, policy, roster).await?;
+            News::Walked(Manifest { site, rows, policy, roster, photo_key }) => {
+                roster::replace(&mut write, (id, *site), rows, policy, roster).await?;
                 if let Some(key) = photo_key {
                     contact::told_photo_key(&mut write, id, key).await?;
                 }
@@ -110,6 +118,7 @@ impl Courier for Device {
                 outbox::acknowledge(&mut write, id, items, at).await?;
                 contact::reached(&mut write, id, Purpose::Punches, &now, Some(server_time)).await?;
             }
+            News::SiteRefused(site) => outbox::site_refused(&mut write, id, *site).await?,
             News::RefusedAlone(seq) => outbox::refused_alone(&mut write, id, *seq).await?,
             News::Failed { failure, reached, hold_ms } => {
                 contact::failed(&mut write, id, &now, *reached, failure, *hold_ms).await?;
@@ -208,8 +217,8 @@ impl Courier for Device {
         identity: &Identity,
     ) -> Result<Option<RecordSent>, Setback> {
         let next = disputes::next(&mut *self.store.read().await?, identity.id).await?;
-        let Some(WaitingDispute { id, request }) = next else { return Ok(None) };
-        let answered = server.dispute(identity.site, &request).await;
+        let Some(WaitingDispute { id, site, request }) = next else { return Ok(None) };
+        let answered = server.dispute(site, &request).await;
         let mut write = self.store.write().await?;
         let sent = match answered {
             Ok(answer) => {

@@ -47,6 +47,9 @@ pub const LOOK_MS: u64 = 500;
 pub const SEAL_LOOK_MS: u64 = 2_000;
 /// The same after the folder refused, in milliseconds.
 const SEAL_AGAIN_MS: u64 = 60_000;
+/// How long nothing is tried after the database was found damaged: that passes by no waiting, and
+/// what can be read may still be delivered.
+const DAMAGED_PAUSE_MS: u64 = 60_000;
 /// How long a call in flight may go on after a stop was asked for, in milliseconds.
 pub const STOP_GRACE_MS: u64 = 5_000;
 /// The longest pause that a person who asked for a sync waits through, in milliseconds.
@@ -111,7 +114,11 @@ impl<'a> Drain<'a> {
             let look_at = tokio::select! {
                 turned = self.turn() => turned.unwrap_or_else(|error| {
                     tracing::error!(%error, "the folder can't be worked on; trying again");
-                    Instant::now() + Duration::from_millis(TRY_FLOOR_MS)
+                    let pause_ms = match error {
+                        StoreError::Damaged(_) => DAMAGED_PAUSE_MS,
+                        _ => TRY_FLOOR_MS,
+                    };
+                    Instant::now() + Duration::from_millis(pause_ms)
                 }),
                 // Dropping a turn is safe: its transaction rolls back, its call may be repeated.
                 () = grace => return,

@@ -160,7 +160,7 @@ impl<C: Courier> Route<C> {
             Errand::Heartbeat => self.beat(server, account).await,
             Errand::Walk => {
                 let manifest =
-                    self.courier.call(errand, manifest::walk(server, self.identity.site)).await?;
+                    self.courier.call(errand, manifest::walk(server, account.site)).await?;
                 self.courier.write_down(&self.identity, News::Walked(manifest)).await?;
                 if let Some(account) = self.account().await? {
                     self.lane.walked(&account.policy, Instant::now());
@@ -214,7 +214,7 @@ impl<C: Courier> Route<C> {
     }
 
     async fn beat(&mut self, server: &Server, account: &Account) -> Result<(), Setback> {
-        let Account { need, oldest, seq, policy, roster, anchor, current, .. } = account;
+        let Account { need, oldest, seq, policy, site, roster, anchor, current, .. } = account;
         let now = self.courier.now();
         let heartbeat = Heartbeat {
             outbox: need.waiting,
@@ -240,10 +240,11 @@ impl<C: Courier> Route<C> {
                 "the server knows later numbers: this folder is an old copy of itself, or has a \
                  twin");
         }
+        let moved = answer.site.is_some_and(|told| told != *site);
         let heard = Heard {
             reported: need.any(),
             next_batch_after_ms: answer.next_batch_after_ms,
-            roster_differs: *current && roster.as_ref() != Some(&answer.roster),
+            roster_differs: *current && (moved || roster.as_ref() != Some(&answer.roster)),
             commands: answer.commands,
         };
         // It settles an earlier doubt, unless its own head says otherwise.
@@ -284,12 +285,11 @@ impl<C: Courier> Route<C> {
         items_max: usize,
         account: &Account,
     ) -> Result<(), Setback> {
-        let Batch { items, request } = self.courier.next_batch(&self.identity, items_max).await?;
-        if items.is_empty() {
-            return Ok(());
-        }
+        let Batch { site, items, request } =
+            self.courier.next_batch(&self.identity, items_max).await?;
+        let Some(site) = site else { return Ok(()) };
         let asked_at = Instant::now();
-        let answered = self.courier.deliver(server, self.identity.site, request).await;
+        let answered = self.courier.deliver(server, site, request).await;
         let took_ms = asked_at.elapsed().as_millis() as u64;
         let matched = answered.and_then(|outcome| Ok((matched(&items, &outcome)?, outcome)));
         match matched {
@@ -304,6 +304,11 @@ impl<C: Courier> Route<C> {
                 let policy = &account.policy;
                 self.lane.batch_answered(items.len(), took_ms, next_after_ms, policy, now);
                 Ok(())
+            }
+            // Those of the present site needn't wait for those of another.
+            Err(error) if error.refused_with() == Some(404) && site != account.site => {
+                self.courier.write_down(&self.identity, News::SiteRefused(site)).await?;
+                Err(error.into())
             }
             Err(error) => self.batch_failed(&items, took_ms, error).await,
         }

@@ -1,7 +1,7 @@
 //! What the server last told an identity, and how the last try to reach it went.
 
 use punchtrail_protocol::{
-    BootId, EpochId, Time,
+    BootId, EpochId, SiteId, Time,
     sealed_photo::PhotoKey,
     wire::{ANCHOR_CHARS_MAX, DevicePolicy, LedgerHistory},
 };
@@ -41,8 +41,11 @@ pub struct Contact {
     pub failures: Vec<Failure>,
     /// The site's policy as this device follows it, if it was told.
     pub policy: Option<DevicePolicy>,
-    /// Version of the manifest that is held.
+    /// Version of the manifest that is held; none: it is to be walked.
     pub roster: Option<String>,
+    /// Whose people and policy are held, if any are. Another site's than the identity's between
+    /// hearing of a move and the end of the walk there.
+    pub roster_site: Option<SiteId>,
     /// The server's key that photos are sealed to, if it gave one.
     pub photo_key: Option<PhotoKey>,
 }
@@ -108,6 +111,10 @@ pub async fn of(db: Db<'_>, identity: IdentityId) -> Result<Contact, StoreError>
             .transpose()?
             .map(followed),
         roster: row.try_get("roster")?,
+        roster_site: row
+            .try_get::<Option<String>, _>("roster_site")?
+            .map(|text| text.parse().map_err(StoreError::unreadable))
+            .transpose()?,
         photo_key: row
             .try_get::<Option<String>, _>("photo_key")?
             .map(|text| text.parse().map_err(StoreError::unreadable))

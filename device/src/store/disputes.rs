@@ -2,7 +2,7 @@
 //! may be forgotten. None is ever dropped because the server doesn't take it now.
 
 use punchtrail_protocol::{
-    DisputeId, EmployeeId, PunchId, Time,
+    DisputeId, EmployeeId, PunchId, SiteId, Time,
     dispute::Day,
     wire::{DisputeAnswer, DisputeRequest, ItemStatus},
 };
@@ -29,6 +29,8 @@ pub type RowId = i64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingDispute {
     pub id: RowId,
+    /// Where it was made, and goes.
+    pub site: SiteId,
     pub request: DisputeRequest,
 }
 
@@ -65,15 +67,17 @@ pub struct HeldDispute {
 /// When the store refuses.
 pub async fn add(
     db: Db<'_>,
-    identity: IdentityId,
+    (identity, site): (IdentityId, SiteId),
     request: &DisputeRequest,
     made_at: Time,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO dispute (identity, dispute, employee, punch, day, cause, text, made_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO dispute (identity, site, dispute, employee, punch, day, cause, text,
+             made_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(identity)
+    .bind(site.to_string())
     .bind(request.dispute.to_string())
     .bind(request.employee.to_string())
     .bind(request.punch.map(|punch| punch.to_string()))
@@ -128,7 +132,7 @@ pub async fn waiting_of(db: Db<'_>, employee: EmployeeId) -> Result<(u64, u64), 
 /// When the store refuses.
 pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingDispute>, StoreError> {
     let row = sqlx::query(
-        "SELECT id, dispute, employee, punch, day, cause, text FROM dispute
+        "SELECT id, site, dispute, employee, punch, day, cause, text FROM dispute
          WHERE identity = ? AND status IS NULL ORDER BY tries, id LIMIT 1",
     )
     .bind(identity)
@@ -143,7 +147,7 @@ pub async fn next(db: Db<'_>, identity: IdentityId) -> Result<Option<WaitingDisp
             cause: read(&row, "cause")?,
             text: row.try_get("text")?,
         };
-        Ok(WaitingDispute { id: row.try_get("id")?, request })
+        Ok(WaitingDispute { id: row.try_get("id")?, site: read(&row, "site")?, request })
     })
     .transpose()
 }

@@ -7,7 +7,7 @@ use punchtrail_protocol::{DeviceId, Digest, OrgId, SiteId, Time};
 use sqlx::{Row, sqlite::SqliteRow};
 use zeroize::Zeroizing;
 
-use super::{Db, StoreError, from_stored, to_stored};
+use super::{Db, StoreError, contact, from_stored, to_stored};
 
 /// Which enrolment of this folder, in their order.
 pub type IdentityId = i64;
@@ -19,6 +19,7 @@ pub struct Identity {
     pub id: IdentityId,
     pub device: DeviceId,
     pub org: OrgId,
+    /// Where it is, by what the server said last: stamped into what is made from now on.
     pub site: SiteId,
     pub server: String,
     /// The device's name, for people.
@@ -32,6 +33,10 @@ pub struct Identity {
     pub seq: u64,
     /// The last capture's digest; zeros if there is none.
     pub head: Digest,
+    /// Whether a salvage ended its chain: it delivers, and captures no more.
+    pub ended: bool,
+    /// How many of its confirmed punches that salvage could not read, if anybody can know.
+    pub unreadable: Option<u64>,
 }
 
 impl fmt::Debug for Identity {
@@ -67,6 +72,8 @@ fn read(row: &SqliteRow) -> Result<Identity, StoreError> {
         key: SigningKey::from_bytes(key),
         certificate: row.try_get("certificate")?,
         seq: from_stored(row.try_get("seq")?),
+        ended: row.try_get::<Option<i64>, _>("ended_at_ms")?.is_some(),
+        unreadable: row.try_get::<Option<i64>, _>("unreadable")?.map(from_stored),
         head: Digest(head.try_into().map_err(|_| StoreError::unreadable("the chain's head"))?),
     })
 }
@@ -153,6 +160,26 @@ pub async fn advance(
     }
     let first = (seq + 1).saturating_sub(count);
     Err(StoreError::Damaged(format!("the capture chain does not end before number {first}")))
+}
+
+/// The server says that the device is at `site`. If that is news, what is made from now on is made
+/// there and the manifest is to be walked anew; until that is whole, the earlier people and policy
+/// stand. Gives where it was, if it was elsewhere.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn moved(db: Db<'_>, id: IdentityId, site: SiteId) -> Result<Option<SiteId>, StoreError> {
+    let Some(known) = by_id(&mut *db, id).await?.filter(|known| known.site != site) else {
+        return Ok(None);
+    };
+    sqlx::query("UPDATE identity SET site = ? WHERE id = ?")
+        .bind(site.to_string())
+        .bind(id)
+        .execute(&mut *db)
+        .await?;
+    // Two sites' manifests may have versions that read the same.
+    contact::forget_roster(db, id).await?;
+    Ok(Some(known.site))
 }
 
 /// Removes an identity that isn't the current one and of which nothing is left here. Gives how

@@ -7,21 +7,28 @@
 //! and taken under one lock: two captures can't get the same. A number is taken only by a commit.
 //!
 //! SQL lives in one module a table: `identity`, `contact`, `failures`, `outbox`, `attachments`,
-//! `disputes`, `photos`, `commands`, `roster`, `guesses`; `passed` counts time in `contact`.
+//! `disputes`, `photos`, `commands`, `roster`, `guesses`; `passed` counts time in `contact`, and
+//! `damage` reads what can be read of a file that is damaged.
 
 pub mod attachments;
 pub mod commands;
 pub mod contact;
+pub mod damage;
 pub mod disputes;
 pub mod failures;
 pub mod guesses;
 pub mod identity;
+mod log;
 pub mod outbox;
 pub mod passed;
 pub mod photos;
 pub mod roster;
 
-use std::time::Duration;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
@@ -32,7 +39,7 @@ use sqlx::{
     },
 };
 
-use crate::folder::{self, Folder, FolderError};
+use crate::folder::{self, Folder, FolderError, UseLock};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -64,10 +71,19 @@ pub enum StoreError {
     #[error("the disk failed: {0}")]
     DiskFailed(String),
     #[error(
-        "the device's database is damaged ({0}). Keep the folder as it is, it may hold punches, \
-         and call whoever looks after this device"
+        "the device's database is damaged ({0}): some of the punches that were confirmed here may \
+         not be readable any more. Nothing in the folder was changed, and nothing may be deleted \
+         from it. Punch elsewhere. Whoever looks after this device stops the agent and runs \
+         `punchtrail-device salvage`, which saves what can be read, says what can't, and keeps \
+         the damaged file"
     )]
     Damaged(String),
+    /// A salvage was cut short.
+    #[error(
+        "a salvage of this folder was cut short. Nothing is lost; run `punchtrail-device salvage` \
+         again, which ends it"
+    )]
+    SalvageBegun,
     /// The folder was never enrolled.
     #[error("{0} is not a device's folder yet. Run `punchtrail-device --dir {0} enroll …` first")]
     Empty(String),
@@ -94,6 +110,15 @@ impl StoreError {
             Self::Full => true,
             Self::Folder(error) => error.is_full(),
             _ => false,
+        }
+    }
+
+    /// A stable word for it, where there is one.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Damaged(_) => Some("damaged"),
+            Self::SalvageBegun => Some("salvage_begun"),
+            _ => None,
         }
     }
 
@@ -127,6 +152,8 @@ impl From<sqlx::Error> for StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// While it is open, nobody salvages it.
+    used: Arc<Mutex<Option<UseLock>>>,
 }
 
 impl Store {
@@ -143,10 +170,19 @@ impl Store {
         synced: bool,
     ) -> Result<Self, StoreError> {
         let path = folder.database();
+        // Before the lock's file is made in a folder that is none of ours.
+        if !create && !path.exists() && !folder.salvaged().exists() {
+            return Err(StoreError::Empty(folder.path().display().to_string()));
+        }
+        let used = if synced { Self::used(folder)? } else { None };
+        if folder.salvaged().exists() {
+            return Err(StoreError::SalvageBegun);
+        }
         if create {
             folder::create_private(&path)?;
-        } else if !path.exists() {
-            return Err(StoreError::Empty(folder.path().display().to_string()));
+        } else if path.metadata().is_ok_and(|file| file.len() == 0) {
+            // SQLite would take it for a new one.
+            return Err(StoreError::Damaged(format!("{} is empty", path.display())));
         }
         let mut options = SqliteConnectOptions::new()
             .filename(&path)
@@ -174,9 +210,21 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        let store = Self { pool };
+        let store = Self { pool, used: Arc::new(Mutex::new(used)) };
         store.migrate(folder).await?;
         Ok(store)
+    }
+
+    /// Opens the folder beside others; who finds nobody there sees to it that a crash left nothing
+    /// that SQLite would pass over.
+    fn used(folder: &Folder) -> Result<Option<UseLock>, StoreError> {
+        match folder.lock_use_alone() {
+            Ok(alone) => {
+                damage::check_log(&folder.database())?;
+                Ok(Some(alone.shared(folder)?))
+            }
+            Err(_) => Ok(folder.lock_use()?),
+        }
     }
 
     /// Brings the schema up to this program's, as the folder's agent, since nobody else may look at
@@ -215,6 +263,16 @@ impl Store {
             .await?)
     }
 
+    /// Looks through the whole file.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the first thing that is wrong.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let found: String =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&self.pool).await?;
+        if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
+    }
+
     /// Begins a transaction that holds the folder's write lock.
     ///
     /// # Errors
@@ -234,7 +292,43 @@ impl Store {
     /// Ends the connection, so that SQLite folds its log into the database.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+/// A new database of this program's schema at `path`, of one file; in memory where there is none.
+///
+/// # Errors
+/// When it can't be made.
+pub(crate) async fn make(path: Option<&Path>) -> Result<SqliteConnection, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Delete)
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging();
+    let options = match path {
+        Some(path) => {
+            folder::create_private(path)?;
+            options.filename(path)
+        }
+        None => options.in_memory(true),
+    };
+    let mut made = options.connect().await?;
+    MIGRATIONS.run(&mut made).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error)
+        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => StoreError::unreadable(other),
+    })?;
+    Ok(made)
+}
+
+/// A database that [`make`] made.
+///
+/// # Errors
+/// When it can't be opened.
+pub(crate) async fn open_made(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).foreign_keys(true);
+    Ok(options.disable_statement_logging().connect().await?)
 }
 
 /// A number that SQLite keeps signed.

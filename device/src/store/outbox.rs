@@ -1,14 +1,15 @@
 //! The outbox: captures, from the commit that confirmed them to the day they may be forgotten.
 
 use punchtrail_protocol::{
-    Digest, EmployeeId, PunchId, Time, capture::Capture, signing::Signature, wire::ItemStatus,
+    Digest, EmployeeId, PunchId, SiteId, Time, capture::Capture, signing::Signature,
+    wire::ItemStatus,
 };
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{Db, StoreError, from_stored, identity::IdentityId, passed::Until, to_stored};
 
-/// Rows in one insert: seven values each, well below SQLite's limit of 32,766 a statement.
+/// Rows in one insert: eight values each, well below SQLite's limit of 32,766 a statement.
 const INSERT_ROWS_MAX: usize = 500;
 /// How many captures one answer may forget: the rest goes with the next.
 const FORGET_MAX: i64 = 1_000;
@@ -18,6 +19,8 @@ const FORGET_MAX: i64 = 1_000;
 pub struct Waiting {
     pub seq: u64,
     pub punch: PunchId,
+    /// Under which it was made, and goes.
+    pub site: SiteId,
     pub bytes: Vec<u8>,
     pub signature: Vec<u8>,
 }
@@ -68,13 +71,15 @@ pub struct HeldPunch {
 pub async fn add(db: Db<'_>, identity: IdentityId, signed: &[Signed]) -> Result<(), StoreError> {
     for chunk in signed.chunks(INSERT_ROWS_MAX) {
         let mut insert: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
-            "INSERT INTO capture (identity, seq, punch, bytes, signature, captured_at_ms, photo) ",
+            "INSERT INTO capture (identity, seq, punch, site, bytes, signature, captured_at_ms, \
+             photo) ",
         );
         insert.push_values(chunk, |mut values, Signed { capture, bytes, signature }| {
             values
                 .push_bind(identity)
                 .push_bind(to_stored(capture.seq))
                 .push_bind(capture.punch.to_string())
+                .push_bind(capture.site.to_string())
                 .push_bind(bytes.as_slice())
                 .push_bind(signature.0.to_vec())
                 .push_bind(capture.captured_at.millis())
@@ -119,7 +124,7 @@ pub async fn next(
     items_max: usize,
 ) -> Result<Vec<Waiting>, StoreError> {
     let rows = sqlx::query(
-        "SELECT seq, punch, bytes, signature FROM capture
+        "SELECT seq, punch, site, bytes, signature FROM capture
          WHERE identity = ? AND acked_ms IS NULL ORDER BY refused, seq LIMIT ?",
     )
     .bind(identity)
@@ -134,6 +139,7 @@ pub async fn next(
                     .try_get::<String, _>("punch")?
                     .parse()
                     .map_err(StoreError::unreadable)?,
+                site: row.try_get::<String, _>("site")?.parse().map_err(StoreError::unreadable)?,
                 bytes: row.try_get("bytes")?,
                 signature: row.try_get("signature")?,
             })
@@ -285,6 +291,27 @@ pub async fn refused_alone(db: Db<'_>, identity: IdentityId, seq: u64) -> Result
         .bind(to_stored(seq))
         .execute(db)
         .await?;
+    Ok(())
+}
+
+/// The server takes none of that site's from this device now, as one whose database went back to
+/// before the device was moved there; they keep waiting, behind those of other sites.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn site_refused(
+    db: Db<'_>,
+    identity: IdentityId,
+    site: SiteId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE capture SET refused = refused + 1
+         WHERE identity = ? AND acked_ms IS NULL AND site = ?",
+    )
+    .bind(identity)
+    .bind(site.to_string())
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use punchtrail_protocol::{
-    EmployeeId,
+    EmployeeId, SiteId,
     spelling::normal,
     wire::{DevicePolicy, ManifestRow},
 };
@@ -75,13 +75,14 @@ pub async fn by_id(
     .transpose()
 }
 
-/// Takes a finished walk: these people, this policy, this version; whoever is absent is forgotten.
+/// Takes a finished walk of `site`: these people, this policy, this version; whoever is absent is
+/// forgotten, another site's people, too.
 ///
 /// # Errors
 /// When the store refuses; then the earlier manifest stands.
 pub async fn replace(
     db: Db<'_>,
-    identity: IdentityId,
+    (identity, site): (IdentityId, SiteId),
     rows: &[ManifestRow],
     policy: &DevicePolicy,
     roster: &str,
@@ -115,9 +116,10 @@ pub async fn replace(
         insert.build().execute(&mut *db).await?;
     }
     let policy = serde_json::to_string(policy).map_err(StoreError::unreadable)?;
-    sqlx::query("UPDATE contact SET policy = ?, roster = ? WHERE identity = ?")
+    sqlx::query("UPDATE contact SET policy = ?, roster = ?, roster_site = ? WHERE identity = ?")
         .bind(policy)
         .bind(roster)
+        .bind(site.to_string())
         .bind(identity)
         .execute(db)
         .await?;

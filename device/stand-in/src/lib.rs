@@ -100,6 +100,7 @@ pub struct HeldAttachment {
 #[derive(Debug, Clone)]
 pub struct HeldDispute {
     pub request: DisputeRequest,
+    pub site: SiteId,
     pub position: u64,
 }
 
@@ -148,7 +149,12 @@ pub struct Ledger {
     /// Every batch begins an epoch that has nothing of those before it.
     pub forgets: bool,
     pub org: OrgId,
+    /// The devices' present site: where they enrol, and what heartbeats name.
     pub site: SiteId,
+    /// Whether this is a server whose heartbeats name no site.
+    pub without_site: bool,
+    /// Sites that the devices served before, and deliver for.
+    pub served: BTreeSet<SiteId>,
     pub tokens: HashMap<String, Enrolment>,
     pub punches: BTreeMap<(DeviceId, PunchId), Held>,
     pub photos: BTreeSet<Digest>,
@@ -214,6 +220,18 @@ impl Ledger {
         self.attachments.retain(|_, held| held.position <= position);
         self.disputes.retain(|_, held| held.position <= position);
         self.head = position;
+    }
+
+    /// The devices are moved to `site`, where these people work. The version of its roster reads as
+    /// that of the one before: versions of two sites say nothing of each other.
+    pub fn move_to(&mut self, site: SiteId, rows: Vec<ManifestRow>) {
+        self.served.insert(self.site);
+        (self.site, self.rows) = (site, rows);
+    }
+
+    /// Whether the devices deliver for it.
+    fn delivers_for(&self, site: SiteId) -> bool {
+        self.site == site || self.served.contains(&site)
     }
 
     /// Begins a new key that photos are sealed to; the earlier ones open still.
@@ -309,6 +327,8 @@ impl StandIn {
             forgets: false,
             org: OrgId(Uuid::new_v4()),
             site: SiteId(Uuid::new_v4()),
+            without_site: false,
+            served: BTreeSet::new(),
             tokens: HashMap::new(),
             punches: BTreeMap::new(),
             photos: BTreeSet::new(),
@@ -564,12 +584,15 @@ async fn heartbeat(
     let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
     ledger.calls.push(Call::Heartbeat { outbox: heartbeat.outbox, photos: heartbeat.photos });
     ledger.last_heartbeat = Some(heartbeat);
-    Json(json!({
+    let mut answer = json!({
         "server_time": ledger.clock, "acked_through": ledger.acked_through(device),
         "roster": ledger.roster, "commands": !ledger.commands.is_empty(),
         "history": ledger.history(),
-    }))
-    .into_response()
+    });
+    if !ledger.without_site {
+        answer["site"] = json!(ledger.site);
+    }
+    Json(answer).into_response()
 }
 
 async fn commands(State(server): State<StandIn>, headers: HeaderMap) -> Response {
@@ -609,12 +632,15 @@ async fn finish(
 async fn manifest(
     State(server): State<StandIn>,
     headers: HeaderMap,
-    Path(_site): Path<String>,
+    Path(site): Path<SiteId>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let mut ledger = server.ledger();
     if caller(&ledger, &headers).is_none() {
         return problem(401, "unauthenticated");
+    }
+    if site != ledger.site {
+        return problem(404, "not_found");
     }
     let from: usize = query.get("cursor").map_or(0, |cursor| cursor[2..].parse().unwrap());
     ledger.calls.push(Call::Manifest);
@@ -639,11 +665,14 @@ async fn manifest(
 async fn batch(
     State(server): State<StandIn>,
     headers: HeaderMap,
-    Path(_site): Path<String>,
+    Path(site): Path<SiteId>,
     Json(request): Json<BatchRequest>,
 ) -> Response {
     let mut ledger = server.ledger();
     let Some(device) = caller(&ledger, &headers) else { return problem(401, "unauthenticated") };
+    if !ledger.delivers_for(site) {
+        return problem(404, "not_found");
+    }
     if let Some(refusal) = ledger.stormy(device) {
         return refusal.response();
     }
@@ -677,7 +706,7 @@ async fn batch(
     for ((capture, bytes), item) in captures.iter().zip(bytes).zip(&request.punches) {
         let signature = Signature(from_base64url(&item.signature).unwrap());
         key.verify(CAPTURE_TYPE, &bytes, &signature).unwrap();
-        assert_eq!((capture.device, capture.site, capture.org), (device, ledger.site, ledger.org));
+        assert_eq!((capture.device, capture.site, capture.org), (device, site, ledger.org));
         let known = ledger.punches.get(&(device, capture.punch)).map(|held| held.position);
         let position = known.unwrap_or(ledger.head + 1);
         if known.is_none() {
@@ -849,14 +878,18 @@ async fn dispute(
     if caller(&ledger, &headers).is_none() {
         return problem(401, "unauthenticated");
     }
-    assert_eq!(site, ledger.site);
+    if !ledger.delivers_for(site) {
+        return problem(404, "not_found");
+    }
     assert!(request.dispute.is_v7());
     assert_ne!(request.punch.is_some(), request.day.is_some());
     ledger.calls.push(Call::Dispute);
     let (status, position) = match ledger.disputes.get(&request.dispute) {
         Some(held) if held.request == request => ("duplicate", held.position),
         Some(_) => return problem(409, "conflict"),
-        None if !ledger.rows.iter().any(|row| row.employee == request.employee) => {
+        None if site == ledger.site
+            && !ledger.rows.iter().any(|row| row.employee == request.employee) =>
+        {
             return problem(404, "not_found");
         }
         None if ledger.disputes.len() >= ledger.disputes_max => {
@@ -865,7 +898,7 @@ async fn dispute(
         None => {
             ledger.head += 1;
             let position = ledger.head;
-            ledger.disputes.insert(request.dispute, HeldDispute { request, position });
+            ledger.disputes.insert(request.dispute, HeldDispute { request, site, position });
             ("applied", position)
         }
     };

@@ -9,6 +9,8 @@ mod command;
 mod employment;
 mod error;
 mod event;
+#[cfg(test)]
+mod tests;
 
 use punchtrail_protocol::{Digest, SiteId, Time};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use punchtrail_protocol::{DeviceId, DisputeId, EmployeeId, Time, vocabulary::QuarantineCode};
 use uuid::Uuid;
 
-use super::Place;
+use super::{DoubtedAfter, OnCard, Place};
 use crate::{
     Event, Recorded,
     aggregate::Undecodable,
@@ -31,6 +31,10 @@ pub struct Context {
     pub quarantined: Option<Quarantined>,
     /// What happened to disputes about the punch.
     pub disputes: Vec<DisputeMark>,
+    /// What the worker's card says of it, if it has no partner there.
+    pub on_card: Option<OnCard>,
+    /// The worker's next punch, if that is doubted for standing so near.
+    pub doubted_after: Option<DoubtedAfter>,
     /// The device's last report.
     pub report: Option<Backlog>,
 }

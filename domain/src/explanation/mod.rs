@@ -13,6 +13,7 @@
 pub mod absence;
 mod context;
 mod english;
+mod on_card;
 mod step;
 mod story;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use uuid::Uuid;
 use crate::{Recorded, aggregate::Undecodable};
 
 pub use context::{Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Quarantined};
+pub use on_card::{DoubtedAfter, OnCard};
 pub use step::{
     Amendment, ChainFact, Conflict, Decision, Disputed, Doubt, Escalation, NotChecked, Origin,
     Receipt, Step, Verification, What,
@@ -41,13 +43,14 @@ pub use step::{
 pub struct Explanation {
     pub punch: PunchId,
     pub standing: Standing,
-    /// Whether it counts, at least until a person has ruled.
+    /// Whether it counts, at least until a person has ruled. What is nobody's, or may be somebody
+    /// else's, counts for nobody.
     pub counts: bool,
-    /// Who punched; null when only a badge was read that the device didn't know.
+    /// Who punched, as far as that is known; null when only a badge was read that was nobody's.
     pub employee: Option<EmployeeId>,
     pub site: SiteId,
-    /// The device that delivered it.
-    pub device: DeviceId,
+    /// The device that delivered it; null for a punch that was added by hand.
+    pub device: Option<DeviceId>,
     /// The time that counts: as captured, or as a person amended it.
     pub effective_at: Time,
     pub kind: PunchKind,
@@ -56,6 +59,10 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The same in plain sentences, made from events alone.
     pub sentences: Vec<String>,
+    /// What the worker's card says of it, if it has no partner there.
+    pub on_card: Option<OnCard>,
+    /// The worker's next punch, if that is doubted for standing so near this one.
+    pub doubted_after: Option<DoubtedAfter>,
     /// What the device last said of itself: a report, not history.
     pub device_report: Option<DeviceReport>,
     /// The newest event that this rests on.
@@ -158,17 +165,24 @@ impl Account {
     pub fn punch(&self) -> PunchId {
         self.0.punch
     }
-    /// The device.
-    pub fn device(&self) -> DeviceId {
+    /// The device; none if none made or sent it.
+    pub fn device(&self) -> Option<DeviceId> {
         self.0.device
     }
     /// The device's number for the punch; none if it was admitted.
     pub fn seq(&self) -> Option<u64> {
         self.0.seq
     }
-    /// The worker, if known.
-    pub fn employee(&self) -> Option<EmployeeId> {
-        self.0.employee
+    /// The worker on whose card it stands, with the time and kind that count; none of a punch that
+    /// counts for nobody, or not at all.
+    pub fn on_card_of(&self) -> Option<(EmployeeId, Time, PunchKind)> {
+        let counts = self.0.standing.counts() && !self.0.nobodys;
+        let (at, kind) = self.0.effective;
+        self.0.employee.filter(|_| counts).map(|employee| (employee, at, kind))
+    }
+    /// Everybody that the explanation speaks of.
+    pub fn people(&self) -> Vec<EmployeeId> {
+        self.0.people()
     }
     /// The site, and others that the explanation speaks of.
     pub fn sites(&self) -> Vec<SiteId> {
@@ -192,20 +206,21 @@ impl Account {
     pub fn told(self, context: &Context, names: &Names) -> Explanation {
         let story = self.0.amid(context);
         let speaker = english::Speaker::of_punch(&story, context, names);
-        let sentences = english::punch::sentences(&speaker, &story);
-        let device_report = context.report.map(|report| DeviceReport {
-            device: story.device,
+        let beside = (context.on_card, context.doubted_after);
+        let sentences = english::punch::sentences(&speaker, &story, beside);
+        let device_report = story.device.zip(context.report).map(|(device, report)| DeviceReport {
+            device,
             reported_at: report.reported_at,
             waiting: report.waiting,
             oldest: report.oldest,
             made_through: report.made_through,
             held_through: report.held_through,
-            sentence: english::report::sentence(&speaker, story.device, &report),
+            sentence: english::report::sentence(&speaker, device, &report),
         });
         Explanation {
             punch: story.punch,
             standing: story.standing,
-            counts: story.standing.counts(),
+            counts: story.standing.counts() && !story.nobodys,
             employee: story.employee,
             site: story.site,
             device: story.device,
@@ -213,6 +228,8 @@ impl Account {
             kind: story.effective.1,
             steps: story.steps,
             sentences,
+            on_card: context.on_card,
+            doubted_after: context.doubted_after,
             device_report,
             position: story.position,
         }

@@ -160,6 +160,8 @@ pub struct Receipt {
 pub enum Verification {
     NotChecked {
         reason: NotChecked,
+        /// How the device knew who punched; null where it didn't, or where no device was there.
+        identified_by: Option<IdentifiedBy>,
     },
     /// A verdict on its picture was asked for.
     Requested {
@@ -184,10 +186,7 @@ pub enum Verification {
         photo: Digest,
     },
     /// Alike enough.
-    Matched {
-        check: Box<Checked>,
-        comparison: Comparison,
-    },
+    Matched { check: Box<Checked>, comparison: Comparison },
     /// A picture that can't be used, or one that was not recognised.
     Missed {
         check: Box<Checked>,
@@ -197,9 +196,7 @@ pub enum Verification {
         comparison: Option<Comparison>,
     },
     /// No verdict could be had.
-    Unavailable {
-        reason: Missing,
-    },
+    Unavailable { reason: Missing },
     /// The bytes of a picture were erased.
     Erased {
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -218,13 +215,15 @@ pub struct Checked {
     pub after_ruling: bool,
 }
 
-/// Why no identity was checked.
+/// Why no picture was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NotChecked {
-    /// No identity check applies to the punch.
+    /// No picture was to be compared, and nothing else tells who punched.
     NoneSetUp,
+    /// No picture was to be compared: something else tells who punched, or somebody.
+    Otherwise,
 }
 
 /// What was decided.

@@ -29,9 +29,15 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Story {
     pub punch: PunchId,
+    /// Who made it, as far as that is known by now.
     pub employee: Option<EmployeeId>,
+    /// Who was said to have made it at first.
+    pub first_employee: Option<EmployeeId>,
+    /// Whether it is doubtful or not known who made it, so that it counts for nobody.
+    pub nobodys: bool,
     pub site: SiteId,
-    pub device: DeviceId,
+    /// None for a punch that no device made or sent.
+    pub device: Option<DeviceId>,
     pub seq: Option<u64>,
     pub quarantine: Option<Digest>,
     pub captured_at: Time,
@@ -150,13 +156,13 @@ impl Story {
         let mut story = match origin {
             punch::Origin::Captured { capture, .. } => Self::captured(id, capture),
             punch::Origin::Entered { employee, site, at, .. } => {
-                Self { employee: Some(*employee), site: *site, ..Self::begun(id, *at) }
+                Self { first_employee: Some(*employee), site: *site, ..Self::begun(id, *at) }
             }
             punch::Origin::Admitted { quarantine, employee, site, device, captured_at, .. } => {
                 Self {
-                    employee: Some(*employee),
+                    first_employee: Some(*employee),
                     site: *site,
-                    device: *device,
+                    device: Some(*device),
                     quarantine: Some(*quarantine),
                     ..Self::begun(id, *captured_at)
                 }
@@ -168,13 +174,13 @@ impl Story {
             steps.push(not_happened(What::Decided(Decision::Pending {})));
         }
         if punch.pictures().verify_by().is_none() {
-            let reason = NotChecked::NoneSetUp;
-            let verified = What::Verified(Verification::NotChecked { reason });
+            let verified = What::Verified(not_checked(origin));
             let at = steps.iter().take_while(|step| is_arrival(&step.what)).count();
             steps.insert(at, not_happened(verified));
         }
         story.steps = steps;
         story.employee = punch.employee();
+        story.nobodys = punch.is_nobodys();
         story.standing = punch.standing();
         story.effective = effective;
         story.position = last.position;
@@ -185,8 +191,10 @@ impl Story {
         Self {
             punch,
             employee: None,
+            first_employee: None,
+            nobodys: false,
             site: SiteId::NIL,
-            device: DeviceId::NIL,
+            device: None,
             seq: None,
             quarantine: None,
             captured_at,
@@ -200,9 +208,9 @@ impl Story {
 
     fn captured(punch: PunchId, capture: &Capture) -> Self {
         Self {
-            employee: capture.employee,
+            first_employee: capture.employee,
             site: capture.site,
-            device: capture.device,
+            device: Some(capture.device),
             seq: Some(capture.seq),
             utc_offset_s: Some(capture.utc_offset_s),
             ..Self::begun(punch, capture.captured_at)
@@ -212,16 +220,17 @@ impl Story {
     /// Adds what the surroundings say.
     pub fn amid(mut self, context: &Context) -> Self {
         let mut arrival = Vec::new();
-        if let Some(item) = context.quarantined.filter(|_| self.quarantine.is_some()) {
+        let item = context.quarantined.filter(|_| self.quarantine.is_some());
+        if let (Some(item), Some(device)) = (item, self.device) {
             let sync = Receipt {
-                device: self.device,
+                device,
                 received_at: item.received_at,
                 offline: None,
                 clock: Clock::Unknown,
                 delay_ms: item.received_at.millis_since(self.captured_at),
                 quarantined: Some(item.code),
             };
-            let actor = Some(Actor::Device(self.device));
+            let actor = Some(Actor::Device(device));
             arrival.push(Mark { place: item.place, actor }.step(What::Synced(sync)));
         }
         let mut gaps: Vec<_> = context.gaps.iter().filter(|gap| self.is_beside(gap)).collect();
@@ -262,16 +271,36 @@ impl Story {
 
     /// The site, and others that it speaks of.
     pub fn sites(&self) -> Vec<SiteId> {
-        let anomalies = self.steps.iter().flat_map(|step| match &step.what {
-            What::Decided(Decision::Referred { anomalies, .. }) => anomalies.as_slice(),
-            What::Doubted(Doubt { anomalies }) => anomalies.as_slice(),
-            _ => &[],
-        });
-        let others = anomalies.filter_map(|anomaly| match anomaly {
+        let others = self.anomalies().filter_map(|anomaly| match anomaly {
             Anomaly::TwoSites { site, .. } => Some(*site),
             _ => None,
         });
         std::iter::once(self.site).chain(others).collect()
+    }
+
+    /// Everybody that it speaks of: who is or was said to have made it.
+    pub fn people(&self) -> Vec<EmployeeId> {
+        let holders = self.anomalies().filter_map(|anomaly| match anomaly {
+            Anomaly::OtherHolder { holder } => *holder,
+            _ => None,
+        });
+        let found = self.steps.iter().flat_map(|step| match &step.what {
+            What::Identified(found) => [Some(found.employee), found.instead_of],
+            _ => [None, None],
+        });
+        let known = self.employee.into_iter().chain(self.first_employee);
+        known.chain(holders).chain(found.flatten()).collect()
+    }
+
+    /// The doubts that it speaks of.
+    fn anomalies(&self) -> impl Iterator<Item = &Anomaly> {
+        self.steps.iter().flat_map(|step| match &step.what {
+            What::Decided(Decision::Referred { anomalies, .. }) => anomalies.as_slice(),
+            What::Doubted(Doubt { anomalies }) | What::Withdrawn(Doubt { anomalies }) => {
+                anomalies.as_slice()
+            }
+            _ => &[],
+        })
     }
 
     /// The operators' keys that had a part in it.
@@ -282,6 +311,22 @@ impl Story {
         };
         self.steps.iter().filter_map(key).collect()
     }
+}
+
+/// What tells who punched where no picture was to be compared.
+fn not_checked(origin: &punch::Origin) -> Verification {
+    let (reason, identified_by) = match origin {
+        punch::Origin::Captured { capture, .. } if capture.employee.is_none() => {
+            (NotChecked::NoneSetUp, None)
+        }
+        punch::Origin::Captured { capture, .. } => {
+            (NotChecked::Otherwise, Some(capture.identified_by))
+        }
+        punch::Origin::Admitted { .. } | punch::Origin::Entered { .. } => {
+            (NotChecked::Otherwise, None)
+        }
+    };
+    Verification::NotChecked { reason, identified_by }
 }
 
 /// Doubts that are taken back one after the other are told together.

@@ -1,9 +1,11 @@
 //! Judging a punch anew: what a doubt rested on may be gone, and what nobody knew may be known.
 
-use punchtrail_protocol::{Time, vocabulary::Reason};
+use punchtrail_protocol::{
+    Time,
+    vocabulary::{Reason, Standing},
+};
 
 use super::{Anomaly, Basis, Punch, PunchError, PunchEvent, pictures::Finding};
-use punchtrail_protocol::vocabulary::Standing;
 
 /// What a doubt is about, as far as it can go again.
 #[derive(PartialEq, Eq)]
@@ -127,4 +129,104 @@ fn referred(mut reasons: Vec<Reason>) -> PunchEvent {
     reasons.sort_unstable();
     reasons.dedup();
     PunchEvent::ReferredForReview { reasons }
+}
+
+#[cfg(test)]
+mod tests {
+    use punchtrail_protocol::{DeviceId, PunchId, signing::Signature};
+    use punchtrail_testkit::EXAMPLE;
+
+    use super::*;
+    use crate::punch::{Clock, PunchCommand};
+
+    fn near(n: u128) -> Anomaly {
+        Anomaly::NearDuplicate { of: PunchId(uuid::Uuid::from_u128(n)), apart_ms: 1_000 }
+    }
+
+    fn revise(person: &[Anomaly], beside: &[Anomaly]) -> PunchCommand {
+        let (person, beside) = (person.to_vec(), beside.to_vec());
+        PunchCommand::Revise { person, beside, verify_by: None }
+    }
+
+    fn judge(anomalies: &[Anomaly], verify_by: Option<Time>) -> PunchCommand {
+        PunchCommand::Judge { anomalies: anomalies.to_vec(), verify_by }
+    }
+
+    const ACCEPT: PunchCommand = PunchCommand::Accept { reason: None, note: None };
+
+    fn after(commands: impl IntoIterator<Item = PunchCommand>) -> Punch {
+        let record = PunchCommand::Record {
+            capture: EXAMPLE.into(),
+            signature: Signature([0; 64]),
+            device: DeviceId::NIL,
+            received_at: Time::from_millis(0),
+            clock: Clock::Unknown,
+        };
+        let mut punch = Punch::default();
+        for command in [record].into_iter().chain(commands) {
+            for event in punch.decide(command).unwrap() {
+                punch.evolve(event);
+            }
+        }
+        punch
+    }
+
+    #[test]
+    fn the_last_doubt_that_goes_lets_it_be_accepted_and_another_keeps_it_referred() {
+        let doubts = [near(1), Anomaly::Visitor];
+        let one_left = after([judge(&doubts, None), revise(&[Anomaly::Visitor], &[])]);
+        assert_eq!(one_left.standing(), Standing::Referred);
+        assert_eq!(one_left.referred_for(), [Reason::Visitor]);
+        let none_left = after([judge(&doubts, None), revise(&[], &[])]);
+        assert_eq!(none_left.standing(), Standing::Accepted);
+        assert_eq!(none_left.anomalies(), []);
+    }
+
+    #[test]
+    fn of_a_kind_the_doubt_that_stands_is_kept_and_a_lost_one_replaced() {
+        let doubted = after([judge(&[near(1)], None), revise(&[], &[near(2), near(1)])]);
+        assert_eq!(doubted.anomalies(), [near(1)]);
+        let replaced = after([judge(&[near(1)], None), revise(&[], &[near(2), near(3)])]);
+        assert_eq!(replaced.anomalies(), [near(2)]);
+        assert_eq!(replaced.standing(), Standing::Referred);
+    }
+
+    #[test]
+    fn what_the_capture_itself_says_never_goes() {
+        let doubts = [Anomaly::RevokedDevice, near(1)];
+        let punch = after([judge(&doubts, None), revise(&[], &[])]);
+        assert_eq!(punch.anomalies(), [Anomaly::RevokedDevice]);
+        assert_eq!(punch.referred_for(), [Reason::RevokedDevice]);
+    }
+
+    #[test]
+    fn a_ruling_stands_while_doubts_go_and_a_new_one_refers_again() {
+        let ruled = after([judge(&[near(1)], None), ACCEPT]);
+        let events = ruled.decide(revise(&[], &[])).unwrap();
+        assert!(matches!(events[..], [PunchEvent::AnomalyWithdrawn { .. }]), "{events:?}");
+        let again = after([judge(&[near(1)], None), ACCEPT, revise(&[Anomaly::Visitor], &[])]);
+        assert_eq!(again.standing(), Standing::Referred);
+        let back = after([
+            judge(&[near(1)], None),
+            ACCEPT,
+            revise(&[Anomaly::Visitor], &[]),
+            revise(&[], &[]),
+        ]);
+        assert_eq!((back.standing(), back.is_ruled()), (Standing::Accepted, true));
+    }
+
+    #[test]
+    fn while_a_verdict_is_waited_for_it_waits_again() {
+        let due_at = Some(Time::from_millis(9));
+        let waits = after([judge(&[near(1)], due_at), revise(&[], &[])]);
+        assert_eq!(waits.standing(), Standing::Recorded);
+    }
+
+    #[test]
+    fn a_punch_that_is_out_of_the_count_keeps_its_doubts_right_and_stays_out() {
+        let void = PunchCommand::Void { reason: None, note: None };
+        let out = after([judge(&[near(1)], None), void, revise(&[Anomaly::Visitor], &[])]);
+        assert_eq!(out.standing(), Standing::Voided);
+        assert_eq!(out.anomalies(), [Anomaly::Visitor]);
+    }
 }

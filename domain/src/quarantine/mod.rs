@@ -6,6 +6,7 @@
 mod command;
 mod error;
 mod event;
+mod said;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use punchtrail_protocol::{DeviceId, Digest, PunchId, Time, vocabulary::QuarantineCode};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use command::QuarantineCommand;
 pub use error::QuarantineError;
 pub use event::QuarantineEvent;
+pub use said::Said;
 
 use crate::aggregate::aggregate;
 

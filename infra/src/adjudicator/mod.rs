@@ -5,9 +5,17 @@
 //! their chains show. What it must remember (neighbours, chains, its own place) moves in the same
 //! transaction as what it appends, so a punch is judged exactly once, and on nothing but what stood
 //! before it: the outcome doesn't depend on how arrivals were batched, nor on where a walk stopped.
+//! What comes late is judged as if it had come in time: whatever an event changes the ground of
+//! (who held a badge, who had left, which punches are out of the count) is looked at again before
+//! the walk goes on.
 //!
 //! It never rejects, and it never skips: an event it can't read stops it, loudly.
 
+mod again;
+mod badges;
+mod changes;
+mod found;
+mod memory;
 mod register;
 mod walk;
 
@@ -22,8 +30,9 @@ use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
     ledger::{AppendError, CALLER_EVENTS_MAX, JudgedThrough, Ledger, ReadError, judged_through},
 };
+use found::Walked;
+pub(crate) use memory::gaps;
 use register::Register;
-pub(crate) use register::gaps;
 
 /// The most events walked in one transaction.
 pub const WALK_EVENTS_MAX: u32 = 8_000;
@@ -114,16 +123,23 @@ impl Adjudicator {
     /// # Errors
     /// See [`AdjudicatorError`]; it may be called again.
     pub async fn step(&mut self) -> Result<Option<Position>, AdjudicatorError> {
-        let judged = self.judge_next().await?;
-        Ok((judged.from != judged.to).then_some(judged.to))
+        Ok(match self.judge_next().await? {
+            Judged::AtHead(_) => None,
+            Judged::Moved { to, .. } => Some(to),
+        })
     }
 
     async fn judge_next(&mut self) -> Result<Judged, AdjudicatorError> {
         let from = self.place().await?;
         self.register.catch_up(&self.ledger.feed(), from).await?;
+        if let Some(looked) = again::look(self.ledger.pool(), &self.register, from).await? {
+            let (to, events) = (from.position, looked.looked.len());
+            self.keep(looked).await?;
+            return Ok(Judged::Moved { to, events });
+        }
         let mut entries = self.ledger.feed().read(from.position, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries).await?;
-        walk::cut_at_changed_rules(&mut entries);
+        changes::cut(&mut entries);
         let left = walk::keep_receipts_with_captures(&mut entries);
         if let (true, Some(captured)) = (entries.is_empty(), left) {
             // What keeps its receipt from being read stops the walk before the capture.
@@ -131,22 +147,33 @@ impl Adjudicator {
                 receipt.event()?;
             }
         }
-        if entries.is_empty() {
-            return Ok(Judged { from: from.position, to: from.position });
-        }
-        let judged = self.judge(&entries, from).await;
-        if judged.is_err() {
+        let Some(first) = entries.first() else { return Ok(Judged::AtHead(from.position)) };
+        let is_change = changes::is_change(first.event()?);
+        let (pool, register) = (self.ledger.pool(), &mut self.register);
+        let walked = if is_change {
+            changes::walk(pool, register, &entries, from).await
+        } else {
+            walk::walk(pool, register, &entries, from, self.judged_events_max).await
+        };
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(error) => {
+                self.register = Register::default();
+                return Err(error);
+            }
+        };
+        let to = walked.to.position;
+        self.keep(walked).await?;
+        Ok(Judged::Moved { to, events: (to.0 - from.position.0) as usize })
+    }
+
+    async fn keep(&mut self, walked: Walked) -> Result<(), AdjudicatorError> {
+        let kept = self.append(walked).await;
+        if kept.is_err() {
             // What was walked in memory was not kept; know nothing rather than too much.
             self.register = Register::default();
         }
-        judged
-    }
-
-    async fn judge(&mut self, entries: &Entries, from: Anchor) -> Result<Judged, AdjudicatorError> {
-        let (pool, most) = (self.ledger.pool(), self.judged_events_max);
-        let walked = walk::walk(pool, &mut self.register, entries, from, most).await?;
-        let to = walked.to.position;
-        self.append(walked).await.map(|()| Judged { from: from.position, to })
+        kept
     }
 
     /// Where it stands. If the database went back in part, and not its place with the events, it
@@ -165,7 +192,7 @@ impl Adjudicator {
         Ok(judged_through(self.ledger.pool()).await?.anchor)
     }
 
-    async fn append(&self, walked: walk::Walked) -> Result<(), AdjudicatorError> {
+    async fn append(&self, walked: Walked) -> Result<(), AdjudicatorError> {
         if let Some(judging) = walked.judging_of_fresh() {
             match self.ledger.judge(judging).await {
                 Ok(_) => return Ok(()),
@@ -195,8 +222,8 @@ impl Follower for Adjudicator {
     fn step<'a>(&'a mut self, _: &'a Tell) -> BoxFuture<'a, Result<Step, Failure>> {
         Box::pin(async {
             Ok(match self.judge_next().await? {
-                Judged { from, to } if from == to => Step::AtHead(to),
-                Judged { from, to } => Step::Moved { to, events: (to.0 - from.0) as usize },
+                Judged::AtHead(at) => Step::AtHead(at),
+                Judged::Moved { to, events } => Step::Moved { to, events },
             })
         })
     }
@@ -209,10 +236,12 @@ pub fn start(followers: &Followers, ledger: &Ledger) {
     followers.start(NAME, scope, Pace::Prompt, move || Adjudicator::new(ledger.clone()));
 }
 
-/// A stretch of the ledger that was judged; from and to are the same when there was none.
-struct Judged {
-    from: Position,
-    to: Position,
+/// How far one look came.
+enum Judged {
+    /// There was nothing to judge.
+    AtHead(Position),
+    /// So much was walked or looked at again, up to there.
+    Moved { to: Position, events: usize },
 }
 
 /// Entries of one walk, shared with the other followers.

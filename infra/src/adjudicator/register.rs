@@ -2,25 +2,33 @@
 //! They are few, so they are kept in memory, folded from the ledger a page at a time; after a
 //! failure they are folded anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use punchtrail_domain::{
     AggregateType, Event,
-    device::{Chain, DeviceEvent, Gap},
-    employee::{Assignments, Badges, Biometrics, EmployeeEvent, Employment},
+    device::DeviceEvent,
+    employee::{Assignments, BadgeEnd, Badges, Biometrics, EmployeeEvent, Employment, Holding},
     epoch::Anchor,
-    policy::{
-        Policy,
-        judging::{Doubted, NEIGHBOURS_MAX, Neighbour, Person},
-    },
+    policy::{Policy, judging::Person},
+    punch::Ground,
     site::SiteRules,
 };
-use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time};
-use sqlx::{Row, postgres::PgRow};
+use punchtrail_protocol::{
+    DeviceId, Digest, EmployeeId, Position, SiteId, Time,
+    capture::{Capture, IdentifiedBy},
+};
 
-use crate::{ledger::Feed, postgres::Pool};
+use crate::ledger::Feed;
 
-use super::AdjudicatorError;
+use super::{
+    AdjudicatorError,
+    badges::{Holder, Holders},
+};
+
+/// Before every punch: a capture's time begins with the year 0.
+fn since_ever() -> Time {
+    Time::from_millis(-62_167_219_200_000)
+}
 
 /// Devices, sites and employees as of a place in the ledger.
 #[derive(Debug, Default)]
@@ -30,6 +38,27 @@ pub(super) struct Register {
     sites: HashMap<SiteId, SiteRules>,
     default_policy: Policy,
     employees: HashMap<EmployeeId, Known>,
+    /// Where it stands that somebody holds a badge, and when it was recorded.
+    issued: HashMap<Digest, (Position, Time)>,
+}
+
+/// Who made a punch, as far as its device and people said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maker {
+    employee: EmployeeId,
+    /// Whether the device knew them by a badge, and nobody has said otherwise since.
+    by_badge: bool,
+    /// Whether the device was cut off.
+    offline: bool,
+}
+
+impl Maker {
+    /// Of a captured punch, which `employee` is said to have made by now.
+    pub(super) fn of(capture: &Capture, employee: EmployeeId) -> Self {
+        let by_badge = matches!(capture.identified_by, IdentifiedBy::Badge | IdentifiedBy::Qr);
+        let as_captured = capture.employee == Some(employee);
+        Self { employee, by_badge: by_badge && as_captured, offline: capture.offline }
+    }
 }
 
 /// What is known of an employee.
@@ -64,7 +93,7 @@ impl Register {
         *self = Self::default();
         for kind in [AggregateType::Device, AggregateType::Site, AggregateType::Employee] {
             feed.of_type(kind, place.position, |recorded| {
-                self.take(&recorded.event()?);
+                self.take(&recorded.event()?, recorded.position, recorded.recorded_at.into());
                 Ok(())
             })
             .await?;
@@ -78,7 +107,7 @@ impl Register {
         self.at = place;
     }
 
-    pub(super) fn take(&mut self, event: &Event) {
+    pub(super) fn take(&mut self, event: &Event, position: Position, recorded_at: Time) {
         match event {
             Event::Device(device, DeviceEvent::Revoked { at }) => {
                 self.revoked.insert(*device, *at);
@@ -86,6 +115,9 @@ impl Register {
             Event::Site(site, event) => self.sites.entry(*site).or_default().evolve(event),
             Event::Employee(employee, event) => {
                 self.employees.entry(*employee).or_default().evolve(event);
+                if let EmployeeEvent::BadgeIssued { holding, .. } = event {
+                    self.issued.insert(*holding, (position, recorded_at));
+                }
             }
             _ => {}
         }
@@ -107,16 +139,112 @@ impl Register {
         self.revoked.contains_key(&device)
     }
 
-    pub(super) fn person(&self, employee: Option<EmployeeId>, site: SiteId, at: Time) -> Person {
-        match employee.map(|employee| self.employees.get(&employee)) {
-            None => Person::BadgeOnly,
-            Some(None) => Person::Unknown,
-            Some(Some(known)) => Person::Known {
-                departed_at: known.employment.departed_before(at),
-                other_holder: None,
-                assigned: known.assignments.holds_at(site, at),
-            },
+    /// What is known of who made a punch, as of its true time.
+    pub(super) fn person(
+        &self,
+        maker: Option<Maker>,
+        site: SiteId,
+        at: Time,
+        holders: &Holders,
+    ) -> Person {
+        let Some(maker) = maker else { return Person::BadgeOnly };
+        let Some(known) = self.employees.get(&maker.employee) else { return Person::Unknown };
+        Person::Known {
+            departed_at: known.employment.departed_before(at),
+            other_holder: maker
+                .by_badge
+                .then(|| self.other_holder(maker, at, site, holders))
+                .flatten(),
+            assigned: known.assignments.holds_at(site, at),
         }
+    }
+
+    /// Who held a badge then, if that was exactly one, and on what ground.
+    pub(super) fn holder(
+        &self,
+        number: &str,
+        at: Time,
+        holders: &Holders,
+    ) -> Option<(EmployeeId, Ground)> {
+        let mut held = holders.of(number).iter().filter(|holder| self.holds(holder, at));
+        let first = held.next()?;
+        if held.any(|other| other.employee != first.employee) {
+            return None;
+        }
+        let holding = first.holding;
+        let issued = self.issued.get(&holding).map(|(position, _)| *position);
+        Some((first.employee, Ground::Badge { holding, issued }))
+    }
+
+    fn holds(&self, holder: &Holder, at: Time) -> bool {
+        let known = self.employees.get(&holder.employee);
+        match known.and_then(|known| known.badges.get(holder.holding)) {
+            Some(holding) => holding.is_held_at(at),
+            // What isn't dated stands in no event; what is, and isn't known, comes later.
+            None => holder.undated && known.is_some(),
+        }
+    }
+
+    /// Whether the badge by which the device knew somebody was no longer theirs by then, and whose
+    /// it was, if exactly one other's. Of somebody with several badges it can't be told which was
+    /// read; then it is doubted where one was another's and the device can't have heard of it.
+    fn other_holder(
+        &self,
+        maker: Maker,
+        at: Time,
+        site: SiteId,
+        holders: &Holders,
+    ) -> Option<Option<EmployeeId>> {
+        let badges = &self.employees.get(&maker.employee)?.badges;
+        let ended = || badges.all().iter().filter(|held| held.until.is_some_and(|end| end <= at));
+        let others: Vec<&Holder> = ended()
+            .flat_map(|held| holders.beside(held.holding))
+            .filter(|other| other.employee != maker.employee && self.holds(other, at))
+            .collect();
+        let heard_by = i64::from(self.policy(site, at).heartbeat_s) * 2_000;
+        let unheard = |other: &&Holder| {
+            let issued = self.issued.get(&other.holding);
+            maker.offline || issued.is_some_and(|(_, said)| at < said.plus_millis(heard_by))
+        };
+        let is_doubted = if badges.any_at(at) {
+            others.iter().any(unheard)
+        } else {
+            // That they had left says enough of a badge that is nobody's.
+            let given_up = |held: &Holding| held.because != Some(BadgeEnd::Departed);
+            !others.is_empty() || ended().any(given_up)
+        };
+        let who: BTreeSet<EmployeeId> = others.iter().map(|other| other.employee).collect();
+        is_doubted.then(|| if who.len() == 1 { who.first().copied() } else { None })
+    }
+
+    /// The badges that somebody no longer holds: whose number may be another's by now.
+    pub(super) fn ended_badges(&self, employee: EmployeeId) -> impl Iterator<Item = Digest> {
+        let known = self.employees.get(&employee);
+        let all = known.into_iter().flat_map(|known| known.badges.all());
+        all.filter(|held| held.until.is_some()).map(|held| held.holding)
+    }
+
+    /// From when on punches of somebody must be looked at again because of that event; none when it
+    /// changes no judgement.
+    pub(super) fn changes_from(&self, employee: EmployeeId, event: &EmployeeEvent) -> Option<Time> {
+        let unknown = Known::default();
+        let known = self.employees.get(&employee).unwrap_or(&unknown);
+        let by_badge = known.badges.changes_from(event);
+        by_badge.or_else(|| known.employment.changes_from(event)).or_else(|| match event {
+            EmployeeEvent::AssignedToSite { .. } | EmployeeEvent::UnassignedFromSite { .. } => {
+                let policies = self.sites.values().flat_map(SiteRules::policies);
+                let mut asked = policies.map(|dated| dated.value.refer_visitors);
+                asked.any(|asked| asked).then(since_ever)
+            }
+            // They are known from now on.
+            EmployeeEvent::Registered {} => Some(since_ever()),
+            _ => None,
+        })
+    }
+
+    /// When it was recorded that somebody holds a badge.
+    pub(super) fn issued_at(&self, holding: Digest) -> Option<Time> {
+        self.issued.get(&holding).map(|(_, recorded_at)| *recorded_at)
     }
 
     /// Whether a picture of theirs that was taken then may be compared, and with something.
@@ -124,154 +252,4 @@ impl Register {
         let known = employee.and_then(|employee| self.employees.get(&employee));
         known.is_some_and(|known| known.biometrics.compares(taken_at))
     }
-}
-
-/// A person's punches in the order of their capture.
-pub(super) type Captured = BTreeMap<(Time, PunchId), Neighbour>;
-
-/// The punches walked before that stand beside these, within so long: of each side the nearest
-/// [`NEIGHBOURS_MAX`].
-pub(super) async fn neighbours(
-    pool: &Pool,
-    wanted: &[(EmployeeId, Time, PunchId)],
-    around_ms: i64,
-) -> Result<HashMap<EmployeeId, Captured>, AdjudicatorError> {
-    let mut found: HashMap<EmployeeId, Captured> = HashMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    let people: Vec<_> = wanted.iter().map(|(employee, ..)| employee.uuid()).collect();
-    let at: Vec<i64> = wanted.iter().map(|(_, at, _)| at.millis()).collect();
-    let punches: Vec<_> = wanted.iter().map(|(.., punch)| punch.uuid()).collect();
-    let side = |within: &str, order: &str| {
-        format!(
-            "(select * from judged_punches where employee = want.employee and not is_out \
-             and {within} order by true_at {order}, punch {order} limit $5)"
-        )
-    };
-    let statement = format!(
-        "select distinct judged.punch, judged.employee, \
-         (extract(epoch from true_at) * 1000)::bigint as true_ms, site, kind, \
-         near_duplicate, two_sites from (select employee, punch, \
-             timestamptz 'epoch' + at_ms * interval '1 millisecond' as at, \
-             $4 * interval '1 millisecond' as around \
-             from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as w (employee, at_ms, punch)) want \
-         cross join lateral ({} union all {}) judged",
-        side("true_at between at - around and at and (true_at, punch) < (at, want.punch)", "desc"),
-        side("true_at between at and at + around and (true_at, punch) > (at, want.punch)", "asc"),
-    );
-    let rows = sqlx::query(&statement)
-        .bind(people)
-        .bind(at)
-        .bind(punches)
-        .bind(around_ms)
-        .bind(NEIGHBOURS_MAX as i64)
-        .fetch_all(pool)
-        .await?;
-    for row in rows {
-        let employee = EmployeeId(row.try_get("employee")?);
-        let kind = row.try_get::<&str, _>("kind")?.parse();
-        let neighbour = Neighbour {
-            punch: PunchId(row.try_get("punch")?),
-            site: SiteId(row.try_get("site")?),
-            kind: kind.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            true_at: Time::from_millis(row.try_get("true_ms")?),
-            out: false,
-            doubted: Doubted {
-                near_duplicate: row.try_get("near_duplicate")?,
-                two_sites: row.try_get("two_sites")?,
-                opposite_kind: false,
-            },
-        };
-        let captured = found.entry(employee).or_default();
-        captured.insert((neighbour.true_at, neighbour.punch), neighbour);
-    }
-    Ok(found)
-}
-
-/// How far these devices' chains were walked.
-pub(super) async fn chains(
-    pool: &Pool,
-    devices: &[DeviceId],
-) -> Result<HashMap<DeviceId, Chain>, sqlx::Error> {
-    let ids: Vec<_> = devices.iter().map(|device| device.uuid()).collect();
-    let rows = sqlx::query(
-        "select device, highest, digest, gaps from judged_devices where device = any($1)",
-    )
-    .bind(ids)
-    .fetch_all(pool)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let highest = row.try_get::<i64, _>("highest")?.cast_unsigned();
-            let digest = digest(row.try_get("digest")?)?;
-            let chain = Chain { highest, digest, gaps: gaps(row)? };
-            Ok((DeviceId(row.try_get("device")?), chain))
-        })
-        .collect()
-}
-
-/// The gaps that a row of `judged_devices` tells of.
-pub(crate) fn gaps(row: &PgRow) -> Result<Vec<Gap>, sqlx::Error> {
-    let ends: Vec<i64> = row.try_get("gaps")?;
-    let gap = |ends: &[i64]| Gap { from: ends[0].cast_unsigned(), to: ends[1].cast_unsigned() };
-    Ok(ends.chunks_exact(2).map(gap).collect())
-}
-
-/// A capture held in a device's chain.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub seq: u64,
-    pub digest: Digest,
-    pub prev: Digest,
-    pub punch: Option<PunchId>,
-}
-
-/// The captures of a device that came before a position, under numbers from one to another.
-pub(super) async fn held(
-    pool: &Pool,
-    device: DeviceId,
-    (from, to): (u64, u64),
-    before: Position,
-) -> Result<Vec<Held>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select seq, digest, prev, punch from device_chain \
-         where device = $1 and seq between $2 and $3 and position < $4 order by position",
-    )
-    .bind(device.uuid())
-    .bind(from.cast_signed())
-    .bind(to.cast_signed())
-    .bind(before.to_db())
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(held_row).collect()
-}
-
-/// The capture whose event stands at that position.
-pub(super) async fn held_at(
-    pool: &Pool,
-    device: DeviceId,
-    position: Position,
-) -> Result<Option<Held>, sqlx::Error> {
-    let row = sqlx::query(
-        "select seq, digest, prev, punch from device_chain where device = $1 and position = $2",
-    )
-    .bind(device.uuid())
-    .bind(position.to_db())
-    .fetch_optional(pool)
-    .await?;
-    row.as_ref().map(held_row).transpose()
-}
-
-fn held_row(row: &PgRow) -> Result<Held, sqlx::Error> {
-    Ok(Held {
-        seq: row.try_get::<i64, _>("seq")?.cast_unsigned(),
-        digest: digest(row.try_get("digest")?)?,
-        prev: digest(row.try_get("prev")?)?,
-        punch: row.try_get::<Option<uuid::Uuid>, _>("punch")?.map(PunchId),
-    })
-}
-
-fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
-    bytes.try_into().map(Digest).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

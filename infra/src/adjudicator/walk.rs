@@ -1,33 +1,35 @@
 //! One walk: a stretch of the ledger, judged event by event in its order.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use cqrs_es::Aggregate;
 use punchtrail_domain::{
     Event,
     aggregate::Undecodable,
-    device::{Chain, Device, DeviceCommand, DeviceEvent, Seen},
+    device::{DeviceEvent, Seen},
     epoch::Anchor,
     policy::judging::{Doubted, Facts, NEIGHBOURS_MAX, Neighbour, Person, judge},
-    punch::{Anomaly, Clock, Punch, PunchCommand, PunchEvent},
+    punch::{Anomaly, Clock, PunchEvent},
     quarantine::QuarantineEvent,
-    site::SiteEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time,
     capture::{Capture, PunchKind},
+    spelling::normal,
     vocabulary::QuarantineCode,
 };
 
 use super::{
     AdjudicatorError, Entries,
-    register::{self, Captured, Held, Register},
+    badges::Holders,
+    found::{Found, Fresh, Walked},
+    memory::{self, Captured, Held},
+    register::{Maker, Register},
 };
 use crate::{
-    ledger::{DeviceMark, Entry, JudgedPunch, Judging, ReadError, StreamAppend, give_way, load},
+    ledger::{Entry, JudgedPunch, give_way},
     postgres::Pool,
 };
 
@@ -52,68 +54,19 @@ pub(super) async fn keep_what_can_be_read(
     Ok(())
 }
 
-/// A walk ends before what changes the rules, and is about nothing else after it: a policy says how
-/// far neighbours matter, and a voided punch is none. What a walk has looked up would be out of
-/// date.
-pub(super) fn cut_at_changed_rules(entries: &mut Vec<Arc<Entry>>) {
-    let changes = |entry: &Arc<Entry>| {
-        matches!(
-            entry.event(),
-            Ok(Event::Punch(_, PunchEvent::Voided { .. } | PunchEvent::Reinstated {})
-                | Event::Site(_, SiteEvent::PolicyChanged { .. }))
-        )
-    };
-    let Some(first) = entries.first().map(changes) else { return };
-    let cut = entries.iter().position(|entry| changes(entry) != first);
-    entries.truncate(cut.unwrap_or(entries.len()));
-}
-
 /// A walk must not end between a capture and its receipt, which always stand side by side: a
 /// receipt alone judges nothing. The capture that was left for the next walk, if there was one.
 pub(super) fn keep_receipts_with_captures(entries: &mut Vec<Arc<Entry>>) -> Option<Arc<Entry>> {
     entries.pop_if(|entry| entry.recorded.event_type == "Captured")
 }
 
-/// What a walk found.
-pub(super) struct Walked {
-    pub from: Anchor,
-    /// Up to where it walked: not to the end when it found too much on the way.
-    pub to: Anchor,
-    /// What each punch was found doubtful for at once, one time after the other: when it was
-    /// recorded (nothing, mostly, and it is accepted), and whenever another one cast doubt on it.
-    /// Each is a judgement of its own, as if the walk had ended between them.
-    doubts: BTreeMap<PunchId, (Vec<Found>, Fresh)>,
-    observed: BTreeMap<DeviceId, Vec<DeviceEvent>>,
-    punches: Vec<JudgedPunch>,
-    voided: BTreeMap<PunchId, bool>,
-    doubted: Vec<(PunchId, Doubted)>,
-    chains: HashMap<DeviceId, Chain>,
-}
-
-/// What was found of a punch at once.
-#[derive(Debug, Clone)]
-enum Found {
-    /// What the site's policy says of it.
-    Judged { anomalies: Vec<Anomaly>, verify_by: Option<Time> },
-    /// A check of its picture came to something.
-    Checked,
-}
-
-/// Whether a punch was recorded in this stretch, so that capture and receipt are probably all it
-/// has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fresh {
-    Yes,
-    No,
-}
-
 struct Walk<'a> {
     pool: &'a Pool,
     register: &'a mut Register,
+    holders: Holders,
     neighbours: HashMap<EmployeeId, Captured>,
     /// Where each punch walked now stands among those found.
     walked: HashMap<PunchId, usize>,
-    doubted: BTreeMap<PunchId, Doubted>,
     /// How many events what was found will make, at most.
     events: usize,
     found: Walked,
@@ -127,20 +80,14 @@ pub(super) async fn walk(
     from: Anchor,
     events_max: usize,
 ) -> Result<Walked, AdjudicatorError> {
-    let (devices, people) = concerned(entries).await?;
-    let neighbours = register::neighbours(pool, &people, register.neighbourhood_ms()).await?;
-    let found = Walked {
-        from,
-        to: from,
-        doubts: BTreeMap::new(),
-        observed: BTreeMap::new(),
-        punches: Vec::with_capacity(people.len()),
-        voided: BTreeMap::new(),
-        doubted: Vec::new(),
-        chains: register::chains(pool, &devices).await?,
-    };
-    let (walked, doubted) = (HashMap::new(), BTreeMap::new());
-    let mut walk = Walk { pool, register, neighbours, walked, doubted, events: 0, found };
+    let (numbers, holdings) = badges(register, entries).await?;
+    let holders = Holders::read(pool, &numbers, &holdings).await?;
+    let (devices, people) = concerned(entries, &holders).await?;
+    let neighbours = memory::neighbours(pool, &people, register.neighbourhood_ms()).await?;
+    let chains = memory::chains(pool, &devices).await?;
+    let found = Walked { chains, ..Walked::from(from) };
+    let walked = HashMap::new();
+    let mut walk = Walk { pool, register, holders, neighbours, walked, events: 0, found };
     let mut captured: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
@@ -159,22 +106,52 @@ pub(super) async fn walk(
     Ok(walk.end())
 }
 
+/// The badge that was read, as it is spelled, where only that is known.
+pub(super) fn badge_read(capture: &Capture) -> Option<String> {
+    capture.badge.as_deref().filter(|_| capture.employee.is_none()).map(normal)
+}
+
+/// The badges that a stretch turns on: those that were read, and those that are no longer held.
+async fn badges(
+    register: &Register,
+    entries: &Entries,
+) -> Result<(Vec<String>, Vec<Digest>), AdjudicatorError> {
+    let (mut numbers, mut holdings) = (BTreeSet::new(), BTreeSet::new());
+    for (index, entry) in entries.iter().enumerate() {
+        give_way(index).await;
+        let Event::Punch(_, PunchEvent::Captured { .. }) = entry.event()? else { continue };
+        let Some(capture) = entry.capture() else { continue };
+        numbers.extend(badge_read(capture));
+        holdings.extend(capture.employee.into_iter().flat_map(|who| register.ended_badges(who)));
+    }
+    Ok((numbers.into_iter().collect(), holdings.into_iter().collect()))
+}
+
 /// Devices, and people with the times of their punches.
 type Concerned = (Vec<DeviceId>, Vec<(EmployeeId, Time, PunchId)>);
 
 /// The devices whose chains, and the people whose neighbouring punches, a stretch is about.
-async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
+async fn concerned(entries: &Entries, holders: &Holders) -> Result<Concerned, AdjudicatorError> {
     let (mut devices, mut people) = (HashSet::new(), Vec::new());
+    let mut captured: Option<&Capture> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
         match entry.event()? {
-            Event::Punch(punch, PunchEvent::Captured { .. }) => {
-                let Some(capture) = entry.capture() else { continue };
-                devices.insert(capture.device);
-                people.extend(capture.employee.map(|who| (who, capture.captured_at, *punch)));
+            Event::Punch(_, PunchEvent::Captured { .. }) => {
+                captured = entry.capture();
+                devices.extend(captured.map(|capture| capture.device));
             }
-            Event::Punch(punch, PunchEvent::Admitted { employee, captured_at, .. }) => {
-                people.push((*employee, *captured_at, *punch));
+            Event::Punch(punch, PunchEvent::Synced { clock, .. }) => {
+                let Some(capture) = captured.take() else { continue };
+                let at = clock.true_time(capture.captured_at);
+                let read = badge_read(capture);
+                let held = read.as_deref().map_or(&[][..], |number| holders.of(number));
+                let who = held.iter().map(|holder| holder.employee).chain(capture.employee);
+                people.extend(who.map(|who| (who, at, *punch)));
+            }
+            Event::Punch(punch, PunchEvent::Admitted { employee, captured_at: at, .. })
+            | Event::Punch(punch, PunchEvent::Entered { employee, at, .. }) => {
+                people.push((*employee, *at, *punch));
             }
             Event::Punch(_, PunchEvent::ConflictingCaptureReceived { device, .. })
             | Event::Quarantine(_, QuarantineEvent::Quarantined { device, .. }) => {
@@ -189,10 +166,9 @@ async fn concerned(entries: &Entries) -> Result<Concerned, AdjudicatorError> {
 impl Walk<'_> {
     /// What it found, and what the punches are doubted for in the end.
     fn end(mut self) -> Walked {
-        for (punch, doubted) in self.doubted {
-            match self.walked.get(&punch) {
-                Some(index) => self.found.punches[*index].doubted = doubted,
-                None => self.found.doubted.push((punch, doubted)),
+        for (punch, index) in self.walked {
+            if let Some(doubted) = self.found.doubted.remove(&punch) {
+                self.found.punches[index].doubted = doubted;
             }
         }
         self.found
@@ -210,14 +186,12 @@ impl Walk<'_> {
                     self.recorded(*punch, digest, capture, (*received_at, *clock), entry).await?;
                 }
             }
-            Event::Punch(punch, PunchEvent::Admitted { employee, site, kind, captured_at, .. }) => {
-                self.admitted(*punch, *employee, (*site, *kind, *captured_at), entry);
-            }
-            Event::Punch(punch, PunchEvent::Voided { .. }) => {
-                self.found.voided.insert(*punch, true);
-            }
-            Event::Punch(punch, PunchEvent::Reinstated {}) => {
-                self.found.voided.insert(*punch, false);
+            Event::Punch(
+                punch,
+                PunchEvent::Admitted { employee, site, kind, captured_at: at, .. }
+                | PunchEvent::Entered { employee, site, kind, at, .. },
+            ) => {
+                self.entered(*punch, *employee, (*site, *kind, *at), entry);
             }
             Event::Punch(
                 punch,
@@ -226,9 +200,10 @@ impl Walk<'_> {
                 | PunchEvent::VerificationUnavailable { .. },
             ) => {
                 self.events += 1;
-                let found = self.found.doubts.entry(*punch).or_insert((Vec::new(), Fresh::No));
-                found.0.push(Found::Checked);
-                found.1 = Fresh::No;
+                self.found.found(*punch, Found::Checked);
+                if let Some((_, fresh)) = self.found.doubts.get_mut(punch) {
+                    *fresh = Fresh::No;
+                }
             }
             Event::Punch(punch, PunchEvent::ConflictingCaptureReceived { device, .. }) => {
                 self.held_otherwise(*device, entry.position(), true).await?;
@@ -245,7 +220,10 @@ impl Walk<'_> {
             }
             // What is disputed stands as it stood until a person rules.
             Event::Punch(..) | Event::Quarantine(..) | Event::Epoch(..) | Event::Dispute(..) => {}
-            Event::Device(..) | Event::Site(..) | Event::Employee(..) => self.register.take(event),
+            Event::Device(..) | Event::Site(..) | Event::Employee(..) => {
+                let recorded_at = entry.recorded.recorded_at.into();
+                self.register.take(event, entry.position(), recorded_at);
+            }
         }
         Ok(())
     }
@@ -261,45 +239,47 @@ impl Walk<'_> {
         let held = Held { seq: capture.seq, digest, prev: capture.prev, punch: Some(punch) };
         let before = Position(entry.position().0.saturating_sub(1));
         let fork = self.chain(capture.device, held, before).await?;
+        let true_at = clock.true_time(capture.captured_at);
+        let badge = badge_read(capture);
+        let who =
+            badge.as_deref().and_then(|badge| self.register.holder(badge, true_at, &self.holders));
+        let employee = capture.employee.or(who.map(|(employee, _)| employee));
+        let maker = employee.map(|employee| Maker::of(capture, employee));
         let facts = Facts {
             punch,
             site: capture.site,
             kind: capture.kind,
             captured_at: capture.captured_at,
-            true_at: clock.true_time(capture.captured_at),
+            true_at,
             received_at,
             clock_offset_ms: clock.offset_ms(),
-            person: self.register.person(
-                capture.employee,
-                capture.site,
-                clock.true_time(capture.captured_at),
-            ),
-            compares: self.register.compares(capture.employee, capture.captured_at),
+            person: self.register.person(maker, capture.site, true_at, &self.holders),
+            compares: self.register.compares(employee, capture.captured_at),
             device_revoked: self.register.is_revoked(capture.device),
             fork: fork.map(|first| (capture.seq, first)),
         };
-        let (anomalies, verify_by) = self.judge(&facts, capture.employee);
-        self.events += anomalies.len() + 2;
-        let judged = Found::Judged { anomalies, verify_by };
+        let (anomalies, verify_by) = self.judge(&facts, employee, badge);
+        self.events += anomalies.len() + 3;
+        let judged = Found::Judged { who, anomalies, verify_by };
         self.found.doubts.insert(punch, (vec![judged], Fresh::Yes));
         Ok(())
     }
 
-    /// A person has ruled on it by admitting it; it may still cast doubt on what was captured
-    /// after.
-    fn admitted(
+    /// A person has ruled on it by admitting or entering it; it may still cast doubt on what was
+    /// made after.
+    fn entered(
         &mut self,
         punch: PunchId,
         employee: EmployeeId,
-        (site, kind, captured_at): (SiteId, PunchKind, Time),
+        (site, kind, at): (SiteId, PunchKind, Time),
         entry: &Entry,
     ) {
         let facts = Facts {
             punch,
             site,
             kind,
-            captured_at,
-            true_at: captured_at,
+            captured_at: at,
+            true_at: at,
             received_at: Time::from(entry.recorded.recorded_at),
             clock_offset_ms: None,
             person: Person::KNOWN,
@@ -307,50 +287,55 @@ impl Walk<'_> {
             device_revoked: false,
             fork: None,
         };
-        self.judge(&facts, Some(employee));
+        self.judge(&facts, Some(employee), None);
     }
 
     fn judge(
         &mut self,
         facts: &Facts,
         employee: Option<EmployeeId>,
+        badge: Option<String>,
     ) -> (Vec<Anomaly>, Option<Time>) {
-        let Some(employee) = employee else {
-            return (judge(|site, at| self.register.policy(site, at), facts, &[]).own, None);
+        let &Facts { punch, site, kind, true_at, .. } = facts;
+        let key = (true_at, punch);
+        let nearest: Vec<Neighbour> = match employee.and_then(|who| self.neighbours.get(&who)) {
+            None => Vec::new(),
+            Some(known) => known
+                .range(..key)
+                .rev()
+                .take(NEIGHBOURS_MAX)
+                .chain(known.range(key..).take(NEIGHBOURS_MAX))
+                .map(|(_, neighbour)| *neighbour)
+                .collect(),
         };
-        let (punch, site, kind, true_at) = (facts.punch, facts.site, facts.kind, facts.true_at);
-        let (known, key) = (self.neighbours.entry(employee).or_default(), (true_at, punch));
-        let nearest: Vec<Neighbour> = known
-            .range(..key)
-            .rev()
-            .take(NEIGHBOURS_MAX)
-            .chain(known.range(key..).take(NEIGHBOURS_MAX))
-            .map(|(_, neighbour)| *neighbour)
-            .collect();
         let judgement = judge(|site, at| self.register.policy(site, at), facts, &nearest);
-        let mut doubted = Doubted::default();
-        for anomaly in &judgement.own {
-            doubted.takes(anomaly);
-        }
-        let this = Neighbour { punch, site, kind, true_at, out: false, doubted };
-        known.insert(key, this);
+        let doubted = Doubted::of(&judgement.own);
         self.walked.insert(punch, self.found.punches.len());
-        let captured_at = true_at;
-        self.found.punches.push(JudgedPunch { punch, employee, captured_at, site, kind, doubted });
+        self.found.punches.push(JudgedPunch {
+            punch,
+            employee,
+            badge,
+            true_at,
+            site,
+            kind,
+            doubted,
+        });
+        let Some(employee) = employee else { return (judgement.own, None) };
+        let known = self.neighbours.entry(employee).or_default();
+        known.insert(key, Neighbour { punch, site, kind, true_at, out: false, doubted });
         let mut others = BTreeMap::<PunchId, Vec<Anomaly>>::new();
         for (other, anomaly) in judgement.others {
             let beside = nearest.iter().find(|neighbour| neighbour.punch == other);
             let beside = beside.and_then(|other| known.get_mut(&(other.true_at, other.punch)));
             if let Some(neighbour) = beside {
                 neighbour.doubted.takes(&anomaly);
-                self.doubted.insert(other, neighbour.doubted);
+                self.found.doubted.insert(other, neighbour.doubted);
             }
             others.entry(other).or_default().push(anomaly);
         }
         for (other, anomalies) in others {
             self.events += anomalies.len() + 1;
-            let doubts = self.found.doubts.entry(other).or_insert((Vec::new(), Fresh::No));
-            doubts.0.push(Found::Judged { anomalies, verify_by: None });
+            self.found.found(other, Found::Judged { who: None, anomalies, verify_by: None });
         }
         (judgement.own, judgement.verify_by)
     }
@@ -363,7 +348,7 @@ impl Walk<'_> {
         position: Position,
         conflicts: bool,
     ) -> Result<(), AdjudicatorError> {
-        if let Some(held) = register::held_at(self.pool, device, position).await? {
+        if let Some(held) = memory::held_at(self.pool, device, position).await? {
             let chain = self.found.chains.entry(device).or_default();
             if !(conflicts && held.seq <= chain.highest) {
                 self.chain(device, held, position).await?;
@@ -385,7 +370,7 @@ impl Walk<'_> {
             Seen::Ahead(noted) => (noted, None),
             Seen::Filled(closed) => {
                 let around = (held.seq.saturating_sub(1), held.seq + 1);
-                let beside = register::held(self.pool, device, around, before).await?;
+                let beside = memory::held(self.pool, device, around, before).await?;
                 match beside.iter().find(|holder| holder.seq == held.seq) {
                     Some(first) => forked(held, first.punch),
                     None => {
@@ -396,8 +381,7 @@ impl Walk<'_> {
                 }
             }
             Seen::Fork => {
-                let holders =
-                    register::held(self.pool, device, (held.seq, held.seq), before).await?;
+                let holders = memory::held(self.pool, device, (held.seq, held.seq), before).await?;
                 forked(held, holders.first().and_then(|holder| holder.punch))
             }
         };
@@ -444,99 +428,4 @@ fn broken_links(late: Held, beside: &[Held]) -> Vec<DeviceEvent> {
         });
     }
     broken
-}
-
-impl Walked {
-    /// What to append if nothing but capture and receipt happened to the punches of this stretch;
-    /// none when it is known already that other streams must be loaded.
-    pub(super) fn judging_of_fresh(&self) -> Option<Judging> {
-        let fresh =
-            self.observed.is_empty() && self.doubts.values().all(|(_, fresh)| *fresh == Fresh::Yes);
-        if !fresh {
-            return None;
-        }
-        let streams = self
-            .doubts
-            .iter()
-            .map(|(punch, (doubts, _))| {
-                let events: Vec<_> = doubts.iter().flat_map(Found::of_fresh).collect();
-                StreamAppend::of(punch, 2, &events)
-            })
-            .collect();
-        Some(self.judging(streams))
-    }
-
-    /// What to append given what the streams hold by now.
-    pub(super) async fn judging_of_loaded(&self, pool: &Pool) -> Result<Judging, ReadError> {
-        let mut streams = Vec::with_capacity(self.doubts.len());
-        for (id, punch) in load::<Punch>(pool, &texts(self.doubts.keys())).await? {
-            let doubts = id.parse().ok().and_then(|id: PunchId| self.doubts.get(&id));
-            let Some((doubts, _)) = doubts else { continue };
-            let events = judged(punch.aggregate, doubts);
-            if !events.is_empty() {
-                streams.push(StreamAppend::of(id, punch.sequence, &events));
-            }
-        }
-        for (id, device) in load::<Device>(pool, &texts(self.observed.keys())).await? {
-            let observed = id.parse().ok().and_then(|id: DeviceId| self.observed.get(&id));
-            let Some(events) = observed.cloned() else { continue };
-            let command = DeviceCommand::Observe { events };
-            let events = device.aggregate.decide(command).unwrap_or_default();
-            if !events.is_empty() {
-                streams.push(StreamAppend::of(id, device.sequence, &events));
-            }
-        }
-        Ok(self.judging(streams))
-    }
-
-    fn judging(&self, streams: Vec<StreamAppend>) -> Judging {
-        let devices = self
-            .chains
-            .iter()
-            .map(|(device, chain)| DeviceMark { device: *device, chain: chain.clone() })
-            .collect();
-        Judging {
-            from: self.from,
-            to: self.to,
-            streams,
-            punches: self.punches.clone(),
-            voided: self.voided.iter().map(|(punch, voided)| (*punch, *voided)).collect(),
-            doubted: self.doubted.clone(),
-            devices,
-        }
-    }
-}
-
-impl Found {
-    fn command(&self) -> PunchCommand {
-        match self.clone() {
-            Self::Judged { anomalies, verify_by } => PunchCommand::Judge { anomalies, verify_by },
-            Self::Checked => PunchCommand::Settle {},
-        }
-    }
-
-    /// Its events for a punch to which nothing else happened yet.
-    fn of_fresh(&self) -> Vec<PunchEvent> {
-        match self.clone() {
-            Self::Judged { anomalies, verify_by } => Punch::first_judgement(anomalies, verify_by),
-            Self::Checked => Vec::new(),
-        }
-    }
-}
-
-/// The events of one judgement after the other.
-fn judged(mut punch: Punch, doubts: &[Found]) -> Vec<PunchEvent> {
-    let mut events = Vec::new();
-    for found in doubts {
-        // Refused only for a punch that doesn't exist, and this one was just loaded.
-        let command = found.command();
-        let found = punch.decide(command).unwrap_or_default();
-        found.iter().cloned().for_each(|event| punch.apply(event));
-        events.extend(found);
-    }
-    events
-}
-
-fn texts(ids: impl Iterator<Item: ToString>) -> Vec<String> {
-    ids.map(|id| id.to_string()).collect()
 }

@@ -20,17 +20,49 @@ pub(super) struct Walked {
     /// Where it stands when the adjudicator has walked over it.
     pub position: u64,
     pub punch: PunchId,
-    /// What it then remembers of it; nothing while the person isn't known.
-    pub remembered: Option<Remembered>,
+    /// What it then remembers of it.
+    pub remembered: Remembered,
 }
 
-/// What the adjudicator remembers of a punch and never changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the adjudicator remembers of a punch that it came by; whose it is may be found later.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remembered {
-    pub employee: EmployeeId,
+    pub employee: Option<EmployeeId>,
+    /// The badge that was read, where nothing else was known.
+    pub badge: Option<String>,
+    /// By which it was remembered before true times were.
     pub captured_at: Time,
+    pub true_at: Time,
     pub site: SiteId,
     pub kind: PunchKind,
+}
+
+impl Remembered {
+    /// Of a punch that a person entered.
+    pub(super) const fn entered(
+        employee: EmployeeId,
+        at: Time,
+        site: SiteId,
+        kind: PunchKind,
+    ) -> Self {
+        let (employee, badge) = (Some(employee), None);
+        Self { employee, badge, captured_at: at, true_at: at, site, kind }
+    }
+
+    /// Whether a row says the same, but for whose it is.
+    fn is_as_in(&self, row: &Row) -> bool {
+        let at = row.true_at == self.true_at || row.true_at == self.captured_at;
+        at && (row.site, row.kind) == (self.site, self.kind) && row.badge == self.badge
+    }
+}
+
+/// A row of the memory.
+struct Row {
+    employee: Option<EmployeeId>,
+    badge: Option<String>,
+    true_at: Time,
+    site: SiteId,
+    kind: PunchKind,
 }
 
 /// The adjudicator's place; none when its row is gone.
@@ -55,8 +87,9 @@ pub(super) async fn check(
     let place = place(pool).await?.unwrap_or_default();
     let punches: Vec<Uuid> = walked.iter().map(|one| one.punch.uuid()).collect();
     let rows = sqlx::query(
-        "select punch, employee, site, kind, (extract(epoch from true_at) * 1000000)::bigint \
-         as captured_us from judged_punches where punch = any($1)",
+        "select punch, employee, badge, site, kind, \
+         (extract(epoch from true_at) * 1000000)::bigint as true_us from judged_punches \
+         where punch = any($1)",
     )
     .bind(punches)
     .fetch_all(pool)
@@ -65,37 +98,70 @@ pub(super) async fn check(
     for row in &rows {
         held.insert(PunchId(row.try_get("punch")?), remembered(row)?);
     }
+    let mut others = Vec::new();
+    let mut wrong = Vec::new();
     for Walked { position, punch, remembered } in walked {
-        let row = held.get(punch).copied().flatten();
-        let right = match (row, remembered) {
-            (None, Some(_)) => *position > place,
-            (row, remembered) => row == *remembered,
-        };
-        if !right {
-            findings.add(Finding::at(
-                *position,
-                FindingCode::MemoryAltered,
-                format!("what the adjudicator remembers of punch {punch} is gone or was altered"),
-            ));
+        match held.get(punch) {
+            None if *position > place => {}
+            Some(Some(row)) if remembered.is_as_in(row) => {
+                if row.employee != remembered.employee {
+                    others.push((*position, *punch, row.employee));
+                }
+            }
+            _ => wrong.push((*position, *punch)),
         }
+    }
+    let found = found_since(pool, &others, place).await?;
+    let strange = others.into_iter().filter(|(_, punch, who)| found.get(punch) != Some(who));
+    wrong.extend(strange.map(|(position, punch, _)| (position, punch)));
+    for (position, punch) in wrong {
+        findings.add(Finding::at(
+            position,
+            FindingCode::MemoryAltered,
+            format!("what the adjudicator remembers of punch {punch} is gone or was altered"),
+        ));
     }
     Ok(())
 }
 
+/// Whose these punches were found to be, up to where the adjudicator stands or by what it appended.
+async fn found_since(
+    pool: &Pool,
+    others: &[(u64, PunchId, Option<EmployeeId>)],
+    place: u64,
+) -> Result<HashMap<PunchId, Option<EmployeeId>>, sqlx::Error> {
+    if others.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<String> = others.iter().map(|(_, punch, _)| punch.to_string()).collect();
+    let rows: Vec<(String, Option<Uuid>)> = sqlx::query_as(
+        "select distinct on (aggregate_id) aggregate_id, coalesce( \
+             payload -> 'Identified' ->> 'employee', payload -> 'Reassigned' ->> 'employee')::uuid \
+         from events where aggregate_type = 'punch' and aggregate_id = any($1) \
+         and event_type in ('Identified', 'Reassigned') \
+         and (position <= $2 or metadata ->> 'actor' = 'policy') \
+         order by aggregate_id, sequence desc",
+    )
+    .bind(ids)
+    .bind(place.cast_signed())
+    .fetch_all(pool)
+    .await?;
+    let parsed = |(id, who): (String, Option<Uuid>)| Some((id.parse().ok()?, who.map(EmployeeId)));
+    Ok(rows.into_iter().filter_map(parsed).collect())
+}
+
 /// What a row says; nothing when no punch can be like that.
-fn remembered(row: &PgRow) -> Result<Option<Remembered>, sqlx::Error> {
-    let captured_us: i64 = row.try_get("captured_us")?;
+fn remembered(row: &PgRow) -> Result<Option<Row>, sqlx::Error> {
+    let true_us: i64 = row.try_get("true_us")?;
     let kind: Option<PunchKind> = row.try_get::<&str, _>("kind")?.parse().ok();
-    let remembered = Remembered {
-        employee: EmployeeId(row.try_get("employee")?),
-        captured_at: Time::from_millis(captured_us.div_euclid(1_000)),
+    let Some(kind) = kind.filter(|_| true_us.rem_euclid(1_000) == 0) else { return Ok(None) };
+    Ok(Some(Row {
+        employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
+        badge: row.try_get("badge")?,
+        true_at: Time::from_millis(true_us.div_euclid(1_000)),
         site: SiteId(row.try_get("site")?),
-        kind: match kind {
-            Some(kind) if captured_us.rem_euclid(1_000) == 0 => kind,
-            _ => return Ok(None),
-        },
-    };
-    Ok(Some(remembered))
+        kind,
+    }))
 }
 
 /// Memory that can't be right wherever a punch stands, each kind by one statement: what rests on no
@@ -113,20 +179,28 @@ const STRANGE: [(&str, &str); 3] = [
         "a punch twice",
     ),
     (
-        "with said as (select aggregate_id, coalesce(max(position) filter (where \
-                 event_type = 'Voided' and position <= $1), 0) > coalesce(max(position) filter \
-                 (where event_type = 'Reinstated' and position <= $1), 0) as voided, \
-             bool_or(event_type = 'Admitted') as admitted, bool_or(payload -> \
-             'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'near_duplicate') as near_duplicate, \
-             bool_or(payload -> 'AnomalyFlagged' -> 'anomaly' ->> 'code' = 'two_sites') \
-             as two_sites from events where aggregate_type = 'punch' and event_type in \
-             ('Voided', 'Reinstated', 'Admitted', 'AnomalyFlagged') group by aggregate_id) \
+        "with said as (select aggregate_id, \
+             coalesce(max(position) filter (where event_type in ('Voided', 'Rejected') \
+                 and position <= $1), 0) > coalesce(max(position) filter (where \
+                 event_type in ('Reinstated', 'Accepted') and position <= $1), 0) as is_out, \
+             bool_or(event_type in ('Admitted', 'Entered')) as entered, \
+             sum(doubts) filter (where code = 'near_duplicate') > 0 as near_duplicate, \
+             sum(doubts) filter (where code = 'two_sites') > 0 as two_sites, \
+             sum(doubts) filter (where code = 'opposite_kind') > 0 as opposite_kind \
+             from (select aggregate_id, event_type, position, \
+                 case event_type when 'AnomalyWithdrawn' then -1 else 1 end as doubts, \
+                 coalesce(payload -> 'AnomalyFlagged', payload -> 'AnomalyWithdrawn') \
+                     -> 'anomaly' ->> 'code' as code \
+                 from events where aggregate_type = 'punch' and event_type in ('Voided', \
+                     'Rejected', 'Reinstated', 'Accepted', 'Admitted', 'Entered', \
+                     'AnomalyFlagged', 'AnomalyWithdrawn')) told group by aggregate_id) \
          select punch from judged_punches judged left join said on aggregate_id = punch::text \
-         where judged.is_out <> coalesce(said.voided, false) \
-         or not coalesce(said.admitted, false) \
-         and (judged.near_duplicate, judged.two_sites) is distinct from \
-             (coalesce(said.near_duplicate, false), coalesce(said.two_sites, false)) limit $2",
-        "a punch as voided or doubted that isn't, or as neither",
+         where judged.is_out <> coalesce(said.is_out, false) \
+         or not coalesce(said.entered, false) \
+         and (judged.near_duplicate, judged.two_sites, judged.opposite_kind) is distinct from \
+             (coalesce(said.near_duplicate, false), coalesce(said.two_sites, false), \
+             coalesce(said.opposite_kind, false)) limit $2",
+        "a punch as out of the count or doubted that isn't, or as neither",
     ),
 ];
 

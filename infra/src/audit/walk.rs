@@ -3,14 +3,21 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use punchtrail_domain::{
-    Event, device::DeviceEvent, dispute::DisputeEvent, employee::EmployeeEvent, epoch::EpochEvent,
-    log::merkle::Frontier, punch::PunchEvent, quarantine::QuarantineEvent,
+    Event,
+    device::DeviceEvent,
+    dispute::DisputeEvent,
+    employee::EmployeeEvent,
+    epoch::EpochEvent,
+    log::merkle::Frontier,
+    punch::{Clock, PunchEvent},
+    quarantine::QuarantineEvent,
 };
 use punchtrail_protocol::{
     DeviceId, Digest, EmployeeId, EpochId, OrgId, PunchId,
     attachment::Attachment,
     capture::{Capture, CaptureText},
     signing::{ATTACHMENT_TYPE, CAPTURE_TYPE, Signature},
+    spelling::normal,
 };
 
 use super::{
@@ -41,6 +48,10 @@ enum Read {
         // The text as signed, beside what it says.
         body: CaptureText,
         signature: Signature,
+    },
+    Synced {
+        of: PunchId,
+        clock: Clock,
     },
     Conflict {
         punch: PunchId,
@@ -130,6 +141,8 @@ pub(super) struct Walk {
     /// The latest time at which an event says it was recorded.
     pub last_recorded_us: i64,
     waiting: Vec<Signed>,
+    /// The capture whose receipt is next.
+    captured: Option<(PunchId, Remembered)>,
 }
 
 impl Walk {
@@ -154,6 +167,7 @@ impl Walk {
             last: 0,
             last_recorded_us: i64::MIN,
             waiting: Vec::new(),
+            captured: None,
         }
     }
 
@@ -243,7 +257,7 @@ impl Walk {
                 named.walked.extend(admitted.map(|(punch, remembered)| Walked {
                     position,
                     punch,
-                    remembered: Some(remembered),
+                    remembered,
                 }));
             }
             Read::Quarantined { item, device, seq } => {
@@ -265,19 +279,21 @@ impl Walk {
                 let link = NamedLink::of((position, device), of, &capture, body.digest());
                 named.links.push(link);
                 // Its receipt follows it, and the adjudicator walks over both at once.
-                named.walked.push(Walked {
-                    position: position + 1,
-                    punch: of,
-                    remembered: capture.employee.map(|employee| Remembered {
-                        employee,
-                        captured_at: capture.captured_at,
-                        site: capture.site,
-                        kind: capture.kind,
-                    }),
-                });
+                let (site, kind, at) = (capture.site, capture.kind, capture.captured_at);
+                let (employee, badge) = (capture.employee, capture.badge.as_deref().map(normal));
+                let (captured_at, true_at) = (at, at);
+                let remembered = Remembered { employee, badge, captured_at, true_at, site, kind };
+                self.captured = Some((of, remembered));
                 let body = body.as_str().as_bytes().to_vec();
                 let kind = CAPTURE_TYPE;
                 self.waiting.push(Signed { position, device, kind, body, signature });
+            }
+            Read::Synced { of, clock } => {
+                let captured = self.captured.take().filter(|(captured, _)| *captured == of);
+                named.walked.extend(captured.map(|(punch, remembered)| {
+                    let true_at = clock.true_time(remembered.true_at);
+                    Walked { position, punch, remembered: Remembered { true_at, ..remembered } }
+                }));
             }
             Read::Retaken { of, record, signature } => {
                 match Attachment::parse_kept(record.as_bytes()) {
@@ -404,11 +420,12 @@ fn read_punch(
             Read::Conflict { punch: of, digest, device }
         }
         PunchEvent::Admitted { employee, site, kind, captured_at, note, .. } => {
-            let remembered = Remembered { employee, captured_at, site, kind };
+            let remembered = Remembered::entered(employee, captured_at, site, kind);
             Read::Ruled { note: by(note), admitted: Some((of, remembered)) }
         }
+        PunchEvent::Synced { clock, .. } => Read::Synced { of, clock },
         PunchEvent::Entered { employee, site, kind, at: captured_at, note, .. } => {
-            let remembered = Remembered { employee, captured_at, site, kind };
+            let remembered = Remembered::entered(employee, captured_at, site, kind);
             Read::Ruled { note: by(note), admitted: Some((of, remembered)) }
         }
         PunchEvent::Identified { note, .. }
@@ -423,8 +440,7 @@ fn read_punch(
             Read::Retaken { of, record, signature }
         }
         PunchEvent::PhotoErased { .. } => Read::Erased(What::Picture),
-        PunchEvent::Synced { .. }
-        | PunchEvent::AnomalyFlagged { .. }
+        PunchEvent::AnomalyFlagged { .. }
         | PunchEvent::AnomalyWithdrawn { .. }
         | PunchEvent::ReferralLifted {}
         | PunchEvent::ReferredForReview { .. }

@@ -19,21 +19,30 @@ pub struct Judging {
     pub streams: Vec<StreamAppend>,
     /// The punches it walked, to be found as neighbours later.
     pub punches: Vec<JudgedPunch>,
-    /// Punches voided or brought back meanwhile, and whether they are voided now.
-    pub voided: Vec<(PunchId, bool)>,
-    /// Punches walked before that it doubted because of a neighbour, and what they are doubted for
-    /// now.
+    /// Punches taken out of the count or brought back meanwhile, and whether they are out now.
+    pub out: Vec<(PunchId, bool)>,
+    /// Punches that became somebody's.
+    pub people: Vec<(PunchId, EmployeeId)>,
+    /// Punches walked before whose neighbours give other doubts, and what they are doubted for now.
     pub doubted: Vec<(PunchId, Doubted)>,
     /// How far it walked each device's chain.
     pub devices: Vec<DeviceMark>,
+    /// Punches to be looked at again before it goes on.
+    pub again: Vec<PunchId>,
+    /// Punches that it looked at again.
+    pub looked: Vec<PunchId>,
 }
 
 /// A punch as the adjudicator remembers it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct JudgedPunch {
     pub punch: PunchId,
-    pub employee: EmployeeId,
-    pub captured_at: Time,
+    /// Whose it is, as far as that is known.
+    pub employee: Option<EmployeeId>,
+    /// The badge that was read, where nothing else was known.
+    pub badge: Option<String>,
+    /// When it truly was made, as far as the device's clock is known.
+    pub true_at: Time,
     pub site: SiteId,
     pub kind: PunchKind,
     pub doubted: Doubted,

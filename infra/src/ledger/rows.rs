@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use punchtrail_domain::policy::judging::Doubted;
-use punchtrail_protocol::{DeviceId, Digest, Position, PunchId, wire::BatchItem};
+use punchtrail_protocol::{DeviceId, Digest, EmployeeId, Position, PunchId, wire::BatchItem};
 use sqlx::PgConnection;
 
 use super::{Judging, delivery::Link, judging::ADJUDICATOR, known::HeldNumbers};
@@ -159,38 +159,34 @@ async fn write_raw_items(
     Ok(())
 }
 
-async fn write_judging(
+/// What has changed of punches that were walked before.
+async fn write_changed(
     connection: &mut PgConnection,
     judging: &Judging,
 ) -> Result<(), sqlx::Error> {
-    let mut rows = Rows::new(8);
-    for punch in &judging.punches {
-        rows.row()
-            .uuid(punch.punch.uuid())
-            .uuid(punch.employee.uuid())
-            .timestamp_us(punch.captured_at.millis() * 1_000)
-            .uuid(punch.site.uuid())
-            .text(punch.kind.as_str())
-            .boolean(false)
-            .boolean(punch.doubted.near_duplicate)
-            .boolean(punch.doubted.two_sites);
-    }
-    rows.copy_into(
-        connection,
-        "copy judged_punches (punch, employee, true_at, site, kind, is_out, near_duplicate, \
-         two_sites) from stdin (format binary)",
-    )
-    .await?;
-    if !judging.voided.is_empty() {
-        let (punches, voided): (Vec<_>, Vec<bool>) =
-            judging.voided.iter().map(|(punch, voided)| (punch.uuid(), *voided)).unzip();
+    if !judging.out.is_empty() {
+        let (punches, out): (Vec<_>, Vec<bool>) =
+            judging.out.iter().map(|(punch, out)| (punch.uuid(), *out)).unzip();
         sqlx::query(
             "update judged_punches judged set is_out = now.is_out \
              from unnest($1::uuid[], $2::bool[]) as now (punch, is_out) \
              where judged.punch = now.punch",
         )
         .bind(punches)
-        .bind(voided)
+        .bind(out)
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !judging.people.is_empty() {
+        let (punches, people): (Vec<_>, Vec<_>) =
+            judging.people.iter().map(|(punch, who)| (punch.uuid(), who.uuid())).unzip();
+        sqlx::query(
+            "update judged_punches judged set employee = now.employee \
+             from unnest($1::uuid[], $2::uuid[]) as now (punch, employee) \
+             where judged.punch = now.punch",
+        )
+        .bind(punches)
+        .bind(people)
         .execute(&mut *connection)
         .await?;
     }
@@ -201,15 +197,63 @@ async fn write_judging(
         let punches: Vec<_> = judging.doubted.iter().map(|(punch, _)| punch.uuid()).collect();
         sqlx::query(
             "update judged_punches judged set near_duplicate = now.near_duplicate, \
-             two_sites = now.two_sites from unnest($1::uuid[], $2::boolean[], $3::boolean[]) \
-             as now (punch, near_duplicate, two_sites) where judged.punch = now.punch",
+             two_sites = now.two_sites, opposite_kind = now.opposite_kind \
+             from unnest($1::uuid[], $2::boolean[], $3::boolean[], $4::boolean[]) \
+             as now (punch, near_duplicate, two_sites, opposite_kind) \
+             where judged.punch = now.punch",
         )
         .bind(punches)
         .bind(of(|doubted| doubted.near_duplicate))
         .bind(of(|doubted| doubted.two_sites))
+        .bind(of(|doubted| doubted.opposite_kind))
         .execute(&mut *connection)
         .await?;
     }
+    let ids =
+        |punches: &[PunchId]| -> Vec<_> { punches.iter().map(|punch| punch.uuid()).collect() };
+    if !judging.looked.is_empty() {
+        sqlx::query("delete from judged_again where punch = any($1)")
+            .bind(ids(&judging.looked))
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !judging.again.is_empty() {
+        sqlx::query(
+            "insert into judged_again (punch) select distinct unnest($1::uuid[]) \
+             on conflict do nothing",
+        )
+        .bind(ids(&judging.again))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_judging(
+    connection: &mut PgConnection,
+    judging: &Judging,
+) -> Result<(), sqlx::Error> {
+    let mut rows = Rows::new(10);
+    for punch in &judging.punches {
+        rows.row()
+            .uuid(punch.punch.uuid())
+            .uuid_or_null(punch.employee.map(EmployeeId::uuid))
+            .text_or_null(punch.badge.as_deref())
+            .timestamp_us(punch.true_at.millis() * 1_000)
+            .uuid(punch.site.uuid())
+            .text(punch.kind.as_str())
+            .boolean(false)
+            .boolean(punch.doubted.near_duplicate)
+            .boolean(punch.doubted.two_sites)
+            .boolean(punch.doubted.opposite_kind);
+    }
+    rows.copy_into(
+        connection,
+        "copy judged_punches (punch, employee, badge, true_at, site, kind, is_out, \
+         near_duplicate, two_sites, opposite_kind) from stdin (format binary)",
+    )
+    .await?;
+    write_changed(connection, judging).await?;
     for mark in &judging.devices {
         let gaps: Vec<i64> = mark
             .chain

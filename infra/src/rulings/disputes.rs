@@ -4,14 +4,11 @@
 //! A settlement that rules on the punch is one append: the ruling and the dispute's end, or
 //! neither. So there is no moment between the two, and nothing to be completed after a crash.
 
-use jiff::tz::TimeZone;
 use punchtrail_domain::{
     AggregateType, Event,
     dispute::{Dispute, DisputeCommand, DisputeError, DisputeEvent, Evidence, Subject},
     log::recorded::Actor,
-    punch::{Punch, PunchCommand, PunchError, PunchEvent},
-    site::Site,
-    timecard::{TimecardPolicy, business_day},
+    punch::{Punch, PunchCommand, PunchError, RulingReason},
 };
 use punchtrail_protocol::{
     Digest, DisputeId, EmployeeId, Position, PunchId, SiteId, Time,
@@ -20,9 +17,9 @@ use punchtrail_protocol::{
 };
 use sqlx::PgExecutor;
 
-use super::{Author, TRIES_MAX, notes};
+use super::{Author, Fault, RuleError, TRIES_MAX, decided, notes, rests};
 use crate::{
-    ledger::{self, Append, AppendError, ExecuteError, Ledger, Loaded, ReadError, StreamAppend},
+    ledger::{self, Append, AppendError, ExecuteError, Ledger, ReadError, StreamAppend},
     postgres::Pool,
 };
 
@@ -199,12 +196,9 @@ pub async fn oldest(
 /// # Errors
 /// See [`ReadError`].
 pub async fn has_begun(ledger: &Ledger, site: SiteId, day: Day) -> Result<bool, ReadError> {
-    let site = ledger.load::<Site>(&site.to_string()).await?.aggregate;
-    let now = ledger.now();
-    let zone = site.rules().zone_at(now).and_then(|tz| TimeZone::get(tz).ok());
-    let policy =
-        TimecardPolicy::of_site(site.rules().policy_at(now), zone.unwrap_or(TimeZone::UTC));
-    Ok(day.date() <= business_day(now, &policy))
+    let now = [ledger.now()];
+    let today = rests::business_days(ledger, site, now.into_iter()).await?;
+    Ok(today.into_iter().all(|today| day.date() <= today))
 }
 
 /// Whether an employee was ever assigned to a site: what happened there may be disputed from there,
@@ -234,9 +228,9 @@ pub enum ChangeError {
     /// The dispute allows no such thing, or the ledger did not take it.
     #[error(transparent)]
     Dispute(#[from] ExecuteError<DisputeError>),
-    /// The punch allows no such ruling.
-    #[error("{0}")]
-    Punch(PunchError),
+    /// The punch allows no such ruling, or somebody else came first.
+    #[error(transparent)]
+    Punch(RuleError<PunchError>),
     /// Nobody rules on their own.
     #[error(
         "the dispute is your own, and nobody rules on their own; nothing was changed. Ask somebody \
@@ -251,6 +245,15 @@ pub enum ChangeError {
 impl From<ReadError> for ChangeError {
     fn from(error: ReadError) -> Self {
         Self::Dispute(ExecuteError::Load(error))
+    }
+}
+
+impl From<RuleError<PunchError>> for ChangeError {
+    fn from(error: RuleError<PunchError>) -> Self {
+        match error {
+            RuleError::Own => Self::Own,
+            error => Self::Punch(error),
+        }
     }
 }
 
@@ -272,12 +275,19 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Resolution {
     pub how: Settlement,
-    /// The time that shall count, to amend.
+    /// The time that shall count, to amend; that of the punch which is added.
     pub effective_at: Option<Time>,
-    /// The kind that shall count, to amend.
+    /// The kind that shall count, to amend; that of the punch which is added.
     pub kind: Option<PunchKind>,
-    /// The punch that settles it, to add or reassign.
+    /// The punch that settles it, to add or reassign. It is added if `effective_at` and `kind` are
+    /// given, and reassigned if `employee` is; else it was before.
     pub by_punch: Option<PunchId>,
+    /// Where the punch that is added was made; where the dispute is about unless given.
+    pub site: Option<SiteId>,
+    /// Whom the punch is given to that is reassigned.
+    pub employee: Option<EmployeeId>,
+    /// Why the ruling is made.
+    pub reason: Option<RulingReason>,
     /// What is known of the day now, if it is about one.
     pub evidence: Option<Evidence>,
 }
@@ -316,7 +326,7 @@ pub async fn change(
         };
         let mut streams = vec![StreamAppend::of(dispute, loaded.sequence, &events)];
         if let Change::Resolve(resolution) = change {
-            streams.extend(ruled(ledger, &loaded.aggregate, resolution, note).await?);
+            streams.extend(ruled(ledger, &loaded.aggregate, resolution, author).await?);
         }
         let append = Append { streams, metadata: author.metadata(), side: author.side() };
         match ledger.append(append).await {
@@ -342,32 +352,56 @@ fn resolved(
     Ok(events)
 }
 
-/// The ruling on the punch, if the settlement is one. A punch that stands so already needs none,
-/// and must not change meanwhile.
+/// The ruling on a punch, if the settlement is one. A punch that stands so already needs none, and
+/// must not change meanwhile.
 async fn ruled(
     ledger: &Ledger,
     dispute: &Dispute,
     resolution: &Resolution,
-    note: Digest,
-) -> Result<Option<StreamAppend>, ChangeError> {
-    let Resolution { how, effective_at, kind, .. } = *resolution;
-    let note = Some(note);
-    let command = match how {
-        Settlement::Amend => PunchCommand::Amend { effective_at, kind, reason: None, note },
-        Settlement::Accept => PunchCommand::Accept { reason: None, note },
-        Settlement::Void => PunchCommand::Void { reason: None, note },
-        Settlement::Add | Settlement::Reassign | Settlement::Dismiss => return Ok(None),
+    author: &Author,
+) -> Result<Vec<StreamAppend>, ChangeError> {
+    let Some(subject) = dispute.subject() else { return Ok(Vec::new()) };
+    let about = subject.about.punch();
+    let Resolution { how, effective_at, kind, by_punch, employee, reason, .. } = *resolution;
+    let note = author.note_digest();
+    let ruling = match how {
+        Settlement::Amend => {
+            about.map(|it| (it, PunchCommand::Amend { effective_at, kind, reason, note }))
+        }
+        Settlement::Accept => about.map(|it| (it, PunchCommand::Accept { reason, note })),
+        Settlement::Void => about.map(|it| (it, PunchCommand::Void { reason, note })),
+        Settlement::Reassign => employee
+            .zip(by_punch)
+            .map(|(employee, it)| (it, PunchCommand::Assign { employee, reason, note })),
+        Settlement::Add => effective_at.zip(kind).zip(by_punch).map(|((at, kind), it)| {
+            let (employee, site) = (subject.employee, resolution.site.unwrap_or(subject.site));
+            let reason = reason.unwrap_or(RulingReason::Forgotten);
+            (it, PunchCommand::Enter { employee, site, kind, at, reason, note })
+        }),
+        Settlement::Dismiss => None,
     };
-    let Some(punch) = dispute.subject().and_then(|subject| subject.about.punch()) else {
-        return Ok(None);
+    let Some((punch, command)) = ruling else {
+        return match by_punch {
+            Some(named) if ledger.load::<Punch>(&named.to_string()).await?.sequence == 0 => {
+                Err(RuleError::from(Fault::NoSuchPunch).into())
+            }
+            _ => Ok(Vec::new()),
+        };
     };
-    let Loaded { aggregate, sequence, .. } = ledger.load::<Punch>(&punch.to_string()).await?;
-    let events: Vec<PunchEvent> = match aggregate.decide(command) {
-        Ok(events) => events,
-        Err(PunchError::Unchanged) => Vec::new(),
-        Err(error) => return Err(ChangeError::Punch(error)),
+    if matches!(command, PunchCommand::Enter { .. }) && !punch.is_v7() {
+        return Err(RuleError::from(Fault::NotV7).into());
+    }
+    let loaded = ledger.load::<Punch>(&punch.to_string()).await?;
+    rests::concerned(author, &loaded.aggregate)?;
+    let (events, mut streams) = match decided(ledger, author, (punch, &loaded), command).await {
+        Ok(decided) => decided,
+        Err(RuleError::Ledger(ExecuteError::Refused(PunchError::Unchanged))) => {
+            (Vec::new(), Vec::new())
+        }
+        Err(error) => return Err(error.into()),
     };
-    Ok(Some(StreamAppend::of(punch, sequence, &events)))
+    streams.push(StreamAppend::of(punch, loaded.sequence, &events));
+    Ok(streams)
 }
 
 /// Who was there first, and when.

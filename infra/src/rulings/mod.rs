@@ -1,10 +1,19 @@
 //! What people rule on punches and quarantined items. Their notes are kept beside the ledger in the
 //! same transaction, and an item that is admitted becomes a punch in one append or not at all.
+//!
+//! Whatever a ruling rests on beside its punch (the person it is given to, the other end of a
+//! shift) is held to what was seen of it, in the same append.
 
 pub mod disputes;
+mod entering;
 pub mod notes;
+mod persons;
 pub mod quarantine;
+mod rests;
+mod shifts;
 
+use cqrs_es::Aggregate as _;
+use jiff::civil::Date;
 use punchtrail_domain::{
     AggregateType,
     log::recorded::Actor,
@@ -14,6 +23,11 @@ use punchtrail_domain::{
 use punchtrail_protocol::{
     Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, shown::Shown,
 };
+
+pub use entering::{Entered, Entering, enter};
+pub use persons::{ASSIGNED_TOGETHER_MAX, Assigned, Assigning, Left, assign_many};
+pub use rests::Fault;
+pub use shifts::{SHIFT_JOINED_MAX, fits};
 
 use crate::{
     access::credentials,
@@ -28,7 +42,16 @@ use crate::{
 const TRIES_MAX: u32 = 8;
 
 /// The events that people rule by.
-const RULINGS: [&str; 4] = ["Accepted", "Rejected", "Amended", "Voided"];
+const RULINGS: [&str; 8] = [
+    "Accepted",
+    "Rejected",
+    "Amended",
+    "Voided",
+    "Identified",
+    "Reassigned",
+    "ShiftJoined",
+    "ShiftParted",
+];
 
 /// Who rules or says something, by what request, and what they noted.
 #[derive(Debug, Clone)]
@@ -87,12 +110,15 @@ impl Author {
 }
 
 /// A ruling that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruled {
     /// Where it stands in the ledger.
     pub position: Position,
     /// The punch's newest sequence, for the next ruling.
     pub sequence: u64,
+    /// The business days that the punch lay on before it and lies on now, at its site: two where a
+    /// new time is another day's.
+    pub days: Vec<Date>,
 }
 
 /// Why a ruling was not made.
@@ -116,6 +142,15 @@ pub enum RuleError<E: std::error::Error + 'static> {
          again, then rule"
     )]
     Changed { sequence: u64 },
+    /// Something that it names isn't there, or can't be meant.
+    #[error(transparent)]
+    AtFault(Fault),
+    /// Another punch stands under the id of one that was to be entered.
+    #[error(
+        "another punch stands under this id: {0}. Nothing was changed; make a new id for another \
+         punch"
+    )]
+    Stands(String),
     #[error(transparent)]
     Ledger(#[from] ExecuteError<E>),
 }
@@ -136,25 +171,41 @@ pub async fn rule(
     let id = punch.to_string();
     for _ in 0..TRIES_MAX {
         let loaded = ledger.load::<Punch>(&id).await.map_err(ExecuteError::Load)?;
-        let Loaded { aggregate, sequence, .. } = loaded;
-        author.may_rule_on(aggregate.employee())?;
-        if expected.is_some_and(|expected| expected != sequence) && aggregate.origin().is_some() {
+        let sequence = loaded.sequence;
+        rests::concerned(author, &loaded.aggregate)?;
+        let exists = loaded.aggregate.origin().is_some();
+        if expected.is_some_and(|expected| expected != sequence) && exists {
             return Err(outdated(ledger, &id, expected.unwrap_or_default(), sequence).await?);
         }
-        let events =
-            aggregate.decide(command(author.note_digest())).map_err(ExecuteError::Refused)?;
-        let streams = vec![StreamAppend::of(&id, sequence, &events)];
+        let command = command(author.note_digest());
+        let (events, mut streams) = decided(ledger, author, (punch, &loaded), command).await?;
+        let mut after = loaded.aggregate.clone();
+        events.iter().cloned().for_each(|event| after.apply(event));
+        let days = rests::days(ledger, &[&loaded.aggregate, &after]).await?;
+        streams.push(StreamAppend::of(&id, sequence, &events));
         let append = Append { streams, metadata: author.metadata(), side: author.side() };
         match ledger.append(append).await {
             Ok(appended) => {
                 let sequence = sequence + events.len() as u64;
-                return Ok(Ruled { position: appended.last, sequence });
+                return Ok(Ruled { position: appended.last, sequence, days });
             }
             Err(AppendError::Stale) => {}
             Err(error) => return Err(ExecuteError::Append(error).into()),
         }
     }
     Err(ExecuteError::Append(AppendError::Stale).into())
+}
+
+/// What a ruling comes to, and what must not change meanwhile.
+pub(super) async fn decided(
+    ledger: &Ledger,
+    author: &Author,
+    (punch, loaded): (PunchId, &Loaded<Punch>),
+    command: PunchCommand,
+) -> Result<(Vec<PunchEvent>, Vec<StreamAppend>), RuleError<PunchError>> {
+    let held = rests::held(ledger, author, (punch, &loaded.aggregate), &command).await?;
+    let events = loaded.aggregate.decide(command).map_err(ExecuteError::Refused)?;
+    Ok((events, held))
 }
 
 /// What came since somebody looked, who expected another sequence.
@@ -223,6 +274,7 @@ pub async fn admit(
     author: &Author,
 ) -> Result<(PunchId, Position), RuleError<QuarantineError>> {
     author.may_rule_on(Some(admission.employee))?;
+    rests::has_come(ledger, "captured_at", admission.captured_at).map_err(RuleError::AtFault)?;
     for _ in 0..TRIES_MAX {
         let found = Found::load(ledger, item).await.map_err(ExecuteError::Load)?;
         let append = found.admitting(item, admission, author)?;

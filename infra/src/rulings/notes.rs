@@ -34,6 +34,37 @@ impl Note {
         digest(&self.salt, &self.body)
     }
 
+    /// What it says.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// Keeps many of one author.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn insert_all(
+        notes: &[Self],
+        connection: &mut PgConnection,
+        author: &Actor,
+    ) -> Result<(), sqlx::Error> {
+        let digests: Vec<Vec<u8>> = notes.iter().map(|note| note.digest().0.to_vec()).collect();
+        let salts: Vec<&[u8]> = notes.iter().map(|note| note.salt.as_slice()).collect();
+        let bodies: Vec<&str> = notes.iter().map(|note| note.body.as_str()).collect();
+        sqlx::query(
+            "insert into notes (digest, salt, author, body) \
+             select digest, salt, $3, body from unnest($1::bytea[], $2::bytea[], $4::text[]) \
+             as new (digest, salt, body)",
+        )
+        .bind(digests)
+        .bind(salts)
+        .bind(author.to_string())
+        .bind(bodies)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+
     /// Keeps it.
     ///
     /// # Errors

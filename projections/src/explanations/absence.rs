@@ -1,6 +1,8 @@
 //! A worker's day, for punches that never came: which devices of the worker's sites still hold
 //! punches, by their last reports, and which of their numbers are missing.
 
+use std::collections::BTreeSet;
+
 use jiff::{civil::Date, tz::TimeZone};
 use punchtrail_domain::{
     AggregateType, Event, Recorded,
@@ -9,9 +11,7 @@ use punchtrail_domain::{
     employee::EmployeeEvent,
     explanation::{
         Backlog, Names, Place,
-        absence::{
-            self, Absence, AbsenceFacts, DayDispute, DayItem, DayPunch, DeviceFacts, MissingRun,
-        },
+        absence::{self, Absence, AbsenceFacts, DayDispute, DayPunch, DeviceFacts, MissingRun},
     },
     site::SiteRules,
     timecard::{TimecardPolicy, day_bounds},
@@ -21,22 +21,29 @@ use punchtrail_infra::{
     people::directory,
     postgres::Pool,
 };
-use punchtrail_protocol::{DeviceId, EmployeeId, Position, SiteId, Time};
+use punchtrail_protocol::{
+    DeviceId, EmployeeId, Position, SiteId, Time,
+    vocabulary::{Reason, Standing},
+};
 use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
+use super::waiting::{self, Asked};
 use crate::{
     engine::page::Order,
-    punches::timeline::{self, Filter},
+    punches::{
+        timecards::{self, TimecardsError},
+        timeline::{self, Filter},
+    },
     rulings::{disputes, quarantine},
+    sites,
 };
 
 /// The models that an answer rests on.
-pub const RESTS_ON: [&str; 4] = [super::NAME, timeline::NAME, quarantine::NAME, disputes::NAME];
+pub const RESTS_ON: [&str; 6] =
+    [super::NAME, timeline::NAME, timecards::NAME, sites::NAME, quarantine::NAME, disputes::NAME];
 /// The most punches of the day that an answer lists.
 pub const PUNCHES_MAX: u32 = 200;
-/// The most items in quarantine that an answer lists.
-pub const ITEMS_MAX: usize = 20;
 /// The most disputes about the day that an answer lists.
 pub const DISPUTES_MAX: u32 = 50;
 /// The most devices that an answer lists.
@@ -80,7 +87,7 @@ pub async fn explain_absence(
     if events.is_empty() {
         return Ok(None);
     }
-    let worked_at = sites(&events)?;
+    let worked_at = sites_of(&events)?;
     let pairing = pairing(pool, worked_at.last().map(|(site, _)| *site), day).await?;
     let bounds = day_bounds(day, &pairing);
     let punches = punches(pool, employee, bounds).await?;
@@ -94,14 +101,26 @@ pub async fn explain_absence(
     names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
     names.erased.extend(erased(&events)?.map(|at| (employee, at)));
     let devices = devices(pool, &places, &mut names).await?;
-    let mut quarantined = items(pool, employee, bounds, &mut names).await?;
-    let quarantined_more = quarantined.len() > ITEMS_MAX;
-    quarantined.truncate(ITEMS_MAX);
+    let senders: Vec<DeviceId> = devices.iter().map(|device| device.device).collect();
+    let asked = Asked { employee, bounds };
+    let (quarantined, quarantined_count) = waiting::items(pool, asked, &senders).await?;
+    let lacking = is_lacking(pool, employee, day, &punches).await?;
+    let places: BTreeSet<SiteId> = places.into_iter().collect();
+    let (unknown_badges, unknown_badges_count) =
+        waiting::unknown_badges(pool, asked, &places, lacking).await?;
+    let (doubted, doubted_count) = waiting::doubted(pool, asked).await?;
+    let (wrong_clocks, wrong_clocks_count) = waiting::wrong_clocks(pool, asked).await?;
     let disputes = disputes_of(pool, employee, day, &punches).await?;
     let facts = AbsenceFacts {
         disputes,
         quarantined,
-        quarantined_more,
+        quarantined_count,
+        unknown_badges,
+        unknown_badges_count,
+        doubted,
+        doubted_count,
+        wrong_clocks,
+        wrong_clocks_count,
         employee,
         day,
         zone: pairing.zone,
@@ -110,11 +129,12 @@ pub async fn explain_absence(
         devices,
         position: position(pool).await?,
     };
+    name_places(pool, &facts, &mut names).await?;
     Ok(Some(absence::explain_absence(facts, &names)))
 }
 
 /// The sites that a worker was ever assigned to, the last assigned last, with when that ended.
-fn sites(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable> {
+fn sites_of(events: &[Recorded]) -> Result<Vec<(SiteId, Option<Time>)>, Undecodable> {
     let mut sites: Vec<(SiteId, Option<Time>)> = Vec::new();
     for recorded in events {
         match recorded.event()? {
@@ -174,32 +194,43 @@ async fn punches(
     let page = timeline::list(pool, &filter, Order::OldestFirst, None, PUNCHES_MAX).await?;
     let day_punch = |row: crate::punches::PunchView| {
         let (punch, kind, standing) = (row.punch, row.kind, row.standing);
-        (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing })
+        let in_doubt = row.reasons.iter().any(|reason| reason == Reason::OtherHolder.as_str());
+        let nobodys = standing == Standing::Referred && in_doubt;
+        (row.site, DayPunch { punch, kind, effective_at: row.effective_at, standing, nobodys })
     };
     Ok(page.rows.into_iter().map(day_punch).collect())
 }
 
-/// What waits in quarantine and says to be a punch of that day; one more than is listed.
-async fn items(
+/// Whether the day has no punch that counts, or one without its partner.
+async fn is_lacking(
     pool: &Pool,
     employee: EmployeeId,
-    bounds: (Time, Time),
+    day: Date,
+    punches: &[(SiteId, DayPunch)],
+) -> Result<bool, sqlx::Error> {
+    if !punches.iter().any(|(_, punch)| punch.standing.counts() && !punch.nobodys) {
+        return Ok(true);
+    }
+    match timecards::of_employee(pool, employee, day, day).await {
+        Ok(cards) => Ok(cards.iter().any(|card| !card.unmatched.is_empty())),
+        Err(TimecardsError::Database(error)) => Err(error),
+        Err(TimecardsError::Range | TimecardsError::TooMany) => Ok(false),
+    }
+}
+
+/// Adds the names of the devices and sites that are spoken of.
+async fn name_places(
+    pool: &Pool,
+    facts: &AbsenceFacts,
     names: &mut Names,
-) -> Result<Vec<DayItem>, sqlx::Error> {
-    let limit = u32::try_from(ITEMS_MAX + 1).unwrap_or(u32::MAX);
-    let found = quarantine::of_person(pool, employee, bounds, limit).await?;
-    let senders: Vec<DeviceId> = found.iter().map(|item| item.device).collect();
-    names.devices.extend(directory::device_names(pool, &senders).await?);
-    let item = |row: quarantine::QuarantineItem| {
-        Some(DayItem {
-            item: row.item,
-            code: row.code.parse().ok()?,
-            device: row.device,
-            captured_at: row.captured_at?,
-            received_at: row.received_at,
-        })
-    };
-    Ok(found.into_iter().filter_map(item).collect())
+) -> Result<(), sqlx::Error> {
+    let badges = facts.unknown_badges.iter().map(|badge| (badge.device, badge.site));
+    let doubts = facts.doubted.iter().map(|doubt| (doubt.device, doubt.site));
+    let (mut devices, sites): (Vec<DeviceId>, Vec<SiteId>) = badges.chain(doubts).unzip();
+    devices.extend(facts.quarantined.iter().map(|item| item.device));
+    names.devices.extend(directory::device_names(pool, &devices).await?);
+    names.sites.extend(directory::site_names(pool, &sites).await?);
+    Ok(())
 }
 
 /// What is disputed about the day or its punches.
@@ -288,10 +319,13 @@ fn report(row: &PgRow) -> Result<Option<Backlog>, sqlx::Error> {
     }))
 }
 
-/// Up to where the models stand that an answer was read from.
+/// Up to where the models stand that an answer was read from, and the adjudicator, whose memory it
+/// was read from, too.
 async fn position(pool: &Pool) -> Result<Position, sqlx::Error> {
     let position: Option<i64> = sqlx::query_scalar(
-        "select min(position) from read.projections where live and name = any($1)",
+        "select least(min(position), \
+             (select position from followers where name = 'adjudicator')) \
+         from read.projections where live and name = any($1)",
     )
     .bind(RESTS_ON)
     .fetch_one(pool)

@@ -9,8 +9,8 @@ use punchtrail_domain::{
     dispute::DisputeEvent,
     employee::EmployeeEvent,
     explanation::{
-        Account, Backlog, ChainMark, Context, DisputeMark, MissingNumbers, Names, Place,
-        Quarantined,
+        Account, Backlog, ChainMark, Context, DisputeMark, DoubtedAfter, MissingNumbers, Names,
+        OnCard, Place, Quarantined,
     },
     site::{SiteEvent, SiteRules},
 };
@@ -31,6 +31,8 @@ pub(super) struct Surroundings {
     gaps: HashMap<DeviceId, Vec<MissingNumbers>>,
     disputes: HashMap<PunchId, Vec<DisputeMark>>,
     marks: HashMap<(DeviceId, u64), Vec<ChainMark>>,
+    on_cards: HashMap<PunchId, OnCard>,
+    doubted_after: HashMap<PunchId, DoubtedAfter>,
 }
 
 /// A list that the statement made; none when it found nothing.
@@ -100,10 +102,10 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Everything that these punches' explanations need.
     pub fn of(accounts: &[&Account]) -> Self {
-        let numbered = |a: &&Account| a.seq().map(|seq| (a.device(), seq));
+        let numbered = |a: &&Account| Some((a.device()?, a.seq()?));
         Self {
-            employees: accounts.iter().filter_map(|a| a.employee()).collect(),
-            devices: accounts.iter().map(|a| a.device()).collect(),
+            employees: accounts.iter().flat_map(|a| a.people()).collect(),
+            devices: accounts.iter().filter_map(|a| a.device()).collect(),
             sites: accounts.iter().flat_map(|a| a.sites()).collect(),
             keys: accounts.iter().flat_map(|a| a.keys()).collect(),
             quarantined: accounts.iter().filter_map(|a| a.quarantine()).collect(),
@@ -261,18 +263,31 @@ impl Surroundings {
         }
     }
 
+    /// Takes in what cards say of punches.
+    pub fn on_cards(&mut self, said: HashMap<PunchId, OnCard>) {
+        self.on_cards.extend(said);
+    }
+
+    /// Takes in which later punches are doubted because of some.
+    pub fn doubted_after(&mut self, said: HashMap<PunchId, DoubtedAfter>) {
+        self.doubted_after.extend(said);
+    }
+
     /// What of it concerns one punch.
     pub fn around(&self, account: &Account) -> Context {
-        let device = account.device();
-        let marks = account.seq().and_then(|seq| self.marks.get(&(device, seq)));
+        let (device, punch) = (account.device(), account.punch());
+        let marks =
+            account.seq().zip(device).and_then(|(seq, device)| self.marks.get(&(device, seq)));
         let rules = account.sites().first().and_then(|site| self.rules.get(site));
         Context {
             rules: rules.map(SiteRules::clone).unwrap_or_default(),
-            gaps: self.gaps.get(&device).cloned().unwrap_or_default(),
+            gaps: device.and_then(|device| self.gaps.get(&device)).cloned().unwrap_or_default(),
             marks: marks.cloned().unwrap_or_default(),
             quarantined: account.quarantine().and_then(|item| self.quarantined.get(&item).copied()),
-            disputes: self.disputes.get(&account.punch()).cloned().unwrap_or_default(),
-            report: self.reports.get(&device).copied(),
+            disputes: self.disputes.get(&punch).cloned().unwrap_or_default(),
+            on_card: self.on_cards.get(&punch).copied(),
+            doubted_after: self.doubted_after.get(&punch).copied(),
+            report: device.and_then(|device| self.reports.get(&device)).copied(),
         }
     }
 }

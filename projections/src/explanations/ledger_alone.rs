@@ -1,7 +1,11 @@
 //! A punch explained from the ledger alone, so that the answer is there while no server runs and no
 //! read model is up to date. Names come from the directories, a device's backlog from its report.
 //!
+//! What rests on the worker's other punches, whether it has a partner on the card, is left out.
+//!
 //! Reads every event of the device and the sites of one punch, so it is for one at a time.
+
+use std::collections::BTreeMap;
 
 use punchtrail_domain::{
     AggregateType,
@@ -38,16 +42,18 @@ pub async fn explain_from_ledger(
 }
 
 async fn context(pool: &Pool, account: &Account) -> Result<Context, ReadError> {
-    let backlog = reports::backlog(pool, account.device()).await?;
-    let mut context = Context { report: backlog, ..Context::default() };
-    let device = [account.device().to_string()];
-    for event in ledger::streams(pool, AggregateType::Device, &device).await? {
-        context.take(&event)?;
+    let mut context = Context::default();
+    if let Some(device) = account.device() {
+        context.report = reports::backlog(pool, device).await?;
+        for event in ledger::streams(pool, AggregateType::Device, &[device.to_string()]).await? {
+            context.take(&event)?;
+        }
     }
-    // The first site is the punch's own, and its first event names the zone.
+    // The first site is the punch's own, and its events name the zones.
     if let Some(site) = account.sites().first() {
-        let events = ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await?;
-        events.first().map_or(Ok(()), |event| context.take(event))?;
+        for event in ledger::streams(pool, AggregateType::Site, &[site.to_string()]).await? {
+            context.take(&event)?;
+        }
     }
     if let Some(item) = account.quarantine() {
         let events = ledger::streams(pool, AggregateType::Quarantine, &[item.to_string()]).await?;
@@ -65,20 +71,19 @@ async fn erased(pool: &Pool, employee: EmployeeId) -> Result<Option<Time>, ReadE
 }
 
 async fn names(pool: &Pool, account: &Account) -> Result<Names, ReadError> {
-    let employees = directory::employee_names(pool, account.employee().as_slice()).await?;
-    let devices = directory::device_names(pool, &[account.device()]).await?;
+    let employees = directory::employee_names(pool, &account.people()).await?;
+    let devices = directory::device_names(pool, account.device().as_slice()).await?;
     let sites = directory::site_names(pool, &account.sites()).await?;
     let keys = credentials::operator_key_names(pool, &account.keys()).await?;
     let wanted = account.notes();
     let kept = notes::kept(pool, &wanted).await?;
     let notes = wanted.into_iter().map(|note| (note, kept.get(&note).map(|n| n.body.clone())));
-    let nameless = account.employee().filter(|employee| !employees.contains_key(employee));
-    let erased = match nameless {
-        Some(employee) => erased(pool, employee).await?.map(|at| (employee, at)),
-        None => None,
-    };
+    let mut when_erased = BTreeMap::new();
+    for nameless in account.people().iter().filter(|employee| !employees.contains_key(employee)) {
+        when_erased.extend(erased(pool, *nameless).await?.map(|at| (*nameless, at)));
+    }
     Ok(Names {
-        erased: erased.into_iter().collect(),
+        erased: when_erased,
         employees: employees.into_iter().collect(),
         devices: devices.into_iter().collect(),
         sites: sites.into_iter().collect(),

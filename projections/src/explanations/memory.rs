@@ -1,7 +1,7 @@
-//! What surrounds punches changes slowly, and many explanations share it: names, zones, what
-//! devices last reported. It is remembered for [`REMEMBERED_MS`] and then forgotten as a whole, so
+//! What surrounds punches changes slowly, and many explanations share it: names, and what devices
+//! last reported. It is remembered for [`REMEMBERED_MS`] and then forgotten as a whole, so
 //! a change, and an erasure, reaches every explanation that much later at the latest. The punches'
-//! own events, and what was noted about a device's numbers, are read each time.
+//! own events, their sites' zones, and what was noted about a device's numbers, are read each time.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Memory {
         Self { since: Instant::now(), asked: Wanted::default(), found: Surroundings::default() }
     }
 
-    /// What surrounds these punches; one statement for what isn't remembered, none if all is.
+    /// What surrounds these punches; one statement.
     pub async fn around(
         &mut self,
         pool: &Pool,
@@ -45,7 +45,6 @@ impl Memory {
         let fresh = Surroundings::read_from(pool, &self.missing(&wanted)).await?;
         self.asked.employees.extend(&wanted.employees);
         self.asked.devices.extend(&wanted.devices);
-        self.asked.sites.extend(&wanted.sites);
         self.asked.keys.extend(&wanted.keys);
         self.found.add(fresh.part(&wanted));
         let mut around = self.found.part(&wanted);
@@ -58,7 +57,8 @@ impl Memory {
         Wanted {
             employees: &wanted.employees - &self.asked.employees,
             devices: &wanted.devices - &self.asked.devices,
-            sites: &wanted.sites - &self.asked.sites,
+            // A zone that was changed tells other times at once.
+            sites: wanted.sites.clone(),
             keys: &wanted.keys - &self.asked.keys,
             quarantined: wanted.quarantined.clone(),
             // What was erased is gone at once.

@@ -11,6 +11,7 @@
 //! The model must never hold what the ledger says of a punch itself: there would be two answers.
 
 mod absence;
+mod cards;
 mod context;
 mod disputed;
 mod evidence;
@@ -19,6 +20,7 @@ mod ledger_alone;
 mod memory;
 mod read;
 mod reader;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -31,18 +33,25 @@ use sqlx::PgConnection;
 use crate::engine::{Generation, Projection, ProjectionError};
 
 pub use absence::{
-    AbsenceError, DEVICES_MAX, ITEMS_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, RESTS_ON, explain_absence,
+    AbsenceError, DEVICES_MAX, MISSING_RUNS_MAX, PUNCHES_MAX, RESTS_ON, explain_absence,
 };
 pub use evidence::evidence;
 pub use ledger_alone::explain_from_ledger;
-pub use read::{ExplainError, explain, explain_many};
+pub use read::{ExplainError, explain, explain_many, explain_many_to};
 pub use reader::{EXPLAIN_BATCH_MAX, EXPLAIN_WAITING_MAX, Explanations};
+pub use waiting::ITEMS_MAX;
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "explanations";
 
 /// The models that a punch's explanation rests on.
-pub const OF_PUNCH_RESTS_ON: [&str; 2] = [NAME, crate::rulings::disputes::NAME];
+pub const OF_PUNCH_RESTS_ON: [&str; 5] = [
+    NAME,
+    crate::rulings::disputes::NAME,
+    crate::punches::timeline::NAME,
+    crate::punches::timecards::NAME,
+    crate::sites::NAME,
+];
 
 /// A device's numbers that were missing once, open or filled.
 const GAPS: &str = "explanation_gaps";

@@ -11,9 +11,10 @@ use punchtrail_infra::{
     ledger::{self, ReadError},
     postgres::Pool,
 };
-use punchtrail_protocol::PunchId;
+use punchtrail_protocol::{EmployeeId, PunchId};
 
 use super::{
+    cards,
     context::{Surroundings, Wanted},
     disputed,
 };
@@ -64,6 +65,22 @@ pub async fn explain_many(
     Ok(found.into_iter().map(|account| Ok(account?.map(|a| told(a, &surroundings)))).collect())
 }
 
+/// The same, told to one person about their own punches: nobody else is named.
+///
+/// # Errors
+/// See [`explain_many`].
+pub async fn explain_many_to(
+    pool: &Pool,
+    employee: EmployeeId,
+    punches: &[PunchId],
+) -> Result<Vec<Result<Option<Explanation>, ExplainError>>, ExplainError> {
+    let found = accounts(pool, punches).await?;
+    let mut surroundings = surroundings(pool, &found).await?;
+    surroundings.names.employees.retain(|named, _| *named == employee);
+    surroundings.names.erased.retain(|named, _| *named == employee);
+    Ok(found.into_iter().map(|account| Ok(account?.map(|a| told(a, &surroundings)))).collect())
+}
+
 /// What the ledger says of a punch, or why it can't be read.
 pub(super) type Found = Result<Option<Account>, Undecodable>;
 
@@ -84,6 +101,7 @@ pub(super) async fn accounts(pool: &Pool, punches: &[PunchId]) -> Result<Vec<Fou
 async fn surroundings(pool: &Pool, found: &[Found]) -> Result<Surroundings, ReadError> {
     let mut around = Surroundings::read_from(pool, &Wanted::of(&readable(found))).await?;
     disputed::add(pool, found, &mut around).await?;
+    cards::add(pool, found, &mut around).await?;
     Ok(around)
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    cards,
     context::Surroundings,
     disputed,
     memory::Memory,
@@ -100,5 +101,6 @@ async fn read_all(
     let found = read::accounts(pool, punches).await?;
     let mut surroundings = memory.around(pool, &read::readable(&found)).await?;
     disputed::add(pool, &found, &mut surroundings).await?;
+    cards::add(pool, &found, &mut surroundings).await?;
     Ok((found, surroundings))
 }

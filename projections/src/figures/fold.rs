@@ -22,7 +22,12 @@ use super::{DELAYS, LATER, counted};
 use crate::engine::ProjectionError;
 
 /// Events of a punch that say nothing here: passed over before they are decoded.
-const ASIDE: [&str; 8] = [
+const ASIDE: [&str; 13] = [
+    "AnomalyWithdrawn",
+    "Identified",
+    "Reassigned",
+    "ShiftJoined",
+    "ShiftParted",
     "Reinstated",
     "ReviewEscalated",
     "ConflictingCaptureReceived",
@@ -54,6 +59,8 @@ pub(super) struct Referral {
     pub site: SiteId,
     pub reasons: BTreeSet<Reason>,
     pub amended: bool,
+    /// Its doubts were taken back, and what follows says where it stands now.
+    pub lifted: bool,
 }
 
 /// What the tables hold of what a batch is about.
@@ -141,8 +148,11 @@ impl<'a> Batch<'a> {
             PunchEvent::Captured { .. } => entry
                 .capture()
                 .map(|capture| Made { site: capture.site, captured_at: Some(capture.captured_at) }),
-            PunchEvent::Admitted { site, .. } => Some(Made { site: *site, captured_at: None }),
+            PunchEvent::Admitted { site, .. } | PunchEvent::Entered { site, .. } => {
+                Some(Made { site: *site, captured_at: None })
+            }
             PunchEvent::Accepted { .. }
+            | PunchEvent::ReferralLifted {}
             | PunchEvent::Amended { .. }
             | PunchEvent::Rejected { .. }
             | PunchEvent::Voided { .. } => {
@@ -250,7 +260,14 @@ impl Folding {
                     referral.amended = true;
                 }
             }
+            PunchEvent::ReferralLifted {} => {
+                if let Some(referral) = self.folded.referrals.get_mut(&punch) {
+                    referral.lifted = true;
+                }
+            }
             PunchEvent::Accepted { basis, .. } => self.ruled(punch, at, |referral| match basis {
+                // Nobody ruled on it: the doubts went by themselves.
+                _ if referral.lifted => "withdrawn",
                 Basis::Manager if referral.amended => "amended",
                 Basis::Manager => "accepted",
                 Basis::Verification | Basis::Policy => "verified",
@@ -265,8 +282,12 @@ impl Folding {
         let Some(Made { site, .. }) = self.made.get(&punch).copied() else { return };
         let referrals = &mut self.folded.referrals;
         let is_new = !referrals.contains_key(&punch);
-        let fresh = Referral { site, reasons: BTreeSet::new(), amended: false };
+        let fresh = Referral { site, reasons: BTreeSet::new(), amended: false, lifted: false };
         let referral = referrals.entry(punch).or_insert(fresh);
+        if std::mem::take(&mut referral.lifted) {
+            // It waits on for what is left.
+            referral.reasons.retain(|reason| reasons.contains(reason));
+        }
         let added: Vec<Reason> =
             reasons.iter().copied().filter(|reason| referral.reasons.insert(*reason)).collect();
         if is_new {

@@ -82,7 +82,7 @@ impl Projection for SiteWeeks {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -128,7 +128,9 @@ impl Projection for SiteWeeks {
                  site    uuid not null,
                  reasons text[] not null,
                  -- Whether it was amended meanwhile: then who accepts it has amended it.
-                 amended boolean not null
+                 amended boolean not null,
+                 -- Whether its doubts were taken back: what follows says where it stands.
+                 lifted  boolean not null
              );
              create table {sites} (
                  site uuid primary key,

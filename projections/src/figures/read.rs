@@ -162,7 +162,7 @@ pub struct Referrals {
     /// For each reason; a punch that waits for two is in both.
     pub reasons: Outcomes,
     /// How those that waited were ruled: `accepted`, `amended`, `rejected` or `voided` by a person,
-    /// `verified` by a check of a picture.
+    /// `verified` by a check of a picture, `withdrawn` where their doubts went by themselves.
     pub ruled: Outcomes,
     /// The same for each reason that they waited for.
     pub ruled_by_reason: BTreeMap<String, Outcomes>,

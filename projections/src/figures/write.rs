@@ -61,7 +61,9 @@ async fn made(
                 .capture()
                 .ok()
                 .map(|capture| Made { site: capture.site, captured_at: Some(capture.captured_at) }),
-            PunchEvent::Admitted { site, .. } => Some(Made { site, captured_at: None }),
+            PunchEvent::Admitted { site, .. } | PunchEvent::Entered { site, .. } => {
+                Some(Made { site, captured_at: None })
+            }
             _ => None,
         };
         let punch = PunchId(row.try_get("punch")?);
@@ -112,6 +114,7 @@ async fn referrals(
                 .collect::<Result<_, _>>()
                 .map_err(|error: strum::ParseError| sqlx::Error::Decode(Box::new(error)))?,
             amended: row.try_get("amended")?,
+            lifted: row.try_get("lifted")?,
         };
         Ok((PunchId(row.try_get("punch")?), referral))
     };
@@ -181,10 +184,10 @@ async fn write_referrals(
         return Ok(());
     }
     let statement = format!(
-        "insert into {table} (punch, site, reasons, amended) \
-         select punch, site, string_to_array(reasons, ','), amended \
-         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::boolean[]) \
-         as new (punch, site, reasons, amended)"
+        "insert into {table} (punch, site, reasons, amended, lifted) \
+         select punch, site, string_to_array(reasons, ','), amended, lifted \
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::boolean[], $5::boolean[]) \
+         as new (punch, site, reasons, amended, lifted)"
     );
     let codes = |referral: &Referral| {
         referral.reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(",")
@@ -194,6 +197,7 @@ async fn write_referrals(
         .bind(after.values().map(|referral| referral.site.uuid()).collect::<Vec<_>>())
         .bind(after.values().map(codes).collect::<Vec<_>>())
         .bind(after.values().map(|referral| referral.amended).collect::<Vec<_>>())
+        .bind(after.values().map(|referral| referral.lifted).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())

@@ -6,7 +6,13 @@ use serde::Serialize;
 use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{engine::columns::time_or_none, engine::page::Page};
+use crate::{
+    engine::columns::time_or_none,
+    engine::page::Page,
+    people::finding::{self, Among},
+};
+
+pub use finding::FOUND_MAX;
 
 /// A person, as the ledger and the directory have one now.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -75,6 +81,26 @@ const SELECT: &str = "select person.employee, entry.name, entry.external_id, \
 pub async fn one(pool: &Pool, employee: EmployeeId) -> Result<Option<EmployeeView>, sqlx::Error> {
     let statement = format!("{SELECT} where person.employee = $1");
     sqlx::query_as(&statement).bind(employee.uuid()).fetch_optional(pool).await
+}
+
+/// The employees whom `typed` may mean, of one site or of all, by name or badge, best first; at most
+/// [`FOUND_MAX`]. Who has left is among them, nobody who was erased.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn search(
+    pool: &Pool,
+    site: Option<SiteId>,
+    typed: &str,
+) -> Result<Vec<EmployeeView>, sqlx::Error> {
+    let among = site.map_or(Among::Everybody, Among::Of);
+    let found = finding::best(pool, among, typed).await?;
+    let statement =
+        format!("{SELECT} where person.erased_at is null and person.employee = any($1)");
+    let mut rows: Vec<EmployeeView> =
+        sqlx::query_as(&statement).bind(&found).fetch_all(pool).await?;
+    rows.sort_by_key(|row| found.iter().position(|employee| *employee == row.employee.uuid()));
+    Ok(rows)
 }
 
 /// The employees in the order of their ids, after `after`, of one site or of all; at most `limit`.

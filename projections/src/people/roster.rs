@@ -1,9 +1,9 @@
 //! Who works where, and a version of each site's roster for devices to compare.
 //!
 //! Rows hold ids; badges, names and PINs are joined from beside the ledger when read, so that
-//! erasing one there reaches every page. The kind of a person's last punch is looked up in
-//! `timecards` when read: a manifest is read far more rarely than people punch. A reader of it who
-//! waits, waits for both ([`RESTS_ON`]).
+//! erasing one there reaches every page. The kind of a person's last punch, by the true time as far
+//! as it is known, is looked up in `timecards` when read: a manifest is read far more rarely than
+//! people punch. A reader of it who waits, waits for both ([`RESTS_ON`]).
 //!
 //! A departed person stays on the roster until the moment of leaving, and whoever works at a site
 //! until a day until that day. Who begins there later, or gets a badge later, is told at once: a
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::{
     engine::columns::time_or_none,
     engine::{Generation, Projection, ProjectionError, page::Page},
-    people::search::{Fit, Query},
+    people::finding::{self, Among},
     sites,
 };
 
@@ -46,11 +46,6 @@ use crate::{
 pub const NAME: &str = "roster";
 /// The models that a manifest rests on, for `Punchtrail-After`.
 pub const RESTS_ON: [&str; 2] = [NAME, crate::punches::timecards::NAME];
-
-/// The most people a search finds.
-pub const FOUND_MAX: usize = 20;
-/// How many people a search compares before it lets others run.
-const SEARCH_STEP_PEOPLE: usize = 500;
 
 /// The model.
 #[derive(Debug)]
@@ -458,7 +453,7 @@ const MANIFEST: &str = "select place.employee, entry.name, entry.pin_phc, \
      left join read.roster_people person on person.employee = place.employee \
      left join lateral (select punch.kind from read.timecards punch \
          where punch.employee = place.employee and punch.standing not in ('rejected', 'voided') \
-         order by punch.effective_at desc, punch.punch desc limit 1) last on true \
+         order by punch.true_at desc, punch.punch desc limit 1) last on true \
      where place.site = $1 and (place.departed_at is null or place.departed_at > now()) \
      and (place.until is null or place.until > now())";
 
@@ -552,8 +547,8 @@ pub async fn in_force(
 const VERSION: &str = "coalesce((select position from read.roster_sites where site = $1), 0) || \
     '.' || (select count(*) from read.roster_turns where site = $1 and at <= now())";
 
-/// The people of a site whom `typed` may mean, by name or badge, best first; at most [`FOUND_MAX`].
-/// `face` as in [`manifest`].
+/// The people of a site whom `typed` may mean, by name or badge, best first; at most
+/// [`FOUND_MAX`](super::employees::FOUND_MAX). `face` as in [`manifest`].
 ///
 /// # Errors
 /// When the database is out of reach.
@@ -562,22 +557,7 @@ pub async fn search(
     site: SiteId,
     typed: &str,
 ) -> Result<Vec<FoundEmployee>, sqlx::Error> {
-    let Some(query) = Query::new(typed) else { return Ok(Vec::new()) };
-    // As an array, so that each person is looked up by the key: a join would read the whole
-    // directory.
-    let people: Vec<(Uuid, String, Vec<String>)> = sqlx::query_as(
-        "select entry.employee, entry.name, array(select held.number from badge_holdings held \
-             where held.employee = entry.employee and held.held_from <= now() \
-             and (held.held_until is null or held.held_until > now())) \
-         from employee_directory entry where entry.employee = any(array( \
-             select place.employee from read.roster place where place.site = $1 \
-             and (place.departed_at is null or place.departed_at > now()) \
-             and (place.until is null or place.until > now())))",
-    )
-    .bind(site.uuid())
-    .fetch_all(pool)
-    .await?;
-    let found = best(&query, &people).await;
+    let found = finding::best(pool, Among::WorkingAt(site), typed).await?;
     let statement = format!("{MANIFEST} and place.employee = any($2)");
     let mut rows = sqlx::query(&statement)
         .bind(site.uuid())
@@ -587,20 +567,6 @@ pub async fn search(
         .await?;
     rows.sort_by_key(|row| found.iter().position(|employee| *employee == row.employee.uuid()));
     Ok(rows)
-}
-
-/// The best fits, looked for in steps, so that a large site's people don't keep others waiting.
-async fn best(query: &Query, people: &[(Uuid, String, Vec<String>)]) -> Vec<Uuid> {
-    let mut fits: Vec<(Fit, &str, Uuid)> = Vec::new();
-    for step in people.chunks(SEARCH_STEP_PEOPLE) {
-        fits.extend(step.iter().filter_map(|(employee, name, badges)| {
-            Some((query.fit(name, badges)?, name.as_str(), *employee))
-        }));
-        fits.sort_unstable();
-        fits.truncate(FOUND_MAX);
-        tokio::task::yield_now().await;
-    }
-    fits.into_iter().map(|(_, _, employee)| employee).collect()
 }
 
 /// Who left a site before then and has something of their face kept; a page of them.

@@ -2,14 +2,18 @@
 //!
 //! Text is folded (Unicode compatibility decomposition, marks dropped, lower case, and the letters
 //! that don't decompose, like `ø`, by hand) and compared word by word. One typo is an edit of the
-//! optimal string alignment distance: a letter too much, missing, other, or two swapped. Pure, and
-//! quick enough for every person of a large site at each keystroke.
+//! optimal string alignment distance: a letter too much, missing, other, or two swapped. In scripts
+//! without spaces, and of syllables, any part of a name is a word, of one character too, and a space
+//! within the name may be left out. Pure, and quick enough for every person of a large site at each
+//! keystroke.
 
 use punchtrail_protocol::spelling::folded as fold;
 
 /// Words shorter than this, in characters, must fit without a typo: one edit would make them any
 /// word.
 const TYPO_CHARS_MIN: usize = 3;
+/// The same where a character is a syllable or a word: a name of three with one other is another's.
+const TYPO_SYLLABLES_MIN: usize = 4;
 /// The most words of a query that count; a name has rarely more.
 const QUERY_WORDS_MAX: usize = 8;
 
@@ -48,6 +52,9 @@ impl Query {
         }
         let name = fold(name);
         let mut known: Vec<Vec<char>> = words(&name).map(|word| word.chars().collect()).collect();
+        if known.len() > 1 && name.contains(stands_alone) {
+            known.push(known.concat());
+        }
         known.extend(badges.iter().map(|badge| badge.trim().chars().collect::<Vec<char>>()));
         self.words
             .iter()
@@ -65,11 +72,13 @@ fn word_fit(typed: &[char], word: &[char]) -> Option<u32> {
     if word.starts_with(typed) {
         return Some(if word.len() == typed.len() { EXACT } else { STARTS });
     }
-    if typed.len() < TYPO_CHARS_MIN {
-        return None;
-    }
-    if word.windows(typed.len()).any(|window| window == typed) {
+    let syllables = typed.iter().all(|c| stands_alone(*c));
+    let inside = || word.windows(typed.len()).any(|window| window == typed);
+    if (syllables || typed.len() >= TYPO_CHARS_MIN) && inside() {
         return Some(INSIDE);
+    }
+    if typed.len() < if syllables { TYPO_SYLLABLES_MIN } else { TYPO_CHARS_MIN } {
+        return None;
     }
     if within_one_edit(typed, word) {
         return Some(TYPO);
@@ -97,6 +106,21 @@ fn within_one_edit(a: &[char], b: &[char]) -> bool {
         ([_, short @ ..], [_, long @ ..]) => short == long,
         ([], _) => false,
     }
+}
+
+/// Whether a character is of a script that is written without spaces, or is a syllable: any part of
+/// a name in it, of one character too, is something that people type.
+fn stands_alone(c: char) -> bool {
+    matches!(c,
+        // Thai, Lao, Tibetan; Burmese; Korean; Khmer.
+        '\u{e00}'..='\u{fff}' | '\u{1000}'..='\u{109f}' | '\u{1100}'..='\u{11ff}'
+        | '\u{1780}'..='\u{17ff}'
+        // Ideographs in short, kana, Bopomofo, Korean letters, kana again.
+        | '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{31ff}'
+        // Ideographs and Yi; Burmese again; Korean.
+        | '\u{3400}'..='\u{a4cf}' | '\u{aa60}'..='\u{aa7f}' | '\u{ac00}'..='\u{d7ff}'
+        // Ideographs for compatibility, and those beyond the first plane.
+        | '\u{f900}'..='\u{faff}' | '\u{1b000}'..='\u{1b16f}' | '\u{20000}'..='\u{3ffff}')
 }
 
 #[cfg(test)]
@@ -164,6 +188,48 @@ mod tests {
         assert_eq!(fit("b-1042", "Anna"), Some(EXACT));
         assert!(fit("1042", "Anna").is_some());
         assert_eq!(Query::new("b1").and_then(|query| query.fit("Anna", &[])), None);
+    }
+
+    #[test]
+    fn any_part_of_a_name_is_found_where_words_have_no_spaces() {
+        for (typed, name) in [
+            ("明", "王小明"),
+            ("小", "王小明"),
+            ("小明", "王小明"),
+            ("王小明", "王 小明"),
+            ("王 明", "王小明"),
+            ("太郎", "山田 太郎"),
+            ("山田太郎", "山田　太郎"),
+            ("ろう", "やまだ たろう"),
+            ("タロ", "ﾔﾏﾀﾞ ﾀﾛｳ"),
+            ("スミス", "マイケル・スミス"),
+            ("マイケルスミス", "マイケル・スミス"),
+            ("수", "김민수"),
+            ("민", "김민수"),
+            ("ชัย", "สมชัย"),
+            ("ช", "สมชัย"),
+            ("𠮷", "𠮷野家"),
+            ("野", "𠮷野家"),
+            ("髙", "髙橋"),
+            ("さ", "佐々木 さくら"),
+            ("々", "佐々木"),
+        ] {
+            assert!(fit(typed, name).is_some(), "{typed} in {name}");
+        }
+        for (typed, name) in [
+            ("明大", "王小明"),
+            ("王大明", "王小明"),
+            ("가", "강민수"),
+            ("미", "김민수"),
+            ("จ", "สมชัย"),
+            ("m", "王小明"),
+            ("in", "Kim Min"),
+        ] {
+            assert_eq!(fit(typed, name), None, "{typed} in {name}");
+        }
+        assert!(fit("王", "王小明") < fit("明", "王小明"), "a start before a part");
+        assert_eq!(fit("मीना", "मीना कुमारी"), Some(EXACT));
+        assert_eq!(fit("मान", "मीना"), None, "vowels count");
     }
 
     #[test]

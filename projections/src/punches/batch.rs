@@ -4,6 +4,10 @@
 //! is one new row, or a new row and one change. A punch's row changes with what counts of it (its
 //! time, its kind) and with its standing; evidence alone (a conflicting capture, an anomaly of a
 //! rejected punch) changes no row.
+//!
+//! Who wants to know when a punch truly was made ([`fold_with_true_times`]) also has `Synced` read,
+//! which says how far the device's clock was off; it comes with `Captured`, or at the start of the
+//! next batch.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,13 +25,12 @@ use uuid::Uuid;
 use crate::engine::ProjectionError;
 
 /// Events of a punch that change no row: passed over before they are decoded.
-const EVIDENCE: [&str; 15] = [
+const EVIDENCE: [&str; 14] = [
     "AnomalyWithdrawn",
     "ShiftJoined",
     "ShiftParted",
     "Reinstated",
     "ReviewEscalated",
-    "Synced",
     "ConflictingCaptureReceived",
     "AnomalyFlagged",
     "VerificationRequested",
@@ -39,6 +42,9 @@ const EVIDENCE: [&str; 15] = [
     "PhotoErased",
 ];
 
+/// The event that says what was known of the device's clock.
+const SYNCED: &str = "Synced";
+
 /// How a punch came to be.
 #[derive(Debug, Clone, Copy)]
 struct Origin<'a> {
@@ -49,6 +55,24 @@ struct Origin<'a> {
     captured_at: Time,
     /// The zone of the wall clock the worker saw; an admitted punch has none.
     tz: Option<&'a str>,
+    /// When the ledger had it.
+    recorded_at: Time,
+}
+
+/// When a capture came, and how far the device's clock was ahead, where that is known.
+#[derive(Debug, Clone, Copy)]
+struct Receipt {
+    received_at: Time,
+    offset_ms: Option<i64>,
+}
+
+impl Receipt {
+    /// When a capture that the device's clock shows at `captured_at` was truly made, as far as is
+    /// known: never after it was received.
+    fn true_time(self, captured_at: Time) -> Time {
+        let by_offset = captured_at.plus_millis(self.offset_ms.unwrap_or(0).saturating_neg());
+        by_offset.min(self.received_at)
+    }
 }
 
 /// Where a punch stands after the batch, and why.
@@ -61,11 +85,21 @@ struct Ruling {
     joins: bool,
 }
 
+/// What a person found a punch to be.
+#[derive(Debug, Clone, Copy)]
+struct Amended {
+    effective_at: Time,
+    kind: PunchKind,
+    /// Its time, but never after it was said.
+    true_at: Time,
+}
+
 #[derive(Debug)]
 struct Folded<'a> {
     punch: PunchId,
     origin: Option<Origin<'a>>,
-    amended: Option<(Time, PunchKind)>,
+    receipt: Option<Receipt>,
+    amended: Option<Amended>,
     /// Who was found to have made it.
     found: Option<EmployeeId>,
     ruling: Option<Ruling>,
@@ -82,6 +116,8 @@ pub(crate) struct NewPunch<'a> {
     pub kind: PunchKind,
     pub captured_at: Time,
     pub effective_at: Time,
+    /// When it truly was, as far as is known; after the receipt of what isn't amended never.
+    pub true_at: Time,
     pub standing: Standing,
     pub reasons: Vec<&'static str>,
     pub position: Position,
@@ -97,6 +133,7 @@ pub(crate) struct ChangedPunches {
     pub employees: Vec<Option<Uuid>>,
     pub kinds: Vec<Option<&'static str>>,
     pub effective_at: Vec<Option<Timestamp>>,
+    pub true_at: Vec<Option<Timestamp>>,
     pub standings: Vec<Option<&'static str>>,
     pub reasons: Vec<Option<String>>,
     /// Whether the reasons join those of a punch referred before.
@@ -104,11 +141,22 @@ pub(crate) struct ChangedPunches {
     pub positions: Vec<i64>,
 }
 
+/// Columns of the punches whose capture was in an earlier batch than what was known of its clock.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    pub punches: Vec<Uuid>,
+    pub received_at: Vec<Timestamp>,
+    /// How far the device's clock was ahead, in milliseconds; 0 where that isn't known.
+    pub offsets_ms: Vec<i64>,
+}
+
 /// A batch's punches.
 #[derive(Debug, Default)]
 pub(crate) struct Punches<'a> {
     pub new: Vec<NewPunch<'a>>,
     pub changed: ChangedPunches,
+    /// Empty unless true times were asked for.
+    pub receipts: Receipts,
 }
 
 impl ChangedPunches {
@@ -126,15 +174,31 @@ impl ChangedPunches {
     }
 }
 
-/// Folds a batch's punch events.
+/// Folds a batch's punch events. True times are those of the device's clock, bounded by the receipt.
 pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, ProjectionError> {
+    fold_events(events, false).await
+}
+
+/// The same, with what is known of the devices' clocks.
+pub(crate) async fn fold_with_true_times(
+    events: &[Arc<Entry>],
+) -> Result<Punches<'_>, ProjectionError> {
+    fold_events(events, true).await
+}
+
+async fn fold_events(
+    events: &[Arc<Entry>],
+    true_times: bool,
+) -> Result<Punches<'_>, ProjectionError> {
     let mut places: HashMap<PunchId, usize> = HashMap::with_capacity(events.len() / 2);
     let mut folded: Vec<Folded<'_>> = Vec::with_capacity(events.len() / 2);
     for (index, entry) in events.iter().enumerate() {
         give_way(index).await;
         let recorded = &entry.recorded;
+        let kind = recorded.event_type.as_str();
         let concerns = recorded.aggregate_type == AggregateType::Punch
-            && !EVIDENCE.contains(&recorded.event_type.as_str());
+            && !EVIDENCE.contains(&kind)
+            && (true_times || kind != SYNCED);
         if !concerns {
             continue;
         }
@@ -143,6 +207,7 @@ pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, Projectio
             folded.push(Folded {
                 punch: *punch,
                 origin: None,
+                receipt: None,
                 amended: None,
                 found: None,
                 ruling: None,
@@ -151,7 +216,10 @@ pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, Projectio
             folded.len() - 1
         });
         let Some(target) = folded.get_mut(place) else { continue };
-        target.position = recorded.position;
+        // Evidence changes no row.
+        if kind != SYNCED {
+            target.position = recorded.position;
+        }
         target.take(entry, event)?;
     }
     let mut punches = Punches::default();
@@ -163,6 +231,7 @@ pub(crate) async fn fold(events: &[Arc<Entry>]) -> Result<Punches<'_>, Projectio
 
 impl<'a> Folded<'a> {
     fn take(&mut self, entry: &'a Entry, event: &'a PunchEvent) -> Result<(), ProjectionError> {
+        let recorded_at = Time::from(entry.recorded.recorded_at);
         match event {
             PunchEvent::Captured { .. } => {
                 let capture = entry.capture().ok_or_else(|| {
@@ -178,6 +247,7 @@ impl<'a> Folded<'a> {
                     kind: capture.kind,
                     captured_at: capture.captured_at,
                     tz: Some(&capture.tz),
+                    recorded_at,
                 });
             }
             PunchEvent::Admitted { employee, site, kind, captured_at, device, .. } => {
@@ -188,6 +258,7 @@ impl<'a> Folded<'a> {
                     kind: *kind,
                     captured_at: *captured_at,
                     tz: None,
+                    recorded_at,
                 });
             }
             PunchEvent::Entered { employee, site, kind, at, .. } => {
@@ -198,6 +269,7 @@ impl<'a> Folded<'a> {
                     kind: *kind,
                     captured_at: *at,
                     tz: None,
+                    recorded_at,
                 });
             }
             PunchEvent::Identified { employee, .. } | PunchEvent::Reassigned { employee, .. } => {
@@ -217,10 +289,15 @@ impl<'a> Folded<'a> {
             }
             PunchEvent::Voided { .. } => self.rule(Standing::Voided, None),
             PunchEvent::Amended { effective_at, kind, .. } => {
-                self.amended = Some((*effective_at, *kind));
+                let (effective_at, kind) = (*effective_at, *kind);
+                let true_at = effective_at.min(recorded_at);
+                self.amended = Some(Amended { effective_at, kind, true_at });
             }
-            PunchEvent::Synced { .. }
-            | PunchEvent::Reinstated {}
+            PunchEvent::Synced { received_at, clock, .. } => {
+                let (received_at, offset_ms) = (*received_at, clock.offset_ms());
+                self.receipt = Some(Receipt { received_at, offset_ms });
+            }
+            PunchEvent::Reinstated {}
             | PunchEvent::AnomalyWithdrawn { .. }
             | PunchEvent::ShiftJoined { .. }
             | PunchEvent::ShiftParted { .. }
@@ -262,14 +339,34 @@ impl<'a> Punches<'a> {
     fn add(&mut self, punch: Folded<'a>) {
         match punch.origin {
             Some(origin) => self.new.push(NewPunch::of(&punch, origin)),
-            None => self.changed.add(&punch),
+            None => {
+                if let Some(receipt) = punch.receipt {
+                    self.receipts.add(punch.punch, receipt);
+                }
+                if punch.amended.is_some() || punch.found.is_some() || punch.ruling.is_some() {
+                    self.changed.add(&punch);
+                }
+            }
         }
+    }
+}
+
+impl Receipts {
+    fn add(&mut self, punch: PunchId, receipt: Receipt) {
+        self.punches.push(punch.uuid());
+        self.received_at.push(receipt.received_at.timestamp().to_sqlx());
+        self.offsets_ms.push(receipt.offset_ms.unwrap_or(0));
     }
 }
 
 impl<'a> NewPunch<'a> {
     fn of(punch: &Folded<'a>, origin: Origin<'a>) -> Self {
-        let (effective_at, kind) = punch.amended.unwrap_or((origin.captured_at, origin.kind));
+        let captured = Receipt { received_at: origin.recorded_at, offset_ms: None };
+        let Amended { effective_at, kind, true_at } = punch.amended.unwrap_or(Amended {
+            effective_at: origin.captured_at,
+            kind: origin.kind,
+            true_at: punch.receipt.unwrap_or(captured).true_time(origin.captured_at),
+        });
         let ruling = punch.ruling.clone().unwrap_or_default();
         Self {
             punch: punch.punch,
@@ -279,6 +376,7 @@ impl<'a> NewPunch<'a> {
             kind,
             captured_at: origin.captured_at,
             effective_at,
+            true_at,
             standing: ruling.standing,
             reasons: ruling.reasons,
             position: punch.position,
@@ -290,9 +388,11 @@ impl<'a> NewPunch<'a> {
 impl ChangedPunches {
     fn add(&mut self, punch: &Folded<'_>) {
         self.punches.push(punch.punch.uuid());
+        let time = |at: Time| at.timestamp().to_sqlx();
         self.employees.push(punch.found.map(EmployeeId::uuid));
-        self.kinds.push(punch.amended.map(|(_, kind)| kind.as_str()));
-        self.effective_at.push(punch.amended.map(|(at, _)| at.timestamp().to_sqlx()));
+        self.kinds.push(punch.amended.map(|amended| amended.kind.as_str()));
+        self.effective_at.push(punch.amended.map(|amended| time(amended.effective_at)));
+        self.true_at.push(punch.amended.map(|amended| time(amended.true_at)));
         self.standings.push(punch.ruling.as_ref().map(|ruling| ruling.standing.as_str()));
         self.reasons.push(punch.ruling.as_ref().and_then(Ruling::joined));
         self.joins.push(punch.ruling.as_ref().is_some_and(|ruling| ruling.joins));

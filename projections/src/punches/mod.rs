@@ -4,7 +4,7 @@
 mod batch;
 pub mod photos;
 pub mod preview;
-mod row;
+pub(crate) mod row;
 pub mod site_feed;
 pub mod timecards;
 pub mod timeline;

@@ -1,26 +1,31 @@
 //! What a ruling would do to a person's hours, before it is made: the days' sums as they are, and
 //! as they would be, paired from the same punches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use punchtrail_domain::timecard::{
-    CountedAs, TimecardPunch, Totals, days_touched, punches_needed, timecards,
+    CountedAs, TimecardPunch, Totals, business_day, days_touched, punches_needed, timecards,
 };
 use punchtrail_infra::postgres::Pool;
-use punchtrail_protocol::{EmployeeId, Time, capture::PunchKind};
+use punchtrail_protocol::{
+    EmployeeId, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
+};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
     row::PunchView,
-    timecards::{TimecardsError, policies_of, read},
+    timecards::{TimecardsError, read},
 };
 use crate::sites::PairingPolicies;
 
-/// What a punch would count as.
+/// What a punch would be of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// None: it wouldn't count.
+    pub punch: PunchId,
+    pub site: SiteId,
+    /// None: it wouldn't count, or not for them.
     pub counted_as: Option<CountedAs>,
     pub effective_at: Time,
     pub kind: PunchKind,
@@ -28,14 +33,24 @@ pub struct Outcome {
 
 impl Outcome {
     /// As the punch stands, but accepted.
-    pub const fn accepted(punch: &PunchView) -> Self {
-        let PunchView { effective_at, kind, .. } = *punch;
-        Self { counted_as: Some(CountedAs::Accepted), effective_at, kind }
+    pub const fn accepted(view: &PunchView) -> Self {
+        let PunchView { punch, site, effective_at, kind, .. } = *view;
+        Self { punch, site, counted_as: Some(CountedAs::Accepted), effective_at, kind }
     }
 
-    /// Out of the count.
-    pub const fn out(punch: &PunchView) -> Self {
-        Self { counted_as: None, ..Self::accepted(punch) }
+    /// Out of the count, or no more theirs.
+    pub const fn out(view: &PunchView) -> Self {
+        Self { counted_as: None, ..Self::accepted(view) }
+    }
+
+    /// As it would count of whoever is found to have made it: whoever says so has ruled that a
+    /// doubtful one counts.
+    pub fn found(view: &PunchView) -> Self {
+        let counted_as = match view.standing {
+            Standing::Recorded => Some(CountedAs::Provisional),
+            standing => standing.counts().then_some(CountedAs::Accepted),
+        };
+        Self { counted_as, ..Self::accepted(view) }
     }
 }
 
@@ -69,68 +84,115 @@ impl From<Totals> for Hours {
     }
 }
 
-/// A person's punches around one of theirs: all that the days need which a ruling on it can change.
+/// A person's punches around some: all that the days need which a ruling on these can change.
 #[derive(Debug)]
 pub struct Surroundings {
-    punch: PunchView,
     punches: Vec<TimecardPunch>,
     policies: PairingPolicies,
 }
 
 impl Surroundings {
-    /// Reads them; `times` are those that the punch may come to count at, beside its present one.
+    /// Reads them: around each of these, where it would lie and where it lies now.
     ///
     /// # Errors
     /// See [`TimecardsError`].
     pub async fn of(
         pool: &Pool,
-        punch: PunchView,
         employee: EmployeeId,
-        times: &[Time],
+        outcomes: &[Outcome],
+        now: &[Time],
     ) -> Result<Self, TimecardsError> {
-        let policies = policies_of(pool, &[employee.uuid()]).await?;
-        let policy = policies.get(punch.site);
+        let sites = outcomes.iter().map(|outcome| outcome.site);
+        let policies = policies_of(pool, employee, sites).await?;
+        let times = outcomes.iter().map(|outcome| outcome.effective_at);
+        let mut windows: Vec<(Time, Time)> = times
+            .chain(now.iter().copied())
+            .flat_map(|at| policies.all().map(move |policy| (at, policy)))
+            .map(|(at, policy)| {
+                let (first, last) = days_touched(at, policy);
+                punches_needed(first, last, policy)
+            })
+            .collect();
+        windows.sort_unstable();
         let mut punches = BTreeMap::new();
-        for at in times.iter().copied().chain([punch.effective_at]) {
-            let (first, last) = days_touched(at, policy);
-            let (from, to) = punches_needed(first, last, policy);
+        for (from, to) in joined(windows) {
             let found = read(pool, &[employee.uuid()], from, to, &policies).await?;
             let found = found.into_values().flatten();
             punches.extend(found.map(|punch| (punch.punch, punch)));
         }
-        Ok(Self { punch, punches: punches.into_values().collect(), policies })
+        Ok(Self { punches: punches.into_values().collect(), policies })
     }
 
-    /// The days whose hours an outcome changes, and the punch's own, in order.
-    pub fn preview(&self, outcome: Outcome) -> Vec<DayPreview> {
-        let policy = self.policies.get(self.punch.site);
+    /// The days whose hours these outcomes change, and those that the punches themselves lie on
+    /// now and would lie on, in order.
+    pub fn preview(&self, outcomes: &[Outcome]) -> Vec<DayPreview> {
+        let known: BTreeMap<PunchId, &TimecardPunch> =
+            self.punches.iter().map(|known| (known.punch, known)).collect();
+        let ruled: BTreeSet<PunchId> = outcomes.iter().map(|outcome| outcome.punch).collect();
         let mut then = self.punches.clone();
-        then.retain(|other| other.punch != self.punch.punch);
-        if let Some(standing) = outcome.counted_as {
-            let known = self.punches.iter().find(|other| other.punch == self.punch.punch);
+        then.retain(|known| !ruled.contains(&known.punch));
+        let (mut own, mut touched) = (BTreeSet::new(), BTreeSet::new());
+        let mut lies = |at: Time, site: SiteId| {
+            own.insert(business_day(at, self.policies.get(site)));
+            touched.extend(self.policies.all().map(|policy| days_touched(at, policy)));
+        };
+        for outcome in outcomes {
+            let before = known.get(&outcome.punch);
+            if let Some(before) = before {
+                lies(before.effective_at, before.site);
+            }
+            lies(outcome.effective_at, outcome.site);
+            let Some(standing) = outcome.counted_as else { continue };
+            let tz = before.map(|before| before.tz.clone());
             then.push(TimecardPunch {
-                punch: self.punch.punch,
+                punch: outcome.punch,
                 kind: outcome.kind,
                 effective_at: outcome.effective_at,
                 standing,
-                site: self.punch.site,
-                tz: known.map_or_else(String::new, |known| known.tz.clone()),
+                site: outcome.site,
+                tz: tz.unwrap_or_else(|| self.policies.zone(outcome.site).to_owned()),
             });
         }
         let (before, after) = (self.hours(&self.punches), self.hours(&then));
-        let (first, last) = days_touched(self.punch.effective_at, policy);
-        let (new_first, new_last) = days_touched(outcome.effective_at, policy);
-        let own = punchtrail_domain::timecard::business_day(self.punch.effective_at, policy);
-        let touched =
-            |day: &Date| (first..=last).contains(day) || (new_first..=new_last).contains(day);
-        let mut days: Vec<Date> = before.keys().chain(after.keys()).copied().chain([own]).collect();
-        days.sort_unstable();
-        days.dedup();
+        let days: BTreeSet<Date> = before.keys().chain(after.keys()).chain(&own).copied().collect();
         let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
         days.iter()
-            .filter(|day| touched(day))
+            .filter(|day| touched.iter().any(|(first, last)| (first..=last).contains(day)))
             .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
-            .filter(|shown| shown.day == own || shown.now != shown.then)
+            .filter(|shown| own.contains(&shown.day) || shown.now != shown.then)
+            .collect()
+    }
+
+    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long, and
+    /// their own: what lies between is a break or nothing.
+    pub fn preview_joined(&self, opening: &Outcome, out: &Outcome) -> Vec<DayPreview> {
+        let (from, to) = (opening.effective_at, out.effective_at);
+        let between = |punch: &TimecardPunch| (from..=to).contains(&punch.effective_at);
+        let (shift, others): (Vec<_>, Vec<_>) = self.punches.iter().cloned().partition(between);
+        let is_of_it = |punch: &TimecardPunch| match punch.kind {
+            PunchKind::In => punch.punch == opening.punch,
+            PunchKind::Out => punch.punch == out.punch,
+            PunchKind::BreakStart | PunchKind::BreakEnd => true,
+        };
+        let shift: Vec<TimecardPunch> = shift.into_iter().filter(is_of_it).collect();
+        let mut policy = self.policies.get(opening.site).clone();
+        let length_ms = to.millis_since(from).max(0);
+        policy.shift_max_s = u32::try_from(length_ms / 1_000 + 1).unwrap_or(u32::MAX);
+        let (before, mut after) = (self.hours(&self.punches), self.hours(&others));
+        for card in timecards(&shift, |_| &policy) {
+            let hours: Hours = card.totals.into();
+            let day = after.entry(card.day).or_default();
+            day.accepted_min += hours.accepted_min;
+            day.provisional_min += hours.provisional_min;
+        }
+        let day = |end: &Outcome| business_day(end.effective_at, self.policies.get(end.site));
+        let (first, last) = (day(opening), day(out));
+        let of = |hours: &BTreeMap<Date, Hours>, day| hours.get(day).copied().unwrap_or_default();
+        let days: BTreeSet<Date> =
+            before.keys().chain(after.keys()).chain([&first, &last]).copied().collect();
+        days.range(first..=last)
+            .map(|day| DayPreview { day: *day, now: of(&before, day), then: of(&after, day) })
+            .filter(|shown| [first, last].contains(&shown.day) || shown.now != shown.then)
             .collect()
     }
 
@@ -138,4 +200,33 @@ impl Surroundings {
         let cards = timecards(punches, |site| self.policies.get(site));
         cards.into_iter().map(|card| (card.day, card.totals.into())).collect()
     }
+}
+
+/// The policies of all sites where a person ever punched, and of these.
+async fn policies_of(
+    pool: &Pool,
+    employee: EmployeeId,
+    more: impl Iterator<Item = SiteId>,
+) -> Result<PairingPolicies, sqlx::Error> {
+    let sites: Vec<Uuid> =
+        sqlx::query_scalar("select site from read.timecards_people where employee = $1")
+            .bind(employee.uuid())
+            .fetch_all(pool)
+            .await?;
+    let mut sites: Vec<SiteId> = sites.into_iter().map(SiteId).chain(more).collect();
+    sites.sort_unstable();
+    sites.dedup();
+    PairingPolicies::of(pool, &sites).await
+}
+
+/// Windows in order, those that meet as one: days in a row are one read.
+fn joined(windows: Vec<(Time, Time)>) -> Vec<(Time, Time)> {
+    let mut apart: Vec<(Time, Time)> = Vec::new();
+    for (from, to) in windows {
+        match apart.last_mut() {
+            Some((_, end)) if from <= *end => *end = to.max(*end),
+            _ => apart.push((from, to)),
+        }
+    }
+    apart
 }

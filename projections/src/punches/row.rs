@@ -23,8 +23,11 @@ pub struct PunchView {
     /// The person's name, if the directory has it.
     pub employee_name: Option<String>,
     pub site: SiteId,
-    /// The device that captured it, or delivered what it was admitted from.
+    /// The device that captured it, or delivered what it was admitted from; all zeros for one that
+    /// a person added.
     pub device: DeviceId,
+    /// Whether a person added it, which nobody made at a device.
+    pub entered: bool,
     pub kind: PunchKind,
     /// When, by the device's clock.
     pub captured_at: Time,
@@ -40,12 +43,14 @@ pub struct PunchView {
 
 impl FromRow<'_, PgRow> for PunchView {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let device = DeviceId(row.try_get("device")?);
         Ok(Self {
             punch: PunchId(row.try_get("punch")?),
             employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
             employee_name: None,
             site: SiteId(row.try_get("site")?),
-            device: DeviceId(row.try_get("device")?),
+            device,
+            entered: device == DeviceId::NIL,
             kind: parsed(row, "kind")?,
             captured_at: time(row, "captured_at")?,
             effective_at: time(row, "effective_at")?,

@@ -25,7 +25,7 @@ use crate::{
         columns::{parsed, time},
         page::Page,
     },
-    punches::batch::{self, ChangedPunches, NewPunch},
+    punches::batch::{self, ChangedPunches, NewPunch, Receipts},
     sites::PairingPolicies,
 };
 
@@ -51,7 +51,7 @@ impl Projection for Timecards {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -67,6 +67,10 @@ impl Projection for Timecards {
                  -- Null when only an unknown badge was read.
                  employee     uuid,
                  effective_at timestamptz not null,
+                 -- When it truly was, as far as is known: by the device's clock less what that was
+                 -- known to be ahead, and not after its receipt; of what a person amended the time
+                 -- they found.
+                 true_at      timestamptz not null,
                  kind         text not null,
                  standing     text not null,
                  site         uuid not null,
@@ -87,12 +91,16 @@ impl Projection for Timecards {
 
     fn index_sql(&self, generation: &Generation) -> String {
         format!(
-            "-- Serves a person's punches of some days, and the latest one.
+            "-- Serves a person's punches of some days.
              create index if not exists {person} on {punches} (employee, effective_at, punch)
+                 where employee is not null;
+             -- Serves a person's latest punch, of whichever clock.
+             create index if not exists {latest} on {punches} (employee, true_at)
                  where employee is not null;
              -- Serves the policies that a person's punches are paired by.
              create index if not exists {sites} on {people} (employee);",
             person = generation.index("timecards", "person"),
+            latest = generation.index("timecards", "latest"),
             punches = generation.table("timecards"),
             sites = generation.index("timecards_people", "employee"),
             people = generation.table("timecards_people"),
@@ -106,10 +114,11 @@ impl Projection for Timecards {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
-            let batch = batch::fold(events).await?;
+            let batch = batch::fold_with_true_times(events).await?;
             let table = generation.table("timecards");
             insert(tx, &table, &batch.new).await?;
             insert_people(tx, &generation.table("timecards_people"), &batch.new).await?;
+            receive(tx, &table, &batch.receipts).await?;
             change(tx, &table, &batch.changed).await
         })
     }
@@ -120,20 +129,21 @@ async fn insert(
     table: &str,
     new: &[NewPunch<'_>],
 ) -> Result<(), ProjectionError> {
-    let mut rows = Rows::new(7);
+    let mut rows = Rows::new(8);
     for punch in new {
         rows.row()
             .uuid(punch.punch.uuid())
             .uuid_or_null(punch.employee.map(EmployeeId::uuid))
             .timestamp_us(punch.effective_at.timestamp().as_microsecond())
+            .timestamp_us(punch.true_at.timestamp().as_microsecond())
             .text(punch.kind.as_str())
             .text(punch.standing.as_str())
             .uuid(punch.site.uuid())
             .text_or_null(punch.zone);
     }
     let statement = format!(
-        "copy {table} (punch, employee, effective_at, kind, standing, site, tz) from stdin \
-             (format binary)"
+        "copy {table} (punch, employee, effective_at, true_at, kind, standing, site, tz) \
+             from stdin (format binary)"
     );
     Ok(rows.copy_into(tx, &statement).await?)
 }
@@ -157,6 +167,30 @@ async fn insert_people(
     Ok(())
 }
 
+/// What was known of a capture's clock follows the capture at once, before anybody can amend it.
+async fn receive(
+    tx: &mut PgConnection,
+    table: &str,
+    receipts: &Receipts,
+) -> Result<(), ProjectionError> {
+    if receipts.punches.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "update {table} as held set true_at = least(now.received_at, \
+             held.effective_at - now.offset_ms * interval '1 millisecond') \
+         from unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) \
+         as now (punch, received_at, offset_ms) where held.punch = now.punch"
+    );
+    sqlx::query(&statement)
+        .bind(&receipts.punches)
+        .bind(&receipts.received_at)
+        .bind(&receipts.offsets_ms)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 async fn change(
     tx: &mut PgConnection,
     table: &str,
@@ -170,14 +204,17 @@ async fn change(
              employee = coalesce(now.employee, held.employee), \
              kind = coalesce(now.kind, held.kind), \
              effective_at = coalesce(now.effective_at, held.effective_at), \
+             true_at = coalesce(now.true_at, held.true_at), \
              standing = coalesce(now.standing, held.standing) \
-         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::uuid[]) \
-         as now (punch, kind, effective_at, standing, employee) where held.punch = now.punch"
+         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], \
+             $6::uuid[]) as now (punch, kind, effective_at, true_at, standing, employee) \
+         where held.punch = now.punch"
     );
     let done = sqlx::query(&statement)
         .bind(&changed.punches)
         .bind(&changed.kinds)
         .bind(&changed.effective_at)
+        .bind(&changed.true_at)
         .bind(&changed.standings)
         .bind(&changed.employees)
         .execute(tx)
@@ -224,6 +261,21 @@ pub async fn of_employee(
     check(first, last)?;
     let made = make(pool, &[employee], first, last).await?;
     Ok(made.into_iter().flat_map(|person| person.cards).collect())
+}
+
+/// The cards of several people for the business days `first` to `last`, at whichever sites, in the
+/// order given.
+///
+/// # Errors
+/// See [`TimecardsError`].
+pub(crate) async fn of_people(
+    pool: &Pool,
+    people: &[EmployeeId],
+    first: Date,
+    last: Date,
+) -> Result<Vec<PersonTimecards>, TimecardsError> {
+    check(first, last)?;
+    make(pool, people, first, last).await
 }
 
 /// The cards of the people who punched at a site, for the business days `first` to `last`, in the

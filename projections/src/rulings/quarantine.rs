@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use jiff_sqlx::ToSqlx;
 use punchtrail_domain::{
     AggregateType, Event,
-    quarantine::{QuarantineEvent, bytes_of},
+    quarantine::{QuarantineEvent, Said, bytes_of},
 };
 use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{
@@ -68,7 +68,7 @@ impl Projection for QuarantinedItems {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -107,10 +107,12 @@ impl Projection for QuarantinedItems {
              -- Serves those under a punch's id.
              create index if not exists {punch} on {table} (punch, position)
                  where punch is not null;
-             -- Serves how much of a device waits.
-             create index if not exists {device} on {table} (device) where state = 'waiting';
+             -- Serves how much of a device waits, and what of a day.
+             create index if not exists {device}
+                 on {table} (device, coalesce(captured_at, received_at)) where state = 'waiting';
              -- Serves a person's day.
-             create index if not exists {person} on {table} (employee, captured_at)
+             create index if not exists {person}
+                 on {table} (employee, coalesce(captured_at, received_at))
                  where employee is not null;",
             punch = generation.index("quarantine", "punch"),
             device = generation.index("quarantine", "device"),
@@ -159,7 +161,10 @@ async fn insert(
     if new.is_empty() {
         return Ok(());
     }
-    let said = said(tx, new.iter().map(|(item, ..)| *item)).await?;
+    let said: HashMap<Digest, Said> = kept(tx, new.iter().map(|(item, ..)| *item))
+        .await?
+        .map(|(item, bytes)| (item, Said::of(&bytes)))
+        .collect();
     let (mut employees, mut made_at) = (vec![], vec![]);
     let (mut items, mut codes, mut devices, mut punches) = (vec![], vec![], vec![], vec![]);
     let (mut seqs, mut times, mut positions) = (vec![], vec![], vec![]);
@@ -175,8 +180,9 @@ async fn insert(
         times.push(received_at.timestamp().to_sqlx());
         positions.push(position.to_db());
         let said = said.get(item);
-        employees.push(said.and_then(|capture| capture.employee).map(EmployeeId::uuid));
-        made_at.push(said.map(|capture| capture.captured_at.timestamp().to_sqlx()));
+        employees.push(said.and_then(|said| said.employee).map(EmployeeId::uuid));
+        let at = said.and_then(|said| said.captured_at);
+        made_at.push(at.map(|at| at.timestamp().to_sqlx()));
     }
     let statement = format!(
         "insert into {table} (item, code, device, punch, seq, received_at, employee, captured_at, \
@@ -207,17 +213,24 @@ pub(crate) async fn said(
     tx: &mut PgConnection,
     items: impl Iterator<Item = Digest>,
 ) -> Result<HashMap<Digest, Capture>, sqlx::Error> {
+    let read = |(item, bytes): (Digest, Vec<u8>)| Some((item, Capture::parse_kept(&bytes).ok()?));
+    Ok(kept(tx, items).await?.filter_map(read).collect())
+}
+
+/// The bytes of items.
+async fn kept(
+    tx: &mut PgConnection,
+    items: impl Iterator<Item = Digest>,
+) -> Result<impl Iterator<Item = (Digest, Vec<u8>)>, sqlx::Error> {
     let ids: Vec<_> = items.map(|item| item.0.to_vec()).collect();
     let kept: Vec<(Vec<u8>, String)> =
         sqlx::query_as("select id, capture from quarantine_items where id = any($1)")
             .bind(ids)
             .fetch_all(tx)
             .await?;
-    let read = |(id, capture): (Vec<u8>, String)| {
-        let capture = Capture::parse_kept(&bytes_of(&capture)).ok()?;
-        Some((Digest(id.try_into().ok()?), capture))
-    };
-    Ok(kept.into_iter().filter_map(read).collect())
+    Ok(kept
+        .into_iter()
+        .filter_map(|(id, capture)| Some((Digest(id.try_into().ok()?), bytes_of(&capture)))))
 }
 
 async fn settle(
@@ -325,27 +338,39 @@ pub async fn one(pool: &Pool, item: Digest) -> Result<Option<QuarantineItem>, sq
         .await
 }
 
-/// The items that wait and say to be a person's punches of that time, in the order they came; at
-/// most `limit`.
+/// The items that wait and may be a person's punches of that time, in the order they came, at most
+/// `limit`; and how many there are, counted up to `count_max`. They name the person, or nobody and
+/// come from one of these devices. One whose time can't be read is of when it came.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn of_person(
     pool: &Pool,
-    employee: EmployeeId,
+    (employee, devices): (EmployeeId, &[DeviceId]),
     (from, to): (Time, Time),
-    limit: u32,
-) -> Result<Vec<QuarantineItem>, sqlx::Error> {
-    sqlx::query_as(
-        "select * from read.quarantine where employee = $1 and captured_at >= $2 \
-         and captured_at < $3 and state = 'waiting' order by position limit $4",
-    )
-    .bind(employee.uuid())
-    .bind(from.timestamp().to_sqlx())
-    .bind(to.timestamp().to_sqlx())
-    .bind(i64::from(limit))
-    .fetch_all(pool)
-    .await
+    (limit, count_max): (u32, u64),
+) -> Result<(Vec<QuarantineItem>, u64), sqlx::Error> {
+    let within = "state = 'waiting' and coalesce(captured_at, received_at) >= $3 \
+         and coalesce(captured_at, received_at) < $4";
+    let statement = format!(
+        "select found.*, count(*) over () as found from ( \
+             (select * from read.quarantine where employee = $1 and {within} limit $6) \
+             union all (select * from read.quarantine where device = any($2) \
+                 and employee is null and {within} limit $6) limit $6) found \
+         order by position limit $5"
+    );
+    let rows: Vec<PgRow> = sqlx::query(&statement)
+        .bind(employee.uuid())
+        .bind(devices.iter().map(|device| device.uuid()).collect::<Vec<_>>())
+        .bind(from.timestamp().to_sqlx())
+        .bind(to.timestamp().to_sqlx())
+        .bind(i64::from(limit))
+        .bind(count_max.cast_signed())
+        .fetch_all(pool)
+        .await?;
+    let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("found"))?;
+    let items = rows.iter().map(QuarantineItem::from_row).collect::<Result<_, _>>()?;
+    Ok((items, count.cast_unsigned()))
 }
 
 /// The items in the order they came, after that position; at most `limit`. In one state, and under

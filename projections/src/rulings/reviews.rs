@@ -1,5 +1,6 @@
 //! The punches that wait for a person's ruling, and how many wait for which reason. A punch that is
-//! ruled on leaves; so the model stays small, however many punches there are.
+//! ruled on leaves, and so does one whose doubts were taken back; so the model stays small, however
+//! many punches there are.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -8,18 +9,16 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff_sqlx::{Timestamp, ToSqlx};
-use punchtrail_domain::{
-    AggregateType, Event,
-    punch::{Origin, Punch, PunchEvent},
-};
+use punchtrail_domain::{AggregateType, Event, punch::PunchEvent};
 use punchtrail_infra::{
-    ledger::{Entry, give_way, load},
+    ledger::{Entry, give_way},
     postgres::Pool,
 };
-use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Reason};
+use punchtrail_protocol::{EmployeeId, Position, PunchId, SiteId, Time, vocabulary::Reason};
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
+use super::{as_of, unknown};
 use crate::engine::{
     Generation, Projection, ProjectionError,
     columns::{time, time_or_none},
@@ -32,8 +31,16 @@ pub const NAME: &str = "reviews";
 pub const PLACE_BYTES: usize = 8 + 16;
 
 /// The events that bring a punch in, change it here or take it out.
-const CONCERNING: [&str; 5] =
-    ["ReferredForReview", "ReviewEscalated", "Accepted", "Rejected", "Voided"];
+const CONCERNING: [&str; 8] = [
+    "ReferredForReview",
+    "ReviewEscalated",
+    "Accepted",
+    "Rejected",
+    "Voided",
+    "ReferralLifted",
+    "Identified",
+    "Reassigned",
+];
 
 /// The model.
 #[derive(Debug)]
@@ -45,11 +52,11 @@ impl Projection for Reviews {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["reviews", "review_reasons", "review_counts"]
+        &["reviews", "review_reasons", "review_counts", unknown::TABLES[0], unknown::TABLES[1]]
     }
 
     fn create_sql(&self, generation: &Generation) -> String {
@@ -79,7 +86,9 @@ impl Projection for Reviews {
                  open   bigint not null,
                  -- Serves a site's, and all.
                  primary key (site, reason)
-             )",
+             );
+             {unknown}",
+            unknown = unknown::create_sql(generation),
             reviews = generation.table("reviews"),
             reasons = generation.table("review_reasons"),
             counts = generation.table("review_counts"),
@@ -101,7 +110,9 @@ impl Projection for Reviews {
              create index if not exists {reason} on {reasons} (reason, referred_at, punch);
              -- Serves a site's for one reason.
              create index if not exists {site_reason}
-                 on {reasons} (site, reason, referred_at, punch);",
+                 on {reasons} (site, reason, referred_at, punch);
+             {unknown}",
+            unknown = unknown::index_sql(generation),
             all = index("all"),
             site = index("site"),
             person = index("person"),
@@ -117,12 +128,14 @@ impl Projection for Reviews {
         events: &'a [Arc<Entry>],
     ) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
+            unknown::apply(tx, generation, events).await?;
             let changes = fold(events).await?;
+            let Some(through) = events.last().map(|entry| entry.position()) else { return Ok(()) };
             if changes.is_empty() {
                 return Ok(());
             }
             let before = held(tx, &generation.table("reviews"), changes.keys()).await?;
-            let after = after(tx, &before, changes).await?;
+            let after = after(tx, &before, changes, through).await?;
             write(tx, generation, &before, &after).await
         })
     }
@@ -136,6 +149,8 @@ struct Change {
     /// Why it is referred since, and when it was first.
     referred: Option<(BTreeSet<Reason>, Timestamp)>,
     escalated: Option<Timestamp>,
+    /// Who was found to have made it.
+    found: Option<EmployeeId>,
 }
 
 async fn fold(events: &[Arc<Entry>]) -> Result<BTreeMap<PunchId, Change>, ProjectionError> {
@@ -158,10 +173,14 @@ async fn fold(events: &[Arc<Entry>]) -> Result<BTreeMap<PunchId, Change>, Projec
             PunchEvent::ReviewEscalated { .. } => {
                 changes.entry(*punch).or_default().escalated = Some(at);
             }
+            PunchEvent::Identified { employee, .. } | PunchEvent::Reassigned { employee, .. } => {
+                changes.entry(*punch).or_default().found = Some(*employee);
+            }
             // As two in three events are, of a punch that was never referred.
             PunchEvent::Accepted { .. } if recorded.sequence <= 3 => {}
             _ => {
-                changes.insert(*punch, Change { ruled: true, ..Change::default() });
+                let found = changes.get(punch).and_then(|change| change.found);
+                changes.insert(*punch, Change { ruled: true, found, ..Change::default() });
             }
         }
     }
@@ -208,49 +227,42 @@ fn reasons(row: &PgRow) -> Result<Vec<Reason>, sqlx::Error> {
     codes.into_iter().map(read).collect()
 }
 
-/// What waits after the batch, of those that it changes. Where a punch was made and by whom stands
-/// in its first event.
+/// What waits after the batch, of those that it changes. Where a punch was made and by whom, its
+/// events say up to there.
 async fn after(
     tx: &mut PgConnection,
     before: &BTreeMap<PunchId, Waiting>,
     changes: BTreeMap<PunchId, Change>,
+    through: Position,
 ) -> Result<BTreeMap<PunchId, Waiting>, ProjectionError> {
-    let unknown: Vec<String> = changes
+    let unknown: Vec<PunchId> = changes
         .iter()
         .filter(|(punch, change)| change.referred.is_some() && !before.contains_key(punch))
-        .map(|(punch, _)| punch.to_string())
+        .map(|(punch, _)| *punch)
         .collect();
-    let punches = load::<Punch>(&mut *tx, &unknown).await?;
+    let punches = as_of(tx, &unknown, through).await?;
     let mut after = BTreeMap::new();
-    for (punch, Change { ruled, referred, escalated }) in changes {
+    for (punch, Change { ruled, referred, escalated, found }) in changes {
         let known = before.get(&punch).filter(|_| !ruled).cloned();
-        let waiting = match (known, referred) {
+        let mut waiting = match (known, referred) {
             (Some(mut waiting), referred) => {
                 waiting.reasons.extend(referred.into_iter().flat_map(|(reasons, _)| reasons));
                 waiting.escalated_at = waiting.escalated_at.or(escalated);
                 waiting
             }
             (None, Some((reasons, referred_at))) => {
-                let loaded = punches.get(&punch.to_string()).map(|loaded| &loaded.aggregate);
                 let made = before.get(&punch).map(|waiting| (waiting.site, waiting.employee));
-                let made = made.or_else(|| loaded.and_then(Punch::origin).map(made_by));
+                let stood = punches.get(&punch);
+                let made = made.or_else(|| stood.and_then(|it| Some((it.site()?, it.employee()))));
                 let Some((site, employee)) = made else { continue };
                 Waiting { site, employee, reasons, referred_at, escalated_at: escalated }
             }
             (None, None) => continue,
         };
+        waiting.employee = found.or(waiting.employee);
         after.insert(punch, waiting);
     }
     Ok(after)
-}
-
-fn made_by(origin: &Origin) -> (SiteId, Option<EmployeeId>) {
-    match origin {
-        Origin::Captured { capture, .. } => (capture.site, capture.employee),
-        Origin::Admitted { site, employee, .. } | Origin::Entered { site, employee, .. } => {
-            (*site, Some(*employee))
-        }
-    }
 }
 
 async fn write(

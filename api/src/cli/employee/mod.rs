@@ -2,13 +2,14 @@
 //! erased of people.
 
 mod badge;
+mod list;
 mod roster;
 mod staff;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use punchtrail_api::ask::limits::NOTE_CHARS_MAX;
+use punchtrail_api::ask::limits::{NOTE_CHARS_MAX, SEARCH_CHARS_MAX};
 use punchtrail_infra::{
     people::{Changed, holds, moment::Moment},
     rulings::{Author, notes::Note},
@@ -22,11 +23,14 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Employee {
-    /// List people
+    /// List people, or find some by name or badge
     List {
-        /// Those of one site, by name or id
+        /// Only those of this site: a name or an id
         #[arg(long)]
         site: Option<String>,
+        /// Those whom this may mean: a name, a part of one or a badge, one typo allowed
+        #[arg(long, value_name = "TEXT", value_parser = searched)]
+        search: Option<String>,
     },
     /// Take somebody on
     Add(Add),
@@ -145,6 +149,13 @@ pub(super) struct Import {
     returned: Option<Moment>,
 }
 
+fn searched(text: &str) -> Result<String, String> {
+    if !(1..=SEARCH_CHARS_MAX).contains(&text.chars().count()) {
+        return Err(format!("a search has 1 to {SEARCH_CHARS_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
 fn note(text: &str) -> Result<String, String> {
     if !(1..=NOTE_CHARS_MAX).contains(&text.chars().count()) {
         return Err(format!("a note has 1 to {NOTE_CHARS_MAX} characters"));
@@ -164,7 +175,9 @@ impl Employee {
 
     async fn carried_out(self, opened: &Opened) -> anyhow::Result<Answer> {
         match self {
-            Self::List { site } => staff::list(opened, site.as_deref()).await,
+            Self::List { site, search } => {
+                list::list(opened, site.as_deref(), search.as_deref()).await
+            }
             Self::Add(add) => staff::add(opened, add).await,
             Self::Rename { employee, name } => staff::rename(opened, &employee, &name).await,
             Self::Depart { employee, cancel: true, .. } => staff::stay(opened, &employee).await,

@@ -1,36 +1,14 @@
 //! People by hand, on the command line.
 
+use super::{Add, answered};
+use crate::cli::{answer::Answer, source::Opened};
 use punchtrail_infra::{
     ledger::Metadata,
     people::{
-        listing::{self, ListedEmployee},
         moment::{self, Moment},
         staff::{self, NewEmployee},
     },
 };
-use serde_json::json;
-
-use super::{Add, answered};
-use crate::cli::{
-    answer::{Answer, table},
-    source::Opened,
-};
-
-pub(super) async fn list(opened: &Opened, site: Option<&str>) -> anyhow::Result<Answer> {
-    let site = match site {
-        Some(named) => Some(opened.site(named).await?),
-        None => None,
-    };
-    let people = listing::list(&opened.ledger, site).await?;
-    let row = |one: &ListedEmployee| {
-        let left = one.departed_at.map(|at| at.to_string()).unwrap_or_default();
-        let (name, external_id) = (one.name.clone(), one.external_id.clone().unwrap_or_default());
-        vec![one.employee.to_string(), name, one.badges.join(", "), external_id, left]
-    };
-    let rows: Vec<_> = people.iter().map(row).collect();
-    let heading = ["employee", "name", "badges", "external id", "left"];
-    Ok(Answer::new(&json!({"employees": people}), table(&heading, &rows)))
-}
 
 pub(super) async fn add(opened: &Opened, add: Add) -> anyhow::Result<Answer> {
     let Add { name, site, from, badge, external_id } = add;

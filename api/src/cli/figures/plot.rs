@@ -50,12 +50,13 @@ const PINK: RGBColor = RGBColor(0xcc, 0x79, 0xa7);
 const DARK: RGBColor = RGBColor(0x3a, 0x3a, 0x3a);
 
 /// How a referred punch can be ruled.
-const RULINGS: [(&str, RGBColor); 5] = [
+const RULINGS: [(&str, RGBColor); 6] = [
     ("accepted", GREEN),
     ("amended", SKY),
     ("rejected", RED),
     ("voided", PINK),
     ("verified", YELLOW),
+    ("withdrawn", ORANGE),
 ];
 
 /// Why no picture could be made.

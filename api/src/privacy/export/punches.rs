@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use jiff::{ToSpan as _, civil::Date, tz::TimeZone};
-use punchtrail_domain::{AggregateType, timecard::Timecard};
+use punchtrail_domain::{AggregateType, explanation::Explanation, timecard::Timecard};
 use punchtrail_infra::people::directory;
 use punchtrail_projections::{
     engine::page::Order,
-    explanations::{EXPLAIN_BATCH_MAX, explain_many},
+    explanations::{EXPLAIN_BATCH_MAX, explain_many_to},
     punches::{
         PunchView,
         timecards::{self, RANGE_DAYS_MAX},
@@ -74,7 +74,7 @@ impl Export<'_> {
             after = found.rows.last().map(Key::from);
             let ids: Vec<String> = found.rows.iter().map(|row| row.punch.to_string()).collect();
             self.stream(events, AggregateType::Punch, &ids).await?;
-            for told in self.told(found.rows).await? {
+            for told in self.told(employee, found.rows).await? {
                 json.write(joint).await?;
                 json.write(&serde_json::to_vec(&told)?).await?;
                 joint = b",\n";
@@ -92,27 +92,33 @@ impl Export<'_> {
         Ok(archive.add_spool("timecards.csv", cards.table).await?)
     }
 
-    /// With names and explanations.
-    async fn told(&self, rows: Vec<PunchView>) -> Result<Vec<Told>, ExportError> {
+    /// With names and explanations, in which nobody else is named.
+    async fn told(
+        &self,
+        employee: EmployeeId,
+        rows: Vec<PunchView>,
+    ) -> Result<Vec<Told>, ExportError> {
         let pool = &self.pools.reader;
         let sites: Vec<SiteId> = rows.iter().map(|row| row.site).collect();
         let devices: Vec<DeviceId> = rows.iter().map(|row| row.device).collect();
         let sites = directory::site_names(pool, &sites).await?;
         let devices = directory::device_names(pool, &devices).await?;
-        let mut sentences: HashMap<PunchId, Vec<String>> = HashMap::new();
+        let mut explanations: HashMap<PunchId, Explanation> = HashMap::new();
         let ids: Vec<PunchId> = rows.iter().map(|row| row.punch).collect();
         for ids in ids.chunks(EXPLAIN_BATCH_MAX) {
-            for (punch, explained) in ids.iter().zip(explain_many(pool, ids).await?) {
-                let told = explained?.map(|explained| explained.sentences);
-                sentences.insert(*punch, told.unwrap_or_default());
+            for (punch, explained) in ids.iter().zip(explain_many_to(pool, employee, ids).await?) {
+                explanations.extend(explained?.map(|explained| (*punch, explained)));
             }
         }
-        let told = |punch: PunchView| Told {
-            site_name: sites.get(&punch.site).cloned(),
-            device_name: devices.get(&punch.device).cloned(),
-            counts: punch.standing.counts(),
-            explanation: sentences.remove(&punch.punch).unwrap_or_default(),
-            punch,
+        let told = |punch: PunchView| {
+            let explained = explanations.remove(&punch.punch);
+            Told {
+                site_name: sites.get(&punch.site).cloned(),
+                device_name: devices.get(&punch.device).cloned(),
+                counts: explained.as_ref().is_some_and(|explained| explained.counts),
+                explanation: explained.map(|explained| explained.sentences).unwrap_or_default(),
+                punch,
+            }
         };
         Ok(rows.into_iter().map(told).collect())
     }

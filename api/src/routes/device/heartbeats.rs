@@ -52,6 +52,7 @@ pub async fn take(
         // A revoked device reads nothing more.
         commands: commands && !device.access().revoked,
         next_batch_after_ms,
+        site: (!device.access().revoked).then_some(site),
         history: Some(history::told(&app)),
     }))
 }

@@ -17,8 +17,8 @@ use crate::{
     ask::{
         after::After,
         cursor,
-        extract::{InPath, Params, page_limit},
-        limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX, SEARCH_CHARS_MAX},
+        extract::{InPath, Params, page_limit, searchable},
+        limits::{MANIFEST_PAGE_DEFAULT, PAGE_MAX},
         walk::Walk,
     },
     auth::ReadingDevice,
@@ -134,9 +134,7 @@ pub async fn search(
     Params(query): Params<SearchQuery>,
 ) -> Result<Answer<FoundEmployees>, Refusal> {
     device.serves(site)?;
-    if !(1..=SEARCH_CHARS_MAX).contains(&query.q.chars().count()) {
-        return Err(Refusal::field("q", "invalid_value", "`q` has 1 to 64 characters."));
-    }
+    searchable(&query.q)?;
     after.reached(&app, &roster::RESTS_ON).await?;
     let loaded = app.ledger.load::<Site>(&site.to_string()).await?.aggregate;
     let policy = loaded.rules().policy_at(app.ledger.now());

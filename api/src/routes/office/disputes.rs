@@ -6,7 +6,7 @@ use punchtrail_domain::{
     dispute::{DisputeEvent, Evidence},
     explanation::absence::Absence,
     log::recorded::Actor,
-    punch::Punch,
+    punch::RulingReason,
 };
 use punchtrail_infra::{
     people::directory,
@@ -284,15 +284,26 @@ pub async fn reopen(
 #[serde(deny_unknown_fields)]
 pub struct ResolutionBody {
     pub how: Settlement,
-    /// The time that shall count; only to amend.
+    /// The time that shall count, to amend; that of the punch which this adds.
     #[serde(default)]
     pub effective_at: Option<Time>,
-    /// The kind that shall count; only to amend.
+    /// The kind that shall count, to amend; that of the punch which this adds.
     #[serde(default)]
     pub kind: Option<PunchKind>,
-    /// The punch that settles it; to add and to reassign, and only then.
+    /// The punch that settles it; to add and to reassign, and only then. With `effective_at` and
+    /// `kind` this adds it, under this UUIDv7 of yours, and with `employee` this reassigns it;
+    /// without them it was added or reassigned before.
     #[serde(default)]
     pub by_punch: Option<PunchId>,
+    /// Where the punch was made that this adds; where the dispute is about unless given.
+    #[serde(default)]
+    pub site: Option<SiteId>,
+    /// Who made the punch that this reassigns.
+    #[serde(default)]
+    pub employee: Option<EmployeeId>,
+    /// Why, as a code of a ruling; `forgotten` unless given, to add.
+    #[serde(default)]
+    pub reason: Option<RulingReason>,
     /// Why; 1 to 2,000 characters. The worker is told.
     pub note: String,
     /// How many events the dispute had when the caller looked (`sequence`); when it has more,
@@ -305,15 +316,36 @@ impl ResolutionBody {
     fn check(&self) -> Result<(), Refusal> {
         let wrong =
             |pointer: &str, code, detail: &'static str| Err(Refusal::field(pointer, code, detail));
-        let amends = self.effective_at.is_some() || self.kind.is_some();
+        let times = self.effective_at.is_some() || self.kind.is_some();
+        let is_whole = self.effective_at.is_some() == self.kind.is_some();
         match self.how {
-            Settlement::Amend if !amends => wrong(
+            Settlement::Amend if !times => wrong(
                 "/effective_at",
                 "missing_field",
                 "An amendment gives a time, a kind, or both.",
             ),
-            how if how != Settlement::Amend && amends => {
-                wrong("/effective_at", "invalid_value", "Only an amendment gives a time or a kind.")
+            Settlement::Add if !is_whole => wrong(
+                "/effective_at",
+                "missing_field",
+                "A punch that is added has a time and a kind; give both, or name one that was \
+                 added before.",
+            ),
+            how if !matches!(how, Settlement::Amend | Settlement::Add) && times => wrong(
+                "/effective_at",
+                "invalid_value",
+                "Only an amendment or an added punch gives a time or a kind.",
+            ),
+            how if self.site.is_some() && !(how == Settlement::Add && times) => {
+                wrong("/site", "invalid_value", "Only a punch that this adds is given a site.")
+            }
+            how if self.employee.is_some() && how != Settlement::Reassign => wrong(
+                "/employee",
+                "invalid_value",
+                "Only a punch that is reassigned is given to \
+                    somebody.",
+            ),
+            Settlement::Dismiss if self.reason.is_some() => {
+                wrong("/reason", "invalid_value", "Nothing is ruled by this; say why in `note`.")
             }
             how if how.is_by_another_punch() && self.by_punch.is_none() => {
                 wrong("/by_punch", "missing_field", "Name the punch that was added or reassigned.")
@@ -326,7 +358,8 @@ impl ResolutionBody {
     }
 }
 
-/// Settles a dispute; to amend, accept and void rules on its punch in the same write.
+/// Settles a dispute; to amend, accept, void, add and reassign rules on the punch in the same
+/// write.
 #[utoipa::path(
     post, path = "/v1/disputes/{dispute}/resolution", tag = "disputes",
     params(("dispute" = DisputeId, Path, description = "The dispute")),
@@ -340,16 +373,12 @@ pub async fn resolve(
     Json(body): Json<ResolutionBody>,
 ) -> Result<Answer<Written>, Refusal> {
     body.check()?;
-    if let Some(punch) = body.by_punch
-        && app.ledger.load::<Punch>(&punch.to_string()).await?.sequence == 0
-    {
-        return Err(Refusal::field("/by_punch", "unknown", "There is no such punch."));
-    }
-    let ResolutionBody { how, effective_at, kind, by_punch, note, expected_sequence } = body;
     let evidence = evidence_now(&app, dispute).await?;
-    let resolution = Resolution { how, effective_at, kind, by_punch, evidence };
+    let ResolutionBody { how, effective_at, kind, by_punch, site, employee, reason, .. } = body;
+    let resolution =
+        Resolution { how, effective_at, kind, by_punch, site, employee, reason, evidence };
     let change = Change::Resolve(resolution);
-    changed(&app, &operator, dispute, (change, expected_sequence, note)).await
+    changed(&app, &operator, dispute, (change, body.expected_sequence, body.note)).await
 }
 
 /// What is known now of the day that a dispute is about, if it is about one.

@@ -5,21 +5,25 @@ pub mod commands;
 pub mod devices;
 pub mod disputes;
 pub mod employees;
+pub mod entering;
 pub mod explanations;
 pub mod faces;
 pub mod figures;
 pub mod imports;
 pub mod ledger;
 pub mod notes;
+pub mod persons;
 pub mod photos;
 pub mod privacy;
 pub mod punches;
 pub mod quarantine;
 pub mod reviews;
 pub mod rulings;
+pub mod shifts;
 pub mod sites;
 pub mod staff;
 pub mod timecards;
+pub mod unknown_badges;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -28,11 +32,19 @@ use crate::{door::admission::Class, state::App};
 /// Every route that they call, and its class.
 pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
     let routes = OpenApiRouter::new()
-        .routes(routes!(punches::list))
+        .routes(routes!(punches::list, entering::enter))
+        .routes(routes!(entering::preview))
         .routes(routes!(punches::one))
         .routes(routes!(punches::events))
         .routes(routes!(rulings::decide))
         .routes(routes!(rulings::preview))
+        .routes(routes!(persons::assign))
+        .routes(routes!(persons::preview))
+        .routes(routes!(shifts::join, shifts::part))
+        .routes(routes!(shifts::preview))
+        .routes(routes!(unknown_badges::list))
+        .routes(routes!(unknown_badges::assign))
+        .routes(routes!(unknown_badges::preview))
         .routes(routes!(rulings::accept_many))
         .routes(routes!(reviews::list))
         .routes(routes!(reviews::counts))

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use punchtrail_domain::{
     employee::Employee,
     explanation::{Step, Verification, What, reason_in_words},
-    punch::{Check, Comparison, Picture, Punch},
+    punch::{Anomaly, Check, Comparison, Picture, Punch},
 };
 use punchtrail_projections::{
     engine::page::Order,
@@ -26,7 +26,10 @@ use punchtrail_protocol::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{punches, rulings};
+use super::{
+    persons::{PersonDays, days_of},
+    punches, rulings,
+};
 use crate::{
     ask::{
         after::After,
@@ -207,10 +210,31 @@ pub struct ReviewDetail {
     /// Reference photos of the worker that stand now, the newest last.
     #[schema(value_type = Vec<String>)]
     pub references: Vec<Digest>,
-    /// The same worker's punches within a day of it, in order of time.
+    /// The same worker's punches within a day of it, and those of the candidates, in order of time.
     pub neighbours: Vec<PunchView>,
     /// What each ruling would do to the hours of its days.
     pub previews: Previews,
+    /// Those who may have made it, where that is doubtful: whom it was recorded of, and who held the
+    /// badge. What it would do to the hours of each if it were found to be theirs.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Somebody who may have made a punch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Candidate {
+    pub why: CandidateWhy,
+    #[serde(flatten)]
+    pub person: PersonDays,
+}
+
+/// Why somebody may have made a punch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateWhy {
+    /// The device knew the worker as them.
+    Recorded,
+    /// They held the badge when the punch was made.
+    HeldBadge,
 }
 
 /// A picture of a punch.
@@ -266,7 +290,8 @@ pub async fn one(
     let review = shown(&app, vec![found]).await?.pop().ok_or_else(Refusal::not_found)?;
     let loaded = app.ledger.load::<Punch>(&punch.to_string()).await?.aggregate;
     let explanation = app.explanations.explain(punch).await?.ok_or_else(Refusal::not_found)?;
-    let (neighbours, references) = around(&app, &review.punch).await?;
+    let candidates = candidates(&app, &review.punch, &loaded).await?;
+    let (neighbours, references) = around(&app, &review.punch, &candidates).await?;
     let previews = previews(&app, &review.punch, &loaded).await?;
     let steps = &explanation.steps;
     let pictures = loaded.pictures().attempts().iter();
@@ -279,6 +304,7 @@ pub async fn one(
         references,
         neighbours,
         previews,
+        candidates,
     }))
 }
 
@@ -310,9 +336,56 @@ fn picture_view(attempt: u32, picture: &Picture, steps: &[Step]) -> PictureView 
     }
 }
 
-/// The same worker's punches around one, and the photos that pictures of them are compared with.
-async fn around(app: &App, view: &PunchView) -> Result<(Vec<PunchView>, Vec<Digest>), Refusal> {
-    let Some(employee) = view.employee else { return Ok((Vec::new(), Vec::new())) };
+/// Those who may have made a punch of which the badge was somebody else's by then.
+async fn candidates(app: &App, view: &PunchView, punch: &Punch) -> Result<Vec<Candidate>, Refusal> {
+    let other = |anomaly: &Anomaly| match anomaly {
+        Anomaly::OtherHolder { holder } => Some(*holder),
+        _ => None,
+    };
+    let Some(holder) = punch.anomalies().iter().find_map(other) else { return Ok(Vec::new()) };
+    let recorded = view.employee.map(|who| (CandidateWhy::Recorded, who));
+    let held = holder.map(|who| (CandidateWhy::HeldBadge, who));
+    let mut candidates = Vec::with_capacity(2);
+    for (why, who) in recorded.into_iter().chain(held) {
+        let person = days_of(app, who, view, Outcome::found(view)).await?;
+        candidates.push(Candidate { why, person });
+    }
+    Ok(candidates)
+}
+
+/// The same worker's punches around one, with those of the candidates, and the photos that pictures
+/// of the worker are compared with.
+async fn around(
+    app: &App,
+    view: &PunchView,
+    candidates: &[Candidate],
+) -> Result<(Vec<PunchView>, Vec<Digest>), Refusal> {
+    let mut people: Vec<EmployeeId> = view.employee.into_iter().collect();
+    people.extend(candidates.iter().map(|candidate| candidate.person.employee));
+    people.sort_unstable();
+    people.dedup();
+    let mut neighbours = Vec::new();
+    for who in people {
+        neighbours.extend(neighbours_of(app, view, who).await?);
+    }
+    neighbours.sort_by_key(|row| (row.effective_at, row.punch));
+    punches::name(app, &mut neighbours).await?;
+    let references = match view.employee {
+        Some(employee) => {
+            let person = app.ledger.load::<Employee>(&employee.to_string()).await?.aggregate;
+            person.biometrics().references().to_vec()
+        }
+        None => Vec::new(),
+    };
+    Ok((neighbours, references))
+}
+
+/// A person's punches around one.
+async fn neighbours_of(
+    app: &App,
+    view: &PunchView,
+    employee: EmployeeId,
+) -> Result<Vec<PunchView>, Refusal> {
     let within_ms = i64::try_from(NEIGHBOURS_WITHIN.as_millis()).unwrap_or(i64::MAX);
     let mut neighbours = Vec::new();
     for order in [Order::NewestFirst, Order::OldestFirst] {
@@ -332,9 +405,7 @@ async fn around(app: &App, view: &PunchView) -> Result<(Vec<PunchView>, Vec<Dige
             timeline::list(&app.pools.reader, &filter, order, None, NEIGHBOURS_MAX + 1).await?;
         neighbours.extend(found.rows.into_iter().filter(|row| row.punch != view.punch));
     }
-    neighbours.sort_by_key(|row| (row.effective_at, row.punch));
-    let person = app.ledger.load::<Employee>(&employee.to_string()).await?.aggregate;
-    Ok((neighbours, person.biometrics().references().to_vec()))
+    Ok(neighbours)
 }
 
 async fn previews(app: &App, view: &PunchView, punch: &Punch) -> Result<Previews, Refusal> {
@@ -343,7 +414,7 @@ async fn previews(app: &App, view: &PunchView, punch: &Punch) -> Result<Previews
     outcomes.extend(
         server_time.map(|effective_at| Outcome { effective_at, ..Outcome::accepted(view) }),
     );
-    let mut days = rulings::days(app, view.clone(), &outcomes).await?.into_iter();
+    let mut days = rulings::days(app, view, &outcomes).await?.into_iter();
     let mut next = || days.next().unwrap_or_default();
     Ok(Previews {
         accept: next(),

@@ -2,11 +2,15 @@
 //! hundred at once for one reason.
 
 use axum::{Json as Answer, extract::State};
+use jiff::civil::Date;
 use punchtrail_domain::{
-    punch::{Punch, PunchCommand, RejectionReason, RulingReason},
+    punch::{Punch, PunchCommand, PunchError, RejectionReason, RulingReason},
     timecard::CountedAs,
 };
-use punchtrail_infra::rulings::{self, Author, RuleError, Ruled};
+use punchtrail_infra::{
+    ledger::ExecuteError,
+    rulings::{self, Author, Fault, RuleError, Ruled},
+};
 use punchtrail_projections::punches::{
     PunchView,
     preview::{DayPreview, Outcome, Surroundings},
@@ -54,7 +58,8 @@ pub struct RulingBody {
     pub decision: RulingKind,
     /// Why, as a code; needed to reject. To reject: `wrong_person`, `duplicate`, `wrong_time`,
     /// `not_present`, `other`. Else: `confirmed`, `recognised`, `clock_wrong`, `wrong_time`,
-    /// `wrong_kind`, `duplicate`, `test`, `wrong_person`, `mistake`, `other`.
+    /// `wrong_kind`, `duplicate`, `test`, `wrong_person`, `forgotten`, `no_device`, `mistake`,
+    /// `other`.
     #[serde(default)]
     pub reason: Option<String>,
     /// The time that shall count; only to amend.
@@ -78,11 +83,15 @@ pub struct RulingMade {
     pub position: Position,
     /// The punch's newest sequence, for the next ruling.
     pub sequence: u64,
+    /// The business days that it is about, at the punch's site: two where a new time is another
+    /// day's.
+    #[schema(value_type = Vec<String>)]
+    pub days: Vec<Date>,
 }
 
 impl From<Ruled> for RulingMade {
-    fn from(Ruled { position, sequence }: Ruled) -> Self {
-        Self { position, sequence }
+    fn from(Ruled { position, sequence, days }: Ruled) -> Self {
+        Self { position, sequence, days }
     }
 }
 
@@ -130,22 +139,34 @@ pub async fn preview(
     after.reached(&app, &timecards::RESTS_ON).await?;
     after.reached(&app, &[timeline::NAME]).await?;
     let ruling = Ruling::of(&body)?;
+    if let Ruling::Amend { at: Some(at), .. } = ruling {
+        has_come(&app, "effective_at", at)?;
+    }
     let view = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
     let outcome = ruling.outcome(&app, &view).await?;
-    let days = days(&app, view, &[outcome]).await?;
+    let days = days(&app, &view, &[outcome]).await?;
     Ok(Answer(RulingPreview { days: days.into_iter().flatten().collect() }))
+}
+
+/// That a time which a person would set has come, by the server's clock.
+pub(super) fn has_come(app: &App, field: &'static str, at: Time) -> Result<(), Refusal> {
+    let now = app.ledger.now();
+    if at <= now {
+        return Ok(());
+    }
+    Err(RuleError::<PunchError>::AtFault(Fault::InFuture { field, now }).into())
 }
 
 /// The days that each of these outcomes changes; none of a punch that is nobody's.
 pub(super) async fn days(
     app: &App,
-    view: PunchView,
+    view: &PunchView,
     outcomes: &[Outcome],
 ) -> Result<Vec<Vec<DayPreview>>, TimecardsError> {
     let Some(employee) = view.employee else { return Ok(vec![Vec::new(); outcomes.len()]) };
-    let times: Vec<Time> = outcomes.iter().map(|outcome| outcome.effective_at).collect();
-    let around = Surroundings::of(&app.pools.reader, view, employee, &times).await?;
-    Ok(outcomes.iter().map(|outcome| around.preview(*outcome)).collect())
+    let pool = &app.pools.reader;
+    let around = Surroundings::of(pool, employee, outcomes, &[view.effective_at]).await?;
+    Ok(outcomes.iter().map(|outcome| around.preview(&[*outcome])).collect())
 }
 
 /// A ruling whose parts belong together.
@@ -219,12 +240,9 @@ impl Ruling {
             },
             Self::UseServerTime => {
                 let loaded = app.ledger.load::<Punch>(&view.punch.to_string()).await?;
-                let no_other = || {
-                    use punchtrail_domain::punch::PunchError;
-                    use punchtrail_infra::ledger::ExecuteError;
-                    Refusal::from(ExecuteError::Refused(PunchError::NoOtherTime))
-                };
+                let no_other = || Refusal::from(ExecuteError::Refused(PunchError::NoOtherTime));
                 let effective_at = loaded.aggregate.server_time().ok_or_else(no_other)?;
+                has_come(app, "decision", effective_at)?;
                 Outcome { effective_at, ..as_it_stands }
             }
         })

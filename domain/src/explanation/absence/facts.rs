@@ -14,6 +14,9 @@ use crate::{
     explanation::{Backlog, Place},
 };
 
+/// Up to this, what waits for a person is counted.
+pub const LISTED_COUNT_MAX: u64 = 1_001;
+
 /// What is known of a worker's day.
 #[derive(Debug, Clone)]
 pub struct AbsenceFacts {
@@ -25,16 +28,33 @@ pub struct AbsenceFacts {
     pub bounds: (Time, Time),
     /// The worker's punches of that day, in order of time.
     pub punches: Vec<DayPunch>,
-    /// What waits in quarantine and says to be the worker's punch of that day.
+    /// What waits in quarantine and may be the worker's punch of that day; some of so many.
     pub quarantined: Vec<DayItem>,
-    /// Whether more waits there than is listed.
-    pub quarantined_more: bool,
+    pub quarantined_count: u64,
+    /// Punches of that day by badges that were nobody's, which may be the worker's; some of so
+    /// many.
+    pub unknown_badges: Vec<DayBadge>,
+    pub unknown_badges_count: u64,
+    /// Others' punches by a badge that the worker held then; some of so many.
+    pub doubted: Vec<DayDoubt>,
+    pub doubted_count: u64,
+    /// The worker's punches that a wrong clock put on this day, or took from it; some of so many.
+    pub wrong_clocks: Vec<DayClock>,
+    pub wrong_clocks_count: u64,
     /// What is disputed about the day or its punches.
     pub disputes: Vec<DayDispute>,
     /// The devices of the worker's sites.
     pub devices: Vec<DeviceFacts>,
     /// Up to where in the ledger these facts are known.
     pub position: Position,
+}
+
+impl AbsenceFacts {
+    /// Whether something that may be the worker's waits for a person.
+    pub(super) fn waits_for_a_person(&self) -> bool {
+        self.quarantined_count + self.unknown_badges_count + self.doubted_count > 0
+            || self.punches.iter().any(|punch| punch.nobodys)
+    }
 }
 
 /// A punch of the day.
@@ -45,9 +65,12 @@ pub struct DayPunch {
     pub kind: PunchKind,
     pub effective_at: Time,
     pub standing: Standing,
+    /// Whether it is in doubt who made it: then it counts for nobody until a manager has ruled.
+    pub nobodys: bool,
 }
 
-/// An item in quarantine that says to be a punch of the day.
+/// An item in quarantine that may be a punch of the day: it names the worker, or comes from a
+/// device of the worker's sites and names nobody that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DayItem {
@@ -58,10 +81,71 @@ pub struct DayItem {
     pub code: QuarantineCode,
     /// Who sent it.
     pub device: DeviceId,
-    /// When the punch was made, as it says.
-    pub captured_at: Time,
+    /// Whether it says to be the worker's.
+    pub names_worker: bool,
+    /// When the punch was made, as it says; null where that can't be read. Then it is of the day on
+    /// which it came.
+    pub captured_at: Option<Time>,
     /// When it came, by the server's clock.
     pub received_at: Time,
+}
+
+/// A punch of the day by a badge that was nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayBadge {
+    pub punch: PunchId,
+    pub kind: PunchKind,
+    pub at: Time,
+    pub site: SiteId,
+    pub device: DeviceId,
+    pub standing: Standing,
+    /// Why it may be the worker's.
+    pub tie: BadgeTie,
+}
+
+/// Why a punch by a badge that was nobody's may be a worker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[derive(strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum BadgeTie {
+    /// The worker held the badge then.
+    Held,
+    /// Nobody held it then; the worker holds it, or did, at another time.
+    HeldOtherwise,
+    /// Nobody held it then; it was read at a site of the worker's, whose day has no punch, or one
+    /// without its partner.
+    Here,
+}
+
+/// A punch of the day that is recorded as somebody else's, by a badge that the worker held by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayDoubt {
+    pub punch: PunchId,
+    pub kind: PunchKind,
+    pub at: Time,
+    pub site: SiteId,
+    pub device: DeviceId,
+}
+
+/// A punch of the worker's whose clock was wrong by so much that it shows another day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayClock {
+    pub punch: PunchId,
+    pub kind: PunchKind,
+    /// When, by the device's clock.
+    pub shown_at: Time,
+    /// When, by the server's.
+    pub true_at: Time,
+    pub site: SiteId,
+    pub device: DeviceId,
+    pub standing: Standing,
+    /// Whether it truly is of this day; else it only shows it.
+    pub of_this_day: bool,
 }
 
 /// A dispute about a day, or about one of its punches.
@@ -134,10 +218,24 @@ pub struct Absence {
     pub to: Time,
     /// The worker's punches of that day that the ledger holds.
     pub punches: Vec<DayPunch>,
-    /// What waits in quarantine for a person and says to be the worker's punch of that day.
+    /// What waits in quarantine for a person and may be the worker's punch of that day.
     pub quarantined: Vec<DayItem>,
     /// Whether more waits there than is listed.
     pub quarantined_more: bool,
+    /// How many wait there; counted up to 1,001.
+    pub quarantined_count: u64,
+    /// Punches of that day by badges that were nobody's, and that may be the worker's.
+    pub unknown_badges: Vec<DayBadge>,
+    /// How many there are; counted up to 1,001.
+    pub unknown_badges_count: u64,
+    /// Punches of that day recorded as somebody else's, by a badge that the worker held by then.
+    pub doubted: Vec<DayDoubt>,
+    /// How many there are.
+    pub doubted_count: u64,
+    /// The worker's punches that a wrong clock put on this day, or took from it.
+    pub wrong_clocks: Vec<DayClock>,
+    /// How many there are; counted up to 1,001.
+    pub wrong_clocks_count: u64,
     /// What is disputed about the day or its punches. It takes nothing out of the count.
     pub disputes: Vec<DayDispute>,
     /// What the ledger says, in plain sentences.

@@ -11,8 +11,8 @@ pub(super) mod facts;
 use punchtrail_protocol::Time;
 
 pub use facts::{
-    Absence, AbsenceFacts, Conclusion, ConclusionCode, DayDispute, DayItem, DayPunch, DeviceAnswer,
-    DeviceFacts, Holds, MissingRun,
+    Absence, AbsenceFacts, BadgeTie, Conclusion, ConclusionCode, DayBadge, DayClock, DayDispute,
+    DayDoubt, DayItem, DayPunch, DeviceAnswer, DeviceFacts, Holds, LISTED_COUNT_MAX, MissingRun,
 };
 
 use super::{Names, english};
@@ -37,7 +37,10 @@ pub fn explain_absence(facts: AbsenceFacts, names: &Names) -> Absence {
         ConclusionCode::NothingOnTheWay => Some(to),
         _ => None,
     };
-    let sentence = english::absence::conclusion(&speaker, code, known_until, &devices);
+    let mut sentence = english::absence::conclusion(&speaker, code, known_until, &devices);
+    if facts.waits_for_a_person() {
+        sentence.push_str(english::absence::WAITS);
+    }
     let sentences = english::absence::sentences(&speaker, &facts, &devices);
     Absence {
         employee: facts.employee,
@@ -48,8 +51,15 @@ pub fn explain_absence(facts: AbsenceFacts, names: &Names) -> Absence {
         conclusion: Conclusion { code, known_until, sentence },
         devices,
         punches: facts.punches,
+        quarantined_more: facts.quarantined_count > facts.quarantined.len() as u64,
         quarantined: facts.quarantined,
-        quarantined_more: facts.quarantined_more,
+        quarantined_count: facts.quarantined_count,
+        unknown_badges: facts.unknown_badges,
+        unknown_badges_count: facts.unknown_badges_count,
+        doubted: facts.doubted,
+        doubted_count: facts.doubted_count,
+        wrong_clocks: facts.wrong_clocks,
+        wrong_clocks_count: facts.wrong_clocks_count,
         disputes: facts.disputes,
         position: facts.position,
     }

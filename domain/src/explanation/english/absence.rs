@@ -2,9 +2,9 @@
 
 use punchtrail_protocol::{Time, vocabulary::Standing};
 
-use super::{Speaker, disputed, punch::quarantined, report, words};
+use super::{Speaker, disputed, report, waiting, words};
 use crate::explanation::absence::facts::{
-    AbsenceFacts, ConclusionCode, DayItem, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
+    AbsenceFacts, ConclusionCode, DayPunch, DeviceAnswer, DeviceFacts, Holds, MissingRun,
 };
 
 /// What the ledger says, from events alone.
@@ -22,10 +22,7 @@ pub(in crate::explanation) fn sentences(
         let count = words::many(held.len() as u64, "punch");
         format!("The ledger holds {count} of {worker} for {day}: {}.", words::list(&held))
     }];
-    told.extend(facts.quarantined.iter().map(|item| waits(speaker, item)));
-    if facts.quarantined_more {
-        told.push("More such items wait there than are listed here.".to_owned());
-    }
+    told.extend(waiting::sentences(speaker, facts));
     told.extend(facts.disputes.iter().map(|dispute| disputed::of_day(speaker, dispute)));
     for device in devices {
         let name = speaker.device(device.device);
@@ -43,6 +40,9 @@ pub(in crate::explanation) fn sentences(
 
 fn held(speaker: &Speaker<'_>, punch: &DayPunch) -> String {
     let stands = match punch.standing {
+        Standing::Recorded | Standing::Referred if punch.nobodys => {
+            " (who made it is in doubt; it counts for nobody until a manager has ruled)"
+        }
         Standing::Accepted => "",
         Standing::Recorded => " (not judged yet)",
         Standing::Referred => " (waits for a manager)",
@@ -50,18 +50,6 @@ fn held(speaker: &Speaker<'_>, punch: &DayPunch) -> String {
         Standing::Voided => " (taken out of the count)",
     };
     format!("{} {}{stands}", words::did(punch.kind), speaker.when(punch.effective_at))
-}
-
-fn waits(speaker: &Speaker<'_>, item: &DayItem) -> String {
-    format!(
-        "{} sent something that says to be a punch of {} made {}. It could not be taken as one, \
-         because {}; it waits in quarantine for a person (item {}).",
-        speaker.device(item.device),
-        speaker.worker_within(),
-        speaker.when(item.captured_at),
-        quarantined(item.code),
-        item.item
-    )
 }
 
 fn missing(speaker: &Speaker<'_>, device: &str, run: &MissingRun) -> String {
@@ -83,6 +71,10 @@ fn missing(speaker: &Speaker<'_>, device: &str, run: &MissingRun) -> String {
         run.noticed.position
     )
 }
+
+/// What follows, beside that, where something waits for a person.
+pub(in crate::explanation) const WAITS: &str =
+    " Beside what devices hold, a punch of that day may be among what waits for a person here.";
 
 /// A device's last report.
 pub(in crate::explanation) fn report(speaker: &Speaker<'_>, device: &DeviceFacts) -> String {

@@ -7,16 +7,20 @@
 pub(super) mod absence;
 pub(super) mod disputed;
 mod doubt;
+mod on_card;
 pub(super) mod punch;
 pub(super) mod report;
+mod synced;
+mod times;
 mod verified;
+mod waiting;
 mod words;
 
 use jiff::{
     civil::Date,
     tz::{Offset, TimeZone},
 };
-use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, Time, shown::Shown};
+use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, shown::Shown};
 
 use super::{Context, Names, absence::facts::AbsenceFacts, story::Story};
 use crate::{log::recorded::Actor, punch::Basis};
@@ -24,7 +28,9 @@ use crate::{log::recorded::Actor, punch::Basis};
 /// How much of a name stands in a sentence.
 const NAME_SHOWN_CHARS_MAX: usize = 128;
 
-/// Whoever tells: knows the names, the zone in which times are told, and the day that is spoken of.
+/// Whoever tells: knows the names, the zone in which times are told, the day and the worker that
+/// are spoken of.
+#[derive(Clone)]
 pub(super) struct Speaker<'a> {
     names: &'a Names,
     zone: TimeZone,
@@ -42,6 +48,11 @@ impl<'a> Speaker<'a> {
             .unwrap_or_else(|| offset.unwrap_or(Offset::UTC).to_time_zone());
         let day = story.captured_at.timestamp().to_zoned(zone.clone()).date();
         Self { names, zone, day: Some(day), employee: story.employee }
+    }
+
+    /// The same, speaking of another worker.
+    fn speaking_of(self, employee: Option<EmployeeId>) -> Self {
+        Self { employee, ..self }
     }
 
     /// Tells of a worker's day.
@@ -62,6 +73,20 @@ impl<'a> Speaker<'a> {
             Some(name) => shown(name),
             None if self.employee == Some(employee) => "The worker".to_owned(),
             None => "Somebody".to_owned(),
+        }
+    }
+
+    /// Whether there is a name to call somebody by.
+    fn is_named(&self, employee: EmployeeId) -> bool {
+        self.names.employees.contains_key(&employee)
+    }
+
+    /// Somebody, within a sentence: the worker, or somebody else.
+    fn person_within(&self, employee: EmployeeId) -> String {
+        match self.names.employees.get(&employee) {
+            Some(name) => shown(name),
+            None if self.employee == Some(employee) => "the worker".to_owned(),
+            None => "somebody else".to_owned(),
         }
     }
 
@@ -105,37 +130,6 @@ impl<'a> Speaker<'a> {
             Some(Actor::Device(device)) => self.device(*device),
             None => "Somebody".to_owned(),
         }
-    }
-
-    /// `at 09:10:05`, with the day if it is another one.
-    fn when(&self, time: Time) -> String {
-        self.told(time, "at %H:%M:%S", "on %A, %-d %B %Y, at %H:%M:%S")
-    }
-
-    /// `at 09:10`, with the day if it is another one.
-    fn when_about(&self, time: Time) -> String {
-        self.told(time, "at %H:%M", "on %A, %-d %B %Y, at %H:%M")
-    }
-
-    /// `09:10`, with the day if it is another one.
-    fn clock(&self, time: Time) -> String {
-        self.told(time, "%H:%M", "%-d %B %Y %H:%M")
-    }
-
-    /// `09:10:05`, with the day if it is another one.
-    fn exact_clock(&self, time: Time) -> String {
-        self.told(time, "%H:%M:%S", "%-d %B %Y %H:%M:%S")
-    }
-
-    /// `on Saturday, 21 November 2026, at 08:59:03`, whatever the day.
-    fn when_in_full(&self, time: Time) -> String {
-        self.told(time, "on %A, %-d %B %Y, at %H:%M:%S", "on %A, %-d %B %Y, at %H:%M:%S")
-    }
-
-    fn told(&self, time: Time, same_day: &str, other_day: &str) -> String {
-        let zoned = time.timestamp().to_zoned(self.zone.clone());
-        let format = if Some(zoned.date()) == self.day { same_day } else { other_day };
-        zoned.strftime(format).to_string()
     }
 }
 

@@ -1,71 +1,81 @@
 //! A punch's steps, told.
 
-use jiff::tz::Offset;
 use punchtrail_protocol::{
+    Time,
     capture::PunchKind,
     shown::Shown,
-    vocabulary::{QuarantineCode, Reason, Standing},
+    vocabulary::{Reason, Standing},
 };
 
-use super::{Speaker, basis, disputed, doubt, verified, words};
+use super::{
+    Speaker, basis, disputed, doubt, on_card,
+    synced::{clock, off_ms, synced},
+    verified, words,
+};
 use crate::{
     explanation::{
+        DoubtedAfter, OnCard,
         step::{
-            Amendment, ChainFact, Decision, Escalation, Identification, Joined, Origin, Receipt,
-            Step, What,
+            Amendment, ChainFact, Decision, Escalation, Identification, Joined, Origin, Step, What,
         },
         story::Story,
     },
-    punch::{Anomaly, Basis, Clock, Ground, RejectionReason, RulingReason},
+    punch::{Anomaly, Basis, Ground, RejectionReason, RulingReason},
 };
 
 /// How much of a note stands in a sentence.
 const NOTE_SHOWN_CHARS_MAX: usize = 300;
-/// Up to this, a clock is called right, in milliseconds.
-const CLOCK_RIGHT_MS: i64 = 1_000;
-/// Up to this, a punch is said to have arrived at once, in milliseconds.
-const AT_ONCE_MS: i64 = 5_000;
 
-/// The steps in sentences, in their order; then one that says whether the punch counts, and what is
-/// disputed about that.
-pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) -> Vec<String> {
+/// The steps in sentences, in their order; then whether the punch counts, what the worker's other
+/// punches make of it, and what is disputed.
+pub(in crate::explanation) fn sentences(
+    speaker: &Speaker<'_>,
+    story: &Story,
+    (card, after): (Option<OnCard>, Option<DoubtedAfter>),
+) -> Vec<String> {
     let decisions = |step: &Step| matches!(step.what, What::Decided(_));
     let last_decision = story.steps.iter().rposition(decisions);
     let mut told = Vec::with_capacity(story.steps.len() + 1);
     let mut kind = story.effective.1;
+    // What was said before somebody else was found is said of whom it was said of.
+    let mut speaker = speaker.clone().speaking_of(story.first_employee);
+    let mut found = false;
     for (index, step) in story.steps.iter().enumerate() {
         let stands = last_decision == Some(index);
+        found &= matches!(step.what, What::Withdrawn(_));
         match &step.what {
             What::Captured(origin) => {
                 kind = said(origin);
-                told.push(captured(speaker, story, step, origin));
-                told.extend(other_wall_clock(speaker, story));
+                told.push(captured(&speaker, story, step, origin));
             }
             What::Synced(sync) => {
                 // A clock that was off comes first, or the times around it make no sense.
                 let is_off = off_ms(sync.clock).is_some();
-                let clock = clock(speaker, story, sync);
+                let clock = clock(&speaker, story, sync);
                 told.extend(clock.clone().filter(|_| is_off));
-                told.push(synced(speaker, sync));
+                told.push(synced(&speaker, sync));
                 told.extend(clock.filter(|_| !is_off));
             }
-            What::Chain(fact) => told.extend(chain(speaker, story, fact)),
+            What::Chain(fact) => told.extend(chain(&speaker, story, fact)),
             What::Verified(verification) => {
-                told.extend(verified::sentence(speaker, step, verification));
+                told.extend(verified::sentence(&speaker, step, verification));
             }
-            What::Decided(decision) => told.push(decided(speaker, step, decision, kind, stands)),
+            What::Decided(decision) => told.push(decided(&speaker, step, decision, kind, stands)),
             What::Doubted(doubt) => told.push(format!(
                 "Later something more came up. {} That changed nothing, because a person had ruled \
                  already.",
-                statements(speaker, kind, &doubt.anomalies)
+                statements(&speaker, kind, &doubt.anomalies)
             )),
-            What::Identified(found) => told.push(identified(speaker, step, found)),
-            What::Joined(with) => told.push(joined(speaker, step, *with)),
-            What::Withdrawn(doubt) => told.push(format!(
-                "{} That no longer holds.",
-                statements(speaker, kind, &doubt.anomalies)
-            )),
-            What::Amended(amendment) => told.push(amended(speaker, step, amendment)),
+            What::Identified(by) => {
+                told.push(identified(&speaker, step, by));
+                speaker = speaker.speaking_of(Some(by.employee));
+                found = true;
+            }
+            What::Joined(with) => told.push(joined(&speaker, step, *with)),
+            What::Withdrawn(doubt) => told.extend(
+                doubt.anomalies.iter().map(|anomaly| doubt::withdrawn(&speaker, anomaly, found)),
+            ),
+            What::Amended(amendment) => told.push(amended(&speaker, story, step, amendment)),
             What::Escalated(Escalation { due_at }) => told.push(format!(
                 "Nobody had ruled on it by {}, so it was put before others, too.",
                 speaker.exact_clock(*due_at)
@@ -80,9 +90,11 @@ pub(in crate::explanation) fn sentences(speaker: &Speaker<'_>, story: &Story) ->
         }
     }
     told.extend(speaker.erased());
-    told.push(conclusion(story.standing).to_owned());
+    told.push(conclusion(story).to_owned());
+    told.extend(card.map(|card| on_card::sentence(&speaker, story.effective.1, card)));
+    told.extend(after.map(on_card::doubted_after));
     told.extend(story.steps.iter().filter_map(|step| match &step.what {
-        What::Disputed(disputed) => Some(disputed::sentence(speaker, step, disputed)),
+        What::Disputed(disputed) => Some(disputed::sentence(&speaker, step, disputed)),
         _ => None,
     }));
     told
@@ -96,11 +108,16 @@ const fn said(origin: &Origin) -> PunchKind {
     }
 }
 
-const fn conclusion(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Recorded | Standing::Referred => "It counts until then.",
-        Standing::Accepted => "It counts.",
-        Standing::Rejected | Standing::Voided => "It does not count.",
+const fn conclusion(story: &Story) -> &'static str {
+    match (story.standing, story.nobodys) {
+        (Standing::Recorded | Standing::Referred, false) => "It counts until then.",
+        (Standing::Recorded | Standing::Referred, true) => "It counts for nobody until then.",
+        (Standing::Accepted, false) => "It counts.",
+        (Standing::Accepted, true) => {
+            "It counts for nobody until it is known who made it: the badge's holder, or whom a \
+             manager names."
+        }
+        (Standing::Rejected | Standing::Voided, _) => "It does not count.",
     }
 }
 
@@ -116,7 +133,8 @@ fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) 
             };
             let how = words::identified(*identified_by);
             let how = if *badge_unknown { String::new() } else { format!(", {how}") };
-            let device = speaker.device_within(story.device);
+            let device =
+                story.device.map_or_else(String::new, |device| speaker.device_within(device));
             format!(
                 "{who} {} {at}{site}, on {device}{how} (its punch number {seq}).",
                 words::did(*kind)
@@ -146,23 +164,26 @@ fn captured(speaker: &Speaker<'_>, story: &Story, step: &Step, origin: &Origin) 
 fn identified(speaker: &Speaker<'_>, step: &Step, identified: &Identification) -> String {
     let Identification { employee, ground, instead_of, reason, .. } = identified;
     let when = step.ledger_time.map_or_else(String::new, |time| speaker.when(time));
-    let found = speaker.person(*employee);
+    let found = speaker.person_within(*employee);
+    let who = speaker.actor(step.actor.as_ref());
+    let (because, noted) = (because(*reason), noted(speaker, step));
     match (ground, instead_of) {
-        (Ground::Badge { .. }, _) => {
-            format!("The badge that was read was {found}'s at that time, so the punch is theirs.")
+        (Ground::Badge { .. }, _) => match speaker.is_named(*employee) {
+            true => format!(
+                "The badge that was read was {found}'s at that time, so {when} the punch was found \
+                 to be theirs."
+            ),
+            false => format!(
+                "The badge that was read was one person's at that time, so {when} the punch was \
+                 found to be theirs."
+            ),
+        },
+        (Ground::Manager, None) => {
+            format!("{who} said {when} that {found} made it{because}.{noted}")
         }
-        (Ground::Manager, None) => format!(
-            "{} said {when} that {found} made it{}.{}",
-            speaker.actor(step.actor.as_ref()),
-            because(*reason),
-            noted(speaker, step)
-        ),
         (Ground::Manager, Some(before)) => format!(
-            "{} found {when} that {found} made it and not {}{}.{}",
-            speaker.actor(step.actor.as_ref()),
-            speaker.person(*before),
-            because(*reason),
-            noted(speaker, step)
+            "{who} found {when} that {found} made it and not {}{because}.{noted}",
+            speaker.person_within(*before),
         ),
     }
 }
@@ -176,80 +197,6 @@ fn joined(speaker: &Speaker<'_>, step: &Step, joined: Joined) -> String {
             format!("{who} joined it {when} with punch {out} to one shift, however long.{noted}")
         }
         None => format!("{who} undid {when} that it was joined with another punch.{noted}"),
-    }
-}
-
-/// What the device's wall clock showed, where that isn't the site's time.
-fn other_wall_clock(speaker: &Speaker<'_>, story: &Story) -> Option<String> {
-    let offset = Offset::from_seconds(story.utc_offset_s?).ok()?;
-    let at = story.captured_at.timestamp();
-    if speaker.zone.to_offset(at) == offset {
-        return None;
-    }
-    let shown = at.to_zoned(offset.to_time_zone()).strftime("%H:%M:%S (UTC%:z)").to_string();
-    Some(format!("The clock on the device showed {shown}."))
-}
-
-fn synced(speaker: &Speaker<'_>, sync: &Receipt) -> String {
-    let when = speaker.when(sync.received_at);
-    if let Some(code) = sync.quarantined {
-        return format!(
-            "The item had reached the server {when}. It could not be taken as it came, because {}.",
-            quarantined(code)
-        );
-    }
-    let delay_ms = sync.delay_ms.saturating_add(sync.clock.offset_ms().unwrap_or_default());
-    let delay = if delay_ms.saturating_abs() <= AT_ONCE_MS {
-        "at once".to_owned()
-    } else if delay_ms < 0 {
-        format!("{} before the time it bears", words::duration(delay_ms))
-    } else {
-        format!("{} later", words::duration(delay_ms))
-    };
-    let kept = match sync.offline {
-        Some(true) => "The server was out of reach then, so the device kept it. ",
-        _ => "",
-    };
-    format!("{kept}It reached the server {when}, {delay}.")
-}
-
-/// By how much a clock was off, if it is known to have been.
-const fn off_ms(clock: Clock) -> Option<i64> {
-    match clock {
-        Clock::Known { offset_ms } if offset_ms.saturating_abs() >= CLOCK_RIGHT_MS => {
-            Some(offset_ms)
-        }
-        Clock::Known { .. } | Clock::Unknown => None,
-    }
-}
-
-fn clock(speaker: &Speaker<'_>, story: &Story, sync: &Receipt) -> Option<String> {
-    if sync.quarantined.is_some() {
-        return None;
-    }
-    Some(match (sync.clock, off_ms(sync.clock)) {
-        (Clock::Unknown, _) => "The device's clock could not be checked.".to_owned(),
-        (Clock::Known { .. }, None) => "The device's clock was right.".to_owned(),
-        (Clock::Known { .. }, Some(offset_ms)) => format!(
-            "The device's clock was {} {}; by the server's clock the punch was made {}.",
-            words::duration(offset_ms),
-            if offset_ms < 0 { "behind" } else { "ahead" },
-            speaker.when(story.captured_at.plus_millis(offset_ms.saturating_neg())),
-        ),
-    })
-}
-
-/// Why an item is in quarantine, after "because".
-pub(super) const fn quarantined(code: QuarantineCode) -> &'static str {
-    match code {
-        QuarantineCode::TooLarge => "it was larger than a punch may be",
-        QuarantineCode::BadEncoding => "it was garbled",
-        QuarantineCode::BadSignature => "its signature did not fit the device that sent it",
-        QuarantineCode::BadCapture => "what it said could not be read as a punch",
-        QuarantineCode::UnknownVersion => "it came in a form that the server did not know",
-        QuarantineCode::WrongDevice => "it named another device than the one that sent it",
-        QuarantineCode::WrongSite => "it named a site that the device does not serve",
-        QuarantineCode::Conflict => "the device had sent another punch under its id before",
     }
 }
 
@@ -370,16 +317,25 @@ const fn rejected(reason: RejectionReason) -> &'static str {
     }
 }
 
-fn amended(speaker: &Speaker<'_>, step: &Step, amendment: &Amendment) -> String {
+fn amended(speaker: &Speaker<'_>, story: &Story, step: &Step, amendment: &Amendment) -> String {
     let Amendment { from_at, from_kind, to_at, to_kind, reason, .. } = amendment;
     let kinds = (from_kind != to_kind)
         .then(|| format!("{} instead of {}", words::doing(*to_kind), words::doing(*from_kind)));
     let times = (from_at != to_at).then(|| {
-        format!("{} instead of {}", speaker.exact_clock(*to_at), speaker.exact_clock(*from_at))
+        // Across midnight both days are told.
+        let tell = |at: Time| match speaker.is_one_day(*from_at, *to_at) {
+            true => speaker.exact_clock(at),
+            false => speaker.exact_clock_in_full(at),
+        };
+        format!("{} instead of {}", tell(*to_at), tell(*from_at))
     });
     let changes: Vec<String> = kinds.into_iter().chain(times).collect();
+    let stays = match story.seq {
+        Some(_) => "What the device captured stays as it was.",
+        None => "What was entered at first stays beside it.",
+    };
     format!(
-        "{} corrected it {}, to {}{}. What the device captured stays as it was.{}",
+        "{} corrected it {}, to {}{}. {stays}{}",
         speaker.actor(step.actor.as_ref()),
         step.ledger_time.map_or_else(String::new, |time| speaker.when(time)),
         changes.join(", and to "),

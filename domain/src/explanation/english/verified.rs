@@ -1,7 +1,7 @@
 //! What came of the check of a picture. A face is advice: nothing here says that somebody isn't who
 //! they say they are.
 
-use punchtrail_protocol::{guidance::Language, vocabulary::Reason};
+use punchtrail_protocol::{capture::IdentifiedBy, guidance::Language, vocabulary::Reason};
 
 use super::Speaker;
 use crate::{
@@ -21,8 +21,11 @@ pub(super) fn sentence(
 ) -> Option<String> {
     let when = step.ledger_time.map_or_else(String::new, |time| speaker.when(time));
     Some(match verification {
-        Verification::NotChecked { reason: NotChecked::NoneSetUp } => {
-            "No identity check was made: none applies to it.".to_owned()
+        Verification::NotChecked { reason: NotChecked::NoneSetUp, .. } => {
+            "No picture was to be compared.".to_owned()
+        }
+        Verification::NotChecked { reason: NotChecked::Otherwise, identified_by } => {
+            format!("{}; no picture was to be compared.", told_by(*identified_by))
         }
         Verification::Requested { waits: false, .. } => return None,
         Verification::Requested { due_at, .. } => format!(
@@ -80,6 +83,18 @@ pub(super) const fn doubt(reason: Reason) -> Option<&'static str> {
         Reason::PhotoMissing => Some("Its picture is missing"),
         Reason::FaceUnchecked => Some("Its picture was not checked by itself"),
         _ => None,
+    }
+}
+
+/// What told who punched, without a full stop.
+const fn told_by(identified_by: Option<IdentifiedBy>) -> &'static str {
+    match identified_by {
+        Some(IdentifiedBy::Pin) => "A PIN confirmed who punched",
+        Some(IdentifiedBy::Badge) => "The badge told who punched",
+        Some(IdentifiedBy::Qr) => "The QR code told who punched",
+        Some(IdentifiedBy::Search) => "Who punched was chosen from the list of names",
+        Some(IdentifiedBy::Terminal) => "The terminal told who punched",
+        None => "A person said who punched",
     }
 }
 

@@ -66,6 +66,16 @@ pub(super) const fn did(kind: PunchKind) -> &'static str {
     }
 }
 
+/// What somebody had done.
+pub(super) const fn had_done(kind: PunchKind) -> &'static str {
+    match kind {
+        PunchKind::In => "had clocked in",
+        PunchKind::Out => "had clocked out",
+        PunchKind::BreakStart => "had started a break",
+        PunchKind::BreakEnd => "had ended a break",
+    }
+}
+
 /// What a punch counts as.
 pub(super) const fn doing(kind: PunchKind) -> &'static str {
     match kind {

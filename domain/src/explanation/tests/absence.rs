@@ -1,7 +1,7 @@
 //! A worker's day: where a punch that never came might be.
 
 use insta::assert_snapshot;
-use punchtrail_protocol::capture::PunchKind;
+use punchtrail_protocol::{capture::PunchKind, vocabulary::QuarantineCode};
 
 use super::super::absence::*;
 use super::*;
@@ -50,11 +50,18 @@ fn facts(devices: Vec<DeviceFacts>) -> AbsenceFacts {
         kind,
         effective_at: at(clock),
         standing,
+        nobodys: false,
     };
     AbsenceFacts {
         disputes: Vec::new(),
         quarantined: Vec::new(),
-        quarantined_more: false,
+        quarantined_count: 0,
+        unknown_badges: Vec::new(),
+        unknown_badges_count: 0,
+        doubted: Vec::new(),
+        doubted_count: 0,
+        wrong_clocks: Vec::new(),
+        wrong_clocks_count: 0,
         employee: employee(),
         day: "2026-11-21".parse().unwrap(),
         zone: berlin(),
@@ -188,5 +195,142 @@ fn no_punch_and_no_device() {
     assert_snapshot!(told(&absence), @r#"
     The ledger holds no punch of the worker for Saturday, 21 November 2026.
     There is no device at the worker's sites that could still hold a punch.
+    "#);
+}
+
+fn done() -> Vec<DeviceFacts> {
+    vec![front(Some(report("2026-11-22T08:14:00.000Z", 0, None)))]
+}
+
+fn waiting(facts: AbsenceFacts) -> String {
+    let absence = explain_absence(facts, &names());
+    let mut told = absence.sentences;
+    told.push(absence.conclusion.sentence);
+    told.join("\n")
+}
+
+#[test]
+fn what_waits_in_quarantine_is_named_with_what_can_be_read_of_it() {
+    let item = |names_worker, captured_at: Option<&str>| DayItem {
+        item: Digest::of(b"item"),
+        code: QuarantineCode::BadCapture,
+        device: device(),
+        names_worker,
+        captured_at: captured_at.map(at),
+        received_at: at("10:00:00.000"),
+    };
+    let quarantined = vec![
+        item(true, Some("08:59:03.000")),
+        item(true, None),
+        item(false, Some("08:59:03.000")),
+        item(false, None),
+    ];
+    let day = AbsenceFacts { punches: vec![], quarantined, quarantined_count: 7, ..facts(done()) };
+    let told = waiting(day).replace(&Digest::of(b"item").to_string(), "…");
+    assert_snapshot!(told, @r#"
+    The ledger holds no punch of Maria Ortiz for Saturday, 21 November 2026.
+    “Front door” sent something that says to be a punch of Maria Ortiz made at 09:59:03. It could not be taken as a punch, because what it said could not be read as a punch; it waits in quarantine for a person (item …).
+    “Front door” sent something at 11:00:00 that says to be a punch of Maria Ortiz; when it was made can't be read. It could not be taken as a punch, because what it said could not be read as a punch; it waits in quarantine for a person (item …).
+    “Front door” sent something made at 09:59:03; whose it is can't be read. It could not be taken as a punch, because what it said could not be read as a punch; it waits in quarantine for a person (item …).
+    “Front door” sent something at 11:00:00; whose it is and when it was made can't be read. It could not be taken as a punch, because what it said could not be read as a punch; it waits in quarantine for a person (item …).
+    Beside these, 3 more such items wait in quarantine.
+    By the devices' last reports, all of them have delivered everything they made on that day, so no punch of that day is on its way. Beside what devices hold, a punch of that day may be among what waits for a person here.
+    "#);
+}
+
+#[test]
+fn punches_that_are_nobody_s_yet_and_those_of_wrong_clocks() {
+    let badge = |kind, tie, site: &str| DayBadge {
+        punch: other_punch(),
+        kind,
+        at: at("07:00:00.000"),
+        site: site.parse().unwrap(),
+        device: device(),
+        standing: Standing::Referred,
+        tie,
+    };
+    let clock = |of_this_day, shown: &str, truly: &str| DayClock {
+        punch: other_punch(),
+        kind: PunchKind::In,
+        shown_at: time(shown),
+        true_at: time(truly),
+        site: site(),
+        device: device(),
+        standing: Standing::Referred,
+        of_this_day,
+    };
+    let doubt = DayDoubt {
+        punch: other_punch(),
+        kind: PunchKind::BreakStart,
+        at: at("11:00:00.000"),
+        site: site(),
+        device: device(),
+    };
+    let mine = DayPunch {
+        punch: other_punch(),
+        kind: PunchKind::Out,
+        effective_at: at("15:00:00.000"),
+        standing: Standing::Referred,
+        nobodys: true,
+    };
+    let day = AbsenceFacts {
+        punches: vec![mine],
+        unknown_badges: vec![
+            badge(PunchKind::In, BadgeTie::Held, OTHER_SITE),
+            badge(PunchKind::Out, BadgeTie::HeldOtherwise, SITE),
+            badge(PunchKind::In, BadgeTie::Here, SITE),
+        ],
+        unknown_badges_count: 1_001,
+        doubted: vec![doubt],
+        doubted_count: 1,
+        wrong_clocks: vec![
+            clock(true, "2031-03-05T07:00:00.000Z", "2026-11-21T07:00:00.000Z"),
+            clock(false, "2026-11-21T07:00:00.000Z", "2026-11-24T07:00:00.000Z"),
+        ],
+        wrong_clocks_count: 2,
+        ..facts(done())
+    };
+    assert_snapshot!(waiting(day).replace(OTHER, "…"), @r#"
+    The ledger holds 1 punch of Maria Ortiz for Saturday, 21 November 2026: clocked out at 16:00:00 (who made it is in doubt; it counts for nobody until a manager has ruled).
+    Somebody clocked in at Hill Bakery at 08:00:00, on “Front door”, by a badge that the device did not know; Maria Ortiz held that badge then (punch …). It counts for nobody until it is known who made it.
+    Somebody clocked out at Harbour Café at 08:00:00, on “Front door”, by a badge that the device did not know; nobody held that badge then, but Maria Ortiz holds it or held it at another time (punch …). It counts for nobody until it is known who made it.
+    Somebody clocked in at Harbour Café at 08:00:00, on “Front door”, by a badge that the device did not know; nobody held that badge then, so it may be Maria Ortiz's (punch …). It counts for nobody until it is known who made it.
+    At least 998 more such punches by unknown badges wait.
+    Somebody else is recorded to have started a break at 12:00:00 at Harbour Café, by a badge that Maria Ortiz held by then, so it may be theirs (punch …). It counts for nobody until a manager has ruled.
+    By a device's clock that was wrong, Maria Ortiz clocked in on Wednesday, 5 March 2031, at 08:00:00; by the server's clock that was at 08:00:00, on this day (punch …).
+    That Maria Ortiz clocked in at 08:00:00 is by a device's clock that was wrong; by the server's clock it was on Tuesday, 24 November 2026, at 08:00:00, not on this day (punch …).
+    By the devices' last reports, all of them have delivered everything they made on that day, so no punch of that day is on its way. Beside what devices hold, a punch of that day may be among what waits for a person here.
+    "#);
+}
+
+#[test]
+fn the_hour_that_comes_twice_is_told_apart_in_a_day_and_in_a_report() {
+    let zone = TimeZone::get("America/New_York").unwrap();
+    let punch = |kind, at: &str| DayPunch {
+        punch: other_punch(),
+        kind,
+        effective_at: time(at),
+        standing: Standing::Accepted,
+        nobodys: false,
+    };
+    let backlog = Backlog {
+        oldest: Some(time("2026-11-01T05:30:00.000Z")),
+        ..report("2026-11-01T06:30:00.000Z", 2, None)
+    };
+    let day = AbsenceFacts {
+        day: "2026-11-01".parse().unwrap(),
+        zone,
+        bounds: (time("2026-11-01T04:00:00.000Z"), time("2026-11-02T05:00:00.000Z")),
+        punches: vec![
+            punch(PunchKind::In, "2026-11-01T05:45:00.000Z"),
+            punch(PunchKind::Out, "2026-11-01T06:15:00.000Z"),
+            punch(PunchKind::In, "2026-11-01T07:15:00.000Z"),
+        ],
+        ..facts(vec![front(Some(backlog))])
+    };
+    assert_snapshot!(told(&explain_absence(day, &names())), @r#"
+    The ledger holds 3 punches of Maria Ortiz for Sunday, 1 November 2026: clocked in at 01:45:00 EDT, clocked out at 01:15:00 EST and clocked in at 02:15:00.
+    [Punches] By its last report at 01:30 EST, “Front door” still holds 2 punches, the oldest from 01:30 EDT.
+    By the devices' last reports, a punch of that day may still be on “Front door”.
     "#);
 }

@@ -1,6 +1,7 @@
 //! Situations and what is said of them, word for word.
 
 mod absence;
+mod known;
 mod properties;
 mod situations;
 
@@ -24,6 +25,7 @@ const SITE: &str = "5f0c7a52-0000-4000-8000-000000000002";
 const OTHER_SITE: &str = "5f0c7a52-0000-4000-8000-00000000000a";
 const DEVICE: &str = "5f0c7a52-0000-4000-8000-000000000003";
 const EMPLOYEE: &str = "5f0c7a52-0000-4000-8000-000000000004";
+const BEN: &str = "5f0c7a52-0000-4000-8000-000000000014";
 const KEY: &str = "5f0c7a52-0000-4000-8000-00000000000b";
 
 pub(super) fn time(text: &str) -> Time {
@@ -55,6 +57,10 @@ pub(super) fn employee() -> EmployeeId {
     EMPLOYEE.parse().unwrap()
 }
 
+pub(super) fn ben() -> EmployeeId {
+    BEN.parse().unwrap()
+}
+
 pub(super) fn site() -> SiteId {
     SITE.parse().unwrap()
 }
@@ -66,7 +72,8 @@ pub(super) fn other_punch() -> PunchId {
 pub(super) fn names() -> Names {
     Names {
         erased: BTreeMap::new(),
-        employees: [(employee(), "Maria Ortiz".to_owned())].into(),
+        employees: [(employee(), "Maria Ortiz".to_owned()), (ben(), "Ben Okafor".to_owned())]
+            .into(),
         devices: [(device(), "Front door".to_owned())].into(),
         sites: [
             (site(), "Harbour Café".to_owned()),

@@ -12,7 +12,7 @@ fn accepted_on_policy_after_an_offline_capture() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none applies to it.
+    The badge told who punched; no picture was to be compared.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -26,7 +26,7 @@ fn captured_online() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, confirmed by PIN (its punch number 1).
     It reached the server at 09:59:04, at once.
     The device's clock was right.
-    No identity check was made: none applies to it.
+    A PIN confirmed who punched; no picture was to be compared.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -39,7 +39,7 @@ fn recorded_and_not_yet_judged_with_an_unknown_clock() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock could not be checked.
-    No identity check was made: none applies to it.
+    The badge told who punched; no picture was to be compared.
     It has not been judged yet.
     It counts until then.
     "#);
@@ -53,7 +53,7 @@ fn without_names_and_zone_times_are_the_wall_clocks() {
     The worker clocked in on Saturday, 21 November 2026, at 09:59:03, on the device, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none applies to it.
+    The badge told who punched; no picture was to be compared.
     The site's rules found nothing doubtful, so it was accepted at 10:10:07.
     It counts.
     "#);
@@ -63,8 +63,8 @@ fn without_names_and_zone_times_are_the_wall_clocks() {
 fn a_device_with_another_wall_clock_than_its_site() {
     let replaced = [("\"utc_offset_s\":3600", "\"utc_offset_s\":7200")];
     let stream = Stream::synced("08:59:05.000", Clock::Known { offset_ms: 0 }, &replaced);
-    assert_snapshot!(stream.explained(&context()).sentences[1], @"The clock on the device showed \
-        10:59:03 (UTC+02:00).");
+    assert_snapshot!(stream.explained(&context()).sentences[2], @"The device's clock was right; its \
+        screen showed 10:59:03, UTC+2, where the site had 09:59:03.");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_near_duplicate_waits_for_a_manager() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock was right.
-    No identity check was made: none applies to it.
+    The badge told who punched; no picture was to be compared.
     Maria Ortiz also clocked in 12 seconds earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e), so this one waits for a manager.
     It counts until then.
     "#);
@@ -100,9 +100,9 @@ fn every_doubt_has_its_words() {
     The device's access had been ended before this punch arrived, so this one waits for a manager.
     It was 31 days old when it reached the server, which is longer than the site looks back, so this one waits for a manager.
     Maria Ortiz had punched at Hill Bakery only 5 minutes earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e), so this one waits for a manager.
-    The badge by which the device knew Maria Ortiz was no longer theirs by then, so this one waits for a manager.
+    The badge by which the device knew Maria Ortiz was no longer theirs by then, and who made it is in doubt, so this one waits for a manager.
     Maria Ortiz was not assigned to this site then, so this one waits for a manager.
-    Maria Ortiz had made the opposite punch only 4 seconds earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e); perhaps one reading was taken twice, so this one waits for a manager.
+    Maria Ortiz had clocked out only 4 seconds earlier (punch 0190b5a2-1111-7c1a-9d2e-3f4a5b6c7d8e); perhaps one reading was taken twice, so this one waits for a manager.
     "#);
 }
 
@@ -128,7 +128,7 @@ fn a_clock_three_hours_fast() {
     Maria Ortiz clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door”, by badge (its punch number 1).
     The device's clock was 3 hours ahead; by the server's clock the punch was made at 06:59:03.
     The server was out of reach then, so the device kept it. It reached the server at 07:10:05, 11 minutes later.
-    No identity check was made: none applies to it.
+    The badge told who punched; no picture was to be compared.
     The device's clock was 3 hours ahead, which is more than the site allows. When it reached the server, the time on this punch was still 2 hours 49 minutes away. So this one waits for a manager.
     It counts until then.
     "#);
@@ -146,9 +146,9 @@ fn an_unknown_badge() {
     Somebody with an unknown badge clocked in on Saturday, 21 November 2026, at 09:59:03, at Harbour Café, on “Front door” (its punch number 1).
     The server was out of reach then, so the device kept it. It reached the server at 10:10:05, 11 minutes later.
     The device's clock could not be checked.
-    No identity check was made: none applies to it.
+    No picture was to be compared.
     The device did not know the badge, so this one waits for a manager.
-    It counts until then.
+    It counts for nobody until then.
     "#);
     let json = serde_json::to_string(&stream.explained(&context())).unwrap();
     assert!(!json.contains("SECRET-77"), "what was read stays in the event");
@@ -274,7 +274,7 @@ fn admitted_from_quarantine() {
     assert_snapshot!(told.sentences.join("\n"), @r#"
     “Front office” entered this punch at 18:00:00 from an item that a device had sent: Maria Ortiz clocked out on Saturday, 21 November 2026, at 17:02:00, at Harbour Café. There is a note on it.
     The item had reached the server at 17:20:00. It could not be taken as it came, because its signature did not fit the device that sent it.
-    No identity check was made: none applies to it.
+    A person said who punched; no picture was to be compared.
     “Front office” accepted it at 18:00:00.
     It counts.
     "#);
@@ -439,7 +439,8 @@ fn as_data() {
         "step": "verified",
         "evidence": {
           "outcome": "not_checked",
-          "reason": "none_set_up"
+          "reason": "otherwise",
+          "identified_by": "badge"
         },
         "device_time": null,
         "ledger_time": null,

@@ -69,7 +69,8 @@ pub(in crate::audit) async fn strays(
         "select count(*) from notes where not exists (select from events \
          where event_type in ('Accepted', 'Rejected', 'Amended', 'Voided', 'Admitted', \
              'Dismissed', 'CommandIssued', 'CommandFinished', 'Opened', 'Answered', 'Resolved', \
-             'Reopened', 'LegalHoldPlaced', 'LegalHoldLifted') \
+             'Reopened', 'LegalHoldPlaced', 'LegalHoldLifted', 'Entered', 'Identified', \
+             'Reassigned', 'ShiftJoined', 'ShiftParted') \
          and coalesce(payload -> event_type ->> 'note', \
              payload #>> '{CommandIssued,instruction,show_message,note}') \
              = encode(notes.digest, 'hex'))",
