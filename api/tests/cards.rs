@@ -101,10 +101,8 @@ impl Scene {
     /// The cards of the scene's day and some before and after.
     async fn cards(&self) -> Vec<Value> {
         let days = [-2, 3].map(|days: i32| self.day.saturating_add(days.days()));
-        let path = format!(
-            "/v1/timecards?employee={}&from={}&to={}",
-            self.employee, days[0], days[1]
-        );
+        let path =
+            format!("/v1/timecards?employee={}&from={}&to={}", self.employee, days[0], days[1]);
         let answer = self.house.read(&path).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         answer.body["data"][0]["cards"].as_array().unwrap().clone()
@@ -126,9 +124,8 @@ impl Scene {
 
 /// Minutes accepted, that would be added, that would be taken.
 fn minutes(card: &Value) -> [u64; 3] {
-    ["worked_accepted_s", "worked_provisional_s", "provisional_taken_s"].map(|name| {
-        card["totals"][name].as_u64().unwrap_or_else(|| panic!("{name}: {card}")) / 60
-    })
+    ["worked_accepted_s", "worked_provisional_s", "provisional_taken_s"]
+        .map(|name| card["totals"][name].as_u64().unwrap_or_else(|| panic!("{name}: {card}")) / 60)
 }
 
 fn codes(card: &Value) -> Vec<&str> {
@@ -188,7 +185,10 @@ async fn an_accepted_punch_whose_only_counterpart_is_doubtful_waits_for_it() {
     assert_eq!(minutes(&card), [0, 480, 0], "{card}");
     assert_eq!(codes(&card), ["waits_for_doubtful"], "{card}");
     let segment = &card["segments"][0];
-    assert_eq!((&segment["counted_as"], &segment["doubt"]), (&json!("provisional"), &json!("punch")));
+    assert_eq!(
+        (&segment["counted_as"], &segment["doubt"]),
+        (&json!("provisional"), &json!("punch"))
+    );
     assert_eq!(segment["to"]["true_at"], json!(scene.at(1, "06:00:00")));
     let path = format!("/v1/punches/{}/decision/preview", out[0]);
     let previewed = scene.house.write(&path, &json!({ "decision": "accept" })).await;
@@ -285,9 +285,8 @@ impl Scene {
 async fn a_policy_from_a_day_on_leaves_the_days_before_as_they_were() {
     let scene = Scene::new().await;
     let mut kiosk = scene.kiosk().await;
-    let nights = [0, 1].map(|day| {
-        [(In, scene.at(day, "01:00:00")), (Out, scene.at(day, "04:00:00"))]
-    });
+    let nights =
+        [0, 1].map(|day| [(In, scene.at(day, "01:00:00")), (Out, scene.at(day, "04:00:00"))]);
     scene.punch(&mut kiosk, 0, &nights.concat()).await;
     let before = scene.cards().await;
     assert_eq!(before.len(), 2);

@@ -254,10 +254,8 @@ async fn people_badges_and_sites_by_hand() {
         ran.stderr
     };
     run("employee add --name Ada --site Mill --badge 17 --external-id E-1").await;
-    run("employee add --name Bo --site Mill").await;
-    let listed = run("employee list --site Mill").await;
-    assert_eq!(listed["employees"][0]["badges"], json!(["17"]));
-    let bo = listed["employees"][1]["employee"].as_str().unwrap().to_owned();
+    let bo = run("employee add --name Bo --site Mill").await;
+    let bo = bo["employee"].as_str().unwrap().to_owned();
     let said = refused(&format!("employee badge issue {bo} 17")).await;
     assert!(said.contains("Ada"), "{said}");
     run("employee badge return E-1 17 --at 2026-03-02").await;
@@ -268,18 +266,15 @@ async fn people_badges_and_sites_by_hand() {
     assert_eq!(held["badges"][0]["because"], "returned");
     run("employee assign E-1 Hill --from 2026-04-01").await;
     run("employee unassign E-1 Mill --until 2026-03-31").await;
-    assert_eq!(run("employee list --site Mill").await["employees"].as_array().unwrap().len(), 1);
     run("employee depart E-1 --at 2026-05-29").await;
     assert_eq!(run("employee depart E-1 --at 2026-05-29").await["changed"], false);
     run("employee depart E-1 --at 2026-05-28T18:00:00+02:00").await;
-    let listed = run("employee list --site Hill").await;
-    assert_eq!(listed["employees"][0]["departed_at"], "2026-05-28T16:00:00.000Z");
     run("employee depart E-1 --cancel").await;
     run("employee depart E-1 --at 2026-05-29").await;
     refused("employee return E-1 --at 2026-05-01").await;
     run("employee return E-1 --at 2026-06-01").await;
     run("employee rename E-1 Augusta").await;
-    assert_eq!(run("employee list --site Hill").await["employees"][0]["name"], "Augusta");
+    assert_eq!(run("employee rename E-1 Augusta").await["changed"], false);
     assert_eq!(scene.run(&["employee", "depart", "E-1", "--at", "soon"]).await.exit, 2);
     assert_eq!(scene.run(&["ledger", "verify"]).await.exit, 0);
     scene.close().await;

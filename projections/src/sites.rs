@@ -91,8 +91,7 @@ async fn write(
 ) -> Result<(), ProjectionError> {
     let ids: Vec<Uuid> = changed.keys().map(|site| site.uuid()).collect();
     let select = format!("select site, rules from {table} where site = any($1)");
-    let held: Vec<(Uuid, String)> =
-        sqlx::query_as(&select).bind(&ids).fetch_all(&mut *tx).await?;
+    let held: Vec<(Uuid, String)> = sqlx::query_as(&select).bind(&ids).fetch_all(&mut *tx).await?;
     let held: HashMap<Uuid, String> = held.into_iter().collect();
     let (mut sites, mut texts, mut positions) = (vec![], vec![], vec![]);
     for (site, (position, events)) in changed {

@@ -422,7 +422,6 @@ async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_na
     let mut connection = told.world.pools.writer.acquire().await.unwrap();
     let entry = EmployeeEntry {
         employee: ben,
-        badge: None,
         name: "Ben Okafor".to_owned(),
         pin_phc: None,
         external_id: None,

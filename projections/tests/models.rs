@@ -344,8 +344,7 @@ async fn what_may_be_somebody_elses_is_on_nobodys_card_until_that_is_ruled_on() 
     assert_eq!(hours(world.employee).await, Some(8));
     let doubt = Anomaly::OtherHolder { holder: Some(colleague) };
     for capture in &shift {
-        let judged =
-            PunchCommand::Judge { anomalies: vec![doubt.clone()], verify_by: None };
+        let judged = PunchCommand::Judge { anomalies: vec![doubt.clone()], verify_by: None };
         rule(&world, capture.punch, judged).await;
     }
     assert_eq!([hours(world.employee).await, hours(colleague).await], [None, None]);

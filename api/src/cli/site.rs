@@ -208,9 +208,7 @@ impl NotSet {
     fn told(self) -> anyhow::Error {
         match self {
             Self::Given(error) => error,
-            Self::Ledger(error) => {
-                anyhow::Error::from(error).context("the policy was not changed")
-            }
+            Self::Ledger(error) => anyhow::Error::from(error).context("the policy was not changed"),
         }
     }
 }

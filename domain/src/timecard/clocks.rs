@@ -84,9 +84,9 @@ impl<'a> Clocks<'a> {
         if is == shown {
             return false;
         }
-        let from = self.unknown.partition_point(|at| {
-            *at < is.min(shown).max(is.plus_millis(-SWAP_REACH_MS))
-        });
+        let from = self
+            .unknown
+            .partition_point(|at| *at < is.min(shown).max(is.plus_millis(-SWAP_REACH_MS)));
         self.unknown.get(from).is_some_and(|at| Self::between(punch, *at))
     }
 

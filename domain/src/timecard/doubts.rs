@@ -49,8 +49,7 @@ fn a_doubtful_out_and_in_take_a_gap_and_nothing_before_a_ruling() {
 
 #[test]
 fn what_only_a_doubtful_punch_matches_waits_for_it() {
-    let card =
-        only(cards(&[at(In, "2026-11-20 08:00"), provisional(at(Out, "2026-11-20 16:00"))]));
+    let card = only(cards(&[at(In, "2026-11-20 08:00"), provisional(at(Out, "2026-11-20 16:00"))]));
     assert_eq!(card.totals, worked(0, 480, 0));
     assert_eq!(card.segments[0].doubt, Some(Doubt::Punch));
     assert_eq!(unmatched(&card), [(WaitsForDoubtful, In)]);
@@ -59,8 +58,7 @@ fn what_only_a_doubtful_punch_matches_waits_for_it() {
 
 #[test]
 fn an_out_whose_in_is_doubtful_stands_beside_it_on_the_day_before() {
-    let card =
-        only(cards(&[provisional(at(In, "2026-11-20 22:00")), at(Out, "2026-11-21 06:00")]));
+    let card = only(cards(&[provisional(at(In, "2026-11-20 22:00")), at(Out, "2026-11-21 06:00")]));
     assert_eq!((card.day, card.totals), (date(2026, 11, 20), worked(0, 480, 0)));
     assert_eq!(unmatched(&card), [(WaitsForDoubtful, Out)]);
 }
@@ -87,8 +85,7 @@ fn a_break_that_only_the_out_ends_gives_way_to_work_after_its_doubtful_end() {
         provisional(at(BreakEnd, "2026-11-20 12:30")),
         at(Out, "2026-11-20 17:00"),
     ]));
-    let expected =
-        [(Worked, 240, Accepted), (Break, 30, Provisional), (Worked, 270, Provisional)];
+    let expected = [(Worked, 240, Accepted), (Break, 30, Provisional), (Worked, 270, Provisional)];
     assert_eq!(segments(&card), expected);
     assert_eq!(card.totals, worked(240, 270, 30));
 }
@@ -215,7 +212,8 @@ fn a_shift_is_paired_as_its_sites_rules_were_when_it_began() {
     // From before the first punch, or after the last: nothing else.
     for day in [date(-9999, 1, 1), date(9999, 12, 31)] {
         let rules = set([policy(Some(day), |policy| policy.day_starts_min = 300)]);
-        let made = timecards(&[at(In, "2026-03-09 02:00"), at(Out, "2026-03-09 04:00")], |_| &rules);
+        let made =
+            timecards(&[at(In, "2026-03-09 02:00"), at(Out, "2026-03-09 04:00")], |_| &rules);
         let expected = if day.year() < 0 { date(2026, 3, 8) } else { date(2026, 3, 9) };
         assert_eq!(only(made).day, expected);
     }

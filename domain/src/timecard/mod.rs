@@ -24,9 +24,9 @@ mod doubts;
 mod pairing;
 #[cfg(test)]
 mod properties;
+mod rules;
 #[cfg(test)]
 mod tests;
-mod rules;
 mod totals;
 
 use jiff::SignedDuration;

@@ -27,33 +27,75 @@ use crate::{
 /// From so many punches on that must be looked at again, a walk ends.
 const AGAIN_MAX: usize = 10_000;
 
-/// Whether an event changes what judgements rest on.
-pub(super) fn is_change(event: &Event) -> bool {
-    match event {
-        Event::Site(..) | Event::Employee(..) => true,
-        Event::Punch(_, event) => changes_punch(event),
-        Event::Device(..) | Event::Quarantine(..) | Event::Epoch(..) | Event::Dispute(..) => false,
-    }
+/// What an event is to the adjudicator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearing {
+    /// It changes what judgements rest on.
+    Changes,
+    /// It is judged, or doubted for what its device did.
+    Judged,
+    /// Nothing follows from it.
+    None,
 }
 
-const fn changes_punch(event: &PunchEvent) -> bool {
-    matches!(
-        event,
-        PunchEvent::Voided { .. }
+impl Bearing {
+    /// An event's.
+    pub(super) const fn of(event: &Event) -> Self {
+        match event {
+            Event::Site(..) | Event::Employee(..) => Self::Changes,
+            Event::Device(..) | Event::Quarantine(..) => Self::Judged,
+            Event::Epoch(..) | Event::Dispute(..) => Self::None,
+            Event::Punch(_, event) => Self::of_punch(event),
+        }
+    }
+
+    const fn of_punch(event: &PunchEvent) -> Self {
+        match event {
+            PunchEvent::Voided { .. }
             | PunchEvent::Rejected { .. }
             | PunchEvent::Reinstated {}
             | PunchEvent::Accepted { basis: Basis::Manager, .. }
             | PunchEvent::Reassigned { .. }
-            | PunchEvent::Identified { ground: Ground::Manager, .. }
-    )
+            | PunchEvent::Identified { ground: Ground::Manager, .. } => Self::Changes,
+            PunchEvent::Captured { .. }
+            | PunchEvent::Synced { .. }
+            | PunchEvent::Admitted { .. }
+            | PunchEvent::Entered { .. }
+            | PunchEvent::ConflictingCaptureReceived { .. }
+            | PunchEvent::VerificationSucceeded { .. }
+            | PunchEvent::VerificationFailed { .. }
+            | PunchEvent::VerificationUnavailable { .. } => Self::Judged,
+            PunchEvent::Accepted { .. }
+            | PunchEvent::AnomalyFlagged { .. }
+            | PunchEvent::AnomalyWithdrawn { .. }
+            | PunchEvent::Amended { .. }
+            | PunchEvent::Identified { .. }
+            | PunchEvent::PhotoErased { .. }
+            | PunchEvent::PhotoReceived { .. }
+            | PunchEvent::PhotoRetaken { .. }
+            | PunchEvent::ReferralLifted {}
+            | PunchEvent::ReferredForReview { .. }
+            | PunchEvent::ReviewEscalated { .. }
+            | PunchEvent::ShiftJoined { .. }
+            | PunchEvent::ShiftParted { .. }
+            | PunchEvent::VerificationRequested { .. } => Self::None,
+        }
+    }
 }
 
-/// A walk is about changes alone, or about none.
-pub(super) fn cut(entries: &mut Vec<Arc<Entry>>) {
-    let changes = |entry: &Arc<Entry>| entry.event().is_ok_and(is_change);
-    let Some(first) = entries.first().map(changes) else { return };
-    let cut = entries.iter().position(|entry| changes(entry) != first);
+/// A walk is about changes alone, or about what is judged; which it is.
+pub(super) fn cut(entries: &mut Vec<Arc<Entry>>) -> Bearing {
+    let mut about = Bearing::None;
+    let other = |entry: &Arc<Entry>| {
+        let bearing = entry.event().map_or(Bearing::None, Bearing::of);
+        if about == Bearing::None {
+            about = bearing;
+        }
+        bearing != Bearing::None && bearing != about
+    };
+    let cut = entries.iter().position(other);
     entries.truncate(cut.unwrap_or(entries.len()));
+    about
 }
 
 /// What stands already of what a stretch of changes is about.

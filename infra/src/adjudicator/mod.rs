@@ -30,6 +30,7 @@ use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
     ledger::{AppendError, CALLER_EVENTS_MAX, JudgedThrough, Ledger, ReadError, judged_through},
 };
+use changes::Bearing;
 use found::Walked;
 pub(crate) use memory::gaps;
 use register::Register;
@@ -139,7 +140,7 @@ impl Adjudicator {
         }
         let mut entries = self.ledger.feed().read(from.position, self.walk_events_max).await?;
         walk::keep_what_can_be_read(&mut entries).await?;
-        changes::cut(&mut entries);
+        let about = changes::cut(&mut entries);
         let left = walk::keep_receipts_with_captures(&mut entries);
         if let (true, Some(captured)) = (entries.is_empty(), left) {
             // What keeps its receipt from being read stops the walk before the capture.
@@ -147,10 +148,11 @@ impl Adjudicator {
                 receipt.event()?;
             }
         }
-        let Some(first) = entries.first() else { return Ok(Judged::AtHead(from.position)) };
-        let is_change = changes::is_change(first.event()?);
+        if entries.is_empty() {
+            return Ok(Judged::AtHead(from.position));
+        }
         let (pool, register) = (self.ledger.pool(), &mut self.register);
-        let walked = if is_change {
+        let walked = if about == Bearing::Changes {
             changes::walk(pool, register, &entries, from).await
         } else {
             walk::walk(pool, register, &entries, from, self.judged_events_max).await

@@ -10,7 +10,6 @@ mod error;
 pub mod faces;
 pub mod holds;
 pub mod import;
-pub mod listing;
 pub mod moment;
 pub mod staff;
 

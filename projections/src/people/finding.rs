@@ -58,16 +58,26 @@ pub(super) async fn best(pool: &Pool, among: Among, typed: &str) -> Result<Vec<U
     Ok(fits.into_iter().map(|(_, _, employee)| employee).collect())
 }
 
+<<<<<<< HEAD
 /// The next people in the order of their ids, with name and the badges that they hold, where there are any.
+=======
+/// The next people in the order of their ids, with their names where the directory has them,
+/// and their badges.
+>>>>>>> h/roster
 async fn step(pool: &Pool, among: Among, after: Uuid) -> Result<Vec<Person>, sqlx::Error> {
     let (statement, site) = match among {
         Among::Everybody => (EVERYBODY, SiteId::NIL),
         Among::Of(site) => (OF_SITE, site),
         Among::WorkingAt(site) => (WORKING_AT_SITE, site),
     };
-    sqlx::query_as(statement).bind(after).bind(STEP_PEOPLE).bind(site.uuid()).fetch_all(pool).await
+    let statement = format!(
+        "select step.employee, step.name, {BADGES} as badges from ({statement}) step \
+         order by step.employee"
+    );
+    sqlx::query_as(&statement).bind(after).bind(STEP_PEOPLE).bind(site.uuid()).fetch_all(pool).await
 }
 
+<<<<<<< HEAD
 /// The badges that `entry.employee` holds now.
 macro_rules! badges {
     () => {
@@ -103,3 +113,26 @@ const WORKING_AT_SITE: &str = concat!(
      left join lateral (select name from employee_directory held \
          where held.employee = entry.employee limit 1) held on true order by entry.employee"
 );
+=======
+/// The badges that they hold now.
+const BADGES: &str = "array(select held.number from badge_holdings held \
+     where held.employee = step.employee and held.held_from <= now() \
+     and (held.held_until is null or held.held_until > now()))";
+
+const EVERYBODY: &str = "select employee, name from employee_directory \
+     where employee > $1 and $3::uuid is not null order by employee limit $2";
+
+// Each person of the step is looked up by the key: a plain join might read the whole directory.
+const OF_SITE: &str = "select place.employee, entry.name from ( \
+         select employee from read.roster where site = $3 and employee > $1 \
+         order by employee limit $2) place \
+     left join lateral (select name from employee_directory held \
+         where held.employee = place.employee limit 1) entry on true";
+
+const WORKING_AT_SITE: &str = "select place.employee, entry.name from ( \
+         select employee from read.roster where site = $3 and employee > $1 \
+         and (departed_at is null or departed_at > now()) and (until is null or until > now()) \
+         order by employee limit $2) place \
+     left join lateral (select name from employee_directory held \
+         where held.employee = place.employee limit 1) entry on true";
+>>>>>>> h/roster

@@ -164,7 +164,9 @@ impl Surroundings {
         let (before, after) = (hours(&self.punches, rules), hours(&then, rules));
         changed(&before, &after, &own)
             .into_iter()
-            .filter(|shown| touched.iter().any(|(first, last)| (first..=last).contains(&&shown.day)))
+            .filter(|shown| {
+                touched.iter().any(|(first, last)| (first..=last).contains(&&shown.day))
+            })
             .collect()
     }
 

@@ -491,8 +491,9 @@ impl Pairing {
     /// From when to when punches are needed for cards of these days; none if nobody ever punched.
     pub(crate) fn window(&self, first: Date, last: Date) -> Option<(Time, Time)> {
         let needed = self.rules.all().map(|rules| punches_needed(first, last, rules));
-        let (from, to) = needed
-            .reduce(|(from, to), (other_from, other_to)| (from.min(other_from), to.max(other_to)))?;
+        let (from, to) = needed.reduce(|(from, to), (other_from, other_to)| {
+            (from.min(other_from), to.max(other_to))
+        })?;
         Some((from.plus_millis(-self.more_ms()), to.plus_millis(self.more_ms())))
     }
 }

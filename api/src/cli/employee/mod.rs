@@ -2,6 +2,7 @@
 //! erased of people.
 
 mod badge;
+mod list;
 mod roster;
 mod staff;
 
@@ -24,7 +25,7 @@ use super::{
 pub(super) enum Employee {
     /// List people, or find some by name or badge
     List {
-        /// Those of one site, by name or id
+        /// Only those of this site: a name or an id
         #[arg(long)]
         site: Option<String>,
         /// Those whom this may mean: a name, a part of one or a badge, one typo allowed
@@ -175,7 +176,11 @@ impl Employee {
     async fn carried_out(self, opened: &Opened) -> anyhow::Result<Answer> {
         match self {
             Self::List { site, search } => {
+<<<<<<< HEAD
                 staff::list(opened, site.as_deref(), search.as_deref()).await
+=======
+                list::list(opened, site.as_deref(), search.as_deref()).await
+>>>>>>> h/roster
             }
             Self::Add(add) => staff::add(opened, add).await,
             Self::Rename { employee, name } => staff::rename(opened, &employee, &name).await,

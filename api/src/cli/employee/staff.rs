@@ -1,13 +1,15 @@
 //! People by hand, on the command line.
 
+use super::{Add, answered};
+use crate::cli::{answer::Answer, source::Opened};
 use punchtrail_infra::{
     ledger::Metadata,
     people::{
-        listing::{self, ListedEmployee},
         moment::{self, Moment},
         staff::{self, NewEmployee},
     },
 };
+<<<<<<< HEAD
 use punchtrail_projections::people::employees::{self, EmployeeView};
 use serde_json::json;
 
@@ -42,6 +44,8 @@ pub(super) async fn list(
     let heading = ["employee", "name", "badges", "external id", "left"];
     Ok(Answer::new(&json!({"employees": people}), table(&heading, &rows)))
 }
+=======
+>>>>>>> h/roster
 
 fn listed(found: EmployeeView) -> ListedEmployee {
     let EmployeeView { employee, name, badges, external_id, sites, departed_at, .. } = found;

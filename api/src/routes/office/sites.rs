@@ -7,7 +7,7 @@ use punchtrail_infra::{
     devices::enrolment,
     ledger::ExecuteError,
     people::directory,
-    sites::{Since, Set, set_policy, set_zone, with_zone},
+    sites::{Set, Since, set_policy, set_zone, with_zone},
 };
 use punchtrail_projections::{
     punches::{

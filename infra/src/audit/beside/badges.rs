@@ -68,7 +68,8 @@ impl Badges {
         loop {
             let rows: Vec<Held> = sqlx::query(
                 "select holding, employee, number, salt, \
-                 (extract(epoch from nullif(held_from, '-infinity')) * 1000000)::bigint as from_us, \
+                 (extract(epoch from nullif(held_from, '-infinity')) * 1000000)::bigint \
+                     as from_us, \
                  (extract(epoch from held_until) * 1000000)::bigint as until_us \
                  from badge_holdings where holding > $1 order by holding limit $2",
             )

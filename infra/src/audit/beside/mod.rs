@@ -1,6 +1,6 @@
 //! What stands beside the ledger and is bound to it by digests: bytes in quarantine, conflicting
-//! captures, people's notes, numbers of badges, and the devices' chains. Looked up a page of events at a time; what
-//! no event names is looked for at the end.
+//! captures, people's notes, numbers of badges, and the devices' chains. Looked up a page of events
+//! at a time; what no event names is looked for at the end.
 
 mod badges;
 mod notes;
