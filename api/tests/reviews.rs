@@ -136,9 +136,9 @@ async fn a_review_shows_what_each_ruling_would_do_before_it_is_made() {
     }
     let path = format!("/v1/punches/{}/decision/preview", scene.start);
     let void = scene.house.write(&path, &json!({ "decision": "void" })).await.body;
-    let now = json!({ "accepted_min": 480, "provisional_min": 0 });
+    let now = json!({ "accepted_min": 480, "provisional_min": 0, "taken_min": 0 });
     assert_eq!(void["days"][0]["now"], now, "{void}");
-    let none = json!({ "accepted_min": 0, "provisional_min": 0 });
+    let none = json!({ "accepted_min": 0, "provisional_min": 0, "taken_min": 0 });
     assert_eq!(void["days"][0]["then"], none, "{void}");
     let amend = json!({ "decision": "amend", "effective_at": at("09:00:00") });
     let amend = scene.house.write(&path, &amend).await.body;
