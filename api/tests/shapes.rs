@@ -87,7 +87,6 @@ async fn no_body_is_taken_in_another_shape() {
     let enrolment = enrolment_body(&key, &house.code(site).await);
     let come_back = json!({ "certificate": "AAAA", "proof": "AAAA" });
     let policy = serde_json::to_value(Policy::default()).unwrap();
-    let zone = json!({ "tz": "Europe/Paris", "from": "2026-11-21", "correct_past": false });
     let at = "2026-11-21T09:00:00.000Z";
     let admission =
         json!({ "employee": employee, "site": site, "kind": "in", "captured_at": at, "note": "n" });
@@ -127,8 +126,6 @@ async fn no_body_is_taken_in_another_shape() {
         (Method::POST, format!("/v1/sites/{site}/punches/batch"), token, batch),
         (Method::POST, "/v1/devices/self/heartbeat".to_owned(), token, beat),
         (Method::PUT, format!("/v1/sites/{site}/policy"), operator, policy),
-        (Method::PUT, format!("/v1/sites/{site}/zone"), operator, zone.clone()),
-        (Method::POST, format!("/v1/sites/{site}/zone/preview"), operator, zone),
         (Method::POST, format!("/v1/quarantine/{kept}/admit"), operator, admission),
         (Method::POST, format!("/v1/quarantine/{kept}/dismiss"), operator, json!({ "note": "n" })),
         (Method::POST, format!("/v1/punches/{}/decision", punch.punch), operator, decision),
@@ -280,13 +277,7 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-<<<<<<< HEAD
-const ORDERS: [(&str, &[&str]); 39] = [
-    ("/zone", &["tz", "from", "correct_past"]),
-    ("/zone/preview", &["tz", "from", "correct_past"]),
-=======
 const ORDERS: [(&str, &[&str]); 37] = [
->>>>>>> h/roster
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),

@@ -58,12 +58,8 @@ pub(super) async fn best(pool: &Pool, among: Among, typed: &str) -> Result<Vec<U
     Ok(fits.into_iter().map(|(_, _, employee)| employee).collect())
 }
 
-<<<<<<< HEAD
-/// The next people in the order of their ids, with name and the badges that they hold, where there are any.
-=======
 /// The next people in the order of their ids, with their names where the directory has them,
 /// and their badges.
->>>>>>> h/roster
 async fn step(pool: &Pool, among: Among, after: Uuid) -> Result<Vec<Person>, sqlx::Error> {
     let (statement, site) = match among {
         Among::Everybody => (EVERYBODY, SiteId::NIL),
@@ -77,43 +73,6 @@ async fn step(pool: &Pool, among: Among, after: Uuid) -> Result<Vec<Person>, sql
     sqlx::query_as(&statement).bind(after).bind(STEP_PEOPLE).bind(site.uuid()).fetch_all(pool).await
 }
 
-<<<<<<< HEAD
-/// The badges that `entry.employee` holds now.
-macro_rules! badges {
-    () => {
-        "array(select held.number from badge_holdings held \
-             where held.employee = entry.employee and held.held_from <= now() \
-             and (held.held_until is null or held.held_until > now()))"
-    };
-}
-
-const EVERYBODY: &str = concat!(
-    "select entry.employee, entry.name, ",
-    badges!(),
-    " from employee_directory entry \
-     where entry.employee > $1 and $3::uuid is not null order by entry.employee limit $2"
-);
-
-// Each person of the step is looked up by the key: a plain join might read the whole directory.
-const OF_SITE: &str = concat!(
-    "select entry.employee, held.name, ",
-    badges!(),
-    " from (select employee from read.roster where site = $3 and employee > $1 \
-         order by employee limit $2) entry \
-     left join lateral (select name from employee_directory held \
-         where held.employee = entry.employee limit 1) held on true order by entry.employee"
-);
-
-const WORKING_AT_SITE: &str = concat!(
-    "select entry.employee, held.name, ",
-    badges!(),
-    " from (select employee from read.roster where site = $3 and employee > $1 \
-         and (departed_at is null or departed_at > now()) \
-         and (until is null or until > now()) order by employee limit $2) entry \
-     left join lateral (select name from employee_directory held \
-         where held.employee = entry.employee limit 1) held on true order by entry.employee"
-);
-=======
 /// The badges that they hold now.
 const BADGES: &str = "array(select held.number from badge_holdings held \
      where held.employee = step.employee and held.held_from <= now() \
@@ -135,4 +94,3 @@ const WORKING_AT_SITE: &str = "select place.employee, entry.name from ( \
          order by employee limit $2) place \
      left join lateral (select name from employee_directory held \
          where held.employee = place.employee limit 1) entry on true";
->>>>>>> h/roster

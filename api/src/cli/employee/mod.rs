@@ -176,11 +176,7 @@ impl Employee {
     async fn carried_out(self, opened: &Opened) -> anyhow::Result<Answer> {
         match self {
             Self::List { site, search } => {
-<<<<<<< HEAD
-                staff::list(opened, site.as_deref(), search.as_deref()).await
-=======
                 list::list(opened, site.as_deref(), search.as_deref()).await
->>>>>>> h/roster
             }
             Self::Add(add) => staff::add(opened, add).await,
             Self::Rename { employee, name } => staff::rename(opened, &employee, &name).await,

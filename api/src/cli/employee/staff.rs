@@ -9,49 +9,6 @@ use punchtrail_infra::{
         staff::{self, NewEmployee},
     },
 };
-<<<<<<< HEAD
-use punchtrail_projections::people::employees::{self, EmployeeView};
-use serde_json::json;
-
-use super::{Add, answered};
-use crate::cli::{
-    answer::{Answer, table},
-    source::Opened,
-};
-
-pub(super) async fn list(
-    opened: &Opened,
-    site: Option<&str>,
-    search: Option<&str>,
-) -> anyhow::Result<Answer> {
-    let site = match site {
-        Some(named) => Some(opened.site(named).await?),
-        None => None,
-    };
-    let people = match search {
-        None => listing::list(&opened.ledger, site).await?,
-        Some(typed) => {
-            let found = employees::search(&opened.pools.reader, site, typed).await?;
-            found.into_iter().map(listed).collect()
-        }
-    };
-    let row = |one: &ListedEmployee| {
-        let left = one.departed_at.map(|at| at.to_string()).unwrap_or_default();
-        let (name, external_id) = (one.name.clone(), one.external_id.clone().unwrap_or_default());
-        vec![one.employee.to_string(), name, one.badges.join(", "), external_id, left]
-    };
-    let rows: Vec<_> = people.iter().map(row).collect();
-    let heading = ["employee", "name", "badges", "external id", "left"];
-    Ok(Answer::new(&json!({"employees": people}), table(&heading, &rows)))
-}
-=======
->>>>>>> h/roster
-
-fn listed(found: EmployeeView) -> ListedEmployee {
-    let EmployeeView { employee, name, badges, external_id, sites, departed_at, .. } = found;
-    let name = name.unwrap_or_default();
-    ListedEmployee { employee, name, badges, external_id, sites, departed_at }
-}
 
 pub(super) async fn add(opened: &Opened, add: Add) -> anyhow::Result<Answer> {
     let Add { name, site, from, badge, external_id } = add;
