@@ -310,10 +310,10 @@ const ORDERS: [(&str, &[&str]); 37] = [
     ("devices/return", &["certificate", "proof"]),
     ("return", &["at"]),
     ("name", &["name"]),
+    ("assignments", &["from", "until"]),
     ("employees", &["name", "site", "from", "badge", "external_id", "pin"]),
     ("badges", &["badge", "from", "reissue"]),
     ("end", &["because", "until"]),
-    ("assignments", &["from", "until"]),
     ("batch", &["capture", "signature"]),
     (
         "heartbeat",

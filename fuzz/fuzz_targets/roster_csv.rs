@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use punchtrail_infra::people::import::{
-    EXTERNAL_ID_CHARS_MAX, NAME_CHARS_MAX, ROSTER_ROWS_MAX, parse,
+    EXTERNAL_ID_CHARS_MAX, NAME_CHARS_MAX, ROSTER_ROWS_MAX, Roster, parse,
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let rows = match parse(bytes) {
-        Ok(rows) => rows,
+    let rows = match parse(bytes).and_then(Roster::faultless) {
+        Ok(roster) => roster.rows,
         Err(error) => {
             assert!(!error.to_string().is_empty());
             return;

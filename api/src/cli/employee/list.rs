@@ -32,7 +32,7 @@ pub(super) async fn list(
             (found.rows, found.more)
         }
     };
-    let sites = sites::list(&opened.pools.writer).await?;
+    let sites = sites::list(&opened.pools.writer, opened.ledger.now()).await?;
     let names: HashMap<SiteId, &str> =
         sites.iter().map(|site| (site.site, site.name.as_str())).collect();
     let or_dash = |cell: &Option<String>| cell.clone().unwrap_or_else(|| "-".to_owned());
