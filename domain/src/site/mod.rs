@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use command::SiteCommand;
 pub use error::SiteError;
 pub use event::SiteEvent;
-pub use rules::{Dated, Rule, SiteRules};
+pub use rules::{Dated, SiteRules};
 
 use crate::aggregate::aggregate;
 

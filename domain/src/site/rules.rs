@@ -25,16 +25,6 @@ pub struct SiteRules {
     default_policy: Policy,
 }
 
-/// Zone and policy that hold from an instant on.
-#[derive(Debug, Clone)]
-pub struct Rule<'a> {
-    /// None: since ever.
-    pub since: Option<Time>,
-    /// The IANA name of the zone.
-    pub tz: &'a str,
-    pub policy: &'a Policy,
-}
-
 impl SiteRules {
     /// Takes an event of the site.
     pub fn evolve(&mut self, event: &SiteEvent) {
@@ -92,43 +82,29 @@ impl SiteRules {
         self.zones.iter().rev().find(begun).or(self.zones.first()).map(|zone| &*zone.value)
     }
 
-    /// What holds from when on, in order: the first since ever. None before the site is known.
-    pub fn all(&self) -> Vec<Rule<'_>> {
-        let Some(first) = self.zones.first() else { return Vec::new() };
-        let mut since: Vec<Time> = self.zones.iter().filter_map(midnight_of).collect();
-        since.extend(self.policies.iter().filter_map(|policy| self.begins(policy)));
-        since.sort_unstable();
-        since.dedup();
-        let mut rules = vec![Rule { since: None, tz: &first.value, policy: self.policy_first() }];
-        rules.extend(since.into_iter().map(|at| Rule {
-            since: Some(at),
-            tz: self.zone_at(at).unwrap_or(&first.value),
-            policy: self.policy_at(at),
-        }));
-        rules
-    }
-
     fn policy_first(&self) -> &Policy {
         let first = self.policies.first().filter(|policy| policy.day.is_none());
         first.map_or(&self.default_policy, |policy| &policy.value)
     }
 
-    /// When a policy begins to hold: with its first business day, as it counts days.
+    /// When a policy begins to hold: with its first business day, where the day before ends as
+    /// its own rules say.
     fn begins(&self, policy: &Dated<Policy>) -> Option<Time> {
         let day = policy.day?;
-        let zone = self.zone_on(day).or(self.zones.first().map(|zone| &*zone.value));
-        let into_day = jiff::SignedDuration::from_mins(i64::from(policy.value.day_starts_min));
-        Some(start(day, into_day, zone))
+        let before = day.yesterday().unwrap_or(day);
+        let zone = self.zone_on(before).or(self.zones.first().map(|zone| &*zone.value));
+        Some(start(day, self.policy_on(before).day_starts_min, zone))
     }
 }
 
 /// When a zone begins to hold: at its first midnight there.
 fn midnight_of(zone: &Dated<String>) -> Option<Time> {
-    Some(start(zone.day?, jiff::SignedDuration::ZERO, Some(&zone.value)))
+    Some(start(zone.day?, 0, Some(&zone.value)))
 }
 
-fn start(day: Date, into_day: jiff::SignedDuration, zone: Option<&str>) -> Time {
+fn start(day: Date, into_day_min: u32, zone: Option<&str>) -> Time {
     let zone = zone.and_then(|tz| TimeZone::get(tz).ok()).unwrap_or(TimeZone::UTC);
+    let into_day = jiff::SignedDuration::from_mins(i64::from(into_day_min));
     let wall = day.to_datetime(jiff::civil::Time::midnight().saturating_add(into_day));
     // Beyond what a timestamp can say, it never begins.
     wall.to_zoned(zone).map_or_else(
@@ -174,12 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_holds_from_its_first_business_day_as_it_counts_days() {
-        let rules = rules([berlin(), starts(300, Some(date(2026, 3, 10)))]);
+    fn a_policy_holds_from_where_the_day_before_it_ends() {
+        let (ninth, tenth) = (Some(date(2026, 3, 9)), Some(date(2026, 3, 10)));
+        let rules = rules([berlin(), starts(60, ninth), starts(300, tenth)]);
         let min = |text| rules.policy_at(at(text)).day_starts_min;
-        assert_eq!(min("2026-03-10T03:59:59.999Z"), 0, "04:59 in Berlin is the day before");
-        assert_eq!(min("2026-03-10T04:00:00.000Z"), 300);
-        assert_eq!(rules.policy_on(date(2026, 3, 9)).day_starts_min, 0);
+        assert_eq!(min("2026-03-08T22:59:59.999Z"), 0);
+        assert_eq!(min("2026-03-08T23:00:00.000Z"), 60);
+        assert_eq!(min("2026-03-09T23:59:59.999Z"), 60, "00:59 in Berlin is the day before");
+        assert_eq!(min("2026-03-10T00:00:00.000Z"), 300);
+        assert_eq!(rules.policy_on(date(2026, 3, 9)).day_starts_min, 60);
         assert_eq!(rules.policy_on(date(2026, 3, 10)).day_starts_min, 300);
     }
 
@@ -189,7 +168,6 @@ mod tests {
         let rules = rules([berlin(), starts(60, late), starts(120, early), starts(180, late)]);
         let min = |day| rules.policy_on(date(2026, 3, day)).day_starts_min;
         assert_eq!([min(4), min(5), min(9), min(10)], [0, 120, 120, 180]);
-        assert_eq!(rules.all().len(), 3);
     }
 
     #[test]
@@ -200,8 +178,5 @@ mod tests {
         let moved = rules([berlin(), changed("Europe/Lisbon", Some(date(2026, 3, 10)))]);
         assert_eq!(moved.zone_at(at("2026-03-09T23:59:59.999Z")), Some("Europe/Berlin"));
         assert_eq!(moved.zone_at(at("2026-03-10T00:00:00.000Z")), Some("Europe/Lisbon"));
-        let said: Vec<_> = moved.all().iter().map(|rule| (rule.since, rule.tz)).collect();
-        let since = Some(at("2026-03-10T00:00:00.000Z"));
-        assert_eq!(said, [(None, "Europe/Berlin"), (since, "Europe/Lisbon")]);
     }
 }
