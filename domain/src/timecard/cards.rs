@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use punchtrail_protocol::{PunchId, SiteId};
 
 use super::{
-    CountedAs, Doubt, Mark, Rules, Segment, SegmentKind, Timecard, TimecardPunch, Totals,
+    CountedAs, Mark, Rules, Segment, SegmentDoubt, SegmentKind, Timecard, TimecardPunch, Totals,
     Unmatched, UnmatchedCode,
     clocks::{Clocks, elapsed_s},
     pairing::{Alone, Pair, Paired, ordered, pair},
@@ -96,10 +96,14 @@ impl Cards {
         let ends = [pair.opening, pair.from, pair.to];
         let settled = ends.iter().all(|punch| punch.standing == CountedAs::Accepted);
         let hangs = settled && ends.iter().any(|punch| clocks.leave_open(punch));
-        self.segment(pair, piece, Some(if hangs { Doubt::Clocks } else { Doubt::Punch }));
+        self.segment(
+            pair,
+            piece,
+            Some(if hangs { SegmentDoubt::Clocks } else { SegmentDoubt::Punch }),
+        );
     }
 
-    fn segment(&mut self, pair: &Pair<'_>, (from, to): Piece<'_>, doubt: Option<Doubt>) {
+    fn segment(&mut self, pair: &Pair<'_>, (from, to): Piece<'_>, doubt: Option<SegmentDoubt>) {
         let counted_as = if doubt.is_some() { CountedAs::Provisional } else { CountedAs::Accepted };
         let segment = Segment {
             kind: pair.kind,

@@ -51,7 +51,7 @@ fn a_doubtful_out_and_in_take_a_gap_and_nothing_before_a_ruling() {
 fn what_only_a_doubtful_punch_matches_waits_for_it() {
     let card = only(cards(&[at(In, "2026-11-20 08:00"), provisional(at(Out, "2026-11-20 16:00"))]));
     assert_eq!(card.totals, worked(0, 480, 0));
-    assert_eq!(card.segments[0].doubt, Some(Doubt::Punch));
+    assert_eq!(card.segments[0].doubt, Some(SegmentDoubt::Punch));
     assert_eq!(unmatched(&card), [(WaitsForDoubtful, In)]);
     assert_eq!(card.unmatched[0].standing, Accepted);
 }
@@ -141,7 +141,7 @@ fn an_order_that_hangs_on_an_unknown_clock_is_doubted() {
         unknown(at(Out, "2026-11-20 17:00:00")),
     ]));
     assert_eq!(segments(&card), [(Worked, 240, Provisional), (Worked, 299, Provisional)]);
-    assert!(card.segments.iter().all(|part| part.doubt == Some(Doubt::Clocks)));
+    assert!(card.segments.iter().all(|part| part.doubt == Some(SegmentDoubt::Clocks)));
     assert_eq!(card.unmatched, []);
     // Far from one another, nothing hangs on it.
     let card = only(cards(&[

@@ -170,14 +170,14 @@ pub struct Segment {
     /// to that, cut where it meets what is accepted.
     pub counted_as: CountedAs,
     /// Why it is provisional; null if it is accepted.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<SegmentDoubt>,
 }
 
 /// Why a segment is provisional.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Doubt {
+pub enum SegmentDoubt {
     /// It rests on a punch that a person has yet to rule on.
     Punch,
     /// Which of two punches came first hangs on a clock of which nothing is known: the other's is

@@ -13,6 +13,7 @@ pub mod acts;
 pub mod cast;
 pub mod check;
 pub mod faces;
+pub mod people;
 pub mod ruling;
 pub mod screen;
 pub mod stage;
@@ -90,6 +91,7 @@ async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     screen.chapter("What it comes to", "");
     tell::timecard(&screen, &stage, &script).await?;
     ruling::play(&mut screen, &stage, &script, &mut verdict).await?;
+    people::play(&mut screen, &stage, &script, &memory, &mut verdict).await?;
     conclude(&screen, &verdict, began)?;
     Ok((screen, stage))
 }

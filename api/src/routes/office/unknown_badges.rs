@@ -80,7 +80,7 @@ fn last_badge(app: &App, walk: &Walk, cursor: Option<&str>) -> Result<String, Re
 /// Whose punches of a badge are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BadgeBody {
+pub struct AssignBadgeBody {
     /// The number, exactly as it was read.
     pub badge: String,
     /// Only punches from then on.
@@ -103,7 +103,7 @@ pub struct BadgeBody {
     pub as_of: Option<Position>,
 }
 
-impl BadgeBody {
+impl AssignBadgeBody {
     fn of_badge(&self) -> Result<OfBadge, Refusal> {
         let Self { badge, from, until, .. } = self;
         if badge.is_empty() || badge.chars().count() > BADGE_CHARS_MAX || badge.contains('\0') {
@@ -157,19 +157,19 @@ impl From<(PunchId, Left)> for LeftAsItIs {
 /// Gives the punches that wait with a badge to a person, at most 2,000 at once. Each stands alone:
 /// one that somebody ruled on meanwhile keeps no other from it.
 #[utoipa::path(
-    post, path = "/v1/unknown-badges/assign", tag = "punches", request_body = BadgeBody,
+    post, path = "/v1/unknown-badges/assign", tag = "punches", request_body = AssignBadgeBody,
     responses((status = 200, body = BadgeAssigned)), security(("operator_key" = [])),
 )]
 pub async fn assign(
     State(app): State<App>,
     operator: Operator,
     after: After,
-    Json(body): Json<BadgeBody>,
+    Json(body): Json<AssignBadgeBody>,
 ) -> Result<Answer<BadgeAssigned>, Refusal> {
     let of = body.of_badge()?;
     let note = note_of(body.note)?.filter(|note| !note.is_empty());
     after.reached(&app, &[NAME]).await?;
-    let BadgeBody { employee, reason, as_of, .. } = body;
+    let AssignBadgeBody { employee, reason, as_of, .. } = body;
     let assigning = Assigning { employee, reason, note, as_of };
     let author = operator.author(None);
     let (mut done, mut seen, mut last) = (Assigned::default(), 0, None);
@@ -210,13 +210,13 @@ pub struct BadgePreview {
 
 /// What it would do to a person's hours to give them the punches of a badge; nothing is written.
 #[utoipa::path(
-    post, path = "/v1/unknown-badges/assign/preview", tag = "punches", request_body = BadgeBody,
+    post, path = "/v1/unknown-badges/assign/preview", tag = "punches", request_body = AssignBadgeBody,
     responses((status = 200, body = BadgePreview)), security(("operator_key" = [])),
 )]
 pub async fn preview(
     State(app): State<App>,
     _operator: Operator,
-    Json(body): Json<BadgeBody>,
+    Json(body): Json<AssignBadgeBody>,
 ) -> Result<Answer<BadgePreview>, Refusal> {
     let of = body.of_badge()?;
     note_of(body.note)?;
