@@ -253,13 +253,15 @@ const EDITS: &[(&str, &str, &str)] = &[
     (
         "judged_punches",
         "memory_altered",
-        "update judged_punches set captured_at = captured_at + interval '1 microsecond'",
+        "update judged_punches set true_at = true_at + interval '1 microsecond'",
     ),
     ("judged_punches", "memory_altered", "update judged_punches set site = punch"),
     ("judged_punches", "memory_altered", "update judged_punches set kind = 'break_start'"),
-    ("judged_punches", "memory_altered", "update judged_punches set voided = not voided"),
+    ("judged_punches", "memory_altered", "update judged_punches set is_out = not is_out"),
     ("judged_punches", "memory_altered", "update judged_punches set near_duplicate = true"),
     ("judged_punches", "memory_altered", "update judged_punches set two_sites = true"),
+    ("judged_punches", "memory_altered", "update judged_punches set opposite_kind = true"),
+    ("judged_punches", "memory_altered", "update judged_punches set badge = '17'"),
     (
         "judged_punches",
         "memory_altered",
@@ -268,13 +270,13 @@ const EDITS: &[(&str, &str, &str)] = &[
     (
         "judged_punches",
         "memory_altered",
-        "insert into judged_punches select gen_random_uuid(), employee, captured_at, site, kind, \
+        "insert into judged_punches select gen_random_uuid(), employee, true_at, site, kind, \
          false from judged_punches",
     ),
     (
         "judged_punches",
         "memory_altered",
-        "insert into judged_punches select distinct aggregate_id::uuid, punch, captured_at, site, \
+        "insert into judged_punches select distinct aggregate_id::uuid, punch, true_at, site, \
          kind, false from events, (select * from judged_punches limit 1) one \
          where event_type = 'Captured' \
          and not aggregate_id::uuid in (select punch from judged_punches)",

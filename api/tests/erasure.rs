@@ -50,7 +50,7 @@ impl Scene {
                 (capture.employee, capture.kind) = (Some(employee), PunchKind::In);
                 let ago = -60_000 + 5_000 * index as i64;
                 capture.captured_at = Time::from(jiff::Timestamp::now()).plus_millis(ago);
-                capture.uptime_ms = 60_000 + capture.seq;
+                capture.uptime_ms = 60_000 + 5_000 * index as u64;
                 capture.photo = (index == 0).then_some(photo);
             });
             *punch = capture.punch;

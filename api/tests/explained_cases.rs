@@ -6,14 +6,11 @@ mod common;
 
 use common::{Device, House};
 use hyper::StatusCode;
-use punchtrail_domain::site::{Site, SiteCommand};
-use punchtrail_infra::ledger::Metadata;
 use punchtrail_protocol::{
-    EmployeeId, PunchId, SiteId, Time,
+    EmployeeId, PunchId, Time,
     capture::{Capture, IdentifiedBy, PunchKind},
 };
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 struct Scene {
     house: House,
@@ -24,10 +21,7 @@ struct Scene {
 impl Scene {
     async fn of_zone(tz: &str) -> Self {
         let house = House::new().await;
-        let site = SiteId(Uuid::now_v7());
-        let register = SiteCommand::Register { tz: tz.to_owned() };
-        let (id, by) = (site.to_string(), Metadata::default());
-        house.ledger.execute::<Site>(&id, register, &by).await.unwrap();
+        let site = house.site_in(tz).await;
         let employee = house.employee(site, "B1", "Ada Lovelace").await;
         let device = house.device(site).await;
         Self { house, device, employee }
@@ -212,7 +206,7 @@ async fn a_clock_that_was_right_and_showed_utc_a_pin_and_a_punch_alone() {
         }
     };
     let capture = scene.capture(PunchKind::Out, &now.to_string(), pin(IdentifiedBy::Pin));
-    scene.take(&[capture.clone()]).await;
+    scene.take(std::slice::from_ref(&capture)).await;
     let explained = scene.punch(capture.punch).await;
     assert!(!explained.to_string().contains("none_set_up"), "{explained}");
     assert_eq!(explained["steps"][2]["evidence"]["identified_by"], "pin");

@@ -33,7 +33,8 @@ async fn device(door: &Door) -> DeviceId {
 
 /// Which sites the punches on the server were made at, in the order of their numbers.
 async fn made_at(server: &StandIn, door: &Door) -> Vec<SiteId> {
-    let captures = server.ledger().captures(device(door).await);
+    let device = device(door).await;
+    let captures = server.ledger().captures(device);
     captures.into_iter().map(|capture| capture.site).collect()
 }
 

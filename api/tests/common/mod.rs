@@ -117,8 +117,12 @@ impl House {
     }
 
     pub async fn site(&self) -> SiteId {
+        self.site_in("Europe/Berlin").await
+    }
+
+    pub async fn site_in(&self, tz: &str) -> SiteId {
         let site = SiteId(Uuid::now_v7());
-        let command = SiteCommand::Register { tz: "Europe/Berlin".to_owned() };
+        let command = SiteCommand::Register { tz: tz.to_owned() };
         self.ledger
             .execute_with::<Site>(&site.to_string(), command, &Metadata::default(), || {
                 Some(SideWrite::new(move |connection| {
