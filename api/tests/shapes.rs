@@ -280,7 +280,9 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 37] = [
+const ORDERS: [(&str, &[&str]); 39] = [
+    ("/zone", &["tz", "from", "correct_past"]),
+    ("/zone/preview", &["tz", "from", "correct_past"]),
     ("disputes", &["dispute", "site", "employee", "punch", "day", "cause", "text"]),
     ("answers", &["note", "expected_sequence"]),
     ("reopening", &["note", "expected_sequence"]),
