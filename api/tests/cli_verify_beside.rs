@@ -273,14 +273,7 @@ const EDITS: &[(&str, &str, &str)] = &[
         "insert into judged_punches select gen_random_uuid(), employee, true_at, site, kind, \
          false from judged_punches",
     ),
-    (
-        "judged_punches",
-        "memory_altered",
-        "insert into judged_punches select distinct aggregate_id::uuid, punch, true_at, site, \
-         kind, false from events, (select * from judged_punches limit 1) one \
-         where event_type = 'Captured' \
-         and not aggregate_id::uuid in (select punch from judged_punches)",
-    ),
+    ("judged_punches", "memory_altered", "update judged_punches set employee = null"),
     ("judged_devices", "memory_altered", "delete from judged_devices"),
     ("judged_devices", "memory_altered", "update judged_devices set highest = highest + 1"),
     ("judged_devices", "memory_altered", "update judged_devices set digest = sha256(digest)"),

@@ -280,7 +280,7 @@ impl Surroundings {
             account.seq().zip(device).and_then(|(seq, device)| self.marks.get(&(device, seq)));
         let rules = account.sites().first().and_then(|site| self.rules.get(site));
         Context {
-            rules: Option::cloned(rules).unwrap_or_default(),
+            rules: rules.cloned().unwrap_or_default(),
             gaps: device.and_then(|device| self.gaps.get(&device)).cloned().unwrap_or_default(),
             marks: marks.cloned().unwrap_or_default(),
             quarantined: account.quarantine().and_then(|item| self.quarantined.get(&item).copied()),
