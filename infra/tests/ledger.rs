@@ -81,7 +81,8 @@ async fn what_followers_are_handed_is_what_they_would_read() {
     let before = world.ledger.head().await.unwrap();
     let items = [&a, &other, &b].map(|capture| kiosk.item(capture));
     world.ledger.deliver(kiosk.delivery(items.into())).await.unwrap();
-    Adjudicator::new(world.ledger.clone()).step().await.unwrap();
+    let mut adjudicator = Adjudicator::new(world.ledger.clone());
+    while adjudicator.step().await.unwrap().is_some() {}
 
     let elsewhere = Ledger::open(world.pools.writer.clone()).await.unwrap();
     let handed = world.ledger.feed().read(before, 100).await.unwrap();
