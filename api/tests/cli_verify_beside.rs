@@ -274,6 +274,7 @@ const EDITS: &[(&str, &str, &str)] = &[
          false from judged_punches",
     ),
     ("judged_punches", "memory_altered", "update judged_punches set employee = null"),
+    ("judged_again", "memory_altered", "insert into judged_again values (gen_random_uuid())"),
     ("judged_devices", "memory_altered", "delete from judged_devices"),
     ("judged_devices", "memory_altered", "update judged_devices set highest = highest + 1"),
     ("judged_devices", "memory_altered", "update judged_devices set digest = sha256(digest)"),

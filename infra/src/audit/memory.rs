@@ -166,7 +166,7 @@ fn remembered(row: &PgRow) -> Result<Option<Row>, sqlx::Error> {
 
 /// Memory that can't be right wherever a punch stands, each kind by one statement: what rests on no
 /// event, what is there twice, and what was added to a memory later.
-const STRANGE: [(&str, &str); 3] = [
+const STRANGE: [(&str, &str); 4] = [
     (
         "select punch from judged_punches judged where not exists (select from events \
          where aggregate_type = 'punch' and aggregate_id = judged.punch::text and sequence = 1 \
@@ -177,6 +177,11 @@ const STRANGE: [(&str, &str); 3] = [
         "select punch from judged_punches where $1::bigint is not null group by punch \
          having count(*) > 1 limit $2",
         "a punch twice",
+    ),
+    (
+        "select punch from judged_again again where $1::bigint is not null and not exists ( \
+         select from judged_punches judged where judged.punch = again.punch) limit $2",
+        "to look again at a punch that it never came by",
     ),
     (
         "with said as (select aggregate_id, \
