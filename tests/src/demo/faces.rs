@@ -26,7 +26,14 @@ use crate::{Agent, Installation};
 const SITE: (&str, &str) = ("Workshop", "Europe/Berlin");
 const ROSTER: &str = "badge,name,pin,site\n901,Nora Lindt,,Workshop\n902,Emre Aydin,,Workshop\n";
 /// Small portraits are compared, too, and devices report often.
-const POLICY: [&str; 4] = ["faces=true", "face_px_min=40", "reconnect_spread_s=0", "heartbeat_s=5"];
+const POLICY: [&str; 5] = [
+    "faces=true",
+    "face_px_min=40",
+    "reconnect_spread_s=0",
+    "heartbeat_s=5",
+    // Whoever shows it goes as soon as they came.
+    "opposite_kind_s=0",
+];
 /// A picture that was taken without light has this part of it.
 const WITHOUT_LIGHT: f32 = 0.12;
 /// And another picture of the same moment this.
