@@ -11,8 +11,8 @@ pub fn normal(text: &str) -> String {
 
 /// The text in lower case and without accents, as names are looked for: Unicode's compatibility
 /// decomposition, marks dropped, and the letters that don't decompose, like `ø`, by hand. Where
-/// vowels are marks they are kept, and syllables of Korean stay whole: taken apart, one would be the
-/// start of others.
+/// vowels are marks they are kept, and syllables of Korean stay whole: taken apart, one would be
+/// the start of others.
 pub fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();

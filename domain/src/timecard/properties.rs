@@ -155,7 +155,9 @@ proptest! {
                     SegmentKind::Worked => {
                         matches!((from.kind, to.kind), (In | BreakEnd, Out | BreakStart))
                     }
-                    SegmentKind::Break => matches!((from.kind, to.kind), (BreakStart, BreakEnd | Out)),
+                    SegmentKind::Break => {
+                        matches!((from.kind, to.kind), (BreakStart, BreakEnd | Out))
+                    }
                 };
                 let settled = |punch: &TimecardPunch| punch.standing == CountedAs::Accepted;
                 prop_assert!(fit && [shift, from, to].into_iter().all(settled), "{:?}", segment);

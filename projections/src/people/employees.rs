@@ -83,8 +83,8 @@ pub async fn one(pool: &Pool, employee: EmployeeId) -> Result<Option<EmployeeVie
     sqlx::query_as(&statement).bind(employee.uuid()).fetch_optional(pool).await
 }
 
-/// The employees whom `typed` may mean, of one site or of all, by name or badge, best first; at most
-/// [`FOUND_MAX`]. Who has left is among them, nobody who was erased.
+/// The employees whom `typed` may mean, of one site or of all, by name or badge, best first; at
+/// most [`FOUND_MAX`]. Who has left is among them, nobody who was erased.
 ///
 /// # Errors
 /// When the database is out of reach.

@@ -1,5 +1,5 @@
-//! What other rules of a site would do to everybody's hours, before they are set: each day's as they
-//! are, and as they would be, paired from the same punches.
+//! What other rules of a site would do to everybody's hours, before they are set: each day's as
+//! they are, and as they would be, paired from the same punches.
 
 use std::collections::BTreeSet;
 

@@ -170,8 +170,8 @@ impl Surroundings {
             .collect()
     }
 
-    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long, and
-    /// their own.
+    /// The days whose hours it changes to join an `in` with an `out` to one shift, however long,
+    /// and their own.
     pub fn preview_joined(&self, opening: &Outcome, out: &Outcome) -> Vec<DayPreview> {
         let rules = &self.pairing.rules;
         let mut then = self.punches.clone();

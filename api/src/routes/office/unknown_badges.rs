@@ -210,7 +210,8 @@ pub struct BadgePreview {
 
 /// What it would do to a person's hours to give them the punches of a badge; nothing is written.
 #[utoipa::path(
-    post, path = "/v1/unknown-badges/assign/preview", tag = "punches", request_body = AssignBadgeBody,
+    post, path = "/v1/unknown-badges/assign/preview", tag = "punches",
+    request_body = AssignBadgeBody,
     responses((status = 200, body = BadgePreview)), security(("operator_key" = [])),
 )]
 pub async fn preview(

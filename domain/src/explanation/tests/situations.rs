@@ -63,8 +63,8 @@ fn without_names_and_zone_times_are_the_wall_clocks() {
 fn a_device_with_another_wall_clock_than_its_site() {
     let replaced = [("\"utc_offset_s\":3600", "\"utc_offset_s\":7200")];
     let stream = Stream::synced("08:59:05.000", Clock::Known { offset_ms: 0 }, &replaced);
-    assert_snapshot!(stream.explained(&context()).sentences[2], @"The device's clock was right; its \
-        screen showed 10:59:03, UTC+2, where the site had 09:59:03.");
+    assert_snapshot!(stream.explained(&context()).sentences[2], @"The device's clock was right; \
+        its screen showed 10:59:03, UTC+2, where the site had 09:59:03.");
 }
 
 #[test]
