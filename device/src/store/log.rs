@@ -1,11 +1,12 @@
 //! Whether the log that a crash left beside the database (`-wal`) is whole.
 //!
 //! SQLite reads it up to the first frame whose checksum is wrong and takes the rest for what a
-//! crash had half written. It is that where one transaction follows: the one under way when the power
-//! failed, which nobody was told of. Where several commits follow, something was written over that
-//! had been synced before them: confirmed punches would be gone, and their numbers given out
-//! again, without anybody noticing. So the log is looked at before SQLite opens it, by whoever finds nobody
-//! else at work (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+//! crash had half written. It is that where one transaction follows: the one under way when the
+//! power failed, which nobody was told of. Where several commits follow, something was written
+//! over that had been synced before them: confirmed punches would be gone, and their numbers
+//! given out again, without anybody noticing. So the log is looked at before SQLite opens it, by
+//! whoever finds nobody else at work
+//! (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
 
 use std::{fs, io, path::Path};
 

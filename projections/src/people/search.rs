@@ -1,11 +1,11 @@
 //! Finding a person by what somebody typed: tolerant of case, accents and one typo.
 //!
-//! Text is folded (Unicode compatibility decomposition, marks dropped, lower case, and the letters
-//! that don't decompose, like `ø`, by hand) and compared word by word. One typo is an edit of the
-//! optimal string alignment distance: a letter too much, missing, other, or two swapped. In scripts
-//! without spaces, and of syllables, any part of a name is a word, of one character too, and a
-//! space within the name may be left out. Pure, and quick enough for every person of a large site at each
-//! keystroke.
+//! Text is folded (Unicode compatibility decomposition, marks dropped, lower case, and the
+//! letters that don't decompose, like `ø`, by hand) and compared word by word. One typo is an
+//! edit of the optimal string alignment distance: a letter too much, missing, other, or two
+//! swapped. In scripts without spaces, and of syllables, any part of a name is a word, of one
+//! character too, and a space within the name may be left out. Pure, and quick enough for every
+//! person of a large site at each keystroke.
 
 use punchtrail_protocol::spelling::folded as fold;
 
