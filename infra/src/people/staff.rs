@@ -1,6 +1,8 @@
 //! People by hand: taken on, renamed, leaving, coming back, working at one site more or less.
 
-use punchtrail_domain::employee::{BadgeEnd, DirectoryField, EmployeeCommand, EmployeeEvent};
+use punchtrail_domain::employee::{
+    BadgeEnd, DirectoryField, Employee, EmployeeCommand, EmployeeError, EmployeeEvent,
+};
 use punchtrail_protocol::{EmployeeId, SiteId, Time, spelling::normal};
 use uuid::Uuid;
 
@@ -145,18 +147,26 @@ pub async fn depart(
     change(ledger, (employee, &[]), None, metadata, |draft| {
         let left = draft.now.employment().departed_at();
         let at = at.or(left).unwrap_or_else(|| ledger.now());
-        let mut events = draft.now.decide(EmployeeCommand::Depart { at })?;
-        for event in &mut events {
-            let EmployeeEvent::BadgeEnded { holding, until, .. } = event else { continue };
-            let row = draft.badges.iter().find(|row| row.holding == *holding);
-            let next =
-                row.and_then(|row| next_holder(&draft.of_numbers, row)).and_then(|next| next.from);
-            *until = next.map_or(*until, |next| next.min(*until));
-        }
-        draft.take(events);
+        draft.take(departed(&draft.now, (&draft.badges, &draft.of_numbers), at)?);
         Ok(())
     })
     .await
+}
+
+/// What it is that somebody leaves, by their badges and by whoever held those numbers.
+pub(super) fn departed(
+    employee: &Employee,
+    (badges, of_numbers): (&[rows::HoldingRow], &[rows::HoldingRow]),
+    at: Time,
+) -> Result<Vec<EmployeeEvent>, EmployeeError> {
+    let mut events = employee.decide(EmployeeCommand::Depart { at })?;
+    for event in &mut events {
+        let EmployeeEvent::BadgeEnded { holding, until, .. } = event else { continue };
+        let row = badges.iter().find(|row| row.holding == *holding);
+        let next = row.and_then(|row| next_holder(of_numbers, row)).and_then(|next| next.from);
+        *until = next.map_or(*until, |next| next.min(*until));
+    }
+    Ok(events)
 }
 
 /// Notes that a person didn't leave after all: the badges that ended with it are held again, as

@@ -64,6 +64,10 @@ pub(super) struct Draft<'a> {
     pub(super) of: HashMap<EmployeeId, usize>,
     /// The rows that each badge, without its zeros, stands in at each site.
     pub(super) near: HashMap<(SiteId, &'a str), (u64, &'a str)>,
+    /// Whom each external id means.
+    externals: HashMap<&'a str, EmployeeId>,
+    /// The names that rows give people by their ids, wherever those rows stand.
+    renamed: HashMap<EmployeeId, &'a str>,
     rows: &'a [RosterRow],
     pub(super) faults: Faults,
     pub(super) warnings: Faults,
@@ -82,16 +86,28 @@ impl<'a> Draft<'a> {
         options: &'a Options,
         now: Time,
     ) -> Self {
-        let (work, of, near) = (vec![], HashMap::new(), HashMap::new());
-        let (faults, warnings) = (Faults::default(), Faults::default());
-        let mut draft = Self { existing, options, now, work, of, near, rows, faults, warnings };
-        let externals: HashMap<&str, EmployeeId> = existing
-            .entries
-            .values()
+        let entries = existing.entries.values();
+        let externals: HashMap<&str, EmployeeId> = entries
             .filter_map(|entry| Some((entry.external_id.as_deref()?, entry.employee)))
             .collect();
+        let by_id = |row: &'a RosterRow| {
+            Some((*externals.get(row.external_id.as_deref()?)?, row.name.as_str()))
+        };
+        let mut draft = Self {
+            existing,
+            options,
+            now,
+            work: Vec::new(),
+            of: HashMap::new(),
+            near: HashMap::new(),
+            renamed: rows.iter().filter_map(by_id).collect(),
+            externals,
+            rows,
+            faults: Faults::default(),
+            warnings: Faults::default(),
+        };
         for row in rows {
-            let taken = draft.whom(row, &externals).and_then(|whom| draft.row(row, whom));
+            let taken = draft.whom(row).and_then(|whom| draft.row(row, whom));
             if let Err(what) = taken {
                 draft.faults.add(row.row, what);
             }
@@ -100,9 +116,9 @@ impl<'a> Draft<'a> {
     }
 
     /// By external id; else who holds the badge and bears the name, or did until they left.
-    fn whom(&self, row: &RosterRow, externals: &HashMap<&str, EmployeeId>) -> Result<Whom, String> {
+    fn whom(&self, row: &RosterRow) -> Result<Whom, String> {
         let external = row.external_id.as_deref();
-        if let Some(employee) = external.and_then(|id| externals.get(id)) {
+        if let Some(employee) = external.and_then(|id| self.externals.get(id)) {
             return Ok(Whom::Known(*employee));
         }
         let Some(badge) = row.badge.as_deref() else { return Ok(Whom::New) };
@@ -125,11 +141,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a row may mean who holds its badge: it bears the name, and no ids tell them apart.
+    /// Whether a row may mean who holds its badge: it bears the name, or the one that another row
+    /// gives them, and no ids tell them apart.
     fn is_meant(&self, row: &RosterRow, employee: EmployeeId) -> bool {
         let Some(entry) = self.existing.entries.get(&employee) else { return false };
         let another = row.external_id.is_some() && entry.external_id.is_some();
-        !another && same_name(&entry.name, &row.name)
+        let renamed = self.renamed.get(&employee).is_some_and(|name| same_name(name, &row.name));
+        !another && (renamed || same_name(&entry.name, &row.name))
     }
 
     /// When somebody left, if they are gone by now.

@@ -20,6 +20,7 @@ use crate::{
         badges::rows::{Fresh, HoldingRow},
         directory::EmployeeEntry as Entry,
         moment::Moment,
+        staff::departed,
     },
 };
 
@@ -84,6 +85,14 @@ impl World {
     fn command(&mut self, employee: EmployeeId, command: EmployeeCommand) {
         let events = self.people[&employee].decide(command).unwrap_or_default();
         self.take(employee, &events, &[]);
+    }
+
+    fn depart(&mut self, employee: EmployeeId, at: Time) {
+        let of_numbers = &self.holdings;
+        let badges: Vec<HoldingRow> =
+            of_numbers.iter().filter(|row| row.employee == employee).cloned().collect();
+        let events = departed(&self.people[&employee], (&badges, of_numbers), at);
+        self.take(employee, &events.unwrap_or_default(), &[]);
     }
 
     fn existing(&self) -> Existing {
@@ -219,7 +228,7 @@ fn a_leavers_badge_is_free_and_the_leaver_needs_a_word_to_come_back() {
     let mut world = World::default();
     world.hire("Ada", SITES[0].1, Some("17"), None);
     let ada = world.named("Ada")[0];
-    world.command(ada, EmployeeCommand::Depart { at: day(100) });
+    world.depart(ada, day(100));
     let (faults, _) = imported(&mut world, "17,Ada,,Mill,,\n", &Options::default());
     assert_eq!(lines(&faults), [2]);
     let mut back = world.clone();
@@ -264,6 +273,18 @@ fn only_an_id_renames_and_only_its_own_person() {
     let (faults, _) = imported(&mut world, rows, &Options::default());
     assert_eq!(lines(&faults), [3]);
     assert!(faults[0].what.contains("row 2"), "{faults:?}");
+}
+
+#[test]
+fn a_row_means_whom_another_row_renames_the_same_the_first_time_and_again() {
+    let mut world = World::default();
+    world.hire("Ada", SITES[0].1, Some("17"), Some("E-1"));
+    let later = Options { reissue: Some(Moment::At(day(NOW_DAY + 1))), ..Options::default() };
+    for rows in [",Bo,,Mill,E-1,\n17,Bo,,Mill,,\n", "17,Bo,,Mill,,\n,Bo,,Mill,E-1,\n"] {
+        let (faults, _) = imported(&mut world.clone(), rows, &later);
+        assert_eq!(lines(&faults), [3], "{rows}");
+        assert!(faults[0].what.contains("same employee as row 2"), "{faults:?}");
+    }
 }
 
 #[test]
@@ -355,7 +376,7 @@ proptest! {
             if let Some((nth, left)) = leaves.next()
                 && let Some(employee) = world.entries.keys().nth(nth).copied()
             {
-                world.command(employee, EmployeeCommand::Depart { at: day(left) });
+                world.depart(employee, day(left));
             }
         }
     }
