@@ -19,6 +19,11 @@ pub struct Time(Timestamp);
 pub struct InvalidTime;
 
 impl Time {
+    /// The first instant that the wire can write, `0000-01-01T00:00:00.000Z`.
+    pub const FIRST: Self = Self(Timestamp::constant(-62_167_219_200, 0));
+    /// The last one, `9999-12-30T22:00:00.999Z`.
+    pub const LAST: Self = Self(Timestamp::constant(253_402_207_200, 999_000_000));
+
     /// The instant that many milliseconds after 1970-01-01T00:00:00Z; out of range gives the
     /// nearest.
     pub fn from_millis(milliseconds: i64) -> Self {

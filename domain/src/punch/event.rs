@@ -226,10 +226,6 @@ pub enum Ground {
 /// clocks that differ by less are as good as one.
 pub const CLOCK_NOISE_MS: i64 = 2_000;
 
-/// The first and the last instant that a capture can name, in milliseconds since 1970.
-const YEAR_0_MS: i64 = -62_167_219_200_000;
-const YEAR_9999_MS: i64 = 253_402_207_200_999;
-
 /// What the server knew of a device's clock when a capture came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -263,8 +259,7 @@ impl Clock {
     /// When it truly was, when the clock showed `shown`; within the years that a capture can name,
     /// however far off a clock is said to have been.
     pub fn true_time(self, shown: Time) -> Time {
-        let at_ms = shown.millis().saturating_sub(self.lead_ms());
-        Time::from_millis(at_ms.clamp(YEAR_0_MS, YEAR_9999_MS))
+        shown.plus_millis(self.lead_ms().saturating_neg()).clamp(Time::FIRST, Time::LAST)
     }
 }
 

@@ -18,9 +18,6 @@ use crate::punch::CLOCK_NOISE_MS;
 /// clock that is off by more than an hour isn't off for a reason that another would share.
 pub(super) const SWAP_REACH_MS: i64 = 3_600_000;
 
-/// The years that a true time may lie in; a clock can have been set to any.
-const TRUE_MIN: &str = "0000-01-01T00:00:00.000Z";
-
 /// When it truly was, when a clock that led by `lead_ms` showed `shown`. What is known of a lead is
 /// known to within a heartbeat's way there and back, so that a small one is none and a fraction of
 /// a second says nothing.
@@ -31,8 +28,7 @@ pub fn true_time(shown: Time, lead_ms: Option<i64>) -> Time {
         lead => {
             let half = lead.signum() * MILLIS_PER_S / 2;
             let whole_s = lead.saturating_add(half) / MILLIS_PER_S;
-            let earliest: Time = TRUE_MIN.parse().unwrap_or_default();
-            shown.plus_millis(whole_s.saturating_mul(-MILLIS_PER_S)).max(earliest)
+            shown.plus_millis(whole_s.saturating_mul(-MILLIS_PER_S)).max(Time::FIRST)
         }
     }
 }

@@ -25,11 +25,6 @@ use super::{
     badges::{Holder, Holders},
 };
 
-/// Before every punch: a capture's time begins with the year 0.
-fn since_ever() -> Time {
-    Time::from_millis(-62_167_219_200_000)
-}
-
 /// Devices, sites and employees as of a place in the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Register {
@@ -234,10 +229,10 @@ impl Register {
             EmployeeEvent::AssignedToSite { .. } | EmployeeEvent::UnassignedFromSite { .. } => {
                 let policies = self.sites.values().flat_map(SiteRules::policies);
                 let mut asked = policies.map(|dated| dated.value.refer_visitors);
-                asked.any(|asked| asked).then(since_ever)
+                asked.any(|asked| asked).then_some(Time::FIRST)
             }
             // They are known from now on.
-            EmployeeEvent::Registered {} => Some(since_ever()),
+            EmployeeEvent::Registered {} => Some(Time::FIRST),
             _ => None,
         })
     }

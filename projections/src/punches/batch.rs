@@ -73,9 +73,6 @@ struct Origin<'a> {
     recorded_at: Time,
 }
 
-/// The earliest time that is kept; a clock can have been set to any.
-const TIME_MIN: &str = "0000-01-01T00:00:00.000Z";
-
 /// When a capture came, and how far the device's clock was ahead, where that is known.
 #[derive(Debug, Clone, Copy)]
 struct Receipt {
@@ -88,7 +85,7 @@ impl Receipt {
     /// known: never after it was received.
     fn true_time(self, captured_at: Time) -> Time {
         let by_offset = captured_at.plus_millis(self.offset_ms.unwrap_or(0).saturating_neg());
-        by_offset.min(self.received_at).max(TIME_MIN.parse().unwrap_or_default())
+        by_offset.min(self.received_at).max(Time::FIRST)
     }
 }
 

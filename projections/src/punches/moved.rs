@@ -73,7 +73,7 @@ pub async fn by_rules(
         let Some(last) = people.last() else { return Ok(moved) };
         after = *last;
         let pairing = Pairing::of(pool, &people).await?;
-        let (from, to) = always();
+        let (from, to) = (Time::FIRST, Time::from_millis(i64::MAX));
         let punches = match read(pool, &people, from, to, &pairing.rules).await {
             Err(TimecardsError::TooMany) => {
                 moved.complete = false;
@@ -103,10 +103,4 @@ impl Moved {
         let shown = |hours| MovedDay { employee, employee_name: None, hours };
         self.shown.extend(days.into_iter().take(room).map(shown));
     }
-}
-
-/// All times that a punch can have.
-fn always() -> (Time, Time) {
-    let first: Time = "0000-01-01T00:00:00.000Z".parse().unwrap_or_default();
-    (first, Time::from_millis(i64::MAX))
 }

@@ -16,8 +16,12 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::civil::Date;
 use jiff_sqlx::ToSqlx;
-use punchtrail_domain::timecard::{
-    CountedAs, JOINED_SHIFT_MAX_MS, Timecard, TimecardPunch, punches_needed, timecards, true_time,
+use punchtrail_domain::{
+    punch::CLOCK_NOISE_MS,
+    timecard::{
+        CountedAs, JOINED_SHIFT_MAX_MS, Timecard, TimecardPunch, punches_needed, timecards,
+        true_time,
+    },
 };
 use punchtrail_infra::{ledger::Entry, postgres::Pool, postgres::copy::Rows};
 use punchtrail_protocol::{EmployeeId, PunchId, SiteId, Time, vocabulary::Standing};
@@ -231,17 +235,18 @@ async fn receive(
 /// What a clock must have led by for [`true_time`], as SQL.
 fn whole_lead(lead_ms: &str) -> String {
     format!(
-        "(case when coalesce({lead_ms}, 0) between -2000 and 2000 then 0 \
+        "(case when coalesce({lead_ms}, 0) between -{CLOCK_NOISE_MS} and {CLOCK_NOISE_MS} then 0 \
          else ({lead_ms} + sign({lead_ms})::bigint * 500) / 1000 * 1000 end)"
     )
 }
 
 /// When a punch was captured, by so many milliseconds earlier, within the times that there are.
 fn earlier(by_ms: &str) -> String {
+    let (first_ms, last_ms) = (Time::FIRST.millis(), Time::LAST.millis());
     format!(
-        "(case when extract(epoch from held.captured_at) * 1000 - {by_ms} < -62167219200000 \
+        "(case when extract(epoch from held.captured_at) * 1000 - {by_ms} < {first_ms} \
              then timestamptz '0001-01-01 00:00:00+00 BC' \
-         when extract(epoch from held.captured_at) * 1000 - {by_ms} > 253402207200999 \
+         when extract(epoch from held.captured_at) * 1000 - {by_ms} > {last_ms} \
              then timestamptz '9999-12-30 22:00:00.999+00' \
          else held.captured_at - {by_ms} / 1000 * interval '1 second' \
              - {by_ms} % 1000 * interval '1 millisecond' end)"
