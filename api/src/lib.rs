@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! metrics ← problem ← door ← ask, auth ← routes ← router ← server
+//! ask, auth ← once, quota ← routes, router
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
@@ -26,9 +27,11 @@ pub mod escalations;
 pub mod health;
 pub mod identity;
 pub mod metrics;
+pub mod once;
 pub mod openapi;
 pub mod privacy;
 pub mod problem;
+pub mod quota;
 pub mod rounds;
 pub mod router;
 pub mod routes;

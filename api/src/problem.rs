@@ -87,6 +87,12 @@ codes! {
     Conflict = CONFLICT, "The request contradicts what stands";
     /// Something stands in the way of a person's erasure.
     ErasureRefused = CONFLICT, "The person can't be erased now";
+    /// A request with the same idempotency key is at work.
+    IdempotencyInFlight = CONFLICT, "A request with this key is at work";
+    /// The request was done before, and its answer isn't given again.
+    AnswerNotKept = CONFLICT, "The answer was given once";
+    /// The idempotency key stands for another request.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "The key stands for another request";
     /// More than is taken at once.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "The request is too large";
     /// Another type of content is needed.

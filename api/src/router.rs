@@ -18,8 +18,9 @@ use crate::{
         gate::Gate,
         limits::Timeouts,
     },
-    openapi,
+    once, openapi,
     problem::Refusal,
+    quota,
     routes::{
         device::{self, history},
         office, operations,
@@ -35,12 +36,22 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
     let told = |routes: OpenApiRouter<App>| match app {
         Some(app) => {
             let tell = history::on_every_answer;
-            routes.route_layer(middleware::from_fn_with_state(app.clone(), tell))
+            routes
+                .route_layer(middleware::from_fn(quota::of_devices))
+                .route_layer(middleware::from_fn_with_state(app.clone(), tell))
         }
         None => routes,
     };
+    let counted = |(class, routes): (Class, OpenApiRouter<App>)| match app {
+        Some(app) => {
+            let once = middleware::from_fn_with_state(app.clone(), once::once);
+            let count = middleware::from_fn_with_state(app.clone(), quota::of_keys);
+            (class, routes.route_layer(once).route_layer(count))
+        }
+        None => (class, routes),
+    };
     let devices = device::table().into_iter().map(admitted).map(told);
-    let office = office::table().into_iter().map(admitted);
+    let office = office::table().into_iter().map(counted).map(admitted);
     devices
         .chain(office)
         .fold(OpenApiRouter::with_openapi(openapi::head()), OpenApiRouter::merge)

@@ -40,6 +40,7 @@ use crate::{
     health::Health,
     identity::start::{self, IdentityError, IdentityOptions},
     metrics,
+    quota::Allowance,
     router::{metrics_router, router},
     state::{App, Opened},
 };
@@ -73,6 +74,8 @@ pub struct ServeOptions {
     pub clock: Clock,
     /// Who checks faces.
     pub identity: IdentityOptions,
+    /// What callers may ask for within a day.
+    pub allowance: Allowance,
 }
 
 impl ServeOptions {
@@ -91,6 +94,7 @@ impl ServeOptions {
             supervisor: Supervisor::default(),
             clock: Clock::default(),
             identity: IdentityOptions::default(),
+            allowance: Allowance::default(),
         }
     }
 }
@@ -207,6 +211,7 @@ impl Server {
             door,
             cores,
             models: faces.models,
+            allowance: options.allowance,
         });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     door::{connection_limit::Overflow, leftover::Leftover, limits::REQUEST_MAX},
     metrics,
-    problem::{CloseConnection, Code, Refusal},
+    problem::{CloseConnection, Code, PROBLEM_TYPE, Refusal},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -126,11 +126,11 @@ async fn bounded(request: Request, next: Next, deadline: Duration) -> Response {
 fn finish(mut response: Response, id: &RequestId) -> Response {
     let status = response.status();
     let refused = response.extensions_mut().remove::<Refusal>();
-    // What a handler answers itself is JSON; the framework's own refusals are plain text or empty.
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    // What a handler answers itself is JSON, or a refusal that was kept; the framework's own refusals are plain text or empty.
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).is_some_and(
+            |kind| kind.starts_with(b"application/json") || kind == PROBLEM_TYPE.as_bytes(),
+        );
     let framework = (status.is_client_error() || status.is_server_error()) && !is_json;
     let mut response = match refused {
         Some(refusal) => {
