@@ -213,7 +213,8 @@ impl Ledger {
     /// # Errors
     /// See [`Unsettled`].
     pub async fn settle(&self, once: &Once, keep: SideWrite) -> Result<Position, Unsettled> {
-        let (appends, places) = (mem::take(&mut once.held().appends), once.places());
+        let places = once.places();
+        let appends = mem::take(&mut once.held().appends);
         let (mut streams, mut metadata, mut writes) = (Vec::new(), Metadata::default(), vec![]);
         writes.push((0, keep));
         for (at, append) in appends.into_iter().enumerate() {
