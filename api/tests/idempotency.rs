@@ -225,8 +225,7 @@ async fn a_hundred_at_once_on_two_nodes_do_it_once() {
         let written = u64::from(!path.contains("pairing"));
         assert_eq!(scene.head().await, before + written, "{path}");
         // The other node gives the same answer afterwards.
-        let answer =
-            sent(second, (&scene.house.key, key), Method::POST, path, body.clone()).await;
+        let answer = sent(second, (&scene.house.key, key), Method::POST, path, body.clone()).await;
         assert!(is_replayed(&answer));
     }
     stop.cancel();

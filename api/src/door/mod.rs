@@ -14,6 +14,7 @@ pub mod leftover;
 pub mod limits;
 pub mod remembered;
 pub mod throttle;
+pub mod tls;
 pub mod visit;
 pub mod waiters;
 
