@@ -31,6 +31,7 @@ pub mod once;
 pub mod openapi;
 pub mod privacy;
 pub mod problem;
+pub mod problem_page;
 pub mod quota;
 pub mod rounds;
 pub mod router;

@@ -14,13 +14,14 @@ use crate::{
         address::TrustedProxies,
         admission::{Admission, Class, admit, gated},
         connection_limit::ConnectionLimit,
-        envelope::envelope,
+        envelope::{Envelope, envelope},
         gate::Gate,
         limits::Timeouts,
+        refusals::Refusals,
     },
     once, openapi,
     problem::Refusal,
-    quota,
+    problem_page, quota,
     routes::{
         device::{self, history},
         office, operations,
@@ -73,10 +74,11 @@ pub fn router(app: App) -> Router {
     let served = move || ready(operations::openapi((*description).as_ref()));
     routes
         .route("/openapi.json", get(served))
+        .route(problem_page::PATH, get(operations::problems))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(Envelope::of(&app.door), envelope))
         .with_state(app)
 }
 
@@ -85,7 +87,7 @@ pub fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/metrics", get(operations::open_metrics))
         .fallback(async || Refusal::not_found())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(Envelope::of(&app.door), envelope))
         .with_state(app)
 }
 
@@ -97,6 +99,7 @@ pub fn described() -> OpenApi {
         admission: Admission::off(),
         connections: ConnectionLimit::new(0, 0),
         proxies: TrustedProxies::default(),
+        refusals: Refusals::default(),
     };
     openapi::complete(table(&door, None).into_openapi())
 }

@@ -36,6 +36,7 @@ use crate::{
         connection_limit::ConnectionLimit,
         connections::{self, Serving},
         limits::{CONNECTIONS_MAX, CONNECTIONS_OVERFLOW_MAX, SETTLE_MAX, Timeouts},
+        refusals::Refusals,
         tls::{CertificateFiles, Tls, TlsError},
     },
     health::Health,
@@ -212,7 +213,12 @@ impl Server {
             },
             connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
             proxies: options.proxies,
+            refusals: Refusals::default(),
         };
+        let (stop, until, refusals) =
+            (followers.stopping(), followers.stopping(), door.refusals.clone());
+        let telling =
+            supervisor.spawn("refusals", stop, move || refusals.clone().run(until.clone()));
         let app = App::new(Opened {
             ledger,
             pools: options.pools,
@@ -231,7 +237,7 @@ impl Server {
         let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
         let expiring = supervisor
             .spawn("commands", stop, move || crate::commands::run(of.clone(), until.clone()));
-        let mut upkeep = vec![upkeep, tidying, expiring];
+        let mut upkeep = vec![upkeep, tidying, expiring, telling];
         if let Some(tls) = tls.clone() {
             let (stop, until) = (followers.stopping(), followers.stopping());
             let watch = move || tls.clone().watch(until.clone());

@@ -1,9 +1,11 @@
 //! Where a request comes from, as far as that tells strangers apart.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use axum::http::HeaderMap;
+use axum::{extract::Request, http::HeaderMap};
 use ipnet::IpNet;
+
+use super::visit::Visit;
 
 const FORWARDED: &str = "forwarded";
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -31,6 +33,13 @@ impl TrustedProxies {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whom a request comes from.
+    pub fn sender_of(&self, request: &Request) -> IpAddr {
+        let visit = request.extensions().get::<Visit>();
+        let peer = visit.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Visit::peer);
+        self.origin_of(peer, request.headers())
     }
 
     /// Whom a request comes from that came over a connection of `peer`: the last address in

@@ -77,6 +77,7 @@ pub struct ConsentBody {
     /// The language in which they read it, as a tag of BCP 47.
     pub language: String,
     /// When they agreed; now unless given.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub given_at: Option<Time>,
 }
 
