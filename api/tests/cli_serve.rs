@@ -19,7 +19,8 @@ use tokio::{
 /// A server on a port of the system's choice, and the line it printed when it was ready.
 async fn serve(scene: &Scene, more: &[&str]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_punchtrail"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .arg("serve")
+        .args(if more.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
         .args(more)
         .env("DATABASE_URL", scene.database.url())
         .env("PUNCHTRAIL_DATA_DIR", scene.dir.path())
@@ -143,4 +144,31 @@ async fn a_start_that_fails_leaves_nothing_that_passes_for_a_ledger() {
     let (exit, said) = command(&["ledger", "verify"], None).await;
     assert_eq!(exit, Some(3), "{said}");
     assert!(said.contains("no Punchtrail data"), "{said}");
+}
+
+#[tokio::test]
+async fn beyond_the_machine_it_listens_in_the_clear_only_when_told_to() {
+    let scene = Scene::new().await;
+    let refused = scene.run(&["serve", "--listen", "0.0.0.0:0"]).await;
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    for way in ["--tls-cert", "--tls-key", "--trusted-proxy", "127.0.0.1", "--insecure-http"] {
+        assert!(refused.stderr.contains(way), "{way}: {refused:?}");
+    }
+    let half = scene.run(&["serve", "--listen", "0.0.0.0:0", "--tls-cert", "cert.pem"]).await;
+    assert_eq!(half.exit, 2, "{half:?}");
+    let missing = ["serve", "--listen", "0.0.0.0:0", "--tls-cert", "gone.pem", "--tls-key", "gone"];
+    let missing = scene.run(&missing).await;
+    assert!(missing.exit == 1 && missing.stderr.contains("gone.pem can't be read"), "{missing:?}");
+    let at = ["--listen", "0.0.0.0:0"];
+    let proxied = [&at[..], &["--trusted-proxy", "10.0.0.7", "--trusted-proxy", "10.1.0.0/16"]];
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
+    let (cert, key) = (format!("{files}/first.pem"), format!("{files}/first.key"));
+    let tls = [&at[..], &["--tls-cert", &cert, "--tls-key", &key]];
+    let insecure = [&at[..], &["--insecure-http"]];
+    for (more, scheme) in [(proxied, "http://"), (tls, "https://"), (insecure, "http://")] {
+        let (child, line) = serve(&scene, &more.concat()).await;
+        assert!(line.starts_with(&format!("listening {scheme}0.0.0.0:")), "{line}");
+        assert_eq!(stopped(child).await, Some(0));
+    }
+    scene.close().await;
 }
