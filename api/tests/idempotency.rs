@@ -10,8 +10,15 @@ use axum::body::Body;
 use common::{Answer, House, ask, request};
 use futures::future::join_all;
 use hyper::{Method, StatusCode, header};
-use punchtrail_infra::{access::credentials, testing::sqlx};
+use punchtrail_infra::{
+    access::credentials,
+    testing::{
+        saved::{Back, Saved},
+        sqlx,
+    },
+};
 use punchtrail_protocol::{DeviceId, SiteId, capture::PunchKind};
+use punchtrail_testkit::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -323,6 +330,32 @@ async fn an_answer_whose_events_are_gone_is_forgotten() {
     assert_eq!(again.status, StatusCode::CREATED);
     assert!(!is_replayed(&again), "it has to be done again");
     assert!(is_replayed(&scene.issue("stays", &beep()).await));
+    scene.house.close().await;
+}
+
+/// The database goes back a minute, as a whole and in part: what was done since is done again, once.
+#[tokio::test]
+async fn what_went_back_with_the_database_is_done_again() {
+    let scene = Scene::new().await;
+    let saved = Saved::of(scene.house.database.url()).await;
+    for (back, times) in [(Back::Whole, 1), (Back::Events, 2)] {
+        let first = scene.issue("since", &beep()).await;
+        assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+        assert!(is_replayed(&scene.issue("since", &beep()).await));
+        saved.put_back(back).await;
+        eventually("the server notices", PATIENCE, async || {
+            let ready = scene.house.get("/readyz", None).await;
+            Ok((ready.body["went_back"]["times"] == times).then_some(()))
+        })
+        .await
+        .unwrap();
+        let again = scene.issue("since", &beep()).await;
+        assert_eq!(again.status, StatusCode::CREATED, "{}", again.text);
+        assert!(!is_replayed(&again), "{back:?}");
+        assert_ne!(again.body["command"], first.body["command"]);
+        assert!(is_replayed(&scene.issue("since", &beep()).await));
+        sqlx::query("delete from kept_answers").execute(&scene.house.pools.writer).await.unwrap();
+    }
     scene.house.close().await;
 }
 
