@@ -9,6 +9,7 @@
 //! ```text
 //! metrics ← problem ← door ← ask, auth ← routes ← router ← server
 //! ask, auth ← once, quota ← routes, router
+//! problem ← problem_page ← routes
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes

@@ -24,10 +24,10 @@ use punchtrail_infra::{
 };
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::problem_page;
-
 /// After how many seconds a busy server asks to be tried again: at least, and at most.
 pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
+/// Where the page is that a problem's `type` leads to (`crate::problem_page`).
+pub const PROBLEMS_PATH: &str = "/docs/problems";
 /// The content type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
@@ -252,7 +252,7 @@ impl Refusal {
     /// What it says.
     pub fn problem(&self, request_id: &str) -> Problem {
         Problem {
-            kind: format!("{}#{}", problem_page::PATH, self.code.as_str()),
+            kind: format!("{PROBLEMS_PATH}#{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
             detail: self.detail.to_string(),

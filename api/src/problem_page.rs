@@ -8,9 +8,6 @@ use strum::VariantArray;
 
 use crate::problem::Code;
 
-/// Where the page is.
-pub const PATH: &str = "/docs/problems";
-
 /// Why a request is refused so, and what whoever sent it does then.
 pub const fn explained(code: Code) -> (&'static str, &'static str) {
     match code {

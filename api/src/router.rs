@@ -20,8 +20,8 @@ use crate::{
         refusals::Refusals,
     },
     once, openapi,
-    problem::Refusal,
-    problem_page, quota,
+    problem::{PROBLEMS_PATH, Refusal},
+    quota,
     routes::{
         device::{self, history},
         office, operations,
@@ -74,7 +74,7 @@ pub fn router(app: App) -> Router {
     let served = move || ready(operations::openapi((*description).as_ref()));
     routes
         .route("/openapi.json", get(served))
-        .route(problem_page::PATH, get(operations::problems))
+        .route(PROBLEMS_PATH, get(operations::problems))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
