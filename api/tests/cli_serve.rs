@@ -210,11 +210,11 @@ async fn every_refusal_has_a_line_and_ten_thousand_alike_have_a_few() {
     assert_eq!(stopped(child).await, Some(0));
     let log = std::fs::read_to_string(&log).unwrap();
     let of = |code: &str| {
-        log.lines().filter(|line| line.contains(" refused ") && line.contains(code)).count()
+        log.lines().filter(|line| line.contains(": refused ") && line.contains(code)).count()
     };
     assert_eq!((of("\"not_found\""), of("\"unauthenticated\"")), (5, 1), "{log}");
     let id = answers[0].split("x-request-id: ").nth(1).unwrap().split('\r').next().unwrap();
-    let first = log.lines().find(|line| line.contains(" refused ")).unwrap();
+    let first = log.lines().find(|line| line.contains(": refused ")).unwrap();
     for said in [id, "status=404", "client=127.0.0.1"] {
         assert!(first.contains(said), "{said}: {first}");
     }
