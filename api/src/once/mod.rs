@@ -23,13 +23,13 @@ use punchtrail_infra::{
     idempotency::{ANSWER_BYTES_MAX, Claim, KeptAnswer, Standing},
     ledger::{AppendError, Once, Unsettled},
 };
-use punchtrail_protocol::{
-    Digest,
-    wire::{BODY_BYTES_MAX, PHOTO_BYTES_MAX},
-};
+use punchtrail_protocol::{Digest, wire::BODY_BYTES_MAX};
 
 use crate::{
-    ask::extract::{Line, content_length, media_type, next_chunk, too_large, too_slow},
+    ask::{
+        extract::{Line, content_length, media_type, next_chunk, too_large, too_slow},
+        limits::ROSTER_BODY_BYTES_MAX,
+    },
     auth::Operator,
     door::envelope::RequestId,
     problem::{Code, Refusal},
@@ -38,12 +38,14 @@ use crate::{
 
 /// Says that an answer is the one that was given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The largest body that isn't JSON: a roster; photos are smaller.
+const FILE_BYTES_MAX: usize = ROSTER_BODY_BYTES_MAX;
 /// How often the work is done anew when others keep coming first.
 const TRIES_MAX: u32 = 8;
 /// When a request with a key that is at work may be sent again, in seconds.
 const IN_FLIGHT_RETRY_S: u64 = 1;
 
-/// An answer with a secret in it: it is given once, and never kept.
+/// An answer with a secret or people's names in it: it is given once, and never kept.
 #[derive(Debug)]
 pub struct Unkept<T>(pub T);
 
@@ -185,9 +187,9 @@ fn is_kept(status: StatusCode) -> bool {
 
 /// The body, as patiently as any other, and no larger than any route takes one.
 async fn whole(app: &App, parts: &Parts, mut body: Body) -> Result<HeldBody, Refusal> {
-    let is_photo = media_type(&parts.headers).is_some_and(|kind| !kind.contains("json"));
-    let (bytes_max, time_max) = match is_photo {
-        true => (PHOTO_BYTES_MAX, app.door.timeouts.photo),
+    let is_file = media_type(&parts.headers).is_some_and(|kind| !kind.contains("json"));
+    let (bytes_max, time_max) = match is_file {
+        true => (FILE_BYTES_MAX, app.door.timeouts.photo),
         false => (BODY_BYTES_MAX, app.door.timeouts.body),
     };
     if content_length(&parts.headers).is_some_and(|length| length > bytes_max) {
@@ -220,8 +222,8 @@ fn replayed(standing: Standing) -> Result<Response, Refusal> {
         Standing::Answered(KeptAnswer { status, body: None, .. }) => {
             let detail = format!(
                 "This was done before, and answered with status {status}. The answer held a secret \
-                 that is shown once, or was too large to be kept, so it isn't given again. Nothing \
-                 was done now; look at what there is, or make another with a new key."
+                 or names, or was too large to be kept, so it isn't given again. Nothing was done \
+                 now; look at what there is, or make another with a new key."
             );
             Ok(marked(Refusal::new(Code::AnswerNotKept, detail).into_response()))
         }

@@ -43,12 +43,8 @@ pub const TABLES: &[Table] = {
     use Class::{Derived, Neither, Proof};
     &[
         table("_sqlx_migrations", Neither, ("", ""), &["version"]),
-<<<<<<< HEAD
         table("badge_holdings", Proof, ("rawd", "r"), &["holding"]),
-=======
-        table("badge_holdings", Neither, ("rawd", "r"), &["holding"]),
         table("call_windows", Neither, ("rawd", ""), &["kind,caller"]),
->>>>>>> b094398 (Tests: the order of tables, the epoch that tells of a step back)
         table("check_dead_letters", Neither, ("rawd", "r"), &["punch"]),
         table("check_queue", Neither, ("rawd", "r"), &["punch"]),
         table("conflicting_captures", Proof, ("ra", "r"), &["digest"]),
