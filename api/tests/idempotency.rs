@@ -56,6 +56,12 @@ impl Scene {
         self.house.ledger.head().await.unwrap().0
     }
 
+    /// Events that operators caused: followers append what they find, whenever they do.
+    async fn written(&self) -> i64 {
+        let count = "select count(*) from events where metadata ->> 'actor' like 'key:%'";
+        sqlx::query_scalar(count).fetch_one(&self.house.pools.writer).await.unwrap()
+    }
+
     async fn kept(&self) -> i64 {
         let kept = sqlx::query_scalar("select count(*) from kept_answers where status is not null");
         kept.fetch_one(&self.house.pools.writer).await.unwrap()
@@ -427,7 +433,7 @@ async fn every_writing_route_of_the_office_honours_a_key() {
             let shown = format!("{key}: {} {}", first.status, first.text);
             assert!(first.status.is_success() || first.status.is_client_error(), "{shown}");
             assert!(![401, 403, 405, 429].contains(&first.status.as_u16()), "{shown}");
-            let head = scene.head().await;
+            let written = scene.written().await;
             let again = scene.send(&key, method.clone(), &path, &body).await;
             assert!(is_replayed(&again), "{shown}: {}", again.text);
             let secret = SECRETS.iter().any(|field| first.body.get(field).is_some())
@@ -436,7 +442,7 @@ async fn every_writing_route_of_the_office_honours_a_key() {
                 true => assert_eq!(again.refusal(), "409 answer_not_kept", "{shown}"),
                 false => assert_eq!((again.status, &again.text), (first.status, &first.text)),
             }
-            assert_eq!(scene.head().await, head, "{shown}: it was done twice");
+            assert_eq!(scene.written().await, written, "{shown}: it was done twice");
             let other = json!({ "something": "else" });
             let other = scene.send(&key, method, &path, &other).await;
             assert_eq!(other.refusal(), "422 idempotency_key_reused", "{shown}");
