@@ -6,8 +6,8 @@
 //! call. What is refused isn't counted. A caller who isn't counted for a window's length is
 //! forgotten.
 //!
-//! Where not every call may cost a statement, calls are counted in blocks ([`Blocks`]), each used up
-//! within a moment or lost: then who calls little is counted as more than it is, by one block a
+//! Where not every call may cost a statement, calls are counted in blocks ([`Blocks`]), each used
+//! up within a moment or lost: then who calls little is counted as more than it is, by one block a
 //! node and moment at most.
 
 use std::{
