@@ -205,7 +205,8 @@ const ALL: &[Described] = {
     ]
 };
 
-/// Says of each what it is, and lets it begin. A gauge that is measured later begins at 0 until then.
+/// Says of each what it is, and lets it begin. A gauge that is measured later begins at 0 until
+/// then.
 fn describe() {
     use metrics::{
         Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,

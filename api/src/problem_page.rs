@@ -12,8 +12,8 @@ use crate::problem::Code;
 pub const fn explained(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::MalformedJson => (
-            "The body is no strict JSON: a trailing comma, a duplicate key, a NUL, half a surrogate \
-             pair, more than 32 levels.",
+            "The body is no strict JSON: a trailing comma, a duplicate key, a NUL, half a \
+             surrogate pair, more than 32 levels.",
             "Send what a JSON library writes, in UTF-8.",
         ),
         Code::BadRequest => (
@@ -22,8 +22,8 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
             "Send it again. If it comes back, look at what stands between you and the server.",
         ),
         Code::CursorInvalid => (
-            "The cursor is of another list, filter, order or caller, was altered, or is from before \
-             the ledger was restored.",
+            "The cursor is of another list, filter, order or caller, was altered, or is from \
+             before the ledger was restored.",
             "Begin again without a cursor. Only `limit` may change within a walk.",
         ),
         Code::Unauthenticated => (
@@ -81,8 +81,8 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
         ),
         Code::AnswerNotKept => (
             "The request was done before under its `Idempotency-Key`, and its answer isn't given \
-             again: it held a secret that is shown once (a code, a key, a token) or people's names, or \
-             was too large.",
+             again: it held a secret that is shown once (a code, a key, a token) or people's names, \
+             or was too large.",
             "If the answer was lost, look at what there is, take it back if it can't be used, and \
              make another with a new key.",
         ),
@@ -91,7 +91,8 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
             "Give each request a key of its own, and send one again exactly as it was.",
         ),
         Code::ErasureRefused => (
-            "Something stands in the way of erasing the person: `errors` has a code for each reason.",
+            "Something stands in the way of erasing the person: `errors` has a code for each \
+             reason.",
             "Settle each of them, or wait until the retention has run; then ask again.",
         ),
         Code::PayloadTooLarge => {
@@ -128,7 +129,8 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
         ),
         Code::QuotaExceeded => (
             "Too many requests of this kind: reads of a device or calls of a key within 24 hours, \
-             records of workers, wrong codes. Deliveries are never counted. It isn't counted itself.",
+             records of workers, wrong codes. Deliveries are never counted. It isn't counted \
+             itself.",
             "Wait for the time in `Retry-After`. `X-RateLimit-Reset` says when the next call fits.",
         ),
         Code::Internal => (
@@ -150,9 +152,9 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
 
 /// The page as it is committed.
 pub fn markdown() -> String {
-    let mut page = "# Problems\n\nEvery refusal is `application/problem+json` (RFC 9457); its `type` \
-         leads to its code here, on the server itself at `/docs/problems`. Made from the server's own \
-         table.\n"
+    let mut page = "# Problems\n\nEvery refusal is `application/problem+json` (RFC 9457); its \
+         `type` leads to its code here, on the server itself at `/docs/problems`. Made from the \
+         server's own table.\n"
         .to_owned();
     for code in Code::VARIANTS {
         let (cause, cure) = explained(*code);

@@ -339,7 +339,8 @@ async fn an_answer_whose_events_are_gone_is_forgotten() {
     scene.house.close().await;
 }
 
-/// The database goes back a minute, as a whole and in part: what was done since is done again, once.
+/// The database goes back a minute, as a whole and in part: what was done since is done again,
+/// once.
 #[tokio::test]
 async fn what_went_back_with_the_database_is_done_again() {
     let scene = Scene::new().await;

@@ -1,9 +1,9 @@
 //! A line in the log for every refusal, and no flood of them.
 //!
 //! The first refusals of a kind to one client each have a line, with the request's id. Beyond them,
-//! and beyond as many of a kind to all clients, they are counted, and told once a minute by one line
-//! a kind: how many, to how many clients, to whom most. So ten thousand clients that are refused at
-//! once write as little as one that asks ten thousand times.
+//! and beyond as many of a kind to all clients, they are counted, and told once a minute by one
+//! line a kind: how many, to how many clients, to whom most. So ten thousand clients that are
+//! refused at once write as little as one that asks ten thousand times.
 
 use std::{
     collections::HashMap,

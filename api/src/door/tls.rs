@@ -1,8 +1,8 @@
 //! TLS, by a certificate and its key in two files, as `certbot` and the like leave them.
 //!
-//! The files are looked at every few seconds. A new pair serves the next handshake; connections that
-//! stand go on as they are. A pair that is none (half of it written, the key of another certificate)
-//! is refused loudly, once each time it changes, and the one before goes on serving.
+//! The files are looked at every few seconds. A new pair serves the next handshake; connections
+//! that stand go on as they are. A pair that is none (half of it written, the key of another
+//! certificate) is refused loudly, once each time it changes, and the one before goes on serving.
 
 use std::{
     io,

@@ -1,7 +1,7 @@
 //! Writes that are done once, however often they are sent: with an `Idempotency-Key`.
 //!
-//! Stands around every handler of the office; a handler knows nothing of it. What it appends is held
-//! back until its answer is there, and written with that in one transaction
+//! Stands around every handler of the office; a handler knows nothing of it. What it appends is
+//! held back until its answer is there, and written with that in one transaction
 //! (`punchtrail_infra::ledger::Once`). So a handler may be run more than once for a request, and
 //! whatever it does beside appending has to bear that. What it writes beside the ledger goes by
 //! `punchtrail_infra::ledger::beside`, or it isn't bound to the key.
