@@ -81,8 +81,8 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
         ),
         Code::AnswerNotKept => (
             "The request was done before under its `Idempotency-Key`, and its answer isn't given \
-             again: it held a secret that is shown once (a code, a key, a token) or people's names, \
-             or was too large.",
+             again: it held a secret that is shown once (a code, a key, a token) or people's \
+             names, or was too large.",
             "If the answer was lost, look at what there is, take it back if it can't be used, and \
              make another with a new key.",
         ),
