@@ -8,6 +8,8 @@
 //!
 //! ```text
 //! metrics ← problem ← door ← ask, auth ← routes ← router ← server
+//! ask, auth ← once, quota ← routes, router
+//! problem ← problem_page ← routes
 //! problem ← openapi ← router
 //! health ← routes
 //! seal ← ask, routes
@@ -26,9 +28,12 @@ pub mod escalations;
 pub mod health;
 pub mod identity;
 pub mod metrics;
+pub mod once;
 pub mod openapi;
 pub mod privacy;
 pub mod problem;
+pub mod problem_page;
+pub mod quota;
 pub mod rounds;
 pub mod router;
 pub mod routes;

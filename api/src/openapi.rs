@@ -5,7 +5,7 @@ use utoipa::openapi::{
     Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response,
     ResponseBuilder,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
-    schema::{Ref, Schema},
+    schema::{ObjectBuilder, Ref, Schema, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa::{PartialSchema, ToSchema};
@@ -59,8 +59,12 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         }
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-        for operation in operations.into_iter().flatten() {
+        for (at, operation) in operations.into_iter().enumerate() {
+            let Some(operation) = operation else { continue };
             add_refusal(operation);
+            if at > 0 && is_for_people(operation) {
+                operation.parameters.get_or_insert_default().push(RefOr::T(key_header()));
+            }
         }
     }
     api
@@ -70,6 +74,26 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
 fn rests_on_a_model(path: &str) -> bool {
     let exact = ["/v1/events", "/v1/ledger", "/v1/punches/{punch}/events"];
     path.starts_with("/v1/") && !exact.contains(&path)
+}
+
+/// Whether somebody of the office calls it.
+fn is_for_people(operation: &Operation) -> bool {
+    let asks = serde_json::to_string(&operation.security).unwrap_or_default();
+    operation.security.is_some() && !asks.contains("device_token")
+}
+
+fn key_header() -> Parameter {
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A name that you give this request, 1 to 255 characters, bare or in double quotes: \
+             sent again with it within 24 hours it is answered as before, and not done twice",
+        ))
+        .schema(Some(Schema::Object(key)))
+        .build()
 }
 
 fn after_header() -> Parameter {

@@ -26,6 +26,8 @@ use punchtrail_protocol::wire::{FieldError, Problem};
 
 /// After how many seconds a busy server asks to be tried again: at least, and at most.
 pub const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=5;
+/// Where the page is that a problem's `type` leads to (`crate::problem_page`).
+pub const PROBLEMS_PATH: &str = "/docs/problems";
 /// The content type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
@@ -87,6 +89,12 @@ codes! {
     Conflict = CONFLICT, "The request contradicts what stands";
     /// Something stands in the way of a person's erasure.
     ErasureRefused = CONFLICT, "The person can't be erased now";
+    /// A request with the same idempotency key is at work.
+    IdempotencyInFlight = CONFLICT, "A request with this key is at work";
+    /// The request was done before, and its answer isn't given again.
+    AnswerNotKept = CONFLICT, "The answer was given once";
+    /// The idempotency key stands for another request.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "The key stands for another request";
     /// More than is taken at once.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "The request is too large";
     /// Another type of content is needed.
@@ -244,7 +252,7 @@ impl Refusal {
     /// What it says.
     pub fn problem(&self, request_id: &str) -> Problem {
         Problem {
-            kind: format!("urn:punchtrail:problem:{}", self.code.as_str()),
+            kind: format!("{PROBLEMS_PATH}#{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
             detail: self.detail.to_string(),

@@ -14,12 +14,14 @@ use crate::{
         address::TrustedProxies,
         admission::{Admission, Class, admit, gated},
         connection_limit::ConnectionLimit,
-        envelope::envelope,
+        envelope::{Envelope, envelope},
         gate::Gate,
         limits::Timeouts,
+        refusals::Refusals,
     },
-    openapi,
-    problem::Refusal,
+    once, openapi,
+    problem::{PROBLEMS_PATH, Refusal},
+    quota,
     routes::{
         device::{self, history},
         office, operations,
@@ -35,12 +37,22 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
     let told = |routes: OpenApiRouter<App>| match app {
         Some(app) => {
             let tell = history::on_every_answer;
-            routes.route_layer(middleware::from_fn_with_state(app.clone(), tell))
+            routes
+                .route_layer(middleware::from_fn(quota::of_devices))
+                .route_layer(middleware::from_fn_with_state(app.clone(), tell))
         }
         None => routes,
     };
+    let counted = |(class, routes): (Class, OpenApiRouter<App>)| match app {
+        Some(app) => {
+            let once = middleware::from_fn_with_state(app.clone(), once::once);
+            let count = middleware::from_fn_with_state(app.clone(), quota::of_keys);
+            (class, routes.route_layer(once).route_layer(count))
+        }
+        None => (class, routes),
+    };
     let devices = device::table().into_iter().map(admitted).map(told);
-    let office = office::table().into_iter().map(admitted);
+    let office = office::table().into_iter().map(counted).map(admitted);
     devices
         .chain(office)
         .fold(OpenApiRouter::with_openapi(openapi::head()), OpenApiRouter::merge)
@@ -62,10 +74,11 @@ pub fn router(app: App) -> Router {
     let served = move || ready(operations::openapi((*description).as_ref()));
     routes
         .route("/openapi.json", get(served))
+        .route(PROBLEMS_PATH, get(operations::problems))
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(Envelope::of(&app.door), envelope))
         .with_state(app)
 }
 
@@ -74,7 +87,7 @@ pub fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/metrics", get(operations::open_metrics))
         .fallback(async || Refusal::not_found())
-        .layer(middleware::from_fn(envelope))
+        .layer(middleware::from_fn_with_state(Envelope::of(&app.door), envelope))
         .with_state(app)
 }
 
@@ -86,6 +99,7 @@ pub fn described() -> OpenApi {
         admission: Admission::off(),
         connections: ConnectionLimit::new(0, 0),
         proxies: TrustedProxies::default(),
+        refusals: Refusals::default(),
     };
     openapi::complete(table(&door, None).into_openapi())
 }

@@ -34,12 +34,15 @@ use crate::{
         address::TrustedProxies,
         admission::{Admission, Budget, Class},
         connection_limit::ConnectionLimit,
-        connections,
+        connections::{self, Serving},
         limits::{CONNECTIONS_MAX, CONNECTIONS_OVERFLOW_MAX, SETTLE_MAX, Timeouts},
+        refusals::Refusals,
+        tls::{CertificateFiles, Tls, TlsError},
     },
     health::Health,
     identity::start::{self, IdentityError, IdentityOptions},
     metrics,
+    quota::Allowance,
     router::{metrics_router, router},
     state::{App, Opened},
 };
@@ -67,12 +70,16 @@ pub struct ServeOptions {
     pub timeouts: Timeouts,
     /// The proxies that say for whom they ask.
     pub proxies: TrustedProxies,
+    /// What is served by TLS; in the clear without.
+    pub tls: Option<CertificateFiles>,
     /// What watches over the tasks of this node.
     pub supervisor: Supervisor,
     /// This node's clock.
     pub clock: Clock,
     /// Who checks faces.
     pub identity: IdentityOptions,
+    /// What callers may ask for within a day.
+    pub allowance: Allowance,
 }
 
 impl ServeOptions {
@@ -88,9 +95,11 @@ impl ServeOptions {
             budget: Some(Class::budget),
             timeouts: Timeouts::default(),
             proxies: TrustedProxies::default(),
+            tls: None,
             supervisor: Supervisor::default(),
             clock: Clock::default(),
             identity: IdentityOptions::default(),
+            allowance: Allowance::default(),
         }
     }
 }
@@ -101,6 +110,9 @@ pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}; is another server running there?")]
     Listen { address: SocketAddr, source: io::Error },
+    /// The certificate can't be served.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// Photos can't be kept where they should be.
     #[error(transparent)]
     Photos(#[from] PhotosError),
@@ -130,6 +142,7 @@ pub struct Server {
     metrics_listener: Option<TcpListener>,
     address: SocketAddr,
     app: App,
+    tls: Option<Tls>,
     followers: Followers,
     upkeep: Vec<Supervised>,
 }
@@ -152,6 +165,10 @@ impl Server {
             .map_err(|source| ServeError::Listen { address: options.listen, source })?;
         let metrics_listener = match options.metrics_listen {
             Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let tls = match options.tls {
+            Some(files) => Some(Tls::open(files).await?),
             None => None,
         };
         metrics::handle();
@@ -196,7 +213,12 @@ impl Server {
             },
             connections: ConnectionLimit::new(options.connections_max, CONNECTIONS_OVERFLOW_MAX),
             proxies: options.proxies,
+            refusals: Refusals::default(),
         };
+        let (stop, until, refusals) =
+            (followers.stopping(), followers.stopping(), door.refusals.clone());
+        let telling =
+            supervisor.spawn("refusals", stop, move || refusals.clone().run(until.clone()));
         let app = App::new(Opened {
             ledger,
             pools: options.pools,
@@ -207,6 +229,7 @@ impl Server {
             door,
             cores,
             models: faces.models,
+            allowance: options.allowance,
         });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor
@@ -214,9 +237,14 @@ impl Server {
         let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
         let expiring = supervisor
             .spawn("commands", stop, move || crate::commands::run(of.clone(), until.clone()));
-        let mut upkeep = vec![upkeep, tidying, expiring];
+        let mut upkeep = vec![upkeep, tidying, expiring, telling];
+        if let Some(tls) = tls.clone() {
+            let (stop, until) = (followers.stopping(), followers.stopping());
+            let watch = move || tls.clone().watch(until.clone());
+            upkeep.push(supervisor.spawn("certificate", stop, watch));
+        }
         upkeep.extend(start::start(&app, &followers, queue, faces.checkers));
-        Ok(Self { listener, metrics_listener, address, app, followers, upkeep })
+        Ok(Self { listener, metrics_listener, address, app, tls, followers, upkeep })
     }
 
     /// Where it serves metrics without a key, if anywhere.
@@ -241,15 +269,20 @@ impl Server {
             let (app, listener, until) = (self.app.clone(), Arc::new(listener), cancel.clone());
             let few = ConnectionLimit::new(METRICS_CONNECTIONS_MAX, 0);
             self.app.ledger.supervisor().spawn("metrics_listener", cancel.clone(), move || {
-                let (routes, timeouts) = (metrics_router(app.clone()), app.door.timeouts);
-                let (listener, few, until) = (Arc::clone(&listener), few.clone(), until.clone());
-                let proxies = TrustedProxies::default();
-                connections::serve(listener, routes, few, proxies, timeouts, until)
+                let (listener, until) = (Arc::clone(&listener), until.clone());
+                let serving = Serving {
+                    limit: few.clone(),
+                    proxies: TrustedProxies::default(),
+                    timeouts: app.door.timeouts,
+                    tls: None,
+                };
+                connections::serve(listener, metrics_router(app.clone()), serving, until)
             })
         });
         let routes = router(self.app.clone());
         let Door { timeouts, connections: limit, proxies, .. } = self.app.door.clone();
-        connections::serve(Arc::new(self.listener), routes, limit, proxies, timeouts, cancel).await;
+        let serving = Serving { limit, proxies, timeouts, tls: self.tls };
+        connections::serve(Arc::new(self.listener), routes, serving, cancel).await;
         if let Some(metrics) = metrics {
             metrics.settled().await;
         }

@@ -33,6 +33,7 @@ use crate::{
     health::Health,
     identity::verdicts::Verdicts,
     problem::{Code, Refusal},
+    quota::{Allowance, Quotas},
     seal,
 };
 
@@ -79,6 +80,8 @@ pub struct Parts {
     pub verdicts: Verdicts,
     /// Opens photos that were sealed to this deployment.
     pub photo_secret: PhotoSecret,
+    /// What callers may ask for within a day.
+    pub quotas: Quotas,
 }
 
 /// What a server opens and starts before it serves.
@@ -95,6 +98,8 @@ pub struct Opened {
     pub cores: Threads,
     /// The models of faces, if they are there.
     pub models: Option<Arc<Models>>,
+    /// What callers may ask for within a day.
+    pub allowance: Allowance,
 }
 
 impl std::ops::Deref for App {
@@ -113,8 +118,18 @@ impl std::fmt::Debug for App {
 impl App {
     /// Puts the parts together; must be called within a runtime.
     pub fn new(opened: Opened) -> Self {
-        let Opened { ledger, pools, deployment, photos, projections, health, door, cores, models } =
-            opened;
+        let Opened {
+            ledger,
+            pools,
+            deployment,
+            photos,
+            projections,
+            health,
+            door,
+            cores,
+            models,
+            allowance,
+        } = opened;
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
             ledger,
@@ -136,6 +151,7 @@ impl App {
             models,
             verdicts: Verdicts::default(),
             photo_secret: seal::photo_secret(&deployment),
+            quotas: allowance.into(),
             deployment,
         }))
     }

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::SignedDuration;
-use punchtrail_infra::{devices::enrolment, people::faces, photos::loose};
+use punchtrail_infra::{devices::enrolment, idempotency, people::faces, photos::loose, quotas};
 use punchtrail_projections::punches::photos::{self, erased, named};
 use punchtrail_protocol::{DeviceId, Digest};
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
     escalations::look(app, app.ledger.now()).await?;
     enrolment::forget_codes(app.ledger.pool()).await?;
     faces::forget_codes(app.ledger.pool()).await?;
+    idempotency::forget(app.ledger.pool()).await?;
+    quotas::forget(app.ledger.pool()).await?;
     erasures::sweep(app).await?;
     // A model that is behind would take photos for nobody's.
     let head = app.ledger.head().await?;

@@ -11,7 +11,7 @@ use punchtrail_infra::testing::line::{Line, Trap};
 use punchtrail_testkit::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
@@ -19,7 +19,8 @@ use tokio::{
 /// A server on a port of the system's choice, and the line it printed when it was ready.
 async fn serve(scene: &Scene, more: &[&str]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_punchtrail"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .arg("serve")
+        .args(if more.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
         .args(more)
         .env("DATABASE_URL", scene.database.url())
         .env("PUNCHTRAIL_DATA_DIR", scene.dir.path())
@@ -143,4 +144,81 @@ async fn a_start_that_fails_leaves_nothing_that_passes_for_a_ledger() {
     let (exit, said) = command(&["ledger", "verify"], None).await;
     assert_eq!(exit, Some(3), "{said}");
     assert!(said.contains("no Punchtrail data"), "{said}");
+}
+
+#[tokio::test]
+async fn beyond_the_machine_it_listens_in_the_clear_only_when_told_to() {
+    let scene = Scene::new().await;
+    let refused = scene.run(&["serve", "--listen", "0.0.0.0:0"]).await;
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    for way in ["--tls-cert", "--tls-key", "--trusted-proxy", "127.0.0.1", "--insecure-http"] {
+        assert!(refused.stderr.contains(way), "{way}: {refused:?}");
+    }
+    let half = scene.run(&["serve", "--listen", "0.0.0.0:0", "--tls-cert", "cert.pem"]).await;
+    assert_eq!(half.exit, 2, "{half:?}");
+    let missing = ["serve", "--listen", "0.0.0.0:0", "--tls-cert", "gone.pem", "--tls-key", "gone"];
+    let missing = scene.run(&missing).await;
+    assert!(missing.exit == 1 && missing.stderr.contains("gone.pem can't be read"), "{missing:?}");
+    let at = ["--listen", "0.0.0.0:0"];
+    let proxied = [&at[..], &["--trusted-proxy", "10.0.0.7", "--trusted-proxy", "10.1.0.0/16"]];
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
+    let (cert, key) = (format!("{files}/first.pem"), format!("{files}/first.key"));
+    let tls = [&at[..], &["--tls-cert", &cert, "--tls-key", &key]];
+    let insecure = [&at[..], &["--insecure-http"]];
+    for (more, scheme) in [(proxied, "http://"), (tls, "https://"), (insecure, "http://")] {
+        let (child, line) = serve(&scene, &more.concat()).await;
+        assert!(line.starts_with(&format!("listening {scheme}0.0.0.0:")), "{line}");
+        assert_eq!(stopped(child).await, Some(0));
+    }
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn every_refusal_has_a_line_and_ten_thousand_alike_have_a_few() {
+    let scene = Scene::new().await;
+    let log = scene.dir.path().join("log.txt");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_punchtrail"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("DATABASE_URL", scene.database.url())
+        .env("PUNCHTRAIL_DATA_DIR", scene.dir.path())
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let ready = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
+    let line = ready.expect("the server is ready in time").unwrap().expect("it says so");
+    let address = line.rsplit('/').next().unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let (asked, mut answers) = (2_000, Vec::new());
+    for path in std::iter::repeat_n("/nowhere", asked).chain(["/v1/sites"]) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with('}') {
+            let mut piece = [0; 4_096];
+            let read = stream.read(&mut piece).await.unwrap();
+            assert!(read > 0, "{answer}");
+            answer.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+        answers.push(answer);
+    }
+    drop(stream);
+    assert_eq!(stopped(child).await, Some(0));
+    let log = std::fs::read_to_string(&log).unwrap();
+    let of = |code: &str| {
+        log.lines().filter(|line| line.contains(": refused ") && line.contains(code)).count()
+    };
+    assert_eq!((of("\"not_found\""), of("\"unauthenticated\"")), (5, 1), "{log}");
+    let id = answers[0].split("x-request-id: ").nth(1).unwrap().split('\r').next().unwrap();
+    let first = log.lines().find(|line| line.contains(": refused ")).unwrap();
+    for said in [id, "status=404", "client=127.0.0.1"] {
+        assert!(first.contains(said), "{said}: {first}");
+    }
+    let more = format!("more={}", asked - 5);
+    assert!(log.lines().any(|line| line.contains("alike") && line.contains(&more)), "{log}");
+    scene.close().await;
 }

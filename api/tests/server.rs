@@ -106,7 +106,7 @@ async fn a_refusal_reads_so() {
       "request_id": "…",
       "status": 401,
       "title": "Authentication is needed",
-      "type": "urn:punchtrail:problem:unauthenticated"
+      "type": "/docs/problems#unauthenticated"
     }
     "#);
     house.close().await;

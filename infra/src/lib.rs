@@ -6,6 +6,8 @@
 //! ```text
 //! threads ← photos, identity
 //! supervision ← postgres ← ledger ← follower ← adjudicator ← audit
+//! ledger ← idempotency
+//! postgres ← quotas
 //! ledger ← people ← devices, sites
 //! ledger ← rulings ← people, audit, devices
 //! access ← people, devices
@@ -19,12 +21,14 @@ pub mod adjudicator;
 pub mod audit;
 pub mod devices;
 pub mod follower;
+pub mod idempotency;
 pub mod identity;
 pub mod ledger;
 pub mod people;
 pub mod photos;
 pub mod postgres;
 pub mod queue;
+pub mod quotas;
 pub mod rulings;
 pub mod sites;
 pub mod supervision;

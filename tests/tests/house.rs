@@ -372,6 +372,11 @@ fn every_metric_on_a_page_is_measured_and_every_one_measured_is_on_a_page() {
     let pages = pages();
     let missing: Vec<_> = measured.iter().filter(|name| !pages.contains(*name)).collect();
     assert!(missing.is_empty(), "measured, and on no page: {missing:?}");
+    // What each is, and that it is there from the start.
+    let described = fs::read_to_string(root().join("api/src/metrics.rs")).unwrap();
+    let wordless: Vec<_> =
+        measured.iter().filter(|name| !described.contains(&format!("\"{name}\","))).collect();
+    assert!(wordless.is_empty(), "measured, and not described: {wordless:?}");
     let shown = words_from(&pages, "punchtrail_", metric);
     let roles = ["punchtrail_writer", "punchtrail_reader"];
     let of_a_crate = |word: &str| CRATES.iter().any(|of| word == format!("punchtrail_{of}"));

@@ -5,4 +5,5 @@ pub mod cursor;
 pub mod extract;
 pub mod limits;
 pub mod page;
+pub mod time;
 pub mod walk;

@@ -181,6 +181,8 @@ impl FromRequestParts<App> for ReadingDevice {
                  more; enrol it anew to use it.",
             ));
         }
+        // For what is counted by it (`crate::quota`).
+        parts.extensions.insert(access.device);
         Ok(Self(access))
     }
 }

@@ -1,13 +1,19 @@
 //! `punchtrail serve`: the server, until it is told to stop.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use punchtrail_api::{
-    door::{address::TrustedProxies, admission::Class, limits::CONNECTIONS_MAX},
+    door::{
+        address::TrustedProxies, admission::Class, limits::CONNECTIONS_MAX, tls::CertificateFiles,
+    },
+    quota::{Allowance, DEVICE_CALLS_MAX, KEY_CALLS_MAX},
     server::{ServeError, ServeOptions, Server},
 };
 use punchtrail_infra::{
@@ -39,11 +45,37 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
 
-    /// Proxies in front of this server, addresses or networks, separated by commas: for whom they
-    /// ask is taken from their X-Forwarded-For
-    #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_TRUSTED_PROXIES", value_delimiter = ',',
-          value_parser = network)]
+    /// A certificate in PEM, with those that lead from it to an authority: serve by TLS. Looked at
+    /// every few seconds, and taken anew when it changed
+    #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// A proxy in front of this server that speaks TLS, an address or a network; more than once or
+    /// separated by commas for several: for whom they ask is taken from their Forwarded or
+    /// X-Forwarded-For
+    #[arg(long = "trusted-proxy", value_name = "CIDR", env = "PUNCHTRAIL_TRUSTED_PROXIES",
+          value_delimiter = ',', value_parser = network)]
     trusted_proxies: Vec<IpNet>,
+
+    /// Listen beyond this machine in the clear, without a proxy that speaks TLS: keys, tokens and
+    /// people's names can be read on the way
+    #[arg(long, env = "PUNCHTRAIL_INSECURE_HTTP",
+          value_parser = clap::builder::FalseyValueParser::new())]
+    insecure_http: bool,
+
+    /// Reads that a device may make within 24 hours; what it delivers isn't counted
+    #[arg(long, value_name = "N", default_value_t = DEVICE_CALLS_MAX,
+          env = "PUNCHTRAIL_DEVICE_CALLS_MAX", value_parser = calls())]
+    device_calls_max: u32,
+
+    /// Calls that a key may make within 24 hours
+    #[arg(long, value_name = "N", default_value_t = KEY_CALLS_MAX,
+          env = "PUNCHTRAIL_KEY_CALLS_MAX", value_parser = calls())]
+    key_calls_max: u32,
 
     #[command(flatten)]
     identity: Identity,
@@ -79,6 +111,11 @@ enum Switch {
     Off,
 }
 
+/// As many calls as a window counts.
+fn calls() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1_000_000_000)
+}
+
 /// A network, or an address as one.
 fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
@@ -89,6 +126,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 impl Serve {
     pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         let data_dir = source.dir()?;
+        self.may_listen()?;
         // Before anything is made: what is left of a start that failed must not pass for a ledger.
         for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
             TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
@@ -96,12 +134,6 @@ impl Serve {
         // The second of two servers must learn at once, not after a Postgres was started.
         let _lock = ServeLock::acquire(data_dir)?;
         let mut stops = Stops::listen()?;
-        if !self.listen.ip().is_loopback() {
-            tracing::warn!(
-                listen = %self.listen,
-                "requests come in the clear: let only a proxy that speaks TLS reach this address"
-            );
-        }
         // Whoever interrupts a long start meets a database that is starting; it is left whole.
         let sizes = PoolSizes {
             writer: self.writers_max,
@@ -119,6 +151,36 @@ impl Serve {
             tracing::warn!(%error, "the database was left running");
         }
         served.map(|()| Answer::silent())
+    }
+
+    fn certificate(&self) -> Option<CertificateFiles> {
+        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(CertificateFiles { cert, key })
+    }
+
+    /// That nobody between here and who asks can read along, unless that is wanted.
+    fn may_listen(&self) -> anyhow::Result<()> {
+        let is_safe = self.listen.ip().is_loopback() || self.tls_cert.is_some();
+        match (is_safe, self.trusted_proxies.is_empty(), self.insecure_http) {
+            (true, ..) => {}
+            (false, false, _) => tracing::warn!(
+                listen = %self.listen,
+                "requests come in the clear: let only the proxy that speaks TLS reach this address"
+            ),
+            (false, true, true) => tracing::warn!(
+                listen = %self.listen,
+                "INSECURE: REQUESTS COME IN THE CLEAR. Keys, tokens and people's names can be read \
+                 and altered by whoever is on the way; anybody who reads a key has all its rights"
+            ),
+            (false, true, false) => anyhow::bail!(
+                "{} is reached from other machines, and nothing would be encrypted. Give \
+                 --tls-cert and --tls-key; or --trusted-proxy with the address of the proxy that \
+                 speaks TLS in front; or listen on 127.0.0.1. On a network of your own where \
+                 everybody may read everything: --insecure-http. Nothing was started",
+                self.listen
+            ),
+        }
+        Ok(())
     }
 
     async fn serve(
@@ -141,13 +203,19 @@ impl Serve {
             },
             supervisor,
             proxies: TrustedProxies(self.trusted_proxies.clone()),
+            tls: self.certificate(),
+            allowance: Allowance {
+                device_calls: self.device_calls_max,
+                key_calls: self.key_calls_max,
+            },
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             identity: self.identity.options(source),
             photos: source.photos.clone(),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };
         let server = Server::start(options).await?;
-        let url = format!("http://{}", server.address());
+        let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", server.address());
         let ready = match json {
             true => serde_json::json!({ "listening": url }).to_string(),
             false => format!("listening {url}"),

@@ -9,10 +9,14 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -23,7 +27,11 @@ use super::{
     connection_limit::{ConnectionLimit, Counted, Overflow},
     head_guard::HeadGuard,
     idle::IdleLimit,
-    limits::{DRAIN_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERFLOW_TIMEOUT, STREAMS_MAX, Timeouts},
+    limits::{
+        DRAIN_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERFLOW_TIMEOUT, STREAMS_MAX,
+        Timeouts,
+    },
+    tls::Tls,
     visit::Visit,
 };
 use crate::metrics;
@@ -31,20 +39,33 @@ use crate::metrics;
 /// After an accept that failed (no file descriptors left), how long to wait before the next.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// What a listener serves, and to whom how.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    pub limit: ConnectionLimit,
+    /// Whose connections carry everybody.
+    pub proxies: TrustedProxies,
+    pub timeouts: Timeouts,
+    /// None for a listener in the clear.
+    pub tls: Option<Tls>,
+}
+
 /// Serves connections until `cancel`, then waits until the last request is answered.
 pub async fn serve(
     listener: Arc<TcpListener>,
     routes: Router,
-    limit: ConnectionLimit,
-    proxies: TrustedProxies,
-    timeouts: Timeouts,
+    serving: Serving,
     cancel: CancellationToken,
 ) {
+    let Serving { limit, proxies, timeouts, tls } = serving;
     let graceful = GracefulShutdown::new();
-    let usual = Service { timeouts, protocol: protocol(timeouts), routes: routes.clone() };
-    let timeouts = Timeouts { head: OVERFLOW_TIMEOUT, idle: OVERFLOW_TIMEOUT, ..timeouts };
-    let routes = routes.layer(Extension(Overflow));
-    let overflow = Service { timeouts, protocol: protocol(timeouts), routes };
+    let service = |timeouts: Timeouts, routes| {
+        let (tls, cancel) = (tls.clone(), cancel.clone());
+        Arc::new(Service { timeouts, protocol: protocol(timeouts), routes, tls, cancel })
+    };
+    let usual = service(timeouts, routes.clone());
+    let short = Timeouts { head: OVERFLOW_TIMEOUT, idle: OVERFLOW_TIMEOUT, ..timeouts };
+    let overflow = service(short, routes.layer(Extension(Overflow)));
     loop {
         let (stream, peer, counted) = tokio::select! {
             () = cancel.cancelled() => break,
@@ -53,7 +74,16 @@ pub async fn serve(
         let origin = Some(origin(peer.ip())).filter(|_| !proxies.contains(peer.ip()));
         let visit = Visit::new(peer.ip(), origin, limit.silent());
         let service = if counted.is_overflow { &overflow } else { &usual };
-        service.serve(stream, visit, counted, &graceful);
+        let (service, watcher) = (Arc::clone(service), graceful.watcher());
+        tokio::spawn(async move {
+            metrics::connections(1.0);
+            tokio::select! {
+                () = service.serve(stream, visit.clone(), watcher) => {}
+                () = visit.turned_out() => tracing::debug!("a silent connection made room"),
+            }
+            metrics::connections(-1.0);
+            drop(counted);
+        });
     }
     drop(listener);
     let open = graceful.count();
@@ -103,24 +133,36 @@ struct Service {
     timeouts: Timeouts,
     protocol: auto::Builder<TokioExecutor>,
     routes: Router,
+    tls: Option<Tls>,
+    cancel: CancellationToken,
 }
 
 impl Service {
-    fn serve(
-        &self,
-        stream: TcpStream,
-        visit: Visit,
-        counted: Counted,
-        graceful: &GracefulShutdown,
-    ) {
+    async fn serve(&self, stream: TcpStream, visit: Visit, watcher: Watcher) {
+        let stream = without_delay(stream);
+        let Some(tls) = &self.tls else { return self.converse(stream, visit, watcher).await };
+        // Who never finishes a handshake is one of the silent, like who never finishes a head.
+        let handshake = timeout(self.timeouts.head.min(HANDSHAKE_MAX), tls.accept(stream));
+        match self.cancel.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.converse(stream, visit, watcher).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+            None => {}
+        }
+    }
+
+    async fn converse<I>(&self, stream: I, visit: Visit, watcher: Watcher)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Timeouts { head, idle, .. } = self.timeouts;
         // A connection has begun once a head is whole.
-        let guarded = HeadGuard::new(without_delay(stream), visit.clone());
+        let guarded = HeadGuard::new(stream, visit.clone());
         let io = IdleLimit::new(guarded, head, idle);
-        let (service, of) = (TowerToHyperService::new(self.routes.clone()), visit.clone());
+        let service = TowerToHyperService::new(self.routes.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let in_flight = of.request();
-            request.extensions_mut().insert(of.clone());
+            let in_flight = visit.request();
+            request.extensions_mut().insert(visit.clone());
             let answering = service.call(request);
             async move {
                 let answer = answering.await;
@@ -129,17 +171,8 @@ impl Service {
             }
         });
         let connection = self.protocol.serve_connection(TokioIo::new(io), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            metrics::connections(1.0);
-            tokio::select! {
-                served = connection => if let Err(error) = served {
-                    tracing::debug!(%error, "a connection broke off");
-                },
-                () = visit.turned_out() => tracing::debug!("a silent connection made room"),
-            }
-            metrics::connections(-1.0);
-            drop(counted);
-        });
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection broke off");
+        }
     }
 }

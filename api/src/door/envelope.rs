@@ -6,12 +6,13 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -21,11 +22,16 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    door::{connection_limit::Overflow, leftover::Leftover, limits::REQUEST_MAX},
+    door::{
+        Door, address::TrustedProxies, connection_limit::Overflow, leftover::Leftover,
+        limits::REQUEST_MAX, refusals::Refusals,
+    },
     metrics,
-    problem::{CloseConnection, Code, Refusal},
+    problem::{CloseConnection, Code, PROBLEM_TYPE, Refusal},
 };
 
+/// Stands in the log for the code of a refusal that was given before.
+const REPLAYED: &str = "replayed";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request, in its answer as `x-request-id`.
@@ -49,9 +55,34 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// What the envelope needs to say who was refused.
+#[derive(Debug, Clone, Default)]
+pub struct Envelope {
+    proxies: TrustedProxies,
+    refusals: Refusals,
+}
+
+impl Envelope {
+    /// Of a door.
+    pub fn of(door: &Door) -> Self {
+        Self { proxies: door.proxies.clone(), refusals: door.refusals.clone() }
+    }
+
+    /// A line for a refusal, unless there were many alike.
+    fn refused(&self, code: &'static str, status: StatusCode, client: IpAddr) {
+        if self.refusals.count(code, client) {
+            tracing::info!(code, status = status.as_u16(), %client, "refused");
+        }
+    }
+}
+
 /// Carries out a request and finishes its answer.
-pub async fn envelope(mut request: Request, next: Next) -> Response {
-    let id = RequestId::new();
+pub async fn envelope(
+    State(surround): State<Envelope>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (id, client) = (RequestId::new(), surround.proxies.sender_of(&request));
     // HTTP/2 has no such header: there one connection carries many requests.
     let may_close = request.version() <= Version::HTTP_11;
     let is_overflow = request.extensions().get::<Overflow>().is_some();
@@ -73,12 +104,15 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     // From one who has stalled nothing more is to be waited for.
     let unread = refused && status != StatusCode::REQUEST_TIMEOUT && leftover.discard();
     let closes = response.extensions().get::<CloseConnection>().is_some();
-    let mut response = finish(response, &id);
+    let (mut response, code) = finish(response, &id);
     if may_close && (closes || unread || is_overflow) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     metrics::answered(&method, &route, response.status(), started.elapsed());
     let _entered = span.enter();
+    if let Some(code) = code {
+        surround.refused(code, status, client);
+    }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(status = response.status().as_u16(), duration_ms, "answered");
     response
@@ -123,31 +157,36 @@ async fn bounded(request: Request, next: Next, deadline: Duration) -> Response {
     }
 }
 
-fn finish(mut response: Response, id: &RequestId) -> Response {
+/// The answer with its headers; and the code, if it is a refusal.
+fn finish(mut response: Response, id: &RequestId) -> (Response, Option<&'static str>) {
     let status = response.status();
     let refused = response.extensions_mut().remove::<Refusal>();
-    // What a handler answers itself is JSON; the framework's own refusals are plain text or empty.
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let framework = (status.is_client_error() || status.is_server_error()) && !is_json;
-    let mut response = match refused {
+    // What a handler answers itself is JSON, or a refusal that was kept; the framework's own
+    // refusals are plain text or empty.
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_kept = kind == Some(PROBLEM_TYPE.as_bytes());
+    let is_json = kind.is_some_and(|kind| kind.starts_with(b"application/json"));
+    let failed = status.is_client_error() || status.is_server_error();
+    let (mut response, code) = match refused {
         Some(refusal) => {
+            let code = refusal.code().as_str();
             let mut rendered = refusal.render(id.as_str());
             // What was added on the way out.
             rendered.headers_mut().extend(response.headers_mut().drain());
-            rendered
+            (rendered, Some(code))
         }
-        None if framework => {
+        None if failed && is_kept => (response, Some(REPLAYED)),
+        None if failed && !is_json => {
             let allow = response.headers_mut().remove(header::ALLOW);
-            let mut rendered = Refusal::of_status(status).render(id.as_str());
+            let refusal = Refusal::of_status(status);
+            let code = refusal.code().as_str();
+            let mut rendered = refusal.render(id.as_str());
             if let Some(allow) = allow {
                 rendered.headers_mut().insert(header::ALLOW, allow);
             }
-            rendered
+            (rendered, Some(code))
         }
-        None => response,
+        None => (response, None),
     };
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
@@ -155,7 +194,7 @@ fn finish(mut response: Response, id: &RequestId) -> Response {
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+    (response, code)
 }
 
 #[cfg(test)]
@@ -170,7 +209,7 @@ mod tests {
         let routes = Router::new()
             .route("/panics", get(async || -> &'static str { panic!("a bug") }))
             .route("/hangs", get(std::future::pending::<&'static str>))
-            .layer(middleware::from_fn(envelope));
+            .layer(middleware::from_fn_with_state(Envelope::default(), envelope));
         let request = Request::get(path).header(header::HOST, "here").body(Body::empty()).unwrap();
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();

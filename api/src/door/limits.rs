@@ -24,6 +24,8 @@ pub const COMING_MAX: usize = 2_048;
 pub const COMING_OF_STRANGERS_MAX: usize = 512;
 /// How long a client on such a connection may take for a head, or stand idle.
 pub const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection, and so the answers on it that nobody reads.
 pub const STREAMS_MAX: u32 = 16;
 /// The largest head of a request, in bytes; and what is read from a connection at a time.

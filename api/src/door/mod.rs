@@ -12,17 +12,17 @@ pub mod head_guard;
 pub mod idle;
 pub mod leftover;
 pub mod limits;
+pub mod refusals;
 pub mod remembered;
 pub mod throttle;
+pub mod tls;
 pub mod visit;
 pub mod waiters;
 
 use self::{
     address::TrustedProxies, admission::Admission, connection_limit::ConnectionLimit, gate::Gate,
-    limits::Timeouts, visit::Visit, waiters::Place,
+    limits::Timeouts, refusals::Refusals, visit::Visit, waiters::Place,
 };
-
-use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::Request;
 
@@ -38,14 +38,14 @@ pub struct Door {
     pub connections: ConnectionLimit,
     /// Who may say for whom they ask.
     pub proxies: TrustedProxies,
+    /// What is refused, for the log.
+    pub refusals: Refusals,
 }
 
 impl Door {
     /// Where a request comes from.
     pub fn place_of(&self, request: &Request) -> Place {
-        let visit = request.extensions().get::<Visit>();
-        let peer = visit.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Visit::peer);
-        let origin = self.proxies.origin_of(peer, request.headers());
-        (origin, visit.map_or(0, Visit::number))
+        let number = request.extensions().get::<Visit>().map_or(0, Visit::number);
+        (self.proxies.sender_of(request), number)
     }
 }

@@ -9,7 +9,9 @@ use axum::{
 
 use bytes::Bytes;
 
-use crate::{auth::Operator, health::Readiness, metrics, problem::Refusal, state::App};
+use crate::{
+    auth::Operator, health::Readiness, metrics, problem::Refusal, problem_page, state::App,
+};
 
 /// Whether the process answers. Depends on nothing.
 #[utoipa::path(
@@ -70,4 +72,14 @@ pub fn openapi(description: Result<&Bytes, &serde_json::Error>) -> Response {
             Refusal::internal().into_response()
         }
     }
+}
+
+/// What each refusal comes from and what to do about it.
+pub async fn problems() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::CACHE_CONTROL, "max-age=3600"),
+    ];
+    (headers, problem_page::page())
 }

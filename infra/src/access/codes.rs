@@ -1,10 +1,12 @@
 //! Codes that a person reads off one screen and types at another: eight letters, single use, ten
 //! minutes; kept as digests only.
 
+use jiff_sqlx::Timestamp;
 use punchtrail_protocol::{
     Digest, Time,
-    wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS},
+    wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
 };
+use sqlx::PgExecutor;
 
 /// A code's letters, to be shown once.
 #[derive(Clone)]
@@ -43,6 +45,18 @@ impl Issued {
         let (left, right) = self.code.letters().split_at(PAIRING_CODE_CHARS / 2);
         format!("{left}-{right}")
     }
+}
+
+/// When a code that is made now can no longer be used, by the database's clock.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn end_from_now(executor: impl PgExecutor<'_>) -> Result<jiff::Timestamp, sqlx::Error> {
+    let end: Timestamp = sqlx::query_scalar("select now() + make_interval(secs => $1)")
+        .bind(f64::from(PAIRING_CODE_LIFE_S))
+        .fetch_one(executor)
+        .await?;
+    Ok(end.to_jiff())
 }
 
 /// What is kept of a code: good for one purpose only.

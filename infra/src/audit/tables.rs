@@ -44,6 +44,7 @@ pub const TABLES: &[Table] = {
     &[
         table("_sqlx_migrations", Neither, ("", ""), &["version"]),
         table("badge_holdings", Proof, ("rawd", "r"), &["holding"]),
+        table("call_windows", Neither, ("rawd", ""), &["kind,caller"]),
         table("check_dead_letters", Neither, ("rawd", "r"), &["punch"]),
         table("check_queue", Neither, ("rawd", "r"), &["punch"]),
         table("conflicting_captures", Proof, ("ra", "r"), &["digest"]),
@@ -62,6 +63,7 @@ pub const TABLES: &[Table] = {
         table("judged_again", Derived, ("rad", "r"), &["punch"]),
         table("judged_devices", Derived, ("raw", "r"), &["device"]),
         table("judged_punches", Derived, ("raw", "r"), &[]),
+        table("kept_answers", Neither, ("rawd", ""), &["caller,key"]),
         table("ledger_head", Derived, ("rw", "r"), &["only_row"]),
         table("loose_photos", Neither, ("rawd", "r"), &["photo"]),
         table("notes", Proof, ("rawd", "r"), &["digest"]),

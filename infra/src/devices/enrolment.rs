@@ -5,9 +5,7 @@
 
 use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
-use punchtrail_protocol::{
-    DeviceId, Digest, OrgId, Position, SiteId, signing::PublicKey, wire::PAIRING_CODE_LIFE_S,
-};
+use punchtrail_protocol::{DeviceId, Digest, OrgId, Position, SiteId, signing::PublicKey};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -17,7 +15,7 @@ use crate::{
         codes::{self, Code, Issued},
         credentials::{self, Secret},
     },
-    ledger::{AppendError, ExecuteError, Ledger, Metadata, SideWrite},
+    ledger::{self, AppendError, ExecuteError, Ledger, Metadata, SideWrite},
     people::directory,
     postgres::Pool,
 };
@@ -31,16 +29,23 @@ const PAIRING: &[u8] = b"punchtrail.pairing.v1";
 /// When the database is out of reach.
 pub async fn make_code(writer: &Pool, site: SiteId) -> Result<Issued, sqlx::Error> {
     let code = Code::random();
-    let expires_at: Timestamp = sqlx::query_scalar(
-        "insert into pairing_codes (code_hash, site, expires_at) \
-         values ($1, $2, now() + make_interval(secs => $3)) returning expires_at",
-    )
-    .bind(codes::digest(PAIRING, code.letters()).0.as_slice())
-    .bind(site.uuid())
-    .bind(f64::from(PAIRING_CODE_LIFE_S))
-    .fetch_one(writer)
-    .await?;
-    Ok(Issued::new(code, expires_at.to_jiff().into()))
+    let expires_at = codes::end_from_now(writer).await?;
+    let (digest, until) = (codes::digest(PAIRING, code.letters()), Timestamp::from(expires_at));
+    let insert = SideWrite::new(move |connection| {
+        Box::pin(async move {
+            sqlx::query(
+                "insert into pairing_codes (code_hash, site, expires_at) values ($1, $2, $3)",
+            )
+            .bind(digest.0.as_slice())
+            .bind(site.uuid())
+            .bind(until)
+            .execute(connection)
+            .await
+            .map(drop)
+        })
+    });
+    ledger::beside(writer, insert).await?;
+    Ok(Issued::new(code, expires_at.into()))
 }
 
 /// Forgets codes that nobody could use for a day.

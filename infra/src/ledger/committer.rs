@@ -353,7 +353,7 @@ impl Committer {
         let mut verdicts = Vec::with_capacity(parts.len());
         for part in parts {
             let refused = match settlement.check(part, &known) {
-                Ok(()) => write_side(tx, part).await?,
+                Ok(()) => write_side(tx, part, settlement.next()).await?,
                 Err(error) => Some(error),
             };
             verdicts.push(match refused {
@@ -515,10 +515,11 @@ async fn move_head(
 async fn write_side(
     tx: &mut Transaction,
     part: &Part<'_>,
+    next: Position,
 ) -> Result<Option<AppendError>, sqlx::Error> {
     let Part::Append(Append { side: Some(side), .. }) = part else { return Ok(None) };
     let mut savepoint = sqlx::Connection::begin(&mut **tx).await?;
-    match side.run(&mut savepoint).await {
+    match side.run(&mut savepoint, next).await {
         Ok(()) => {
             savepoint.commit().await?;
             Ok(None)

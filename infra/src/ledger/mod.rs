@@ -36,6 +36,7 @@ mod inspect;
 mod judging;
 mod known;
 mod metadata;
+mod once;
 mod part;
 mod pressure;
 mod read;
@@ -77,6 +78,7 @@ pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub(crate) use known::BEYOND_GAP_MAX;
 pub use metadata::Metadata;
+pub use once::{Once, Places, Unsettled, beside};
 use part::{Part, Size};
 use pressure::Deliveries;
 pub use pressure::Returning;
@@ -189,7 +191,7 @@ impl NewEvent {
 }
 
 /// An append over any number of streams, all or nothing.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Append {
     pub streams: Vec<StreamAppend>,
     pub metadata: Metadata,
@@ -381,11 +383,19 @@ impl Ledger {
         }
     }
 
-    /// Appends events to streams, all or nothing.
+    /// Appends events to streams, all or nothing. Within the scope of a [`Once`] they are only
+    /// held.
     ///
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        match Once::current() {
+            Some(once) => once.hold(append),
+            None => self.append_now(append).await,
+        }
+    }
+
+    async fn append_now(&self, append: Append) -> Result<Appended, AppendError> {
         let size = Part::Append(&append).size();
         self.ask(size, |answer| Request::Append(append, answer)).await
     }

@@ -53,6 +53,11 @@ impl<'a> Settlement<'a> {
         }
     }
 
+    /// Where the next event will stand.
+    pub(super) fn next(&self) -> Position {
+        self.next
+    }
+
     /// Whether a caller's part still fits what is known. A delivery always does.
     pub(super) fn check(&self, part: &Part<'_>, known: &Known) -> Result<(), AppendError> {
         let (streams, metadata) = match part {

@@ -2,13 +2,15 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
+use punchtrail_protocol::Position;
 use sqlx::PgConnection;
 
+type Write = dyn for<'c> Fn(&'c mut PgConnection, Position) -> Written<'c> + Send + Sync;
 type Written<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
 
 /// A write beside the ledger: runs inside the append's transaction, behind a savepoint, so that a
 /// refused row turns its own caller away and nobody else's.
-pub struct SideWrite(Box<dyn for<'c> Fn(&'c mut PgConnection) -> Written<'c> + Send + Sync>);
+pub struct SideWrite(Box<Write>);
 
 impl SideWrite {
     /// A write that may be run more than once: again, when the transaction it ran in was lost.
@@ -18,11 +20,24 @@ impl SideWrite {
     where
         F: for<'c> Fn(&'c mut PgConnection) -> Written<'c> + Send + Sync + 'static,
     {
+        Self(Box::new(move |connection, _| write(connection)))
+    }
+
+    /// The same, told of the position of the first event that it goes with: of the next event of
+    /// all, if it goes with none.
+    pub fn at<F>(write: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut PgConnection, Position) -> Written<'c> + Send + Sync + 'static,
+    {
         Self(Box::new(write))
     }
 
-    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        (self.0)(connection).await
+    pub(super) async fn run(
+        &self,
+        connection: &mut PgConnection,
+        next: Position,
+    ) -> Result<(), sqlx::Error> {
+        (self.0)(connection, next).await
     }
 }
 

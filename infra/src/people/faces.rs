@@ -6,11 +6,11 @@ use punchtrail_domain::{
     employee::{Employee, EmployeeCommand, EmployeeError},
     log::recorded::Actor,
 };
-use punchtrail_protocol::{DeviceId, EmployeeId, wire::PAIRING_CODE_LIFE_S};
+use punchtrail_protocol::{DeviceId, EmployeeId};
 
 use crate::{
     access::codes::{self, Code, Issued},
-    ledger::{AppendError, ExecuteError, Executed, Ledger, Metadata, SideWrite},
+    ledger::{self, AppendError, ExecuteError, Executed, Ledger, Metadata, SideWrite},
     postgres::Pool,
 };
 
@@ -23,16 +23,23 @@ const REFERENCE: &[u8] = b"punchtrail.reference.v1";
 /// When the database is out of reach.
 pub async fn make_code(writer: &Pool, employee: EmployeeId) -> Result<Issued, sqlx::Error> {
     let code = Code::random();
-    let expires_at: Timestamp = sqlx::query_scalar(
-        "insert into reference_codes (code_hash, employee, expires_at) \
-         values ($1, $2, now() + make_interval(secs => $3)) returning expires_at",
-    )
-    .bind(codes::digest(REFERENCE, code.letters()).0.as_slice())
-    .bind(employee.uuid())
-    .bind(f64::from(PAIRING_CODE_LIFE_S))
-    .fetch_one(writer)
-    .await?;
-    Ok(Issued::new(code, expires_at.to_jiff().into()))
+    let expires_at = codes::end_from_now(writer).await?;
+    let (digest, until) = (codes::digest(REFERENCE, code.letters()), Timestamp::from(expires_at));
+    let insert = SideWrite::new(move |connection| {
+        Box::pin(async move {
+            sqlx::query(
+                "insert into reference_codes (code_hash, employee, expires_at) values ($1, $2, $3)",
+            )
+            .bind(digest.0.as_slice())
+            .bind(employee.uuid())
+            .bind(until)
+            .execute(connection)
+            .await
+            .map(drop)
+        })
+    });
+    ledger::beside(writer, insert).await?;
+    Ok(Issued::new(code, expires_at.into()))
 }
 
 /// Forgets codes that nobody could use for a day.

@@ -8,6 +8,11 @@ use punchtrail_domain::log::recorded::Actor;
 use punchtrail_protocol::Digest;
 use sqlx::{PgConnection, PgExecutor};
 
+use crate::{
+    ledger::{self, SideWrite},
+    postgres::Pool,
+};
+
 const SALT_BYTES: usize = 16;
 
 /// A note that is to be kept with an event.
@@ -120,12 +125,20 @@ pub async fn kept(
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn erase(executor: impl PgExecutor<'_>, note: Digest) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query("delete from notes where digest = $1")
-        .bind(note.0.as_slice())
-        .execute(executor)
-        .await?;
-    Ok(done.rows_affected() > 0)
+pub async fn erase(writer: &Pool, note: Digest) -> Result<bool, sqlx::Error> {
+    let delete = SideWrite::new(move |connection| {
+        Box::pin(async move {
+            let done = sqlx::query("delete from notes where digest = $1")
+                .bind(note.0.as_slice())
+                .execute(connection)
+                .await?;
+            if done.rows_affected() > 0 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+        })
+    });
+    match ledger::beside(writer, delete).await {
+        Err(sqlx::Error::RowNotFound) => Ok(false),
+        done => done.map(|()| true),
+    }
 }
 
 /// The digest that binds a note to its event.

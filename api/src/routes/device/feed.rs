@@ -24,6 +24,7 @@ use crate::{
     },
     auth::ReadingDevice,
     problem::Refusal,
+    quota::Counted,
     state::App,
 };
 
@@ -47,6 +48,7 @@ pub struct FeedQuery {
 pub async fn since(
     State(app): State<App>,
     device: ReadingDevice,
+    _: Counted,
     InPath(site): InPath<SiteId>,
     after: After,
     walk: Walk,

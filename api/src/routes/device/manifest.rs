@@ -23,6 +23,7 @@ use crate::{
     },
     auth::ReadingDevice,
     problem::{Code, Refusal},
+    quota::Counted,
     state::App,
 };
 
@@ -129,6 +130,7 @@ pub struct SearchQuery {
 pub async fn search(
     State(app): State<App>,
     device: ReadingDevice,
+    _: Counted,
     InPath(site): InPath<SiteId>,
     after: After,
     Params(query): Params<SearchQuery>,

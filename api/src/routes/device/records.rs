@@ -23,6 +23,7 @@ use crate::{
     },
     auth::ReadingDevice,
     problem::{Code, Refusal},
+    quota::Counted,
     state::App,
 };
 
@@ -46,6 +47,7 @@ pub struct RecordQuery {
 pub async fn of_worker(
     State(app): State<App>,
     device: ReadingDevice,
+    _: Counted,
     InPath((site, employee)): InPath<(SiteId, EmployeeId)>,
     after: After,
     Params(query): Params<RecordQuery>,

@@ -45,7 +45,7 @@ pub struct BadgeBody {
     /// Its number, 1 to 64 characters.
     pub badge: String,
     /// Since when; now unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
     /// That it changed hands then: whoever held it holds it until then. Otherwise one that
     /// somebody holds is refused.
@@ -90,7 +90,7 @@ pub enum EndedBecause {
 pub struct BadgeEndBody {
     pub because: EndedBecause,
     /// Since when; now unless given. Of one that ended before, it corrects when.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub until: Option<Time>,
 }
 

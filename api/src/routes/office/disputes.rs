@@ -285,7 +285,7 @@ pub async fn reopen(
 pub struct ResolutionBody {
     pub how: Settlement,
     /// The time that shall count, to amend; that of the punch which this adds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub effective_at: Option<Time>,
     /// The kind that shall count, to amend; that of the punch which this adds.
     #[serde(default)]

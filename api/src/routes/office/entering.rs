@@ -38,6 +38,7 @@ pub struct EnterBody {
     pub site: SiteId,
     pub kind: PunchKind,
     /// When; not in the future, by the server's clock.
+    #[serde(deserialize_with = "crate::ask::time::read")]
     pub at: Time,
     /// Why nobody made it at a device: `forgotten`, `no_device`, `other` …
     pub reason: RulingReason,

@@ -22,6 +22,7 @@ use crate::{
     },
     auth::Operator,
     identity::{erasures, references},
+    once::Unkept,
     problem::Refusal,
     routes::{Written, office::sites::PairingCodeView},
     state::App,
@@ -76,6 +77,7 @@ pub struct ConsentBody {
     /// The language in which they read it, as a tag of BCP 47.
     pub language: String,
     /// When they agreed; now unless given.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub given_at: Option<Time>,
 }
 
@@ -201,14 +203,14 @@ pub async fn make_code(
     operator: Operator,
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
-) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<PairingCodeView>>), Refusal> {
     operator.decides_on(employee)?;
     if !directory::employee_exists(&app.pools.reader, employee).await? {
         return Err(Refusal::not_found());
     }
     let code = faces::make_code(app.ledger.pool(), employee).await?;
     let view = PairingCodeView { code: code.shown(), expires_at: code.expires_at };
-    Ok((StatusCode::CREATED, Answer(view)))
+    Ok((StatusCode::CREATED, Unkept(Answer(view))))
 }
 
 /// Whether a head covering is expected.

@@ -19,6 +19,7 @@ use crate::{
         limits::{ROSTER_BODY_BYTES_MAX, ROSTER_BODY_PINS_MAX},
     },
     auth::Operator,
+    once::Unkept,
     problem::{Code, Refusal},
     state::{App, HeldBody},
 };
@@ -70,14 +71,15 @@ pub async fn employees(
     operator: Operator,
     Params(query): Params<RosterQuery>,
     request: Request,
-) -> Result<Answer<Imported>, Refusal> {
+) -> Result<Unkept<Answer<Imported>>, Refusal> {
     let options = query.options()?;
     let (held, line) = roster(&app, request).await?;
     line.wait_for_permit().await?;
     // Hashing PINs waits for cores of its own.
     line.put_down().await;
     let (by, heard) = (operator.metadata(), Arc::new(|_, _| {}));
-    Ok(Answer(import::import(&app.ledger, held.bytes(), &options, &by, heard).await?))
+    // It tells of people by name.
+    Ok(Unkept(Answer(import::import(&app.ledger, held.bytes(), &options, &by, heard).await?)))
 }
 
 /// The file, as far as it may be large.

@@ -38,7 +38,9 @@ pub struct PunchQuery {
     pub device: Option<DeviceId>,
     #[param(inline)]
     pub standing: Option<Standing>,
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub to: Option<Time>,
     /// `newest` (unless given) or `oldest` first.
     #[serde(default)]

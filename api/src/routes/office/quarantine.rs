@@ -131,6 +131,7 @@ pub struct AdmitBody {
     pub employee: EmployeeId,
     pub site: SiteId,
     pub kind: PunchKind,
+    #[serde(deserialize_with = "crate::ask::time::read")]
     pub captured_at: Time,
     /// A note for whoever reads the explanation; at most 2,000 characters.
     #[serde(default)]

@@ -59,6 +59,7 @@ pub struct ReviewQuery {
     #[param(inline)]
     pub reason: Option<Reason>,
     /// Only those referred before then.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub before: Option<Time>,
     /// Only those that were escalated (`true`), or only those that weren't (`false`).
     pub escalated: Option<bool>,

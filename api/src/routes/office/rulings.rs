@@ -63,7 +63,7 @@ pub struct RulingBody {
     #[serde(default)]
     pub reason: Option<String>,
     /// The time that shall count; only to amend.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub effective_at: Option<Time>,
     /// The kind that shall count; only to amend.
     #[serde(default)]

@@ -28,6 +28,7 @@ use crate::{
         walk::Walk,
     },
     auth::Operator,
+    once::Unkept,
     problem::Refusal,
     state::App,
 };
@@ -87,13 +88,13 @@ pub async fn make_pairing_code(
     _operator: Operator,
     InPath(site): InPath<SiteId>,
     _: Permitted,
-) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<PairingCodeView>>), Refusal> {
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());
     }
     let code = enrolment::make_code(app.ledger.pool(), site).await?;
     let view = PairingCodeView { code: code.shown(), expires_at: code.expires_at };
-    Ok((StatusCode::CREATED, Answer(view)))
+    Ok((StatusCode::CREATED, Unkept(Answer(view))))
 }
 
 /// From when on it shall hold.

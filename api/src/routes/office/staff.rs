@@ -26,7 +26,7 @@ pub struct EmployeeBody {
     /// Where they work.
     pub site: SiteId,
     /// Since when; since ever unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
     /// A badge that they hold from then on, or since it is free.
     #[serde(default)]
@@ -94,6 +94,7 @@ pub async fn rename(
 #[serde(deny_unknown_fields, default)]
 pub struct DepartureBody {
     /// When; now unless given. Given for somebody who left, it corrects when.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub at: Option<Time>,
 }
 
@@ -137,6 +138,7 @@ pub async fn cancel_departure(
 #[serde(deny_unknown_fields, default)]
 pub struct ComeBackBody {
     /// Since when; now unless given.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub at: Option<Time>,
 }
 
@@ -165,8 +167,10 @@ pub async fn come_back(
 pub struct AssignmentBody {
     /// Since when; since ever unless given. Of an assignment that stands an earlier one corrects
     /// it.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
     /// Until when; without an end unless given.
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub until: Option<Time>,
 }
 

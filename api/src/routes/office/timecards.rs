@@ -35,7 +35,9 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct TimelineQuery {
     pub employee: EmployeeId,
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub to: Option<Time>,
     /// Where to go on: `next_cursor` of the page before.
     pub cursor: Option<String>,

@@ -84,10 +84,10 @@ pub struct AssignBadgeBody {
     /// The number, exactly as it was read.
     pub badge: String,
     /// Only punches from then on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub from: Option<Time>,
     /// Only punches before then.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::ask::time::read_if_any")]
     pub until: Option<Time>,
     /// Who made them.
     pub employee: EmployeeId,
