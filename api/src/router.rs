@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    auth::check,
     door::{
         Door,
         address::TrustedProxies,
@@ -27,7 +28,8 @@ use crate::{
     state::App,
 };
 
-/// Every route, class by class; with an `app`, devices are told of its ledger on each.
+/// Every route, class by class; with an `app`, devices are told of its ledger on each, and the office
+/// is let in by the table of who may call what.
 fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
     let admitted = |(class, routes): (Class, OpenApiRouter<App>)| {
         routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))
@@ -40,7 +42,14 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
         None => routes,
     };
     let devices = device::table().into_iter().map(admitted).map(told);
-    let office = office::table().into_iter().map(admitted);
+    let checked = |routes: OpenApiRouter<App>| match app {
+        Some(app) => {
+            routes.route_layer(middleware::from_fn_with_state(app.clone(), check::authorise))
+        }
+        None => routes,
+    };
+    let office = office::table().into_iter();
+    let office = office.map(|(class, routes)| (class, checked(routes))).map(admitted);
     devices
         .chain(office)
         .fold(OpenApiRouter::with_openapi(openapi::head()), OpenApiRouter::merge)
@@ -48,8 +57,7 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .merge(
-            OpenApiRouter::new()
-                .routes(routes!(operations::metrics))
+            checked(OpenApiRouter::new().routes(routes!(operations::metrics)))
                 .route_layer(middleware::from_fn_with_state(door.clone(), gated)),
         )
 }

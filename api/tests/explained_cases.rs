@@ -230,7 +230,8 @@ async fn a_clock_that_was_right_and_showed_utc_a_pin_and_a_punch_alone() {
 #[tokio::test]
 async fn both_punches_of_one_reading_taken_twice_say_so() {
     let mut scene = Scene::of_zone("Europe/Berlin").await;
-    std::fs::write("/tmp/said-openapi.json", scene.house.get("/openapi.json", None).await.text).unwrap();
+    std::fs::write("/tmp/said-openapi.json", scene.house.get("/openapi.json", None).await.text)
+        .unwrap();
     let came = scene.capture(PunchKind::In, "2026-11-10T07:00:00.000Z", |_| {});
     let left = scene.capture(PunchKind::Out, "2026-11-10T07:00:04.000Z", |_| {});
     scene.take(&[came.clone(), left.clone()]).await;

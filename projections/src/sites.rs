@@ -13,7 +13,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::engine::{Generation, Projection, ProjectionError, page::Page};
+use crate::engine::{Generation, Projection, ProjectionError, columns::ids, page::Page};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "sites";
@@ -163,19 +163,25 @@ pub async fn one(pool: &Pool, site: SiteId) -> Result<Option<SiteView>, sqlx::Er
     sqlx::query_as(&statement).bind(site.uuid()).fetch_optional(pool).await
 }
 
-/// The sites in the order of their ids, after `after`; at most `limit`.
+/// The sites in the order of their ids, after `after`; at most `limit`. Only those `within`, if these
+/// are given.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
+    within: Option<&[SiteId]>,
     after: Option<SiteId>,
     limit: u32,
 ) -> Result<Page<SiteView>, sqlx::Error> {
-    let statement = format!("{SELECT} and s.site > $1 order by s.site limit $2");
+    let statement = format!(
+        "{SELECT} and s.site > $1 and ($3::uuid[] is null or s.site = any($3)) \
+         order by s.site limit $2"
+    );
     let rows = sqlx::query_as(&statement)
         .bind(after.unwrap_or(SiteId::NIL).uuid())
         .bind(Page::<SiteView>::to_ask(limit))
+        .bind(within.map(ids))
         .fetch_all(pool)
         .await?;
     Ok(Page::cut(rows, limit))

@@ -31,14 +31,14 @@ use crate::{
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<PageQuery>,
 ) -> Result<Answer<Page<SiteView>>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
     let place = query.place(&app, &walk)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
-    let found = sites::list(&app.pools.reader, place, query.limit()?).await?;
+    let found = sites::list(&app.pools.reader, operator.sites(), place, query.limit()?).await?;
     let key = |row: &SiteView| *row.site.0.as_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
@@ -51,11 +51,12 @@ pub async fn list(
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(site): InPath<SiteId>,
     after: After,
 ) -> Result<Answer<SiteView>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
+    operator.reaches_site(site)?;
     sites::one(&app.pools.reader, site).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
 
@@ -75,10 +76,11 @@ pub struct PairingCodeView {
 )]
 pub async fn make_pairing_code(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(site): InPath<SiteId>,
     _: Permitted,
 ) -> Result<(StatusCode, Answer<PairingCodeView>), Refusal> {
+    operator.reaches_site(site)?;
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());
     }
@@ -101,6 +103,7 @@ pub async fn change_policy(
     InPath(site): InPath<SiteId>,
     Json(policy): Json<Policy>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.reaches_site(site)?;
     let (id, command) = (site.to_string(), SiteCommand::ChangePolicy { policy, from: None });
     let done = app.ledger.execute::<Site>(&id, command, &operator.metadata()).await;
     let position = done.map_err(policy_refusal)?.position;

@@ -56,7 +56,7 @@ pub struct BadgeQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<BadgeQuery>,
@@ -64,7 +64,8 @@ pub async fn list(
     after.reached(&app, &[NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let last = last_badge(&app, &walk, query.cursor.as_deref())?;
-    let found = unknown::badges(&app.pools.reader, query.site, &last, limit).await?;
+    let site = operator.lists_one(query.site)?;
+    let found = unknown::badges(&app.pools.reader, site, &last, limit).await?;
     let key = |row: &UnknownBadge| row.badge.clone().into_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
