@@ -451,7 +451,8 @@ async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_na
     assert!(mine.punches[0].nobodys, "{mine:?}");
     assert!(mine.sentences[0].contains("who made it is in doubt"), "{mine:?}");
     assert_eq!(mine.doubted, []);
-    let theirs = explanations::explain_absence(&told.world.pools.reader, (ben, true), day.parse().unwrap());
+    let theirs =
+        explanations::explain_absence(&told.world.pools.reader, (ben, true), day.parse().unwrap());
     let theirs = theirs.await.unwrap().unwrap();
     assert_eq!((theirs.punches.len(), theirs.doubted_count), (0, 1));
     assert_eq!(theirs.doubted[0].punch, capture.punch);

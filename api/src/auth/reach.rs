@@ -2,10 +2,7 @@
 //! the rest that they aren't there (404). Whoever has all sites is never asked for, and costs
 //! nothing.
 
-use punchtrail_domain::{
-    dispute::Dispute,
-    punch::{Origin, Punch},
-};
+use punchtrail_domain::{dispute::Dispute, punch::Punch};
 use punchtrail_infra::{devices, rulings::disputes::worked_at_one_of};
 use punchtrail_projections::{people::employees, punches::photos, rulings::quarantine};
 use punchtrail_protocol::{DeviceId, Digest, DisputeId, EmployeeId, PunchId, SiteId};
@@ -61,11 +58,7 @@ impl Operator {
     pub async fn reaches_punch(&self, app: &App, punch: PunchId) -> Result<(), Refusal> {
         let Some(sites) = self.sites() else { return Ok(()) };
         let punch = app.ledger.load::<Punch>(&punch.to_string()).await?.aggregate;
-        let site = punch.origin().map(|origin| match origin {
-            Origin::Captured { capture, .. } => capture.site,
-            Origin::Admitted { site, .. } => *site,
-        });
-        there(site.is_some_and(|site| sites.contains(&site)))
+        there(punch.site().is_some_and(|site| sites.contains(&site)))
     }
 
     /// That somebody works at a site of theirs, or did.
