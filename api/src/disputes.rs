@@ -6,7 +6,7 @@ use punchtrail_domain::{
     log::recorded::Actor,
 };
 use punchtrail_infra::{
-    access::credentials,
+    access::keys,
     people::directory,
     rulings::disputes::{self, ChangeError, Opened, Opening},
     rulings::{Author, Fault, RuleError, notes::Note},
@@ -164,7 +164,9 @@ pub async fn refused(app: &App, error: ChangeError) -> Refusal {
 async fn who(app: &App, actor: Option<&Actor>) -> Result<String, Refusal> {
     let pool = &app.pools.reader;
     let name = match actor {
-        Some(Actor::Key(id)) => credentials::operator_key_names(pool, &[*id]).await?.remove(id),
+        Some(Actor::Key(id) | Actor::User(id)) => {
+            keys::operator_names(pool, &[*id]).await?.remove(id)
+        }
         Some(Actor::Device(id)) => directory::device_names(pool, &[*id]).await?.remove(id),
         _ => None,
     };

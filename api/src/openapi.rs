@@ -1,18 +1,26 @@
 //! The API described as OpenAPI 3.1, made from the routes themselves. A copy is committed as
 //! docs/openapi.json; a test compares the two, so that a change of the API shows in a review.
 
+use axum::http::Method;
 use utoipa::openapi::{
     Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response,
     ResponseBuilder,
+    extensions::ExtensionsBuilder,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
     schema::{ObjectBuilder, Ref, Schema, Type},
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    security::{
+        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+    },
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use punchtrail_protocol::wire::{FieldError, Problem};
 
-use crate::problem::PROBLEM_TYPE;
+use crate::{
+    auth::table::{self, Rule, Who},
+    door::gate::SESSION_COOKIE,
+    problem::PROBLEM_TYPE,
+};
 
 /// What stands above the routes.
 pub(crate) fn head() -> OpenApi {
@@ -28,6 +36,10 @@ pub(crate) fn head() -> OpenApi {
     let mut components = Components::new();
     components.add_security_scheme("device_token", bearer("ptd_…", "Given at enrolment"));
     components.add_security_scheme("operator_key", bearer("ptk_…", "Made by `punchtrail key new`"));
+    let session = "Of who has signed in (`/v1/sign-in`); what changes something has to come from \
+                   the server's own pages";
+    let session = ApiKeyValue::with_description(SESSION_COOKIE, session);
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
     add::<Problem>(&mut components);
     add::<FieldError>(&mut components);
     OpenApiBuilder::new()
@@ -57,13 +69,21 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         if let Some(read) = item.get.as_mut().filter(|_| rests_on_a_model(path)) {
             read.parameters.get_or_insert_default().push(RefOr::T(after_header()));
         }
-        let operations =
-            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-        for (at, operation) in operations.into_iter().enumerate() {
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::PUT, &mut item.put),
+            (Method::POST, &mut item.post),
+            (Method::DELETE, &mut item.delete),
+            (Method::PATCH, &mut item.patch),
+        ];
+        for (method, operation) in operations {
             let Some(operation) = operation else { continue };
             add_refusal(operation);
-            if at > 0 && is_for_people(operation) {
-                operation.parameters.get_or_insert_default().push(RefOr::T(key_header()));
+            if let Some(rule) = table::rule(&method, path) {
+                add_rule(operation, rule);
+                if method != Method::GET && rule.who != Who::Anybody {
+                    operation.parameters.get_or_insert_default().push(RefOr::T(key_header()));
+                }
             }
         }
     }
@@ -72,14 +92,27 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
 
 /// Reads of the API that don't come from the ledger itself.
 fn rests_on_a_model(path: &str) -> bool {
-    let exact = ["/v1/events", "/v1/ledger", "/v1/punches/{punch}/events"];
-    path.starts_with("/v1/") && !exact.contains(&path)
+    let exact = ["/v1/events", "/v1/ledger", "/v1/punches/{punch}/events", "/v1/audit"];
+    let access = ["session", "users", "grants", "roles", "keys"];
+    let of_access = |path: &str| access.iter().any(|of| path.starts_with(&format!("/v1/{of}")));
+    path.starts_with("/v1/") && !exact.contains(&path) && !of_access(path)
 }
 
-/// Whether somebody of the office calls it.
-fn is_for_people(operation: &Operation) -> bool {
-    let asks = serde_json::to_string(&operation.security).unwrap_or_default();
-    operation.security.is_some() && !asks.contains("device_token")
+/// Who may call it, as the table has it.
+fn add_rule(operation: &mut Operation, rule: &Rule) {
+    let needs = |name: &str| SecurityRequirement::new::<_, _, String>(name, []);
+    let by = match rule.who {
+        Who::Anybody => Vec::new(),
+        Who::User => vec![needs("session")],
+        Who::Roles(_) => vec![needs("operator_key"), needs("session")],
+    };
+    operation.security = Some(by);
+    let scopes = rule.scope.map(|scope| vec![scope]).unwrap_or_default();
+    let extensions = ExtensionsBuilder::new()
+        .add("x-roles", rule.who_in_words())
+        .add("x-scopes", scopes)
+        .build();
+    operation.extensions = Some(extensions);
 }
 
 fn key_header() -> Parameter {

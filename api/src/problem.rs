@@ -65,6 +65,16 @@ codes! {
     CursorInvalid = BAD_REQUEST, "The cursor is not valid here";
     /// No token, or nobody's.
     Unauthenticated = UNAUTHORIZED, "Authentication is needed";
+    /// Login, password or code is wrong.
+    SignInRefused = UNAUTHORIZED, "That doesn't let you in";
+    /// The password is right, and a code is needed.
+    SecondFactorNeeded = UNAUTHORIZED, "A code of the second factor is needed";
+    /// The role needs a second factor that wasn't set yet.
+    SecondFactorRequired = FORBIDDEN, "A second factor has to be set first";
+    /// A browser asks on another page's behalf.
+    CrossOrigin = FORBIDDEN, "This came from another page";
+    /// The link is wrong, used, void or expired.
+    LinkInvalid = FORBIDDEN, "The link is not valid";
     /// The caller may not do this.
     Forbidden = FORBIDDEN, "This is not allowed";
     /// The device's access has ended.
@@ -87,6 +97,8 @@ codes! {
     PunchChanged = CONFLICT, "The punch has changed meanwhile";
     /// What stands already contradicts the request.
     Conflict = CONFLICT, "The request contradicts what stands";
+    /// Nobody could change anything any more.
+    LastAdmin = CONFLICT, "They are the last admin";
     /// Something stands in the way of a person's erasure.
     ErasureRefused = CONFLICT, "The person can't be erased now";
     /// A request with the same idempotency key is at work.
@@ -156,7 +168,7 @@ impl Refusal {
         Self::new(
             Code::Unauthenticated,
             "Send `Authorization: Bearer` with a device's token or an operator's key that is in \
-             force.",
+             force, or sign in.",
         )
     }
 
@@ -271,7 +283,7 @@ impl Refusal {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == Code::Unauthenticated {
+        if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

@@ -31,9 +31,33 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
             "Send `Authorization: Bearer` with a device's token or an operator's key that is in \
              force.",
         ),
+        Code::SignInRefused => (
+            "Login, password or code is wrong. Which of them is never said.",
+            "Type them again. Whoever forgot theirs asks an admin for a link; an admin makes one \
+             with `punchtrail admin link`.",
+        ),
+        Code::SecondFactorNeeded => (
+            "The password is right, and the account has a second factor.",
+            "Send `code` as well: of the authenticator, or one of the recovery codes.",
+        ),
+        Code::SecondFactorRequired => (
+            "The caller's role needs a second factor, and none is set yet.",
+            "Set one (`POST /v1/session/second-factor`), confirm it, and send the request again.",
+        ),
+        Code::CrossOrigin => (
+            "A browser sent the session's cookie on behalf of another page, or didn't say of which.",
+            "Ask from the server's own pages. A program uses a key, and no cookie.",
+        ),
+        Code::LinkInvalid => (
+            "The link is mistyped, was used, was voided by a later one, or is older than thirty \
+             minutes.",
+            "Ask an admin for another.",
+        ),
         Code::Forbidden => (
-            "The credentials are good, but not for this.",
-            "Ask with credentials that may, or ask whoever runs the server for the right.",
+            "The credentials are good, but not for this: the role or the key's scopes don't reach \
+             so far.",
+            "Ask with credentials that may, or ask whoever runs the server for the right. \
+             docs/roles.md says who may call what.",
         ),
         Code::DeviceRevoked => (
             "The device's access was ended. It may still deliver what it holds.",
@@ -89,6 +113,10 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
         Code::IdempotencyKeyReused => (
             "The `Idempotency-Key` was used within 24 hours for another method, path or body.",
             "Give each request a key of its own, and send one again exactly as it was.",
+        ),
+        Code::LastAdmin => (
+            "Nobody could change anything any more: they are the only admin who can sign in.",
+            "Make another admin first.",
         ),
         Code::ErasureRefused => (
             "Something stands in the way of erasing the person: `errors` has a code for each \

@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    auth::check,
     door::{
         Door,
         address::TrustedProxies,
@@ -29,7 +30,8 @@ use crate::{
     state::App,
 };
 
-/// Every route, class by class; with an `app`, devices are told of its ledger on each.
+/// Every route, class by class; with an `app`, devices are told of its ledger on each, and the office
+/// is let in by the table of who may call what.
 fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
     let admitted = |(class, routes): (Class, OpenApiRouter<App>)| {
         routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))
@@ -43,16 +45,22 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
         }
         None => routes,
     };
-    let counted = |(class, routes): (Class, OpenApiRouter<App>)| match app {
+    let checked = |routes: OpenApiRouter<App>| match app {
+        Some(app) => {
+            routes.route_layer(middleware::from_fn_with_state(app.clone(), check::authorise))
+        }
+        None => routes,
+    };
+    let devices = device::table().into_iter().map(admitted).map(told);
+    let let_in = |(class, routes): (Class, OpenApiRouter<App>)| match app {
         Some(app) => {
             let once = middleware::from_fn_with_state(app.clone(), once::once);
             let count = middleware::from_fn_with_state(app.clone(), quota::of_keys);
-            (class, routes.route_layer(once).route_layer(count))
+            (class, checked(routes.route_layer(once).route_layer(count)))
         }
         None => (class, routes),
     };
-    let devices = device::table().into_iter().map(admitted).map(told);
-    let office = office::table().into_iter().map(counted).map(admitted);
+    let office = office::table().into_iter().map(let_in).map(admitted);
     devices
         .chain(office)
         .fold(OpenApiRouter::with_openapi(openapi::head()), OpenApiRouter::merge)
@@ -60,8 +68,7 @@ fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .merge(
-            OpenApiRouter::new()
-                .routes(routes!(operations::metrics))
+            checked(OpenApiRouter::new().routes(routes!(operations::metrics)))
                 .route_layer(middleware::from_fn_with_state(door.clone(), gated)),
         )
 }

@@ -17,7 +17,7 @@ use punchtrail_vision::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    auth::keys::Keys,
+    auth::known_keys::Keys,
     door::{
         Door,
         gate::Standing,

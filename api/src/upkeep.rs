@@ -4,7 +4,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::SignedDuration;
-use punchtrail_infra::{devices::enrolment, idempotency, people::faces, photos::loose, quotas};
+use punchtrail_infra::{
+    access::{sessions, tries},
+    devices::enrolment,
+    idempotency,
+    people::faces,
+    photos::loose,
+    quotas,
+};
 use punchtrail_projections::punches::photos::{self, erased, named};
 use punchtrail_protocol::{DeviceId, Digest};
 use tokio::time::Instant;
@@ -16,6 +23,8 @@ use crate::{escalations, identity::erasures, metrics, problem::Refusal, state::A
 const EVERY: Duration = Duration::from_secs(600);
 /// Photos that are looked at together.
 const PAGE: u32 = 500;
+/// How long counts of failed sign-ins are kept.
+const TRIES_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// How long a look waits for the model that tells which photos are named.
 const MODEL_WAIT: Duration = Duration::from_secs(5);
 
@@ -43,6 +52,8 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
     faces::forget_codes(app.ledger.pool()).await?;
     idempotency::forget(app.ledger.pool()).await?;
     quotas::forget(app.ledger.pool()).await?;
+    sessions::forget_over(app.ledger.pool()).await?;
+    tries::forget(app.ledger.pool(), jiff::Timestamp::now() - TRIES_KEPT).await?;
     erasures::sweep(app).await?;
     // A model that is behind would take photos for nobody's.
     let head = app.ledger.head().await?;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::engine::{Generation, Projection, ProjectionError, page::Page};
+use crate::engine::{Generation, Projection, ProjectionError, columns::ids, page::Page};
 
 /// The model's name, for `Punchtrail-After`.
 pub const NAME: &str = "sites";
@@ -212,20 +212,26 @@ pub async fn one(pool: &Pool, site: SiteId, now: Time) -> Result<Option<SiteView
     row.map(|row| view(row, now)).transpose()
 }
 
-/// The sites in the order of their ids, after `after`, as they are at `now`; at most `limit`.
+/// The sites in the order of their ids, after `after`, as they are at `now`; at most `limit`. Only
+/// those `within`, if these are given.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
+    within: Option<&[SiteId]>,
     after: Option<SiteId>,
     limit: u32,
     now: Time,
 ) -> Result<Page<SiteView>, sqlx::Error> {
-    let statement = format!("{SELECT} and s.site > $1 order by s.site limit $2");
+    let statement = format!(
+        "{SELECT} and s.site > $1 and ($3::uuid[] is null or s.site = any($3)) \
+          order by s.site limit $2"
+    );
     let rows: Vec<SiteRow> = sqlx::query_as(&statement)
         .bind(after.unwrap_or(SiteId::NIL).uuid())
         .bind(Page::<SiteView>::to_ask(limit))
+        .bind(within.map(ids))
         .fetch_all(pool)
         .await?;
     let rows: Result<Vec<SiteView>, _> = rows.into_iter().map(|row| view(row, now)).collect();

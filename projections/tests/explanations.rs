@@ -133,7 +133,10 @@ impl Told {
 
     async fn absence(&self, day: &str) -> Absence {
         let (pool, employee) = (&self.world.pools.reader, self.world.employee);
-        explanations::explain_absence(pool, employee, day.parse().unwrap()).await.unwrap().unwrap()
+        explanations::explain_absence(pool, (employee, true), day.parse().unwrap())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn report(
@@ -347,7 +350,7 @@ async fn many_callers_at_once_each_get_their_own_answer() {
     let asked = captures.iter().map(|capture| capture.punch).chain([unknown]);
     let answers = futures::future::join_all(asked.map(|punch| {
         let reader = reader.clone();
-        tokio::spawn(async move { (punch, reader.explain(punch).await.unwrap()) })
+        tokio::spawn(async move { (punch, reader.explain(punch, true).await.unwrap()) })
     }))
     .await;
     for answer in answers {
@@ -402,8 +405,11 @@ async fn a_day_says_which_devices_still_hold_punches_and_which_numbers_are_missi
     assert_eq!(delivered.punches.len(), 4);
 
     let stranger = EmployeeId(Uuid::now_v7());
-    let none =
-        explanations::explain_absence(&told.world.pools.reader, stranger, day.parse().unwrap());
+    let none = explanations::explain_absence(
+        &told.world.pools.reader,
+        (stranger, true),
+        day.parse().unwrap(),
+    );
     assert_eq!(none.await.unwrap(), None);
     told.close().await;
 }
@@ -443,7 +449,8 @@ async fn whoever_held_the_badge_is_told_of_it_on_their_day_and_nobody_else_is_na
     assert!(mine.punches[0].nobodys, "{mine:?}");
     assert!(mine.sentences[0].contains("who made it is in doubt"), "{mine:?}");
     assert_eq!(mine.doubted, []);
-    let theirs = explanations::explain_absence(&told.world.pools.reader, ben, day.parse().unwrap());
+    let theirs =
+        explanations::explain_absence(&told.world.pools.reader, (ben, true), day.parse().unwrap());
     let theirs = theirs.await.unwrap().unwrap();
     assert_eq!((theirs.punches.len(), theirs.doubted_count), (0, 1));
     assert_eq!(theirs.doubted[0].punch, capture.punch);
@@ -593,11 +600,11 @@ async fn a_zone_that_was_changed_tells_the_next_asker() {
     told.settle().await;
     let reader =
         Explanations::start(told.world.pools.reader.clone(), told.world.ledger.supervisor());
-    let before = reader.explain(capture.punch).await.unwrap().unwrap();
+    let before = reader.explain(capture.punch, true).await.unwrap().unwrap();
     let command = SiteCommand::ChangeZone { tz: "Asia/Kathmandu".to_owned(), from: None };
     let (ledger, site) = (&told.world.ledger, told.world.site.to_string());
     ledger.execute::<Site>(&site, command, &Metadata::default()).await.unwrap();
-    let after = reader.explain(capture.punch).await.unwrap().unwrap();
+    let after = reader.explain(capture.punch, true).await.unwrap().unwrap();
     assert_ne!(before.sentences[0], after.sentences[0], "not the zone of a moment ago");
     assert_eq!(after.sentences[0], told.explain(capture.punch).await.sentences[0]);
     told.close().await;

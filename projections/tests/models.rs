@@ -172,7 +172,7 @@ async fn doubts_add_up_until_a_person_rules_whatever_the_batches() {
 }
 
 /// The whole list, two rows a page.
-async fn walk(world: &World, filter: Filter, order: Order) -> Vec<PunchId> {
+async fn walk(world: &World, filter: Filter<'_>, order: Order) -> Vec<PunchId> {
     let (mut punches, mut after) = (Vec::new(), None);
     loop {
         let page = timeline::list(&world.pools.reader, &filter, order, after, 2).await.unwrap();
@@ -496,15 +496,16 @@ async fn the_roster_says_who_works_where_and_when_it_changed() {
     let now = world.ledger.now();
     let row = sites::one(pool, world.site, now).await.unwrap().unwrap();
     assert!(row.policy.photos);
-    assert_eq!(sites::list(pool, None, 10, now).await.unwrap().rows, [row]);
+    assert_eq!(sites::list(pool, None, None, 10, now).await.unwrap().rows, [row]);
 
     let shown = employees::one(pool, colleague).await.unwrap().unwrap();
     assert_eq!(shown.name.as_deref(), Some("Anna Müller"));
     assert_eq!(shown.departed_at, Some(Time::from_millis(NOON_MS - HOUR_MS)));
-    let page = employees::list(pool, Some(world.site), None, 1).await.unwrap();
+    let page = employees::list(pool, (Some(world.site), None), None, 1).await.unwrap();
     assert!(page.more, "who left is still listed, with that time");
-    let rest =
-        employees::list(pool, Some(world.site), Some(page.rows[0].employee), 1).await.unwrap();
+    let rest = employees::list(pool, (Some(world.site), None), Some(page.rows[0].employee), 1)
+        .await
+        .unwrap();
     assert_eq!((rest.rows.len(), rest.more), (1, false));
     running.stop().await;
     world.close().await;
@@ -598,9 +599,13 @@ async fn devices_show_what_came_and_what_is_missing() {
     assert_eq!(row.sites.len(), 2);
     assert_eq!(row.revoked_at, Some(Time::from_millis(NOON_MS)));
     for site in [None, Some(world.site), Some(elsewhere)] {
-        assert_eq!(devices::list(pool, site, None, 5).await.unwrap().rows.len(), 1, "{site:?}");
+        assert_eq!(
+            devices::list(pool, (site, None), None, 5).await.unwrap().rows.len(),
+            1,
+            "{site:?}"
+        );
     }
-    assert_eq!(devices::list(pool, Some(SiteId::NIL), None, 5).await.unwrap().rows, []);
+    assert_eq!(devices::list(pool, (Some(SiteId::NIL), None), None, 5).await.unwrap().rows, []);
     running.stop().await;
     world.close().await;
 }
@@ -625,16 +630,18 @@ async fn quarantined_items_wait_until_a_person_settles_them() {
     settle(&world, &running).await;
     use quarantine::ItemState::{Admitted, Dismissed, Waiting};
     let states = async |state| -> Vec<_> {
-        let page = quarantine::list(pool, state, Order::OldestFirst, None, 10).await.unwrap();
+        let filter = quarantine::Filter { state, ..quarantine::Filter::default() };
+        let page = quarantine::list(pool, &filter, Order::OldestFirst, None, 10).await.unwrap();
         page.rows.iter().map(|row| (row.item, row.state, row.admitted_as)).collect()
     };
-    assert_eq!(states((Some(Waiting), None)).await, [(ids[2], Waiting, None)]);
+    assert_eq!(states(Some(Waiting)).await, [(ids[2], Waiting, None)]);
     let all = [(ids[0], Dismissed, None), (ids[1], Admitted, Some(punch)), (ids[2], Waiting, None)];
-    assert_eq!(states((None, None)).await, all);
-    let first = quarantine::list(pool, (None, None), Order::NewestFirst, None, 2).await.unwrap();
+    assert_eq!(states(None).await, all);
+    let all = quarantine::Filter::default();
+    let first = quarantine::list(pool, &all, Order::NewestFirst, None, 2).await.unwrap();
     assert!(first.more);
     let after = Some(first.rows[1].position);
-    let rest = quarantine::list(pool, (None, None), Order::NewestFirst, after, 2).await.unwrap();
+    let rest = quarantine::list(pool, &all, Order::NewestFirst, after, 2).await.unwrap();
     assert_eq!(rest.rows[0].item, ids[0]);
     let one = quarantine::one(pool, ids[1]).await.unwrap().unwrap();
     assert_eq!((one.code.as_str(), one.device), ("bad_encoding", kiosk.id));
@@ -677,7 +684,7 @@ async fn a_dispute_waits_until_it_is_settled_and_waits_again_when_it_is_taken_up
         (DisputeState::Reopened, None, None)
     );
 
-    let list = async |filter: disputes::Filter, after| -> Vec<DisputeId> {
+    let list = async |filter: disputes::Filter<'_>, after| -> Vec<DisputeId> {
         let page = disputes::list(pool, &filter, after, 10).await.unwrap();
         page.rows.iter().map(|row| row.dispute).collect()
     };

@@ -92,7 +92,8 @@ async fn a_day_names_what_it_can_not_read() {
         };
         let at = newer(&world, kind, &id, None).await;
         let day = jiff::civil::date(2026, 9, 21);
-        let refused = explain_absence(&world.pools.reader, world.employee, day).await.unwrap_err();
+        let refused =
+            explain_absence(&world.pools.reader, (world.employee, true), day).await.unwrap_err();
         let AbsenceError::Read(ReadError::Undecodable(error)) = refused else {
             panic!("{refused}")
         };

@@ -1,12 +1,18 @@
-//! Who asks: a device by its token, an operator by a key; one look-up a request.
+//! Who asks: a device by its token, an operator by a key or a session; one look-up a request.
 //!
 //! No token, a garbled one and nobody's get the same 401, so that nothing can be learned by trying.
 //! A token of the other kind is known, and forbidden. A handler takes the one it needs as an
-//! argument, and can't be reached without.
+//! argument, and can't be reached without; what an operator may call is settled before that
+//! ([`check`]), by the one table of who may call what ([`table`]).
 
-pub mod keys;
+pub mod check;
+pub mod cookies;
+pub mod known_keys;
+pub mod origin;
+pub mod reach;
+pub mod table;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -14,8 +20,16 @@ use axum::{
 };
 use punchtrail_domain::{log::recorded::Actor, punch::PunchError};
 use punchtrail_infra::{
-    access::credentials::{self, DeviceAccess, OperatorKey},
+    access::{
+        credentials::{self, DeviceAccess},
+        keys::{self, OperatorKey},
+        roles::Role,
+        sessions::{self, SignedIn},
+        trail::Doer,
+    },
     ledger::Ledger,
+    people::PeopleError,
+    postgres::{DatabaseError, Pool},
     rulings::{Author, notes::Note},
 };
 use punchtrail_protocol::{DeviceId, EmployeeId, SiteId};
@@ -37,11 +51,21 @@ pub struct DeliveringDevice(DeviceAccess);
 #[derive(Debug)]
 pub struct ReadingDevice(DeviceAccess);
 
-/// An operator.
+/// An operator: somebody who is signed in, or whoever has a key. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Operator(Arc<Caller>);
+
 #[derive(Debug)]
-pub struct Operator {
-    key: OperatorKey,
+struct Caller {
+    of: Who,
     request: RequestId,
+    address: IpAddr,
+}
+
+#[derive(Debug)]
+enum Who {
+    Key(Arc<OperatorKey>),
+    User(SignedIn),
 }
 
 impl DeliveringDevice {
@@ -91,12 +115,84 @@ impl ReadingDevice {
 impl Operator {
     /// As events name it.
     pub fn actor(&self) -> Actor {
-        Actor::Key(self.key.id)
+        match &self.0.of {
+            Who::Key(key) => Actor::Key(key.id),
+            Who::User(user) => Actor::User(user.user.0),
+        }
     }
 
     /// The request, for the log.
     pub fn request(&self) -> &str {
-        self.request.as_str()
+        self.0.request.as_str()
+    }
+
+    /// As the trail names it, with where it asks from.
+    pub fn doer(&self) -> Doer {
+        Doer {
+            actor: Some(self.actor()),
+            address: Some(self.0.address),
+            request: Some(self.request().to_owned()),
+        }
+    }
+
+    /// Who is signed in.
+    ///
+    /// # Errors
+    /// 403 for a key, which is nobody.
+    pub fn user(&self) -> Result<&SignedIn, Refusal> {
+        match &self.0.of {
+            Who::User(user) => Ok(user),
+            Who::Key(_) => Err(wrong_kind()),
+        }
+    }
+
+    /// Their sites; none for whoever has all.
+    pub fn sites(&self) -> Option<&[SiteId]> {
+        match &self.0.of {
+            Who::Key(key) => key.sites.as_deref(),
+            Who::User(user) => user.role.has_sites().then_some(user.sites.as_slice()),
+        }
+    }
+
+    /// Whether they see workers' names, and what was written about them.
+    pub fn sees_names(&self) -> bool {
+        match &self.0.of {
+            Who::Key(key) => match &key.scopes {
+                Some(scopes) => scopes.iter().any(|scope| scope == table::NAMES_SCOPE),
+                None => true,
+            },
+            Who::User(user) => user.role != Role::Auditor || user.is_granted_names,
+        }
+    }
+
+    /// That they may see what shows people as they are: photos, texts.
+    ///
+    /// # Errors
+    /// 403 when they may not.
+    pub fn may_see_people(&self) -> Result<(), Refusal> {
+        match self.sees_names() {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                Code::Forbidden,
+                "Names, photos and texts about people are shown to an auditor by an admin's grant \
+                 only, and to a key by the scope names:read.",
+            )),
+        }
+    }
+
+    /// Why something about a person wasn't done, without the name of somebody they may not see.
+    pub fn told(&self, error: PeopleError) -> PeopleError {
+        match error {
+            PeopleError::Held { number, mut holder } if !self.sees_everybody() => {
+                holder.name = None;
+                PeopleError::Held { number, holder }
+            }
+            error => error,
+        }
+    }
+
+    fn sees_everybody(&self) -> bool {
+        self.sites().is_none() && self.sees_names()
     }
 
     /// That it isn't themselves whom an operator decides on.
@@ -109,17 +205,21 @@ impl Operator {
 
     /// As the author of a ruling.
     pub fn author(&self, note: Option<String>) -> Author {
+        let employee = match &self.0.of {
+            Who::Key(key) => key.employee,
+            Who::User(user) => user.employee,
+        };
         Author {
             actor: self.actor(),
-            employee: self.key.employee,
-            request: Some(self.request.to_string()),
+            employee,
+            request: Some(self.request().to_owned()),
             note: note.filter(|text| !text.is_empty()).map(Note::new),
         }
     }
 
     /// The metadata of what it causes.
     pub fn metadata(&self) -> punchtrail_infra::ledger::Metadata {
-        punchtrail_infra::ledger::Metadata::new(self.actor()).with_request(self.request.as_str())
+        punchtrail_infra::ledger::Metadata::new(self.actor()).with_request(self.request())
     }
 }
 
@@ -136,8 +236,8 @@ pub fn gate(ledger: &Ledger) -> Gate {
             if let Some(access) = credentials::device_of_token(&pool, &token).await? {
                 return Ok(Some(standing(&access)));
             }
-            let operator = credentials::operator_of_key(&pool, &token).await?;
-            Ok(operator.map(|_| Standing::Known))
+            let is_known = is_a_person(&pool, &token).await?;
+            Ok(is_known.then_some(Standing::Known))
         })
     }))
 }
@@ -152,10 +252,16 @@ async fn device(app: &App, headers: &HeaderMap) -> Result<DeviceAccess, Refusal>
         app.door.gate.found(token, Some(standing(&access)));
         return Ok(access);
     }
-    match credentials::operator_of_key(pool, token).await? {
-        Some(_) => Err(wrong_kind()),
-        None => Err(nobody(app, token)),
+    match is_a_person(pool, token).await? {
+        true => Err(wrong_kind()),
+        false => Err(nobody(app, token)),
     }
+}
+
+/// Whether a token is a person's: a key, or a session.
+async fn is_a_person(pool: &Pool, token: &str) -> Result<bool, DatabaseError> {
+    Ok(keys::operator_of_key(pool, token).await?.is_some()
+        || sessions::signed_in(pool, token).await?.is_some())
 }
 
 fn nobody(app: &App, token: &str) -> Refusal {
@@ -189,15 +295,8 @@ impl FromRequestParts<App> for ReadingDevice {
 
 impl FromRequestParts<App> for Operator {
     type Rejection = Refusal;
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let token = bearer(&parts.headers)?;
-        if let Some(key) = app.keys.operator(&app.ledger, token).await? {
-            let request = parts.extensions.get::<RequestId>().ok_or_else(Refusal::internal)?;
-            return Ok(Self { key, request: request.clone() });
-        }
-        match credentials::device_of_token(app.ledger.pool(), token).await? {
-            Some(_) => Err(wrong_kind()),
-            None => Err(nobody(app, token)),
-        }
+    /// As the check before the handler found it; a route without that check is nobody's.
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(wrong_kind)
     }
 }

@@ -11,6 +11,7 @@
 //! A command never guesses: what it can't find, it says how to find. It never asks on a terminal,
 //! so that scripts don't hang.
 
+mod admin;
 mod answer;
 mod audit;
 mod badge;
@@ -37,7 +38,9 @@ mod ruling;
 mod serve;
 mod site;
 mod source;
+mod trail;
 mod unknown;
+mod user;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -74,9 +77,18 @@ Every command: docs/command-line.md";
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
     Serve(serve::Serve),
+    /// The way in for the first admin, and for one who is locked out
+    #[command(subcommand)]
+    Admin(admin::Admin),
+    /// People who sign in: invited, their roles, their sessions
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Operators' keys for the HTTP API
     #[command(subcommand)]
     Key(key::Key),
+    /// Who did what that bears on security
+    #[command(subcommand)]
+    Audit(trail::Trail),
     /// Sites: where people work, and the policy that judges their punches
     #[command(subcommand)]
     Site(site::Site),
@@ -155,7 +167,10 @@ pub(crate) fn run() -> ExitCode {
 async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Result<Answer> {
     match command {
         Command::Serve(command) => command.run(source, json).await,
+        Command::Admin(command) => command.run(source).await,
+        Command::User(command) => command.run(source).await,
         Command::Key(command) => command.run(source).await,
+        Command::Audit(command) => command.run(source).await,
         Command::Site(command) => command.run(source).await,
         Command::Employee(command) => command.run(source).await,
         Command::Badge(command) => command.run(source).await,

@@ -58,6 +58,7 @@ impl ReviewCommand {
                         reason: *reason,
                         escalated: escalated.then_some(true),
                         before: None,
+                        within: None,
                     };
                     list(opened, &filter).await
                 }
@@ -67,7 +68,7 @@ impl ReviewCommand {
     }
 }
 
-async fn list(opened: &Opened, filter: &Filter) -> anyhow::Result<Answer> {
+async fn list(opened: &Opened, filter: &Filter<'_>) -> anyhow::Result<Answer> {
     let pool = &opened.pools.reader;
     let found = reviews::list(pool, filter, None, LISTED_MAX).await?;
     let people: Vec<_> = found.rows.iter().filter_map(|review| review.employee).collect();
@@ -110,7 +111,8 @@ async fn count(opened: &Opened, site: Option<&str>) -> anyhow::Result<Answer> {
         Some(named) => Some(opened.site(named).await?),
         None => None,
     };
-    let counts = reviews::counts(&opened.pools.reader, site).await?;
+    let counts =
+        reviews::counts(&opened.pools.reader, site.as_ref().map(std::slice::from_ref)).await?;
     let row = |(reason, open): (&Reason, &u64)| {
         vec![open.to_string(), reason.as_str().to_owned(), reason_in_words(reason.as_str())]
     };

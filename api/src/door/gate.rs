@@ -22,6 +22,8 @@ use super::{
 };
 use crate::problem::Refusal;
 
+/// The cookie of a session. Its prefix makes browsers hold it to this host, and to TLS.
+pub const SESSION_COOKIE: &str = "__Host-punchtrail";
 /// Strangers whose credentials are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 2;
 /// Requests of one origin that wait for that.
@@ -64,16 +66,30 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// The token of a request, as it stands in `Authorization: Bearer`.
+/// The token of a request: as it stands in `Authorization: Bearer`, or else the session's in its
+/// cookie.
 ///
 /// # Errors
 /// When there is none.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match value.and_then(|text| text.split_once(' ')) {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return cookie(headers, SESSION_COOKIE).ok_or_else(Refusal::unauthenticated);
+    };
+    match value.to_str().ok().and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(Refusal::unauthenticated()),
     }
+}
+
+/// The value of a cookie; none if it isn't there, or there are two and nobody knows which one is
+/// meant.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(header::COOKIE).into_iter();
+    let pairs = pairs.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+    let mut values = pairs.filter_map(|pair| pair.trim().split_once('='));
+    let mut values = values.by_ref().filter(|(of, _)| *of == name).map(|(_, value)| value);
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
 }
 
 impl Gate {

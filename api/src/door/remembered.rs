@@ -18,7 +18,7 @@ pub struct Remembered<V> {
     found: Mutex<HashMap<Digest, (V, Instant)>>,
 }
 
-impl<V: Copy> Remembered<V> {
+impl<V: Clone> Remembered<V> {
     /// Nothing yet; of `count_max` at most, each remembered for `lasts`.
     pub fn new(count_max: usize, lasts: Duration) -> Self {
         Self { count_max, lasts, found: Mutex::default() }
@@ -28,7 +28,7 @@ impl<V: Copy> Remembered<V> {
     pub fn get(&self, digest: &Digest, now: Instant) -> Option<V> {
         let found = self.found();
         let (value, since) = found.get(digest)?;
-        (now.duration_since(*since) < self.lasts).then_some(*value)
+        (now.duration_since(*since) < self.lasts).then(|| value.clone())
     }
 
     /// Found at that time.

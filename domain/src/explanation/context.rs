@@ -67,10 +67,10 @@ impl Context {
         TimeZone::get(self.rules.zone_at(at)?).ok()
     }
 
-    /// The operators' keys that had a part in the disputes.
+    /// The operators, keys and users, that had a part in the disputes.
     pub fn keys(&self) -> Vec<Uuid> {
         let key = |mark: &DisputeMark| match mark.actor {
-            Some(Actor::Key(id)) => Some(id),
+            Some(Actor::Key(id) | Actor::User(id)) => Some(id),
             _ => None,
         };
         self.disputes.iter().filter_map(key).collect()

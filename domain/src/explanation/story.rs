@@ -303,10 +303,10 @@ impl Story {
         })
     }
 
-    /// The operators' keys that had a part in it.
+    /// The operators, keys and users, that had a part in it.
     pub fn keys(&self) -> Vec<Uuid> {
         let key = |step: &Step| match step.actor {
-            Some(Actor::Key(id)) => Some(id),
+            Some(Actor::Key(id) | Actor::User(id)) => Some(id),
             _ => None,
         };
         self.steps.iter().filter_map(key).collect()

@@ -62,6 +62,9 @@ pub enum Actor {
     /// An operator's key, by its id.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     Key(Uuid),
+    /// A user who signed in, by their id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    User(Uuid),
     /// The command line on the server's machine.
     CommandLine,
     /// The server itself.
@@ -71,7 +74,7 @@ pub enum Actor {
 impl Actor {
     /// Whether a person caused it, not a device or the server.
     pub const fn is_a_person(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::CommandLine)
+        matches!(self, Self::Key(_) | Self::User(_) | Self::CommandLine)
     }
 }
 
@@ -81,6 +84,7 @@ impl fmt::Display for Actor {
             Self::Device(id) => write!(f, "device:{id}"),
             Self::Policy => f.write_str("policy"),
             Self::Key(id) => write!(f, "key:{id}"),
+            Self::User(id) => write!(f, "user:{id}"),
             Self::CommandLine => f.write_str("command_line"),
             Self::Server => f.write_str("server"),
         }
@@ -96,6 +100,7 @@ impl FromStr for Actor {
             None if text == "server" => Ok(Self::Server),
             Some(("device", id)) => id.parse().map(Self::Device).map_err(|_| ()),
             Some(("key", id)) => id.parse().map(Self::Key).map_err(|_| ()),
+            Some(("user", id)) => id.parse().map(Self::User).map_err(|_| ()),
             _ => Err(()),
         }
     }
@@ -186,9 +191,8 @@ mod tests {
     #[test]
     fn actors_are_written_and_read_back() {
         let device = Actor::Device(DeviceId(Uuid::from_u128(5)));
-        for actor in
-            [device, Actor::Policy, Actor::Key(Uuid::nil()), Actor::CommandLine, Actor::Server]
-        {
+        let people = [Actor::Key(Uuid::nil()), Actor::User(Uuid::nil()), Actor::CommandLine];
+        for actor in [device, Actor::Policy, Actor::Server].into_iter().chain(people) {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
     }

@@ -1,24 +1,30 @@
-//! Device tokens and operators' keys: made here, shown once, kept only as SHA-256 digests.
+//! Tokens of devices, operators, sessions and browsers: made here, shown once, kept only as SHA-256
+//! digests.
 //!
 //! A token holds 256 random bits, so a plain digest is enough: there is nothing to guess, and a
 //! copy of the database lets nobody in. A request is checked by one look-up.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
-use jiff_sqlx::Timestamp;
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, SiteId, Time,
+    DeviceId, Digest, SiteId,
     signing::{PublicKey, to_base64url},
 };
-use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::postgres::Pool;
 use uuid::Uuid;
+
+pub use super::keys::create_operator_key;
 
 /// How a device's token starts.
 pub const DEVICE_TOKEN_PREFIX: &str = "ptd_";
 /// How an operator's key starts.
 pub const OPERATOR_KEY_PREFIX: &str = "ptk_";
+/// How a session's token starts.
+pub const SESSION_TOKEN_PREFIX: &str = "pts_";
+/// How a known browser's token starts.
+pub const BROWSER_TOKEN_PREFIX: &str = "ptb_";
 const SECRET_BYTES: usize = 32;
 /// The longest text that can be a token: prefix and 32 bytes in base64url.
 const TOKEN_CHARS: usize = 4 + 43;
@@ -36,6 +42,26 @@ impl Secret {
     /// A device's new token.
     pub fn device_token() -> Self {
         Self::new(DEVICE_TOKEN_PREFIX)
+    }
+
+    /// A new key for an operator.
+    pub fn operator_key() -> Self {
+        Self::new(OPERATOR_KEY_PREFIX)
+    }
+
+    /// A session's new token.
+    pub fn session_token() -> Self {
+        Self::new(SESSION_TOKEN_PREFIX)
+    }
+
+    /// A known browser's new token.
+    pub fn browser_token() -> Self {
+        Self::new(BROWSER_TOKEN_PREFIX)
+    }
+
+    /// What is kept of a token that somebody shows.
+    pub fn digest_of(token: &str) -> Digest {
+        Digest::of(token.as_bytes())
     }
 
     /// The text, to be shown to the one it is for.
@@ -69,16 +95,8 @@ pub struct DeviceAccess {
     pub quarantined: u64,
 }
 
-/// An operator whose key was found good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OperatorKey {
-    /// The key's id, which events name.
-    pub id: Uuid,
-    /// The worker whose key it is, if one's: nobody rules on their own.
-    pub employee: Option<EmployeeId>,
-}
-
-fn plausible(token: &str, prefix: &str) -> bool {
+/// Whether a text can be such a token at all.
+pub(super) fn plausible(token: &str, prefix: &str) -> bool {
     token.len() == TOKEN_CHARS && token.starts_with(prefix)
 }
 
@@ -159,146 +177,14 @@ pub async fn revoke_device(
     .map(drop)
 }
 
-/// Makes a key for an operator; `name` says whose or what for, `employee` which worker's it is, if
-/// one's.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn create_operator_key(
-    writer: &Pool,
-    name: &str,
-    employee: Option<EmployeeId>,
-) -> Result<(OperatorKey, Secret), sqlx::Error> {
-    let (id, secret) = (Uuid::now_v7(), Secret::new(OPERATOR_KEY_PREFIX));
-    sqlx::query("insert into operator_keys (id, key_hash, name, employee) values ($1, $2, $3, $4)")
-        .bind(id)
-        .bind(secret.digest().0.as_slice())
-        .bind(name)
-        .bind(employee.map(EmployeeId::uuid))
-        .execute(writer)
-        .await?;
-    Ok((OperatorKey { id, employee }, secret))
-}
-
-/// The operator that a key belongs to; none when it is nobody's or was revoked.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn operator_of_key(writer: &Pool, key: &str) -> Result<Option<OperatorKey>, sqlx::Error> {
-    if !plausible(key, OPERATOR_KEY_PREFIX) {
-        return Ok(None);
-    }
-    let found: Option<(Uuid, Option<Uuid>)> = sqlx::query_as(
-        "select id, employee from operator_keys where key_hash = $1 and revoked_at is null",
-    )
-    .bind(Digest::of(key.as_bytes()).0.as_slice())
-    .fetch_optional(writer)
-    .await?;
-    let key =
-        |(id, employee): (_, Option<_>)| OperatorKey { id, employee: employee.map(EmployeeId) };
-    Ok(found.map(key))
-}
-
-/// A key as it is listed: never the key itself, which isn't kept.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ListedKey {
-    /// The key's id, which events name.
-    pub id: Uuid,
-    /// Whose it is, or what for.
-    pub name: String,
-    /// The worker whose key it is, if one's.
-    pub employee: Option<EmployeeId>,
-    pub created_at: Time,
-    /// When it was revoked, if it was.
-    pub revoked_at: Option<Time>,
-}
-
-/// Every operator's key, oldest first.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn operator_keys(writer: &Pool) -> Result<Vec<ListedKey>, sqlx::Error> {
-    sqlx::query("select id, name, employee, created_at, revoked_at from operator_keys order by id")
-        .try_map(|row: PgRow| {
-            let time = |at: Timestamp| Time::from(at.to_jiff());
-            Ok(ListedKey {
-                id: row.try_get("id")?,
-                name: row.try_get("name")?,
-                employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
-                created_at: time(row.try_get("created_at")?),
-                revoked_at: row.try_get::<Option<Timestamp>, _>("revoked_at")?.map(time),
-            })
-        })
-        .fetch_all(writer)
-        .await
-}
-
-/// The names of these operators' keys, revoked ones, too.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn operator_key_names(
-    executor: impl PgExecutor<'_>,
-    keys: &[Uuid],
-) -> Result<HashMap<Uuid, String>, sqlx::Error> {
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let names: Vec<(Uuid, String)> =
-        sqlx::query_as("select id, name from operator_keys where id = any($1)")
-            .bind(keys)
-            .fetch_all(executor)
-            .await?;
-    Ok(names.into_iter().collect())
-}
-
-/// Ends a key's access, and gives when that was; none when there is no such key.
-///
-/// # Errors
-/// When the database is out of reach.
-pub async fn revoke_operator_key(writer: &Pool, id: Uuid) -> Result<Option<Time>, sqlx::Error> {
-    let revoked_at: Option<Timestamp> = sqlx::query_scalar(
-        "update operator_keys set revoked_at = coalesce(revoked_at, now()) where id = $1 \
-         returning revoked_at",
-    )
-    .bind(id)
-    .fetch_optional(writer)
-    .await?;
-    Ok(revoked_at.map(|at| at.to_jiff().into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TestDatabase;
 
     #[test]
     fn a_secret_is_not_printed_by_accident() {
         let secret = Secret::device_token();
         assert!(plausible(secret.reveal(), DEVICE_TOKEN_PREFIX));
         assert!(!format!("{secret:?}").contains(secret.reveal()));
-    }
-
-    #[tokio::test]
-    async fn a_key_opens_until_it_is_revoked_and_is_not_kept() {
-        let database = TestDatabase::new().await;
-        let pools = database.pools().await;
-        let (key, secret) = create_operator_key(&pools.writer, "payroll", None).await.unwrap();
-        let found = operator_of_key(&pools.writer, secret.reveal()).await.unwrap();
-        assert_eq!(found, Some(key));
-        let wrong = Secret::new(OPERATOR_KEY_PREFIX);
-        assert_eq!(operator_of_key(&pools.writer, wrong.reveal()).await.unwrap(), None);
-        let kept: Vec<u8> = sqlx::query_scalar("select key_hash from operator_keys")
-            .fetch_one(&pools.writer)
-            .await
-            .unwrap();
-        assert_eq!(kept, Digest::of(secret.reveal().as_bytes()).0);
-        let revoked = revoke_operator_key(&pools.writer, key.id).await.unwrap();
-        assert!(revoked.is_some());
-        let again = revoke_operator_key(&pools.writer, key.id).await.unwrap();
-        assert_eq!(again, revoked, "the first time stands");
-        assert_eq!(operator_of_key(&pools.writer, secret.reveal()).await.unwrap(), None);
-        pools.close().await;
-        database.close().await;
     }
 }

@@ -16,9 +16,14 @@ use super::{
 /// The function that refuses a change is the only one in it.
 const FIRST_MIGRATION: &str = include_str!("../../../migrations/0001_ledger.sql");
 const REFUSE: &str = "refuse_change";
-/// The triggers on `events`, and what fires them (`pg_trigger.tgtype`): before each row's update
+/// The triggers, on which table, and what fires them (`pg_trigger.tgtype`): before each row's update
 /// or delete, before a truncation.
-const TRIGGERS: [(&str, i16); 2] = [("events_append_only", 27), ("events_no_truncate", 34)];
+const TRIGGERS: [(&str, &str, i16); 4] = [
+    ("events_append_only", "events", 27),
+    ("events_no_truncate", "events", 34),
+    ("trail_append_only", "trail", 27),
+    ("trail_no_truncate", "trail", 34),
+];
 
 /// Settings of a session that the ledger rests on, and what each may be.
 const SETTINGS: &[(&str, &[&str])] = &[
@@ -68,21 +73,21 @@ async fn triggers(
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
-        "select tgname::text as name, tgtype, tgenabled::text as enabled, proname::text as calls, \
+        "select tgname::text as name, tgrelid::regclass::text as of, tgtype, tgenabled::text as enabled, proname::text as calls, \
          tgqual is null and tgattr::text = '' and tgnargs = 0 as always, \
          prosrc as body, proconfig is null and lanname = 'plpgsql' as plain \
          from pg_trigger join pg_proc on pg_proc.oid = tgfoid \
          join pg_language on pg_language.oid = prolang \
-         where tgrelid = 'events'::regclass and not tgisinternal",
+         where tgrelid in ('events'::regclass, 'trail'::regclass) and not tgisinternal",
     )
     .fetch_all(&mut *connection)
     .await?;
     let mut found = BTreeMap::new();
     for row in &rows {
-        found.insert(row.try_get::<String, _>("name")?, row);
+        found.insert((row.try_get::<&str, _>("name")?, row.try_get::<&str, _>("of")?), row);
     }
-    for (name, fires) in TRIGGERS {
-        let Some(row) = found.get(name) else {
+    for (name, of, fires) in TRIGGERS {
+        let Some(row) = found.get(&(name, of)) else {
             guard(findings, format!("the trigger {name}, which refuses changes, is gone"));
             continue;
         };
@@ -109,7 +114,7 @@ async fn others_on_tables(
     connection: &mut PgConnection,
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {
-    let known: Vec<&str> = TRIGGERS.iter().map(|(name, _)| *name).collect();
+    let known: Vec<String> = TRIGGERS.iter().map(|(name, of, _)| format!("{of} {name}")).collect();
     let found: Vec<String> = sqlx::query_scalar(
         "with ours as (select oid, relname, relkind, relpersistence, relrowsecurity from pg_class \
              where relname = any($1) and relnamespace = \
@@ -117,7 +122,7 @@ async fn others_on_tables(
              and relkind not in ('i', 'I')) \
          select format('%s has a trigger that no migration made: %s', relname, tgname) \
              from ours join pg_trigger on tgrelid = ours.oid \
-             where not tgisinternal and not (relname = 'events' and tgname = any($2)) \
+             where not tgisinternal and not (relname || ' ' || tgname = any($2)) \
          union all select format('%s has a rule that no migration made: %s', relname, rulename) \
              from ours join pg_rewrite on ev_class = ours.oid where relkind = 'r' \
          union all select format('%s is no plain table any more', relname) \
@@ -200,7 +205,9 @@ impl Right {
         let Some(table) = TABLES.iter().find(|table| table.name == self.table) else { return true };
         let letter = ON_ROWS.iter().find(|(_, name)| *name == self.privilege);
         let given = |to: &str| letter.is_some_and(|(letter, _)| to.contains(*letter));
-        let columns = !self.whole && self.privilege == "SELECT" && self.table == READABLE_COLUMNS.0;
+        let columns = !self.whole
+            && self.privilege == "SELECT"
+            && READABLE_COLUMNS.iter().any(|(table, _)| *table == self.table);
         // A superuser has everybody's, and it is no gift to ours.
         self.writes && self.role != READER && given(table.writer)
             || self.reads && self.role != WRITER && (given(table.reader) || columns)
@@ -237,7 +244,19 @@ async fn rights(connection: &mut PgConnection, findings: &mut Findings) -> Resul
             granted(findings, format!("{what}, which no migration granted"));
         }
     }
-    let (table, readable) = READABLE_COLUMNS;
+    for (table, readable) in READABLE_COLUMNS {
+        columns(connection, findings, table, readable).await?;
+    }
+    Ok(())
+}
+
+/// Which columns the reading role may read of a table that it may not.
+async fn columns(
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+    table: &str,
+    readable: &[&str],
+) -> Result<(), sqlx::Error> {
     let columns: Vec<String> = sqlx::query_scalar(
         "select attname::text from pg_attribute where attrelid = $1::regclass and attnum > 0 \
          and not attisdropped and not attname = any($2) \
@@ -372,6 +391,8 @@ mod tests {
         use FindingCode::{GuardAltered, RightGranted, SettingChanged};
         let edits = [
             (GuardAltered, "drop trigger events_append_only on events"),
+            (GuardAltered, "drop trigger trail_append_only on trail"),
+            (GuardAltered, "alter table trail disable trigger trail_no_truncate"),
             (GuardAltered, "alter table events disable trigger events_no_truncate"),
             (GuardAltered, "alter table events enable replica trigger events_append_only"),
             (GuardAltered, "alter table events enable trigger events_append_only"),
@@ -409,6 +430,8 @@ mod tests {
             (RightGranted, "grant delete on quarantine_items to punchtrail_writer"),
             (RightGranted, "grant select on operator_keys to punchtrail_reader"),
             (RightGranted, "grant select (key_hash) on operator_keys to punchtrail_reader"),
+            (RightGranted, "grant select (password_phc) on users to punchtrail_reader"),
+            (RightGranted, "grant delete on trail to punchtrail_writer"),
             (RightGranted, "grant update on notes to public"),
             (RightGranted, "grant insert on device_credentials to MALLORY"),
             (RightGranted, "grant update (position) on ledger_head to MALLORY"),

@@ -64,21 +64,32 @@ pub const TABLES: &[Table] = {
         table("judged_devices", Derived, ("raw", "r"), &["device"]),
         table("judged_punches", Derived, ("raw", "r"), &[]),
         table("kept_answers", Neither, ("rawd", ""), &["caller,key"]),
+        table("known_browsers", Neither, ("rawd", ""), &["token_hash"]),
         table("ledger_head", Derived, ("rw", "r"), &["only_row"]),
         table("loose_photos", Neither, ("rawd", "r"), &["photo"]),
+        table("name_grants", Neither, ("raw", ""), &["id"]),
         table("notes", Proof, ("rawd", "r"), &["digest"]),
         table("operator_keys", Neither, ("raw", ""), &["id", "key_hash"]),
         table("pairing_codes", Neither, ("rawd", ""), &["code_hash"]),
         table("photo_reads", Neither, ("ra", "r"), &["id"]),
         table("quarantine_items", Proof, ("ra", "r"), &["id"]),
+        table("recovery_codes", Neither, ("rawd", ""), &["user_id,code_hash"]),
         table("reference_codes", Neither, ("rad", ""), &["code_hash"]),
         table("reference_embeddings", Neither, ("rad", ""), &["photo,model,key_id"]),
+        table("role_rules", Neither, ("rw", ""), &["role"]),
+        table("sessions", Neither, ("rawd", ""), &["id", "token_hash"]),
+        table("sign_in_tries", Neither, ("rawd", ""), &["bucket"]),
         table("site_directory", Neither, ("rawd", "r"), &["site", "name"]),
+        table("trail", Neither, ("ra", "r"), &["id"]),
+        table("user_links", Neither, ("rawd", ""), &["token_hash", "user_id"]),
+        table("user_sites", Neither, ("rawd", ""), &["user_id,site"]),
+        table("users", Neither, ("raw", ""), &["employee", "id", "login"]),
     ]
 };
 
-/// Columns that the reading role may read of a table that it may not.
-pub(super) const READABLE_COLUMNS: (&str, &[&str]) = ("operator_keys", &["id", "name"]);
+/// Columns that the reading role may read of tables that it may not.
+pub(super) const READABLE_COLUMNS: [(&str, &[&str]); 2] =
+    [("operator_keys", &["id", "name"]), ("users", &["id", "name"])];
 
 /// Their names.
 pub(super) fn names() -> Vec<&'static str> {

@@ -42,6 +42,19 @@ pub struct ListedDevice {
     pub lacking: u64,
 }
 
+/// Every site that a device was ever assigned to, the present one last.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn sites_of(reader: &Pool, device: DeviceId) -> Result<Vec<SiteId>, sqlx::Error> {
+    let sites: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select site from device_sites where device = $1 order by ordinal")
+            .bind(device.uuid())
+            .fetch_all(reader)
+            .await?;
+    Ok(sites.into_iter().map(SiteId).collect())
+}
+
 /// Every device, oldest first.
 ///
 /// # Errors

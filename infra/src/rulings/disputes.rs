@@ -211,11 +211,24 @@ pub async fn worked_at(
     employee: EmployeeId,
     site: SiteId,
 ) -> Result<bool, ReadError> {
+    worked_at_one_of(ledger, employee, &[site]).await
+}
+
+/// The same of several sites.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn worked_at_one_of(
+    ledger: &Ledger,
+    employee: EmployeeId,
+    sites: &[SiteId],
+) -> Result<bool, ReadError> {
     use punchtrail_domain::employee::EmployeeEvent::AssignedToSite;
     let id = [employee.to_string()];
     for recorded in ledger::streams(ledger.pool(), AggregateType::Employee, &id).await? {
         let event = recorded.event()?;
-        if matches!(event, Event::Employee(_, AssignedToSite { site: at, .. }) if at == site) {
+        if matches!(event, Event::Employee(_, AssignedToSite { site, .. }) if sites.contains(&site))
+        {
             return Ok(true);
         }
     }

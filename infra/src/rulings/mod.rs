@@ -30,7 +30,7 @@ pub use rests::Fault;
 pub use shifts::{SHIFT_JOINED_MAX, fits};
 
 use crate::{
-    access::credentials,
+    access::keys,
     ledger::{
         Append, AppendError, ExecuteError, Ledger, Loaded, Metadata, ReadError, SideWrite,
         StreamAppend,
@@ -224,8 +224,8 @@ async fn outdated(
     });
     let Some(ruled) = ruled else { return Ok(RuleError::Changed { sequence }) };
     let by = match ruled.actor() {
-        Some(Actor::Key(id)) => {
-            let names = credentials::operator_key_names(ledger.pool(), &[id]).await;
+        Some(Actor::Key(id) | Actor::User(id)) => {
+            let names = keys::operator_names(ledger.pool(), &[id]).await;
             let names = names.map_err(|error| ExecuteError::Load(error.into()))?;
             names.get(&id).map_or_else(|| "somebody".to_owned(), |n| format!("“{}”", Shown::new(n)))
         }

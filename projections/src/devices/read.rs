@@ -9,7 +9,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    engine::columns::{time, time_or_none},
+    engine::columns::{ids, time, time_or_none},
     engine::page::Page,
 };
 
@@ -182,13 +182,13 @@ pub async fn of_person(
 }
 
 /// The devices in the order of their ids, after `after`, of all that ever served a site or of all;
-/// at most `limit`.
+/// at most `limit`. Only those that ever served one of the sites `within`, if these are given.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    site: Option<SiteId>,
+    (site, within): (Option<SiteId>, Option<&[SiteId]>),
     after: Option<DeviceId>,
     limit: u32,
 ) -> Result<Page<DeviceView>, sqlx::Error> {
@@ -199,6 +199,10 @@ pub async fn list(
         query.push_bind(site.uuid());
     }
     query.push(" where device.device > ").push_bind(after.unwrap_or(DeviceId::NIL).uuid());
+    if let Some(sites) = within {
+        query.push(" and exists (select from read.devices_sites at where at.site = any(");
+        query.push_bind(ids(sites)).push(") and at.device = device.device)");
+    }
     query.push(" order by device.device limit ").push_bind(Page::<DeviceView>::to_ask(limit));
     let rows = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::cut(rows, limit))

@@ -1,8 +1,14 @@
 //! Reading a model's columns into types that can't be wrong.
 
 use jiff_sqlx::Timestamp;
-use punchtrail_protocol::Time;
+use punchtrail_protocol::{SiteId, Time};
 use sqlx::{Row, postgres::PgRow};
+use uuid::Uuid;
+
+/// Sites, to be bound.
+pub(crate) fn ids(sites: &[SiteId]) -> Vec<Uuid> {
+    sites.iter().map(|site| site.uuid()).collect()
+}
 
 /// A column that holds one of our codes.
 pub(crate) fn parsed<T>(row: &PgRow, column: &str) -> Result<T, sqlx::Error>

@@ -73,14 +73,14 @@ impl From<Undecodable> for AbsenceError {
 
 /// Answers for a worker's business day; none if the ledger has no worker of that id.
 ///
-/// The day is meant in the zone, and with the start of day, of the site that the worker was
+/// Without the worker's name for whoever may not see it. The day is meant in the zone, and with the start of day, of the site that the worker was
 /// assigned to last.
 ///
 /// # Errors
 /// See [`AbsenceError`].
 pub async fn explain_absence(
     pool: &Pool,
-    employee: EmployeeId,
+    (employee, with_names): (EmployeeId, bool),
     day: Date,
 ) -> Result<Option<Absence>, AbsenceError> {
     let events = ledger::streams(pool, AggregateType::Employee, &[employee.to_string()]).await?;
@@ -98,7 +98,9 @@ pub async fn explain_absence(
         .collect();
     places.extend(punches.iter().map(|(site, _)| *site));
     let mut names = Names::default();
-    names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
+    if with_names {
+        names.employees.extend(name(pool, employee).await?.map(|name| (employee, name)));
+    }
     names.erased.extend(erased(&events)?.map(|at| (employee, at)));
     let devices = devices(pool, &places, &mut names).await?;
     let senders: Vec<DeviceId> = devices.iter().map(|device| device.device).collect();

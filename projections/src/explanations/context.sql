@@ -39,8 +39,9 @@ select
          and event_type in ('Registered', 'ZoneChanged')) as zones,
 
     (select json_agg(json_build_array(id, name))
-     from operator_keys
-     where id = any($5)) as keys,
+     from (select id, name from operator_keys where id = any($5)
+           union all select id, name from users where id = any($5) and name is not null) as operators)
+         as keys,
 
     (select json_agg(json_build_array(
          aggregate_id, floor(extract(epoch from recorded_at) * 1000)::bigint,

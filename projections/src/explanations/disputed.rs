@@ -6,7 +6,7 @@ use punchtrail_domain::{
     explanation::{Context, DisputeMark, Names},
 };
 use punchtrail_infra::{
-    access::credentials,
+    access::keys,
     ledger::{self, ReadError},
     people::directory,
     postgres::Pool,
@@ -42,7 +42,7 @@ pub(super) async fn name(
     context: &Context,
     names: &mut Names,
 ) -> Result<(), sqlx::Error> {
-    names.keys.extend(credentials::operator_key_names(pool, &context.keys()).await?);
+    names.keys.extend(keys::operator_names(pool, &context.keys()).await?);
     names.employees.extend(directory::employee_names(pool, &context.disputers()).await?);
     let devices: Vec<_> = context.disputes.iter().filter_map(DisputeMark::device).collect();
     names.devices.extend(directory::device_names(pool, &devices).await?);

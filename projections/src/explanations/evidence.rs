@@ -24,7 +24,7 @@ pub async fn evidence(
     employee: EmployeeId,
     day: Day,
 ) -> Result<Option<Evidence>, AbsenceError> {
-    let Some(absence) = explain_absence(pool, employee, day.date()).await? else {
+    let Some(absence) = explain_absence(pool, (employee, true), day.date()).await? else {
         return Ok(None);
     };
     let mut unknown_badges = unknown_badges(pool, &absence).await?;

@@ -13,7 +13,7 @@ use punchtrail_domain::{
     explanation::{Account, Context, Explanation, Names},
 };
 use punchtrail_infra::{
-    access::credentials,
+    access::keys,
     devices::reports,
     ledger::{self, ReadError},
     people::directory,
@@ -74,7 +74,7 @@ async fn names(pool: &Pool, account: &Account) -> Result<Names, ReadError> {
     let employees = directory::employee_names(pool, &account.people()).await?;
     let devices = directory::device_names(pool, account.device().as_slice()).await?;
     let sites = directory::site_names(pool, &account.sites()).await?;
-    let keys = credentials::operator_key_names(pool, &account.keys()).await?;
+    let keys = keys::operator_names(pool, &account.keys()).await?;
     let wanted = account.notes();
     let kept = notes::kept(pool, &wanted).await?;
     let notes = wanted.into_iter().map(|note| (note, kept.get(&note).map(|n| n.body.clone())));

@@ -1,11 +1,11 @@
 //! Explanations of punches: three statements, for one punch or for many at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use punchtrail_domain::{
     AggregateType, Recorded,
     aggregate::Undecodable,
-    explanation::{Account, Explanation},
+    explanation::{Account, Explanation, Names},
 };
 use punchtrail_infra::{
     ledger::{self, ReadError},
@@ -114,4 +114,12 @@ pub(super) fn readable(found: &[Found]) -> Vec<&Account> {
 pub(super) fn told(account: Account, surroundings: &Surroundings) -> Explanation {
     let context = surroundings.around(&account);
     account.told(&context, &surroundings.names)
+}
+
+/// The same without workers' names and without the texts of notes, for whoever may not see them.
+pub(super) fn told_without_names(account: Account, surroundings: &Surroundings) -> Explanation {
+    let context = surroundings.around(&account);
+    let nobody = (BTreeMap::new(), BTreeMap::new());
+    let names = Names { employees: nobody.0, notes: nobody.1, ..surroundings.names.clone() };
+    account.told(&context, &names)
 }

@@ -53,15 +53,21 @@ impl Explanations {
         Self { _running: Arc::new(stop.drop_guard()), asking }
     }
 
-    /// Explains a punch; none if the ledger has no punch of that id.
+    /// Explains a punch; none if the ledger has no punch of that id. Without workers' names and the
+    /// texts of notes for whoever may not see them.
     ///
     /// # Errors
     /// See [`ExplainError`].
-    pub async fn explain(&self, punch: PunchId) -> Result<Option<Explanation>, ExplainError> {
+    pub async fn explain(
+        &self,
+        punch: PunchId,
+        with_names: bool,
+    ) -> Result<Option<Explanation>, ExplainError> {
         let (answer, answered) = oneshot::channel();
         self.asking.try_send(Asked { punch, answer }).map_err(|_| ExplainError::Busy)?;
         let (found, surroundings) = answered.await.unwrap_or(Err(ExplainError::Busy))?;
-        Ok(found?.map(|account| read::told(account, &surroundings)))
+        let told = if with_names { read::told } else { read::told_without_names };
+        Ok(found?.map(|account| told(account, &surroundings)))
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    engine::columns::time_or_none,
+    engine::columns::{ids, time_or_none},
     engine::page::Page,
     people::finding::{self, Among},
 };
@@ -104,13 +104,13 @@ pub async fn search(
 }
 
 /// The employees in the order of their ids, after `after`, of one site or of all; at most `limit`.
-/// Nobody who was erased.
+/// Only those who work at one of the sites `within`, if these are given. Nobody who was erased.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    site: Option<SiteId>,
+    (site, within): (Option<SiteId>, Option<&[SiteId]>),
     after: Option<EmployeeId>,
     limit: u32,
 ) -> Result<Page<EmployeeView>, sqlx::Error> {
@@ -123,6 +123,10 @@ pub async fn list(
         query.push(" order by at.employee");
     } else {
         query.push(" where person.erased_at is null");
+        if let Some(sites) = within {
+            query.push(" and exists (select from read.roster at where at.site = any(");
+            query.push_bind(ids(sites)).push(") and at.employee = person.employee)");
+        }
         query.push(" and person.employee > ").push_bind(after.unwrap_or(EmployeeId::NIL).uuid());
         query.push(" order by person.employee");
     }

@@ -18,7 +18,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    engine::{Generation, Projection, ProjectionError},
+    engine::{Generation, Projection, ProjectionError, columns::ids},
     rulings::{as_of, quarantine},
 };
 
@@ -523,6 +523,27 @@ fn digest(row: &PgRow) -> Result<Digest, sqlx::Error> {
     let bytes: Vec<u8> = row.try_get("photo")?;
     let length = || sqlx::Error::Decode("a digest has 32 bytes".into());
     bytes.try_into().map(Digest).map_err(|_| length())
+}
+
+/// Whether a photo is of a punch at one of these sites, or a reference photo of somebody who works
+/// there.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn is_of_sites(
+    pool: &Pool,
+    photo: Digest,
+    sites: &[SiteId],
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from read.photos where photo = $1 and site = any($2)) \
+         or exists (select from read.reference_photos r join read.roster at using (employee) \
+             where r.photo = $1 and at.site = any($2))",
+    )
+    .bind(photo.0.as_slice())
+    .bind(ids(sites))
+    .fetch_one(pool)
+    .await
 }
 
 /// Every photo that a person was ever compared with.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     engine::{
         Generation, Projection, ProjectionError,
+        columns::ids,
         page::{Order, Page},
     },
     punches::{
@@ -112,9 +113,11 @@ impl Projection for Timeline {
 
 /// Which punches to list; what is none is not asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct Filter<'a> {
     pub employee: Option<EmployeeId>,
     pub site: Option<SiteId>,
+    /// Only those of these sites: of a caller who sees no others.
+    pub within: Option<&'a [SiteId]>,
     pub device: Option<DeviceId>,
     pub standing: Option<Standing>,
     pub from: Option<Time>,
@@ -180,7 +183,7 @@ pub async fn several(pool: &Pool, punches: &[PunchId]) -> Result<Vec<PunchView>,
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    filter: &Filter,
+    filter: &Filter<'_>,
     order: Order,
     after: Option<Key>,
     limit: u32,
@@ -192,6 +195,9 @@ pub async fn list(
     }
     if let Some(site) = filter.site {
         query.push(" and site = ").push_bind(site.uuid());
+    }
+    if let Some(sites) = filter.within {
+        query.push(" and site = any(").push_bind(ids(sites)).push(")");
     }
     if let Some(device) = filter.device {
         query.push(" and device = ").push_bind(device.uuid());

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::engine::{
     Generation, Projection, ProjectionError,
-    columns::{parsed, time, time_or_none},
+    columns::{ids, parsed, time, time_or_none},
     page::Page,
 };
 
@@ -337,8 +337,10 @@ impl FromRow<'_, PgRow> for DisputeView {
 
 /// Which disputes to list; what is none is not asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct Filter<'a> {
     pub site: Option<SiteId>,
+    /// Only those of these sites: of a caller who sees no others.
+    pub within: Option<&'a [SiteId]>,
     pub state: Option<DisputeState>,
     pub employee: Option<EmployeeId>,
     pub cause: Option<DisputeCause>,
@@ -351,13 +353,16 @@ pub struct Filter {
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    filter: &Filter,
+    filter: &Filter<'_>,
     after: Option<Position>,
     limit: u32,
 ) -> Result<Page<DisputeView>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select * from read.disputes where true");
     if let Some(site) = filter.site {
         query.push(" and site = ").push_bind(site.uuid());
+    }
+    if let Some(sites) = filter.within {
+        query.push(" and site = any(").push_bind(ids(sites)).push(")");
     }
     if let Some(state) = filter.state {
         query.push(" and state = ").push_bind(state.as_str());

@@ -10,13 +10,13 @@ use punchtrail_domain::{
 };
 use punchtrail_infra::{ledger::Entry, postgres::Pool};
 use punchtrail_protocol::{
-    DeviceId, Digest, EmployeeId, Position, PunchId, Time, capture::Capture,
+    DeviceId, Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::Capture,
 };
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use crate::{
-    engine::columns::{parsed, time, time_or_none},
+    engine::columns::{ids, parsed, time, time_or_none},
     engine::{
         Generation, Projection, ProjectionError,
         page::{Order, Page},
@@ -373,19 +373,33 @@ pub async fn of_person(
     Ok((items, count.cast_unsigned()))
 }
 
-/// The items in the order they came, after that position; at most `limit`. In one state, and under
-/// one punch's id, if these are given.
+/// Which items; what is none is not asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filter<'a> {
+    pub state: Option<ItemState>,
+    /// Under this punch's id.
+    pub punch: Option<PunchId>,
+    /// Only of devices that ever served one of these sites: of a caller who sees no others.
+    pub within: Option<&'a [SiteId]>,
+}
+
+/// The items that `filter` asks for, in the order they came, after that position; at most `limit`.
 ///
 /// # Errors
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    (state, punch): (Option<ItemState>, Option<PunchId>),
+    filter: &Filter<'_>,
     order: Order,
     after: Option<Position>,
     limit: u32,
 ) -> Result<Page<QuarantineItem>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("select * from read.quarantine where true");
+    let Filter { state, punch, within } = *filter;
+    if let Some(sites) = within {
+        query.push(" and device = any(array(select device from read.devices_sites");
+        query.push(" where site = any(").push_bind(ids(sites)).push(")))");
+    }
     if let Some(state) = state {
         query.push(" and state = ").push_bind(state.as_str());
     }

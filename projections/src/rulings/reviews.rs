@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{as_of, unknown};
 use crate::engine::{
     Generation, Projection, ProjectionError,
-    columns::{time, time_or_none},
+    columns::{ids, time, time_or_none},
     page::Page,
 };
 
@@ -394,8 +394,10 @@ impl FromRow<'_, PgRow> for Review {
 
 /// Which reviews; what is none is not asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct Filter<'a> {
     pub site: Option<SiteId>,
+    /// Only those of these sites: of a caller who sees no others.
+    pub within: Option<&'a [SiteId]>,
     pub employee: Option<EmployeeId>,
     pub reason: Option<Reason>,
     /// Only those referred before then.
@@ -432,7 +434,7 @@ const SEQUENCE: &str = "(select max(sequence) from events where aggregate_type =
 /// When the database is out of reach.
 pub async fn list(
     pool: &Pool,
-    filter: &Filter,
+    filter: &Filter<'_>,
     after: Option<[u8; PLACE_BYTES]>,
     limit: u32,
 ) -> Result<Page<Review>, sqlx::Error> {
@@ -448,6 +450,9 @@ pub async fn list(
     }
     if let Some(site) = filter.site {
         query.push(format!(" and {ordered}.site = ")).push_bind(site.uuid());
+    }
+    if let Some(sites) = filter.within {
+        query.push(format!(" and {ordered}.site = any(")).push_bind(ids(sites)).push(")");
     }
     if let Some(employee) = filter.employee {
         query.push(" and r.employee = ").push_bind(employee.uuid());
@@ -489,16 +494,16 @@ pub struct Counts {
     pub by_reason: BTreeMap<Reason, u64>,
 }
 
-/// How many wait, at a site or everywhere.
+/// How many wait, at these sites or everywhere.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn counts(pool: &Pool, site: Option<SiteId>) -> Result<Counts, sqlx::Error> {
+pub async fn counts(pool: &Pool, sites: Option<&[SiteId]>) -> Result<Counts, sqlx::Error> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select reason, sum(open)::bigint from read.review_counts \
-         where $1::uuid is null or site = $1 group by reason",
+         where $1::uuid[] is null or site = any($1) group by reason",
     )
-    .bind(site.map(SiteId::uuid))
+    .bind(sites.map(ids))
     .fetch_all(pool)
     .await?;
     let counts: HashMap<String, i64> = rows.into_iter().collect();

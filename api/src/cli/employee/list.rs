@@ -28,7 +28,7 @@ pub(super) async fn list(
     let (people, more) = match search {
         Some(typed) => (employees::search(pool, site, typed).await?, false),
         None => {
-            let found = employees::list(pool, site, None, LISTED_MAX).await?;
+            let found = employees::list(pool, (site, None), None, LISTED_MAX).await?;
             (found.rows, found.more)
         }
     };

@@ -12,6 +12,8 @@ pub enum Class {
     Interactive,
     /// A device's enrolment, for which nobody has credentials yet.
     Enrolment,
+    /// People who sign in, and so have none yet either.
+    SignIn,
     /// A device's report of itself.
     Heartbeat,
     /// A batch of what a device captured.
@@ -36,9 +38,10 @@ pub struct Budget {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Interactive,
         Self::Enrolment,
+        Self::SignIn,
         Self::Heartbeat,
         Self::Delivery,
         Self::Sync,
@@ -62,12 +65,18 @@ impl Class {
         match self {
             Self::Interactive => budget(16, 5, 512),
             Self::Enrolment => budget(2, 5, 256),
+            Self::SignIn => budget(2, 5, 64),
             Self::Heartbeat => budget(4, 2, 512),
             Self::Delivery => budget(8, 2, 256),
             Self::Sync => budget(4, 2, 128),
             Self::Photo => budget(4, 2, 64),
             Self::Verdict => budget(2, 2, 128),
         }
+    }
+
+    /// Whether its callers have no credentials yet.
+    pub(super) fn is_of_strangers(self) -> bool {
+        matches!(self, Self::Enrolment | Self::SignIn)
     }
 
     /// Whether its callers are told apart by their credentials, and so have slots.
@@ -77,7 +86,7 @@ impl Class {
 
     /// Whether people are served by it, also on connections that overflow the limit.
     pub(super) fn serves_people(self) -> bool {
-        matches!(self, Self::Interactive | Self::Enrolment)
+        matches!(self, Self::Interactive | Self::Enrolment | Self::SignIn)
     }
 
     /// How many requests of one caller may be there of whose bodies nothing more has come: of a
@@ -87,7 +96,7 @@ impl Class {
             (_, Standing::Revoked) | (Self::Delivery, _) => 1,
             (Self::Photo | Self::Heartbeat | Self::Verdict, _) => 2,
             (Self::Interactive | Self::Sync, _) => 16,
-            (Self::Enrolment, _) => 32,
+            (Self::Enrolment | Self::SignIn, _) => 32,
         }
     }
 }

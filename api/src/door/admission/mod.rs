@@ -225,9 +225,9 @@ impl Limiters {
                 false => self.refuse_stranger(class, Why::Overflow),
             });
         }
-        let standing = match class {
-            Class::Enrolment => Standing::Stranger,
-            _ => match sender.standing(door, request.headers()).await? {
+        let standing = match class.is_of_strangers() {
+            true => Standing::Stranger,
+            false => match sender.standing(door, request.headers()).await? {
                 Some(standing) => standing,
                 None => return Err(self.refuse_stranger(class, Why::Unknown)),
             },
@@ -242,7 +242,7 @@ impl Limiters {
         // Only what is to be read is waited for.
         let has_body = !matches!(*request.method(), Method::GET | Method::HEAD)
             && !request.body().is_end_stream();
-        let crowd = if class == Class::Enrolment { &self.strangers } else { &self.coming };
+        let crowd = if class.is_of_strangers() { &self.strangers } else { &self.coming };
         let coming =
             has_body.then(|| crowd.join((class, whose), class.coming_max(standing), out.clone()));
         let limiters = Arc::clone(self);

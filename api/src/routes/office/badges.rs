@@ -30,10 +30,12 @@ pub struct Badges {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
 ) -> Result<Answer<Badges>, Refusal> {
+    operator.may_see_people()?;
+    operator.reaches_employee(&app, employee).await?;
     let held = badges::list(&app.ledger, employee).await?;
     held.map(|data| Answer(Badges { data })).ok_or_else(Refusal::not_found)
 }
@@ -67,13 +69,18 @@ pub async fn issue(
     Json(body): Json<BadgeBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let number = badges::number(&body.badge)?;
+    operator.answers_for(&app, employee).await?;
     let (ledger, by) = (&app.ledger, operator.metadata());
     let from = body.from.unwrap_or_else(|| ledger.now());
+    // Whoever gives it up has to be theirs, too.
+    if let Some(holder) = badges::holder(ledger, &number, from).await?.filter(|_| body.reissue) {
+        operator.answers_for(&app, holder).await?;
+    }
     let done = match body.reissue {
-        true => badges::reissue(ledger, employee, &number, from, &by).await?,
-        false => badges::issue(ledger, employee, &number, from, &by).await?,
+        true => badges::reissue(ledger, employee, &number, from, &by).await,
+        false => badges::issue(ledger, employee, &number, from, &by).await,
     };
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(Written { position: done.map_err(|error| operator.told(error))?.position }))
 }
 
 /// Why somebody no longer holds a badge.
@@ -112,8 +119,9 @@ pub async fn end(
         EndedBecause::Returned => BadgeEnd::Returned,
         EndedBecause::Lost => BadgeEnd::Lost,
     };
+    operator.answers_for(&app, employee).await?;
     let until = body.until.unwrap_or_else(|| app.ledger.now());
     let (which, by) = (Which::Holding(holding), operator.metadata());
-    let done = badges::end(&app.ledger, employee, &which, until, because, &by).await?;
-    Ok(Answer(Written { position: done.position }))
+    let done = badges::end(&app.ledger, employee, &which, until, because, &by).await;
+    Ok(Answer(Written { position: done.map_err(|error| operator.told(error))?.position }))
 }

@@ -63,6 +63,7 @@ pub async fn issue(
     InPath(device): InPath<DeviceId>,
     Json(IssueBody { kind, args }): Json<IssueBody>,
 ) -> Result<(StatusCode, Answer<IssuedCommand>), Refusal> {
+    operator.commands_device(&app, device).await?;
     args.check(kind).map_err(unfit)?;
     let author = operator.author(args.text.clone());
     let issued = devices::commands::issue(&app.ledger, device, (kind, &args), &author).await?;
@@ -89,13 +90,14 @@ fn unfit(wrong: BadArgs) -> Refusal {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(device): InPath<DeviceId>,
     after: After,
     walk: Walk,
     Params(page): Params<PageQuery>,
 ) -> Result<Answer<Page<CommandView>>, Refusal> {
     after.reached(&app, &[commands::NAME, punchtrail_projections::devices::NAME]).await?;
+    operator.reaches_device(&app, device).await?;
     let (pool, limit) = (&app.pools.reader, page.limit()?);
     let place = page.place(&app, &walk)?.map(|place| Position(u64::from_be_bytes(place)));
     device_of(pool, device).await?.ok_or_else(Refusal::not_found)?;
@@ -119,6 +121,7 @@ pub async fn cancel(
     InPath((device, command)): InPath<(DeviceId, CommandId)>,
     _: Permitted,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.commands_device(&app, device).await?;
     let author = operator.author(None);
     let position = devices::commands::cancel(&app.ledger, device, command, &author).await?;
     Ok(Answer(Written { position }))

@@ -40,7 +40,7 @@ pub struct DeviceQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<DeviceQuery>,
@@ -48,9 +48,19 @@ pub async fn list(
     after.reached(&app, &[devices::NAME]).await?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let place = page.place(&app, &walk)?.map(|id| DeviceId(uuid::Uuid::from_bytes(id)));
-    let found = devices::list(&app.pools.reader, query.site, place, page.limit()?).await?;
+    let sites = operator.lists(query.site)?;
+    let mut found = devices::list(&app.pools.reader, sites, place, page.limit()?).await?;
+    found.rows.iter_mut().for_each(|row| veil(&operator, row));
     let key = |row: &DeviceView| *row.device.0.as_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
+}
+
+/// Takes off a row the sites that its caller doesn't see.
+fn veil(operator: &Operator, row: &mut DeviceView) {
+    if let Some(own) = operator.sites() {
+        row.sites.retain(|site| own.contains(site));
+        row.site = row.site.filter(|site| own.contains(site));
+    }
 }
 
 /// One device.
@@ -61,12 +71,16 @@ pub async fn list(
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(device): InPath<DeviceId>,
     after: After,
 ) -> Result<Answer<DeviceView>, Refusal> {
     after.reached(&app, &[devices::NAME]).await?;
-    devices::one(&app.pools.reader, device).await?.map(Answer).ok_or_else(Refusal::not_found)
+    operator.reaches_device(&app, device).await?;
+    let found = devices::one(&app.pools.reader, device).await?;
+    let mut row = found.ok_or_else(Refusal::not_found)?;
+    veil(&operator, &mut row);
+    Ok(Answer(row))
 }
 
 /// Ends a device's access. What it holds it may still deliver; those punches are referred.
@@ -81,6 +95,7 @@ pub async fn revoke(
     InPath(device): InPath<DeviceId>,
     _: Permitted,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.commands_device(&app, device).await?;
     let now = app.ledger.now();
     let position =
         punchtrail_infra::devices::revoke(&app.ledger, device, now, &operator.metadata()).await?;
@@ -107,6 +122,8 @@ pub async fn assign(
     InPath(device): InPath<DeviceId>,
     Json(AssignBody { site }): Json<AssignBody>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.commands_device(&app, device).await?;
+    operator.reaches_site(site)?;
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::field("/site", "unknown", "There is no such site."));
     }

@@ -63,7 +63,7 @@ pub struct DisputeQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<DisputeQuery>,
@@ -72,15 +72,19 @@ pub async fn list(
     let DisputeQuery { site, state, employee, cause, cursor, limit } = query;
     let page = PageQuery { cursor, limit };
     let place = page.place(&app, &walk)?.map(|place| Position(u64::from_be_bytes(place)));
-    let filter = Filter { site, state, employee, cause };
+    let (site, within) = operator.lists(site)?;
+    let filter = Filter { site, within, state, employee, cause };
     let mut found = model::list(&app.pools.reader, &filter, place, page.limit()?).await?;
-    name(&app, &mut found.rows).await?;
+    name(&app, &operator, &mut found.rows).await?;
     let key = |row: &DisputeView| row.position.0.to_be_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
-/// Gives the people their names, as far as the directory has them.
-async fn name(app: &App, rows: &mut [DisputeView]) -> Result<(), Refusal> {
+/// Gives the people their names, as far as the directory has them and the caller may see them.
+async fn name(app: &App, operator: &Operator, rows: &mut [DisputeView]) -> Result<(), Refusal> {
+    if !operator.sees_names() {
+        return Ok(());
+    }
     let people: Vec<_> = rows.iter().map(|row| row.employee).collect();
     let names = directory::employee_names(&app.pools.reader, &people).await?;
     for row in rows {
@@ -154,21 +158,29 @@ impl From<Happened> for DisputeEntry {
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(dispute): InPath<DisputeId>,
     after: After,
 ) -> Result<Answer<DisputeDetail>, Refusal> {
     after.reached(&app, &explanations::RESTS_ON).await?;
     let pool = &app.pools.reader;
     let mut row = model::one(pool, dispute).await?.ok_or_else(Refusal::not_found)?;
-    name(&app, std::slice::from_mut(&mut row)).await?;
-    let happened = history(pool, &[dispute]).await?;
+    operator.reaches_site(row.site)?;
+    name(&app, &operator, std::slice::from_mut(&mut row)).await?;
+    let with_names = operator.sees_names();
+    let mut happened = history(pool, &[dispute]).await?;
+    if !with_names {
+        happened.iter_mut().for_each(|one| one.text = None);
+    }
     let evidence = happened.iter().rev().find_map(|one| match &one.event {
         DisputeEvent::EvidenceAdded { evidence } => Some(evidence.clone()),
         _ => None,
     });
     let day_now = match row.day {
-        Some(day) => explanations::explain_absence(pool, row.employee, day.date()).await?,
+        Some(day) => {
+            let who = (row.employee, with_names);
+            explanations::explain_absence(pool, who, day.date()).await?
+        }
         None => None,
     };
     let history = happened.into_iter().map(DisputeEntry::from).collect();
@@ -216,6 +228,10 @@ pub async fn open(
     Json(body): Json<OpenBody>,
 ) -> Result<(StatusCode, Answer<DisputeOpened>), Refusal> {
     let OpenBody { dispute, site, employee, punch, day, cause, text } = body;
+    operator.reaches_site(site)?;
+    if let Some(punch) = punch {
+        operator.reaches_punch(&app, punch).await?;
+    }
     let asked = Asked { dispute, site, employee, punch, day, cause, text };
     let subject = asked.subject()?;
     let opened = match disputes::standing(&app, &asked, subject).await? {
@@ -373,6 +389,16 @@ pub async fn resolve(
     Json(body): Json<ResolutionBody>,
 ) -> Result<Answer<Written>, Refusal> {
     body.check()?;
+    operator.settles_dispute(&app, dispute).await?;
+    if let Some(punch) = body.by_punch {
+        operator.reaches_punch(&app, punch).await?;
+    }
+    if let Some(site) = body.site {
+        operator.reaches_site(site)?;
+    }
+    if let Some(employee) = body.employee {
+        operator.reaches_employee(&app, employee).await?;
+    }
     let evidence = evidence_now(&app, dispute).await?;
     let ResolutionBody { how, effective_at, kind, by_punch, site, employee, reason, .. } = body;
     let resolution =
@@ -402,6 +428,7 @@ async fn changed(
         return Err(wrong("Say why, in at least a word; the worker is told.".to_owned()));
     }
     check_text(&note).map_err(|error| wrong(format!("The note can't be taken: {error}.")))?;
+    operator.reaches_dispute(app, dispute).await?;
     let author = operator.author(Some(note));
     match change(&app.ledger, dispute, &asked, expected, &author).await {
         Ok(position) => Ok(Answer(Written { position })),

@@ -42,7 +42,7 @@ pub struct EmployeeQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<EmployeeQuery>,
@@ -50,21 +50,26 @@ pub async fn list(
     after.reached(&app, &[roster::NAME]).await?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     if let Some(typed) = query.q {
-        return search(&app, query.site, &typed, &page).await.map(Answer);
+        return search(&app, &operator, query.site, &typed, &page).await.map(Answer);
     }
     let place = page.place(&app, &walk)?.map(|id| EmployeeId(uuid::Uuid::from_bytes(id)));
-    let found = employees::list(&app.pools.reader, query.site, place, page.limit()?).await?;
+    let sites = operator.lists(query.site)?;
+    let mut found = employees::list(&app.pools.reader, sites, place, page.limit()?).await?;
+    found.rows.iter_mut().for_each(|row| veil(&operator, row));
     let key = |row: &EmployeeView| *row.employee.0.as_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 async fn search(
     app: &App,
+    operator: &Operator,
     site: Option<SiteId>,
     typed: &str,
     page: &PageQuery,
 ) -> Result<Page<EmployeeView>, Refusal> {
     searchable(typed)?;
+    operator.may_see_people()?;
+    let site = operator.lists_one(site)?;
     if page.cursor.is_some() {
         let why = "What is found by `q` is one page; leave `cursor` out, or `q`.";
         return Err(Refusal::field("cursor", "invalid_value", why));
@@ -72,7 +77,18 @@ async fn search(
     let limit = page.limit()?;
     let mut data = employees::search(&app.pools.reader, site, typed).await?;
     data.truncate(limit as usize);
+    data.iter_mut().for_each(|row| veil(operator, row));
     Ok(Page { data, next_cursor: None, has_more: false })
+}
+
+/// Takes off a row what its caller may not see.
+fn veil(operator: &Operator, row: &mut EmployeeView) {
+    if !operator.sees_names() {
+        (row.name, row.badge, row.external_id) = (None, None, None);
+    }
+    if let Some(own) = operator.sites() {
+        row.sites.retain(|site| own.contains(site));
+    }
 }
 
 /// One person.
@@ -83,10 +99,14 @@ async fn search(
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(employee): InPath<EmployeeId>,
     after: After,
 ) -> Result<Answer<EmployeeView>, Refusal> {
     after.reached(&app, &[roster::NAME]).await?;
-    employees::one(&app.pools.reader, employee).await?.map(Answer).ok_or_else(Refusal::not_found)
+    operator.reaches_employee(&app, employee).await?;
+    let found = employees::one(&app.pools.reader, employee).await?;
+    let mut row = found.ok_or_else(Refusal::not_found)?;
+    veil(&operator, &mut row);
+    Ok(Answer(row))
 }

@@ -77,6 +77,8 @@ pub async fn enter(
     Json(body): Json<EnterBody>,
 ) -> Result<(StatusCode, Answer<PunchEntered>), Refusal> {
     let entering = body.entering();
+    operator.reaches_site(entering.site)?;
+    operator.reaches_employee(&app, entering.employee).await?;
     let author = operator.author(note_of(body.note)?);
     let entered = rulings::enter(&app.ledger, entering, &author).await?;
     let Entered { is_new, position, sequence } = entered;
@@ -91,13 +93,15 @@ pub async fn enter(
 )]
 pub async fn preview(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     Json(body): Json<EnterBody>,
 ) -> Result<Answer<RulingPreview>, Refusal> {
     after.reached(&app, &timecards::RESTS_ON).await?;
     note_of(body.note.clone())?;
     let Entering { punch, employee, site, kind, at, .. } = body.entering();
+    operator.reaches_site(site)?;
+    operator.reaches_employee(&app, employee).await?;
     has_come(&app, "at", at)?;
     known(&app, punch, employee, site).await?;
     let counted_as = Some(CountedAs::Accepted);

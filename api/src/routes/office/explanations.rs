@@ -21,12 +21,14 @@ use crate::{
 )]
 pub async fn of_punch(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<Explanation>, Refusal> {
     after.reached(&app, &explanations::OF_PUNCH_RESTS_ON).await?;
-    app.explanations.explain(punch).await?.map(Answer).ok_or_else(Refusal::not_found)
+    operator.reaches_punch(&app, punch).await?;
+    let explained = app.explanations.explain(punch, operator.sees_names()).await?;
+    explained.map(Answer).ok_or_else(Refusal::not_found)
 }
 
 /// Where a worker's punches of a day might be that never came: numbers that are missing, and what
@@ -41,12 +43,14 @@ pub async fn of_punch(
 )]
 pub async fn of_day(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath((employee, day)): InPath<(EmployeeId, Date)>,
     after: After,
 ) -> Result<Answer<Absence>, Refusal> {
     after.reached(&app, &explanations::RESTS_ON).await?;
-    let absence = explanations::explain_absence(&app.pools.reader, employee, day).await?;
+    operator.reaches_employee(&app, employee).await?;
+    let who = (employee, operator.sees_names());
+    let absence = explanations::explain_absence(&app.pools.reader, who, day).await?;
     absence.map(Answer).ok_or_else(Refusal::not_found)
 }
 

@@ -51,9 +51,10 @@ pub struct FaceView {
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(employee): InPath<EmployeeId>,
 ) -> Result<Answer<FaceView>, Refusal> {
+    operator.reaches_employee(&app, employee).await?;
     let person = app.ledger.load::<Employee>(&employee.to_string()).await?.aggregate;
     if !person.is_registered() {
         return Err(Refusal::not_found());
@@ -124,6 +125,7 @@ async fn run(
     employee: EmployeeId,
     command: EmployeeCommand,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(app, employee).await?;
     let id = employee.to_string();
     let done = app.ledger.execute::<Employee>(&id, command, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
@@ -144,6 +146,7 @@ pub async fn enrol(
     InPath((employee, photo)): InPath<(EmployeeId, Digest)>,
     request: Request,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     operator.decides_on(employee)?;
     let (parts, body) = request.into_parts();
     if content_length(&parts.headers).is_some_and(|length| length > PHOTO_BYTES_MAX) {
@@ -204,6 +207,7 @@ pub async fn make_code(
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
 ) -> Result<(StatusCode, Unkept<Answer<PairingCodeView>>), Refusal> {
+    operator.answers_for(&app, employee).await?;
     operator.decides_on(employee)?;
     if !directory::employee_exists(&app.pools.reader, employee).await? {
         return Err(Refusal::not_found());
@@ -235,6 +239,7 @@ pub async fn head_covering(
     InPath(employee): InPath<EmployeeId>,
     Json(body): Json<HeadCoveringBody>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     let metadata = operator.metadata();
     let done = faces::expect_covered_head(&app.ledger, employee, body.expected, &metadata).await?;
     Ok(Answer(Written { position: done.position }))
@@ -253,6 +258,7 @@ pub async fn erase(
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
 ) -> Result<(StatusCode, Answer<Written>), Refusal> {
+    operator.answers_for(&app, employee).await?;
     let position =
         erasures::erase(&app.ledger, employee, Erasure::Requested, &operator.metadata()).await?;
     Ok((StatusCode::ACCEPTED, Answer(Written { position })))

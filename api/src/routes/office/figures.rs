@@ -66,13 +66,13 @@ impl Format {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     headers: HeaderMap,
     Params(query): Params<FiguresQuery>,
 ) -> Result<Response, Refusal> {
     after.reached(&app, &[figures::NAME]).await?;
-    let (pool, site) = (&app.pools.reader, query.site);
+    let (pool, site) = (&app.pools.reader, operator.lists_one(query.site)?);
     let newest = figures::newest(pool, site).await?;
     let weeks = Weeks::of(query.from, query.to, newest).map_err(|error| wrong(&query, error))?;
     match Format::of(&query, &headers) {

@@ -1,5 +1,6 @@
 //! What people, integrators and auditors call.
 
+pub mod access;
 pub mod badges;
 pub mod commands;
 pub mod devices;
@@ -98,5 +99,7 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(faces::erase))
         .routes(routes!(photos::one))
         .routes(routes!(photos::looked));
-    vec![(Class::Interactive, routes)]
+    let mut table = access::table();
+    table.push((Class::Interactive, routes));
+    table
 }

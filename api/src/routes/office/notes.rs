@@ -28,9 +28,10 @@ pub struct NoteView {
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(note): InPath<Digest>,
 ) -> Result<Answer<NoteView>, Refusal> {
+    operator.may_see_people()?;
     let mut found = notes::kept(&app.pools.reader, &[note]).await?;
     let kept = found.remove(&note).ok_or_else(Refusal::not_found)?;
     Ok(Answer(NoteView { note, author: kept.author, text: kept.body }))

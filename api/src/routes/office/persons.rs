@@ -57,6 +57,8 @@ pub async fn assign(
     Json(body): Json<PersonBody>,
 ) -> Result<Answer<RulingMade>, Refusal> {
     let PersonBody { employee, reason, note, expected_sequence } = body;
+    operator.reaches_punch(&app, punch).await?;
+    operator.reaches_employee(&app, employee).await?;
     let author = operator.author(note_of(note)?);
     let command = |note| PunchCommand::Assign { employee, reason, note };
     let ruled = rulings::rule(&app.ledger, punch, &author, expected_sequence, command).await?;
@@ -76,7 +78,7 @@ pub struct PersonPreview {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PersonDays {
     pub employee: EmployeeId,
-    /// The name, if the directory has it.
+    /// The name, if the directory has it and you may see it.
     pub employee_name: Option<String>,
     pub days: Vec<DayPreview>,
 }
@@ -90,7 +92,7 @@ pub struct PersonDays {
 )]
 pub async fn preview(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
     Json(body): Json<PersonBody>,
@@ -98,6 +100,8 @@ pub async fn preview(
     after.reached(&app, &timecards::RESTS_ON).await?;
     after.reached(&app, &[timeline::NAME]).await?;
     note_of(body.note)?;
+    operator.reaches_punch(&app, punch).await?;
+    operator.reaches_employee(&app, body.employee).await?;
     let pool = &app.pools.reader;
     if !directory::employee_exists(pool, body.employee).await? {
         return Err(RuleError::<PunchError>::AtFault(Fault::NoSuchPerson).into());
@@ -105,22 +109,25 @@ pub async fn preview(
     let view = timeline::one(pool, punch).await?.ok_or_else(Refusal::not_found)?;
     let from = view.employee.filter(|from| *from != body.employee);
     let from = match from {
-        Some(from) => Some(days_of(&app, from, &view, Outcome::out(&view)).await?),
+        Some(from) => Some(days_of(&app, &operator, from, (&view, Outcome::out(&view))).await?),
         None => None,
     };
-    let to = days_of(&app, body.employee, &view, Outcome::found(&view)).await?;
+    let to = days_of(&app, &operator, body.employee, (&view, Outcome::found(&view))).await?;
     Ok(Answer(PersonPreview { from, to }))
 }
 
 /// A person's days around a punch, if it came to count as that of them.
 pub(super) async fn days_of(
     app: &App,
+    operator: &Operator,
     employee: EmployeeId,
-    view: &PunchView,
-    outcome: Outcome,
+    (view, outcome): (&PunchView, Outcome),
 ) -> Result<PersonDays, Refusal> {
     let pool = &app.pools.reader;
     let around = Surroundings::of(pool, employee, &[outcome], &[view.effective_at]).await?;
-    let employee_name = directory::employee_names(pool, &[employee]).await?.remove(&employee);
+    let employee_name = match operator.sees_names() {
+        true => directory::employee_names(pool, &[employee]).await?.remove(&employee),
+        false => None,
+    };
     Ok(PersonDays { employee, employee_name, days: around.preview(&[outcome]) })
 }

@@ -43,6 +43,8 @@ pub async fn one(
     InPath(photo): InPath<Digest>,
     Params(query): Params<PhotoQuery>,
 ) -> Result<([(HeaderName, &'static str); 4], Vec<u8>), Refusal> {
+    operator.may_see_people()?;
+    operator.reaches_photo(&app, photo).await?;
     let size = query.size.unwrap_or_default();
     let (actor, request) = (operator.actor(), operator.request());
     let shown = pictures::shown(&app, photo, size, &actor, Some(request)).await?;

@@ -77,7 +77,7 @@ impl From<OrderParam> for Order {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<PunchQuery>,
@@ -85,29 +85,38 @@ pub async fn list(
     after.reached(&app, &[timeline::NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let place = place(&app, &walk, query.cursor.as_deref())?;
-    let filter = query.filter();
+    let filter = query.filter(&operator)?;
     let (order, place) = (query.order.into(), place.map(Key::from_bytes));
     let mut found = timeline::list(&app.pools.reader, &filter, order, place, limit).await?;
-    name(&app, &mut found.rows).await?;
+    name(&app, &operator, &mut found.rows).await?;
     let key = |row: &PunchView| Key::from(row).to_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
 
 impl PunchQuery {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter<'a>(&self, operator: &'a Operator) -> Result<Filter<'a>, Refusal> {
+        let (site, within) = operator.lists(self.site)?;
+        Ok(Filter {
             employee: self.employee,
-            site: self.site,
+            site,
+            within,
             device: self.device,
             standing: self.standing,
             from: self.from,
             to: self.to,
-        }
+        })
     }
 }
 
-/// Gives the people their names, as far as the directory has them.
-pub(super) async fn name(app: &App, punches: &mut [PunchView]) -> Result<(), Refusal> {
+/// Gives the people their names, as far as the directory has them and the caller may see them.
+pub(super) async fn name(
+    app: &App,
+    operator: &Operator,
+    punches: &mut [PunchView],
+) -> Result<(), Refusal> {
+    if !operator.sees_names() {
+        return Ok(());
+    }
     let people: Vec<_> = punches.iter().filter_map(|punch| punch.employee).collect();
     let names = directory::employee_names(&app.pools.reader, &people).await?;
     for punch in punches {
@@ -124,13 +133,14 @@ pub(super) async fn name(app: &App, punches: &mut [PunchView]) -> Result<(), Ref
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<PunchView>, Refusal> {
     after.reached(&app, &[timeline::NAME]).await?;
     let mut row = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
-    name(&app, std::slice::from_mut(&mut row)).await?;
+    operator.reaches_site(row.site)?;
+    name(&app, &operator, std::slice::from_mut(&mut row)).await?;
     Ok(Answer(row))
 }
 
@@ -148,9 +158,10 @@ pub struct PunchEvents {
 )]
 pub async fn events(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
 ) -> Result<Answer<PunchEvents>, Refusal> {
+    operator.reaches_punch(&app, punch).await?;
     let id = [punch.to_string()];
     let recorded = app.ledger.feed().streams(AggregateType::Punch, &id).await?;
     if recorded.is_empty() {

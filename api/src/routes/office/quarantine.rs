@@ -8,7 +8,7 @@ use punchtrail_infra::{
 };
 use punchtrail_projections::{
     engine::page::Order,
-    rulings::quarantine::{self, ItemState, QuarantineItem},
+    rulings::quarantine::{self, Filter, ItemState, QuarantineItem},
 };
 use punchtrail_protocol::{
     Digest, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind,
@@ -56,7 +56,7 @@ pub struct QuarantineQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<QuarantineQuery>,
@@ -66,7 +66,8 @@ pub async fn list(
     let pool = &app.pools.reader;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let place = page.place(&app, &walk)?.map(|place| Position(u64::from_be_bytes(place)));
-    let found = quarantine::list(pool, (state, query.punch), order, place, page.limit()?).await?;
+    let filter = Filter { state, punch: query.punch, within: operator.sites() };
+    let found = quarantine::list(pool, &filter, order, place, page.limit()?).await?;
     let key = |row: &QuarantineItem| row.position.0.to_be_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
@@ -109,11 +110,13 @@ pub struct StandsAs {
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(item): InPath<Digest>,
     after: After,
 ) -> Result<Answer<QuarantineItemBytes>, Refusal> {
     after.reached(&app, &[quarantine::NAME]).await?;
+    operator.may_see_people()?;
+    operator.reaches_item(&app, item).await?;
     let found = quarantine::one(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
     let raw = kept::raw(&app.pools.reader, item).await?.ok_or_else(Refusal::not_found)?;
     let bytes = URL_SAFE_NO_PAD.decode(&raw.capture).ok();
@@ -161,6 +164,8 @@ pub async fn admit(
     Json(body): Json<AdmitBody>,
 ) -> Result<(StatusCode, Answer<Admitted>), Refusal> {
     let author = operator.author(note_of(body.note)?);
+    operator.reaches_item(&app, item).await?;
+    operator.reaches_site(body.site)?;
     known(&app, body.employee, body.site).await?;
     let (employee, site, kind, captured_at) =
         (body.employee, body.site, body.kind, body.captured_at);
@@ -193,6 +198,7 @@ pub async fn dismiss(
     Json(body): Json<NoteBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let author = operator.author(note_of(body.note)?);
+    operator.reaches_item(&app, item).await?;
     let position = rulings::dismiss(&app.ledger, item, &author).await?;
     Ok(Answer(Written { position }))
 }

@@ -101,7 +101,7 @@ pub struct DoubtView {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<ReviewQuery>,
@@ -109,11 +109,12 @@ pub async fn list(
     after.reached(&app, &[reviews::NAME, timeline::NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let place = place(&app, &walk, query.cursor.as_deref())?;
-    let ReviewQuery { site, employee, reason, before, escalated, .. } = query;
-    let filter = Filter { site, employee, reason, before, escalated };
+    let (site, within) = operator.lists(query.site)?;
+    let ReviewQuery { employee, reason, before, escalated, .. } = query;
+    let filter = Filter { site, within, employee, reason, before, escalated };
     let found = reviews::list(&app.pools.reader, &filter, place, limit).await?;
     let next = found.rows.last().map(Review::place);
-    let rows = shown(&app, found.rows).await?;
+    let rows = shown(&app, &operator, found.rows).await?;
     // A row may be left out; the place is that of the last one read.
     let mut page = Page::of(&app, &walk, rows, false, |_| []);
     if let Some(next) = next.filter(|_| found.more) {
@@ -125,10 +126,14 @@ pub async fn list(
 
 /// The reviews with their punches. One whose punch the timeline doesn't have yet is left to the
 /// next look.
-async fn shown(app: &App, found: Vec<Review>) -> Result<Vec<ReviewView>, Refusal> {
+async fn shown(
+    app: &App,
+    operator: &Operator,
+    found: Vec<Review>,
+) -> Result<Vec<ReviewView>, Refusal> {
     let ids: Vec<PunchId> = found.iter().map(|review| review.punch).collect();
     let mut views = timeline::several(&app.pools.reader, &ids).await?;
-    punches::name(app, &mut views).await?;
+    punches::name(app, operator, &mut views).await?;
     let mut views: HashMap<PunchId, PunchView> =
         views.into_iter().map(|view| (view.punch, view)).collect();
     let deadlines = deadlines(app).await?;
@@ -188,12 +193,14 @@ pub struct ReasonCount {
 )]
 pub async fn counts(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     Params(query): Params<CountsQuery>,
 ) -> Result<Answer<ReviewCounts>, Refusal> {
     after.reached(&app, &[reviews::NAME]).await?;
-    let counts = reviews::counts(&app.pools.reader, query.site).await?;
+    let (site, within) = operator.lists(query.site)?;
+    let sites = site.as_ref().map(std::slice::from_ref).or(within);
+    let counts = reviews::counts(&app.pools.reader, sites).await?;
     let count = |(reason, open)| ReasonCount { reason, open };
     let by_reason = counts.by_reason.into_iter().map(count).collect();
     Ok(Answer(ReviewCounts { open: counts.open, by_reason }))
@@ -281,18 +288,21 @@ pub struct ServerTimePreview {
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
 ) -> Result<Answer<ReviewDetail>, Refusal> {
     after.reached(&app, &[reviews::NAME, timeline::NAME]).await?;
     after.reached(&app, &timecards::RESTS_ON).await?;
     let found = reviews::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
-    let review = shown(&app, vec![found]).await?.pop().ok_or_else(Refusal::not_found)?;
+    operator.reaches_site(found.site)?;
+    let review = shown(&app, &operator, vec![found]).await?.pop();
+    let review = review.ok_or_else(Refusal::not_found)?;
     let loaded = app.ledger.load::<Punch>(&punch.to_string()).await?.aggregate;
-    let explanation = app.explanations.explain(punch).await?.ok_or_else(Refusal::not_found)?;
-    let candidates = candidates(&app, &review.punch, &loaded).await?;
-    let (neighbours, references) = around(&app, &review.punch, &candidates).await?;
+    let explanation = app.explanations.explain(punch, operator.sees_names()).await?;
+    let explanation = explanation.ok_or_else(Refusal::not_found)?;
+    let candidates = candidates(&app, &operator, &review.punch, &loaded).await?;
+    let (neighbours, references) = around(&app, &operator, &review.punch, &candidates).await?;
     let previews = previews(&app, &review.punch, &loaded).await?;
     let steps = &explanation.steps;
     let pictures = loaded.pictures().attempts().iter();
@@ -338,7 +348,12 @@ fn picture_view(attempt: u32, picture: &Picture, steps: &[Step]) -> PictureView 
 }
 
 /// Those who may have made a punch of which the badge was somebody else's by then.
-async fn candidates(app: &App, view: &PunchView, punch: &Punch) -> Result<Vec<Candidate>, Refusal> {
+async fn candidates(
+    app: &App,
+    operator: &Operator,
+    view: &PunchView,
+    punch: &Punch,
+) -> Result<Vec<Candidate>, Refusal> {
     let other = |anomaly: &Anomaly| match anomaly {
         Anomaly::OtherHolder { holder } => Some(*holder),
         _ => None,
@@ -348,7 +363,7 @@ async fn candidates(app: &App, view: &PunchView, punch: &Punch) -> Result<Vec<Ca
     let held = holder.map(|who| (CandidateWhy::HeldBadge, who));
     let mut candidates = Vec::with_capacity(2);
     for (why, who) in recorded.into_iter().chain(held) {
-        let person = days_of(app, who, view, Outcome::found(view)).await?;
+        let person = days_of(app, operator, who, (view, Outcome::found(view))).await?;
         candidates.push(Candidate { why, person });
     }
     Ok(candidates)
@@ -358,6 +373,7 @@ async fn candidates(app: &App, view: &PunchView, punch: &Punch) -> Result<Vec<Ca
 /// of the worker are compared with.
 async fn around(
     app: &App,
+    operator: &Operator,
     view: &PunchView,
     candidates: &[Candidate],
 ) -> Result<(Vec<PunchView>, Vec<Digest>), Refusal> {
@@ -367,10 +383,10 @@ async fn around(
     people.dedup();
     let mut neighbours = Vec::new();
     for who in people {
-        neighbours.extend(neighbours_of(app, view, who).await?);
+        neighbours.extend(neighbours_of(app, operator, view, who).await?);
     }
     neighbours.sort_by_key(|row| (row.effective_at, row.punch));
-    punches::name(app, &mut neighbours).await?;
+    punches::name(app, operator, &mut neighbours).await?;
     let references = match view.employee {
         Some(employee) => {
             let person = app.ledger.load::<Employee>(&employee.to_string()).await?.aggregate;
@@ -384,11 +400,13 @@ async fn around(
 /// A person's punches around one.
 async fn neighbours_of(
     app: &App,
+    operator: &Operator,
     view: &PunchView,
     employee: EmployeeId,
 ) -> Result<Vec<PunchView>, Refusal> {
     let within_ms = i64::try_from(NEIGHBOURS_WITHIN.as_millis()).unwrap_or(i64::MAX);
     let mut neighbours = Vec::new();
+    let (site, within) = operator.lists(None)?;
     for order in [Order::NewestFirst, Order::OldestFirst] {
         let (from, to) = match order {
             Order::NewestFirst => (view.effective_at.plus_millis(-within_ms), view.effective_at),
@@ -398,6 +416,8 @@ async fn neighbours_of(
         };
         let filter = Around {
             employee: Some(employee),
+            site,
+            within,
             from: Some(from),
             to: Some(to),
             ..Around::default()

@@ -109,6 +109,7 @@ pub async fn decide(
     Json(body): Json<RulingBody>,
 ) -> Result<Answer<RulingMade>, Refusal> {
     let ruling = Ruling::of(&body)?;
+    operator.reaches_punch(&app, punch).await?;
     let author = operator.author(note_of(body.note)?);
     let command = |note| ruling.command(note);
     let ruled = rulings::rule(&app.ledger, punch, &author, body.expected_sequence, command).await?;
@@ -131,7 +132,7 @@ pub struct RulingPreview {
 )]
 pub async fn preview(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
     Json(body): Json<RulingBody>,
@@ -143,6 +144,7 @@ pub async fn preview(
         has_come(&app, "effective_at", at)?;
     }
     let view = timeline::one(&app.pools.reader, punch).await?.ok_or_else(Refusal::not_found)?;
+    operator.reaches_site(view.site)?;
     let outcome = ruling.outcome(&app, &view).await?;
     let days = days(&app, &view, &[outcome]).await?;
     Ok(Answer(RulingPreview { days: days.into_iter().flatten().collect() }))
@@ -321,7 +323,11 @@ pub async fn accept_many(
     for item in &body.items {
         // A note of its own for each: no two events share one.
         let author = operator.author(note.clone());
-        data.push(match accept_one(&app, &author, &body, *item).await {
+        let accepted = async {
+            operator.reaches_punch(&app, item.punch).await?;
+            accept_one(&app, &author, &body, *item).await
+        };
+        data.push(match accepted.await {
             Ok(ruled) => BulkResult {
                 punch: item.punch,
                 accepted: true,

@@ -54,6 +54,8 @@ pub async fn join(
     Json(body): Json<ShiftBody>,
 ) -> Result<Answer<RulingMade>, Refusal> {
     let ShiftBody { out, note, expected_sequence } = body;
+    operator.reaches_punch(&app, punch).await?;
+    operator.reaches_punch(&app, out).await?;
     let author = operator.author(note_of(note)?);
     let command = |note| PunchCommand::JoinShift { out, note };
     let ruled = rulings::rule(&app.ledger, punch, &author, expected_sequence, command).await?;
@@ -69,7 +71,7 @@ pub async fn join(
 )]
 pub async fn preview(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(punch): InPath<PunchId>,
     after: After,
     Json(body): Json<ShiftBody>,
@@ -77,6 +79,8 @@ pub async fn preview(
     after.reached(&app, &timecards::RESTS_ON).await?;
     after.reached(&app, &[timeline::NAME]).await?;
     note_of(body.note)?;
+    operator.reaches_punch(&app, punch).await?;
+    operator.reaches_punch(&app, body.out).await?;
     let of = async |id: PunchId| app.ledger.load::<Punch>(&id.to_string()).await;
     let (start, end) = (of(punch).await?.aggregate, of(body.out).await?.aggregate);
     let opens = start.effective().is_some_and(|(_, kind)| kind == PunchKind::In);
@@ -118,6 +122,7 @@ pub async fn part(
     InPath(punch): InPath<PunchId>,
     _: Permitted,
 ) -> Result<Answer<RulingMade>, Refusal> {
+    operator.reaches_punch(&app, punch).await?;
     let author = operator.author(None);
     let command = |note| PunchCommand::PartShift { note };
     let ruled = rulings::rule(&app.ledger, punch, &author, None, command).await?;

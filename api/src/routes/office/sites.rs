@@ -40,14 +40,15 @@ use crate::{
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<PageQuery>,
 ) -> Result<Answer<Page<SiteView>>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
     let place = query.place(&app, &walk)?.map(|id| SiteId(uuid::Uuid::from_bytes(id)));
-    let found = sites::list(&app.pools.reader, place, query.limit()?, app.ledger.now()).await?;
+    let (sites, now) = (operator.sites(), app.ledger.now());
+    let found = sites::list(&app.pools.reader, sites, place, query.limit()?, now).await?;
     let key = |row: &SiteView| *row.site.0.as_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }
@@ -60,11 +61,12 @@ pub async fn list(
 )]
 pub async fn one(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(site): InPath<SiteId>,
     after: After,
 ) -> Result<Answer<SiteView>, Refusal> {
     after.reached(&app, &[sites::NAME]).await?;
+    operator.reaches_site(site)?;
     let now = app.ledger.now();
     sites::one(&app.pools.reader, site, now).await?.map(Answer).ok_or_else(Refusal::not_found)
 }
@@ -85,10 +87,11 @@ pub struct PairingCodeView {
 )]
 pub async fn make_pairing_code(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(site): InPath<SiteId>,
     _: Permitted,
 ) -> Result<(StatusCode, Unkept<Answer<PairingCodeView>>), Refusal> {
+    operator.reaches_site(site)?;
     if !directory::site_exists(&app.pools.reader, site).await? {
         return Err(Refusal::not_found());
     }
@@ -139,6 +142,7 @@ pub async fn change_policy(
     Params(query): Params<PolicyQuery>,
     Json(policy): Json<Policy>,
 ) -> Result<Answer<RuleSet>, Refusal> {
+    operator.reaches_site(site)?;
     let since = query.from.map_or(Since::Unsaid, Since::Day);
     let as_given = |_: &_, _| Ok::<_, ExecuteError<SiteError>>(policy);
     let set = set_policy(&app.ledger, site, since, &operator.metadata(), as_given).await;
@@ -187,6 +191,7 @@ pub async fn change_zone(
     InPath(site): InPath<SiteId>,
     Json(body): Json<ZoneBody>,
 ) -> Result<Answer<RuleSet>, Refusal> {
+    operator.reaches_site(site)?;
     let since = body.since()?;
     let set = set_zone(&app.ledger, site, body.tz, since, &operator.metadata()).await;
     Ok(Answer(set.map_err(rule_refusal)?.into()))
@@ -210,19 +215,22 @@ pub struct ZonePreview {
 )]
 pub async fn preview_zone(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     InPath(site): InPath<SiteId>,
     after: After,
     Json(body): Json<ZoneBody>,
 ) -> Result<Answer<ZonePreview>, Refusal> {
+    operator.reaches_site(site)?;
     after.reached(&app, &timecards::RESTS_ON).await?;
     let since = body.since()?;
     let (then, from) = with_zone(&app.ledger, site, body.tz, since).await.map_err(rule_refusal)?;
     let mut moved = moved::by_rules(&app.pools.reader, site, &then).await?;
-    let people: Vec<_> = moved.shown.iter().map(|day| day.employee).collect();
-    let names = directory::employee_names(&app.pools.reader, &people).await?;
-    for day in &mut moved.shown {
-        day.employee_name = names.get(&day.employee).cloned();
+    if operator.sees_names() {
+        let people: Vec<_> = moved.shown.iter().map(|day| day.employee).collect();
+        let names = directory::employee_names(&app.pools.reader, &people).await?;
+        for day in &mut moved.shown {
+            day.employee_name = names.get(&day.employee).cloned();
+        }
     }
     Ok(Answer(ZonePreview { from, moved }))
 }

@@ -57,10 +57,12 @@ pub async fn hire(
     Json(body): Json<EmployeeBody>,
 ) -> Result<(StatusCode, Answer<Hired>), Refusal> {
     let EmployeeBody { name, site, from, badge, external_id, pin } = body;
+    operator.reaches_site(site)?;
     let pin = pin.as_deref().map(Pin::new).transpose();
     let pin = pin.map_err(|what| Refusal::field("/pin", "invalid_value", format!("{what}.")))?;
     let new = NewEmployee { name, site, from, badge, external_id, pin };
-    let hired = staff::hire(&app.ledger, new, &operator.metadata()).await?;
+    let hired = staff::hire(&app.ledger, new, &operator.metadata()).await;
+    let hired = hired.map_err(|error| operator.told(error))?;
     let hired = Hired { employee: hired.employee, position: hired.position };
     Ok((StatusCode::CREATED, Answer(hired)))
 }
@@ -85,6 +87,7 @@ pub async fn rename(
     InPath(employee): InPath<EmployeeId>,
     Json(body): Json<NameBody>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     let done = staff::rename(&app.ledger, employee, &body.name, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
 }
@@ -112,6 +115,7 @@ pub async fn depart(
     InPath(employee): InPath<EmployeeId>,
     Json(body): Json<DepartureBody>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     let done = staff::depart(&app.ledger, employee, body.at, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
 }
@@ -129,6 +133,7 @@ pub async fn cancel_departure(
     InPath(employee): InPath<EmployeeId>,
     _: Permitted,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     let done = staff::cancel_departure(&app.ledger, employee, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
 }
@@ -156,6 +161,7 @@ pub async fn come_back(
     InPath(employee): InPath<EmployeeId>,
     Json(body): Json<ComeBackBody>,
 ) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
     let at = body.at.unwrap_or_else(|| app.ledger.now());
     let done = staff::come_back(&app.ledger, employee, at, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
@@ -190,6 +196,8 @@ pub async fn assign(
     Json(body): Json<AssignmentBody>,
 ) -> Result<Answer<Written>, Refusal> {
     let AssignmentBody { from, until } = body;
+    operator.reaches_site(site)?;
+    operator.answers_for(&app, employee).await?;
     let by = operator.metadata();
     let done = staff::assign(&app.ledger, employee, site, (from, until), &by).await?;
     Ok(Answer(Written { position: done.position }))

@@ -52,7 +52,7 @@ pub struct TimelineQuery {
 )]
 pub async fn timeline(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<TimelineQuery>,
@@ -61,14 +61,16 @@ pub async fn timeline(
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let place = place(&app, &walk, query.cursor.as_deref())?;
     let place = place.map(Key::from_bytes);
-    let employee = Some(query.employee);
-    let filter = Filter { employee, from: query.from, to: query.to, ..Filter::default() };
+    operator.reaches_employee(&app, query.employee).await?;
+    let (employee, (site, within)) = (Some(query.employee), operator.lists(None)?);
+    let (from, to) = (query.from, query.to);
+    let filter = Filter { employee, site, within, from, to, ..Filter::default() };
     let found =
         timeline::list(&app.pools.reader, &filter, Order::OldestFirst, place, limit).await?;
     let key = |row: &PunchView| Key::from(row).to_bytes();
     let mut page = Page::of(&app, &walk, found.rows, found.more, key);
     page.data.retain(|row| row.standing.counts());
-    punches::name(&app, &mut page.data).await?;
+    punches::name(&app, &operator, &mut page.data).await?;
     Ok(Answer(page))
 }
 
@@ -93,22 +95,29 @@ pub struct TimecardQuery {
     pub limit: Option<u32>,
 }
 
-/// Punches paired into worked time per business day, of a person or of everybody at a site.
+/// Punches paired into worked time per business day, of a person or of everybody at a site. Hours are
+/// one person's, wherever they punched: who may see some of them sees them whole.
 #[utoipa::path(
     get, path = "/v1/timecards", tag = "timecards", params(TimecardQuery),
     responses((status = 200, body = Page<PersonTimecards>)), security(("operator_key" = [])),
 )]
 pub async fn cards(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<TimecardQuery>,
 ) -> Result<Answer<Page<PersonTimecards>>, Refusal> {
     after.reached(&app, &timecards::RESTS_ON).await?;
     let mut page = match (query.employee, query.site) {
-        (Some(employee), None) => of_employee(&app, employee, &query).await?,
-        (None, Some(site)) => of_site(&app, &walk, site, query).await?,
+        (Some(employee), None) => {
+            operator.reaches_employee(&app, employee).await?;
+            of_employee(&app, employee, &query).await?
+        }
+        (None, Some(site)) => {
+            operator.reaches_site(site)?;
+            of_site(&app, &walk, site, query).await?
+        }
         _ => {
             return Err(Refusal::field(
                 "employee",
@@ -117,7 +126,9 @@ pub async fn cards(
             ));
         }
     };
-    name(&app, &mut page.data).await?;
+    if operator.sees_names() {
+        name(&app, &mut page.data).await?;
+    }
     Ok(Answer(page))
 }
 

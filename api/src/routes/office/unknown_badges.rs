@@ -56,15 +56,17 @@ pub struct BadgeQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     after: After,
     walk: Walk,
     Params(query): Params<BadgeQuery>,
 ) -> Result<Answer<Page<UnknownBadge>>, Refusal> {
+    operator.may_see_people()?;
     after.reached(&app, &[NAME]).await?;
     let limit = page_limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
     let last = last_badge(&app, &walk, query.cursor.as_deref())?;
-    let found = unknown::badges(&app.pools.reader, query.site, &last, limit).await?;
+    let site = operator.lists_one(query.site)?;
+    let found = unknown::badges(&app.pools.reader, site, &last, limit).await?;
     let key = |row: &UnknownBadge| row.badge.clone().into_bytes();
     Ok(Answer(Page::of(&app, &walk, found.rows, found.more, key)))
 }

@@ -124,6 +124,10 @@ impl<'a> Speaker<'a> {
                 Some(name) => quoted(name),
                 None => format!("An operator (key {id})"),
             },
+            Some(Actor::User(id)) => match self.names.keys.get(id) {
+                Some(name) => shown(name),
+                None => format!("Somebody whose name was erased (user {id})"),
+            },
             Some(Actor::CommandLine) => "The operator of the server".to_owned(),
             Some(Actor::Server) => "The server".to_owned(),
             Some(Actor::Policy) => "The site's rules".to_owned(),

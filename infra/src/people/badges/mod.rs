@@ -149,6 +149,20 @@ pub async fn reissue(
     Err(AppendError::Stale.into())
 }
 
+/// Who holds a badge at that time; none if it is free.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn holder(
+    ledger: &Ledger,
+    number: &str,
+    at: Time,
+) -> Result<Option<EmployeeId>, sqlx::Error> {
+    let held = rows::of_numbers(ledger.pool(), &[number.to_owned()]).await?;
+    let then = held.iter().find(|row| row.from.is_none_or(|from| from <= at) && row.goes_on(at));
+    Ok(then.map(|row| row.employee))
+}
+
 /// Who gives a badge up to somebody at that time, if anybody holds it then.
 ///
 /// # Errors

@@ -4,14 +4,17 @@
 //! Only what was found good is remembered, by digest, for [`REMEMBERED_MS`]: a revoked key is
 //! refused that much later at the latest, a new one works at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use punchtrail_infra::{
-    access::credentials::{self, OperatorKey},
+    access::keys::{self, OperatorKey},
     ledger::Ledger,
     postgres::DatabaseError,
 };
-use punchtrail_protocol::Digest;
+use punchtrail_protocol::{Digest, Time};
 
 use crate::door::remembered::Remembered;
 
@@ -22,7 +25,7 @@ const KEYS_MAX: usize = 1_024;
 
 /// Keys found good a moment ago.
 #[derive(Debug)]
-pub struct Keys(Remembered<OperatorKey>);
+pub struct Keys(Remembered<Arc<OperatorKey>>);
 
 impl Default for Keys {
     fn default() -> Self {
@@ -39,18 +42,23 @@ impl Keys {
         &self,
         ledger: &Ledger,
         token: &str,
-    ) -> Result<Option<OperatorKey>, DatabaseError> {
+    ) -> Result<Option<Arc<OperatorKey>>, DatabaseError> {
         let digest = Digest::of(token.as_bytes());
         if let Some(key) = self.0.get(&digest, Instant::now()) {
-            return Ok(Some(key));
+            // It may have expired since it was looked up.
+            return Ok(Some(key).filter(|key| is_in_force(key, ledger.now())));
         }
         let asked = Instant::now();
-        let found = credentials::operator_of_key(ledger.pool(), token).await?;
-        if let Some(key) = found {
-            self.0.put(digest, key, asked);
+        let found = keys::operator_of_key(ledger.pool(), token).await?.map(Arc::new);
+        if let Some(key) = &found {
+            self.0.put(digest, Arc::clone(key), asked);
         }
         Ok(found)
     }
+}
+
+fn is_in_force(key: &OperatorKey, now: Time) -> bool {
+    key.expires_at.is_none_or(|expires_at| now < expires_at)
 }
 
 #[cfg(test)]
@@ -60,8 +68,16 @@ mod tests {
     #[test]
     fn a_key_is_remembered_for_a_moment_and_no_longer() {
         let (Keys(keys), digest, now) = (Keys::default(), Digest::of(b"key"), Instant::now());
-        let key = OperatorKey { id: uuid::Uuid::nil(), employee: None };
-        keys.put(digest, key, now);
+        let at = Time::from_millis;
+        let key = Arc::new(OperatorKey {
+            id: uuid::Uuid::nil(),
+            employee: None,
+            scopes: None,
+            sites: None,
+            expires_at: Some(at(1_000)),
+        });
+        assert!(is_in_force(&key, at(999)) && !is_in_force(&key, at(1_000)));
+        keys.put(digest, Arc::clone(&key), now);
         assert_eq!(keys.get(&digest, now), Some(key));
         let later = now + Duration::from_millis(REMEMBERED_MS);
         assert_eq!(keys.get(&digest, later), None);
