@@ -78,7 +78,7 @@ pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub(crate) use known::BEYOND_GAP_MAX;
 pub use metadata::Metadata;
-pub use once::{Once, Places, Unsettled, beside};
+pub use once::{Beside, Once, Places, Unsettled, begin_beside, beside};
 use part::{Part, Size};
 use pressure::Deliveries;
 pub use pressure::Returning;
