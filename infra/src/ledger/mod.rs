@@ -73,7 +73,7 @@ pub use entry::Entry;
 pub use epochs::Recollection;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed};
-pub use feed::{Feed, give_way};
+pub use feed::{Feed, READ_EVENTS_MAX, give_way};
 pub use inspect::{JudgedThrough, dated_head, judged_through, leaf_hash};
 pub use judging::{DeviceMark, JudgedPunch, Judging};
 pub(crate) use known::BEYOND_GAP_MAX;
