@@ -128,6 +128,7 @@ pub const RULES_OF_ROUTES: &[Rule] = {
         row("POST", "/v1/employees/{employee}/badges", RULES, "employees:write", Own),
         row("POST", "/v1/employees/{employee}/badges/{holding}/end", RULES, "employees:write", Own),
         row("POST", "/v1/imports/employees", ADMIN, "employees:write", All),
+        row("PUT", "/v1/employees/by-external-id/{external_id}", ADMIN, "employees:write", All),
         row("POST", "/v1/employees/{employee}/legal-hold", ADMIN, "privacy:write", All),
         row("DELETE", "/v1/employees/{employee}/legal-hold", ADMIN, "privacy:write", All),
         row("GET", "/v1/employees/{employee}/erasure", ADMIN, "privacy:write", All),

@@ -194,6 +194,22 @@ pub async fn employee_exists(
         .await
 }
 
+/// The person of that id of another system.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn employee_of_external_id(
+    executor: impl PgExecutor<'_>,
+    external_id: &str,
+) -> Result<Option<EmployeeId>, sqlx::Error> {
+    let found: Option<Uuid> =
+        sqlx::query_scalar("select employee from employee_directory where external_id = $1")
+            .bind(normal(external_id.trim()))
+            .fetch_optional(executor)
+            .await?;
+    Ok(found.map(EmployeeId))
+}
+
 /// The person of that id, external id or badge; an external id goes before another's badge. Of a
 /// badge it is who holds it now, else who held it last.
 ///

@@ -74,6 +74,7 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(badges::list, badges::issue))
         .routes(routes!(badges::end))
         .routes(routes!(imports::employees))
+        .routes(routes!(imports::put_external))
         .routes(routes!(privacy::hold, privacy::lift))
         .routes(routes!(privacy::outlook, privacy::erase))
         .routes(routes!(privacy::export))

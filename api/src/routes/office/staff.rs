@@ -92,7 +92,7 @@ pub async fn rename(
     Ok(Answer(Written { position: done.position }))
 }
 
-fn pin_of(digits: &str) -> Result<Pin, Refusal> {
+pub(super) fn pin_of(digits: &str) -> Result<Pin, Refusal> {
     let wrong = |_| {
         let detail = "A PIN has 4 to 12 digits and nothing else. Nothing was changed.";
         Refusal::field("/pin", "invalid_value", detail)
