@@ -754,7 +754,6 @@ fn verdicts_depend_on_the_ledgers_order_alone() {
 /// Found by the above: a person says whose a punch is, and a neighbour's policy changes after it.
 #[test]
 fn a_neighbour_is_looked_at_by_the_policy_of_then() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let policy = |travel_s| Act::Policy {
         site: 0,
         refer_visitors: false,
@@ -778,10 +777,41 @@ fn a_neighbour_is_looked_at_by_the_policy_of_then() {
         Act::Assign { punch: 1, person: 3 },
         policy(816),
     ];
+    whole_as_one_by_one(&script);
+}
+
+/// Found by the above: a voided punch is doubted after it was voided, which puts it nowhere back.
+#[test]
+fn a_doubt_about_a_voided_punch_lets_it_count_for_nothing() {
+    let policy = Act::Policy {
+        site: 2,
+        refer_visitors: false,
+        near_duplicate_s: 0,
+        travel_s: 0,
+        lookback_s: 4_000,
+        clock_s: 10,
+    };
+    let deliver = |kiosk, site, at_s, numbered| {
+        let tap = Tap { person: 0, site, out: true, at_s, clock_s: None, numbered };
+        Act::Deliver { kiosk, taps: vec![tap] }
+    };
+    whole_as_one_by_one(&[
+        Act::Depart { person: 0, at_s: 0 },
+        deliver(1, 0, 560, Numbered::Next),
+        Act::Rule { punch: 0, ruling: Ruling::Void },
+        deliver(1, 2, 834, Numbered::Before(2)),
+        deliver(0, 1, 414, Numbered::Next),
+        policy,
+    ]);
+}
+
+/// That a script is judged the same at its end and after each act.
+fn whole_as_one_by_one(script: &[Act]) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let (whole, ruled) = judge(&script, &Way::at_the_end(&[100_000])).await;
+        let (whole, ruled) = judge(script, &Way::at_the_end(&[100_000])).await;
         let each = Way { between: vec![Some(Judged::All)], ..Way::at_the_end(&[100_000]) };
-        let (meanwhile, _) = judge(&script, &each).await;
+        let (meanwhile, _) = judge(script, &each).await;
         let (whole, meanwhile) = (whole.doubts_of(&ruled), meanwhile.doubts_of(&ruled));
         same(&whole, &meanwhile, "judged while it goes on").unwrap();
     });

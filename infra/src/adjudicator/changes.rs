@@ -178,7 +178,7 @@ pub(super) async fn walk(
             Event::Employee(employee, changed) => {
                 of_person(pool, register, (*employee, changed), &known).await?
             }
-            Event::Punch(punch, ruled) => {
+            Event::Punch(punch, ruled) if Bearing::of(event) == Bearing::Changes => {
                 let around_ms = register.neighbourhood_ms();
                 of_punch(pool, (*punch, ruled), &mut known, &mut walked, around_ms).await?
             }
