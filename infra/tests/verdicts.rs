@@ -805,6 +805,33 @@ fn a_doubt_about_a_voided_punch_lets_it_count_for_nothing() {
     ]);
 }
 
+/// Found by the above: that somebody comes to hold a badge is no ground to look at theirs before.
+#[test]
+fn who_will_hold_a_badge_is_nobody_to_look_at_yet() {
+    let policy = |near_duplicate_s| Act::Policy {
+        site: 1,
+        refer_visitors: false,
+        near_duplicate_s,
+        travel_s: 0,
+        lookback_s: 4_000,
+        clock_s: 40,
+    };
+    let deliver = |kiosk, person, site, at_s| {
+        let numbered = Numbered::Next;
+        let tap = Tap { person, site, out: true, at_s, clock_s: None, numbered };
+        Act::Deliver { kiosk, taps: vec![tap] }
+    };
+    whole_as_one_by_one(&[
+        policy(296),
+        deliver(0, 3, 0, 219),
+        deliver(1, 1, 0, 889),
+        deliver(1, 3, 1, 515),
+        policy(64),
+        Act::Issue { person: 1, badge: 1, from_s: 420 },
+        Act::Issue { person: 3, badge: 1, from_s: 538 },
+    ]);
+}
+
 /// That a script is judged the same at its end and after each act.
 fn whole_as_one_by_one(script: &[Act]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();

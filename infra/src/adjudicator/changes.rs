@@ -203,7 +203,8 @@ async fn of_person(
     let Some(since) = register.changes_from(employee, event) else { return Ok(Vec::new()) };
     let holding = holding(event);
     let beside = holding.map_or(&[][..], |holding| known.holders.beside(holding));
-    let mut people: Vec<EmployeeId> = beside.iter().map(|holder| holder.employee).collect();
+    let beside = beside.iter().filter(|holder| register.has_come_to_hold(holder));
+    let mut people: Vec<EmployeeId> = beside.map(|holder| holder.employee).collect();
     people.push(employee);
     people.sort_unstable();
     people.dedup();
