@@ -832,6 +832,28 @@ fn who_will_hold_a_badge_is_nobody_to_look_at_yet() {
     ]);
 }
 
+/// Found by the above: what is out of the count is looked at when it is in again, and not before.
+#[test]
+fn what_is_out_is_not_looked_at_until_it_is_in_again() {
+    let tap = |person, site, at_s| Tap {
+        person,
+        site,
+        out: true,
+        at_s,
+        clock_s: None,
+        numbered: Numbered::Next,
+    };
+    let mut script = vec![
+        Act::Deliver { kiosk: 0, taps: vec![tap(3, 2, 386), tap(3, 1, 741)] },
+        Act::Rule { punch: 1, ruling: Ruling::Void },
+        Act::Assign { punch: 0, person: 1 },
+    ];
+    whole_as_one_by_one(&script);
+    script[1] = Act::Rule { punch: 1, ruling: Ruling::Reject };
+    script.push(Act::Rule { punch: 1, ruling: Ruling::Accept });
+    whole_as_one_by_one(&script);
+}
+
 /// That a script is judged the same at its end and after each act.
 fn whole_as_one_by_one(script: &[Act]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();

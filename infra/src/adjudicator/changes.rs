@@ -155,8 +155,8 @@ pub(super) fn goes_on(last: &Entry, next: &Entry) -> bool {
         && last.recorded.recorded_at == next.recorded.recorded_at
 }
 
-/// Walks over changes, up to the first after which something must be looked at again, before
-/// anything else changes.
+/// Walks over changes, up to the first after which something must be looked at again, or a punch is
+/// in or out of the count: what comes next is looked up as of then.
 pub(super) async fn walk(
     pool: &Pool,
     register: &mut Register,
@@ -168,9 +168,9 @@ pub(super) async fn walk(
     let mut last: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
-        let to_be_looked_at = walked.again.len();
-        let together = last.is_some_and(|last| goes_on(last, entry)) && to_be_looked_at < AGAIN_MAX;
-        if to_be_looked_at > 0 && !together {
+        let together = last.is_some_and(|last| goes_on(last, entry));
+        let bears = !walked.again.is_empty() || !walked.out.is_empty();
+        if bears && (!together || walked.again.len() > AGAIN_MAX) {
             break;
         }
         let event = entry.event()?;
@@ -189,6 +189,8 @@ pub(super) async fn walk(
         walked.again.extend(again);
         last = Some(entry);
     }
+    let Walked { again, out, .. } = &mut walked;
+    again.retain(|punch| out.get(punch) != Some(&true));
     register.moved_to(walked.to);
     Ok(walked)
 }
@@ -219,7 +221,7 @@ async fn of_person(
 }
 
 /// The punches on which a ruling on one of them bears: those that it stands, or stood, beside; and
-/// itself, if it became another's.
+/// itself, if it became another's or counts again.
 async fn of_punch(
     pool: &Pool,
     (punch, event): (PunchId, &PunchEvent),
@@ -249,7 +251,12 @@ async fn of_punch(
             }
             held.is_out = is_out;
             walked.out.insert(punch, is_out);
-            Ok(memory::doubted_by(pool, &beside(before.employee), around_ms).await?)
+            let mut again = memory::doubted_by(pool, &beside(before.employee), around_ms).await?;
+            if !is_out {
+                // Nobody looked at it while it was out.
+                again.push(punch);
+            }
+            Ok(again)
         }
     }
 }
