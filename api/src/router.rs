@@ -30,8 +30,8 @@ use crate::{
     state::App,
 };
 
-/// Every route, class by class; with an `app`, devices are told of its ledger on each, and the office
-/// is let in by the table of who may call what.
+/// Every route, class by class; with an `app`, devices are told of its ledger on each, and the
+/// office is let in by the table of who may call what.
 fn table(door: &Door, app: Option<&App>) -> OpenApiRouter<App> {
     let admitted = |(class, routes): (Class, OpenApiRouter<App>)| {
         routes.route_layer(middleware::from_fn_with_state((door.clone(), class), admit))

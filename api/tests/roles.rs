@@ -46,6 +46,7 @@ fn filled(path: &str) -> String {
     let digest = "0".repeat(64);
     path.replace("{sha256}", &digest)
         .replace("{item}", &digest)
+        .replace("{holding}", &digest)
         .replace("{note}", &digest)
         .replace("{day}", "2026-11-01")
         .replace("{role}", "payroll")
@@ -186,11 +187,15 @@ async fn a_manager_of_one_site_finds_nothing_of_another() {
             "employee": own_employee, "site": own, "kind": "in",
             "captured_at": "2026-11-01T08:00:00.000Z",
         }),
-        "/v1/disputes/{dispute}/resolution" => json!({"how": "stands", "note": "no"}),
+        "/v1/disputes/{dispute}/resolution" => json!({"how": "dismiss", "note": "no"}),
         "/v1/disputes/{dispute}/answers" | "/v1/disputes/{dispute}/reopening" => {
             json!({"note": "no"})
         }
-        "/v1/devices/{device}/commands" => json!({"type": "beep"}),
+        "/v1/devices/{device}/commands" => json!({"type": "sync_employees"}),
+        "/v1/employees/{employee}/name" => json!({"name": "n"}),
+        "/v1/employees/{employee}/pin" => json!({"pin": "4711"}),
+        "/v1/employees/{employee}/badges" => json!({"badge": "b"}),
+        "/v1/employees/{employee}/badges/{holding}/end" => json!({"because": "lost"}),
         "/v1/employees/{employee}/face/consent" => json!({"notice": "1", "language": "en"}),
         "/v1/employees/{employee}/face/head-covering" => json!({"expected": true}),
         "/v1/punches/{punch}/person" | "/v1/punches/{punch}/person/preview" => {
@@ -235,6 +240,17 @@ async fn a_manager_of_one_site_finds_nothing_of_another() {
     ] {
         assert_eq!(manager.get(&house, &path).await.refusal(), "404 not_found", "{path}");
     }
+    let taken_on = json!({"name": "n", "site": other});
+    let taken_on = manager.ask(&house, Method::POST, "/v1/employees", &taken_on).await;
+    assert_eq!(taken_on.refusal(), "404 not_found");
+    // Nobody's badge is taken from somebody elsewhere, and who that is isn't said.
+    let badges = format!("/v1/employees/{own_employee}/badges");
+    let theirs = manager.ask(&house, Method::POST, &badges, &json!({"badge": "17"})).await;
+    assert_eq!(theirs.refusal(), "409 conflict");
+    assert!(!theirs.text.contains("Ada"), "{}", theirs.text);
+    let handed_on = json!({"badge": "17", "reissue": true});
+    let handed_on = manager.ask(&house, Method::POST, &badges, &handed_on).await;
+    assert_eq!(handed_on.refusal(), "404 not_found");
     let about_theirs = json!({
         "dispute": uuid::Uuid::now_v7(), "site": own, "employee": own_employee, "punch": punch,
         "cause": "wrong_time", "text": "mine",

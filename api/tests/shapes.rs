@@ -175,6 +175,22 @@ async fn no_body_is_taken_in_another_shape() {
         ),
         (Method::POST, format!("/v1/employees/{employee}/return"), operator, json!({ "at": at })),
         (Method::PUT, format!("/v1/employees/{employee}/name"), operator, json!({ "name": "n" })),
+        (Method::PUT, format!("/v1/employees/{employee}/pin"), operator, json!({ "pin": "4711" })),
+        (
+            Method::POST,
+            "/v1/sites".to_owned(),
+            operator,
+            json!({ "name": "n", "tz": "Europe/Berlin" }),
+        ),
+        (
+            Method::PUT,
+            "/v1/employees/by-external-id/e".to_owned(),
+            operator,
+            json!({
+                "name": "n", "site": site, "badge": "b", "pin": "4711", "from": "2026-11-26",
+                "reissue": "2026-11-26", "returned": "2026-11-26",
+            }),
+        ),
         (
             Method::POST,
             "/v1/employees".to_owned(),
@@ -368,7 +384,10 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 53] = [
+const ORDERS: [(&str, &[&str]); 56] = [
+    ("/pin", &["pin"]),
+    ("/v1/sites", &["name", "tz"]),
+    ("by-external-id/e", &["name", "site", "badge", "pin", "from", "reissue", "returned"]),
     ("/zone", &["tz", "from", "correct_past"]),
     ("/zone/preview", &["tz", "from", "correct_past"]),
     ("sign-in", &["login", "password", "code"]),

@@ -22,8 +22,10 @@ use super::{
     wrong_kind,
 };
 use crate::{
-    door::{envelope::RequestId, gate::bearer},
-    once::REPLAYED,
+    door::{
+        envelope::{IDEMPOTENT_REPLAYED, RequestId},
+        gate::bearer,
+    },
     problem::{Code, Refusal},
     state::App,
 };
@@ -37,7 +39,8 @@ pub async fn authorise(State(app): State<App>, request: Request, next: Next) -> 
         Err(refusal) => return refusal.into_response(),
     };
     let response = next.run(Request::from_parts(parts, body)).await;
-    let is_done = response.status().is_success() && !response.headers().contains_key(REPLAYED);
+    let is_done =
+        response.status().is_success() && !response.headers().contains_key(IDEMPOTENT_REPLAYED);
     let Some((doer, act, subject)) = noted.filter(|_| is_done) else {
         return response;
     };

@@ -123,8 +123,8 @@ impl Operator {
         there(dispute.subject().is_some_and(|subject| sites.contains(&subject.site)))
     }
 
-    /// The same, and that the punch that it is about is of a site of theirs as well: to settle it may
-    /// rule on that.
+    /// The same, and that the punch that it is about is of a site of theirs as well: to settle it
+    /// may rule on that.
     ///
     /// # Errors
     /// As above.

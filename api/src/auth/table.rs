@@ -3,8 +3,8 @@
 //!
 //! A row names the roles that may call a route, the scope by which a program's key may, and what it
 //! means for a caller who has sites of their own. A route that has no row is an admin's alone, and
-//! a test finds it. An admin may do what any row says, and so may a key without scopes; but a row of
-//! [`Who::User`] is about oneself, and a key is nobody.
+//! a test finds it. An admin may do what any row says, and so may a key without scopes; but a row
+//! of [`Who::User`] is about oneself, and a key is nobody.
 
 use axum::http::Method;
 use punchtrail_infra::access::{

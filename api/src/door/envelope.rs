@@ -32,6 +32,8 @@ use crate::{
 
 /// Stands in the log for the code of a refusal that was given before.
 const REPLAYED: &str = "replayed";
+/// Says that an answer is the one that was given before.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request, in its answer as `x-request-id`.

@@ -14,7 +14,7 @@ pub mod key;
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -31,13 +31,11 @@ use crate::{
         limits::ROSTER_BODY_BYTES_MAX,
     },
     auth::Operator,
-    door::envelope::RequestId,
+    door::envelope::{IDEMPOTENT_REPLAYED, RequestId},
     problem::{Code, Refusal},
     state::{App, HeldBody},
 };
 
-/// Says that an answer is the one that was given before.
-pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The largest body that isn't JSON: a roster; photos are smaller.
 const FILE_BYTES_MAX: usize = ROSTER_BODY_BYTES_MAX;
 /// How often the work is done anew when others keep coming first.
@@ -242,7 +240,7 @@ fn replayed(standing: Standing) -> Result<Response, Refusal> {
 }
 
 fn marked(mut response: Response) -> Response {
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     response
 }
 

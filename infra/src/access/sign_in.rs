@@ -2,9 +2,9 @@
 //!
 //! A login that nobody has and a wrong password get one answer, and take as long. Guesses are
 //! counted before they are looked at, in the database, so on all nodes together: by where they come
-//! from and by whose account they are at, whether there is one or not. Who comes with a browser from
-//! which that user has signed in before is counted by that browser alone: so somebody who guesses
-//! at an account, or shares an address with its owner, never keeps the owner out.
+//! from and by whose account they are at, whether there is one or not. Who comes with a browser
+//! from which that user has signed in before is counted by that browser alone: so somebody who
+//! guesses at an account, or shares an address with its owner, never keeps the owner out.
 
 use punchtrail_protocol::Digest;
 use uuid::Uuid;
@@ -264,7 +264,8 @@ async fn enter(
     .await
 }
 
-/// Changes a password whose old one was found right. Every session of theirs ends; a new one begins.
+/// Changes a password whose old one was found right. Every session of theirs ends; a new one
+/// begins.
 ///
 /// # Errors
 /// When it was changed meanwhile, or the database is out of reach.

@@ -505,8 +505,8 @@ async fn put_sites(
     }
     let sites: Vec<Uuid> = sites.iter().map(|site| site.uuid()).collect();
     sqlx::query(
-        "insert into user_sites (user_id, site) select $1, site from unnest($2::uuid[]) as s (site) \
-         on conflict do nothing",
+        "insert into user_sites (user_id, site) \
+         select $1, site from unnest($2::uuid[]) as s (site) on conflict do nothing",
     )
     .bind(id.0)
     .bind(sites)

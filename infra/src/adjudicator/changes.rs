@@ -144,8 +144,8 @@ const fn holding(event: &EmployeeEvent) -> Option<Digest> {
     }
 }
 
-/// Whether what people ruled in one commit goes on with this entry: it is looked at together, wherever
-/// a read was cut, for nothing is judged in between.
+/// Whether what people ruled in one commit goes on with this entry: it is looked at together,
+/// wherever a read was cut, for nothing is judged in between.
 pub(super) fn goes_on(last: &Entry, next: &Entry) -> bool {
     let is_of_punch = |entry: &Entry| matches!(entry.event(), Ok(Event::Punch(..)));
     let bearing = next.event().map_or(Bearing::Judged, Bearing::of);

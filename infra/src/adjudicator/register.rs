@@ -171,8 +171,8 @@ impl Register {
         Some((first.employee, Ground::Badge { holding, issued }))
     }
 
-    /// Whether it is said by now that somebody holds a badge, then or ever; whatever stands beside the
-    /// ledger may be of later.
+    /// Whether it is said by now that somebody holds a badge, then or ever; whatever stands beside
+    /// the ledger may be of later.
     pub(super) fn has_come_to_hold(&self, holder: &Holder) -> bool {
         let known = self.employees.get(&holder.employee);
         known.is_some_and(|known| holder.undated || known.badges.get(holder.holding).is_some())

@@ -16,8 +16,8 @@ use super::{
 /// The function that refuses a change is the only one in it.
 const FIRST_MIGRATION: &str = include_str!("../../../migrations/0001_ledger.sql");
 const REFUSE: &str = "refuse_change";
-/// The triggers, on which table, and what fires them (`pg_trigger.tgtype`): before each row's update
-/// or delete, before a truncation.
+/// The triggers, on which table, and what fires them (`pg_trigger.tgtype`): before each row's
+/// update or delete, before a truncation.
 const TRIGGERS: [(&str, &str, i16); 4] = [
     ("events_append_only", "events", 27),
     ("events_no_truncate", "events", 34),
@@ -73,7 +73,8 @@ async fn triggers(
     findings: &mut Findings,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
-        "select tgname::text as name, tgrelid::regclass::text as of, tgtype, tgenabled::text as enabled, proname::text as calls, \
+        "select tgname::text as name, tgrelid::regclass::text as of, tgtype, \
+         tgenabled::text as enabled, proname::text as calls, \
          tgqual is null and tgattr::text = '' and tgnargs = 0 as always, \
          prosrc as body, proconfig is null and lanname = 'plpgsql' as plain \
          from pg_trigger join pg_proc on pg_proc.oid = tgfoid \

@@ -21,8 +21,8 @@ pub(super) async fn hashed(pin: Pin) -> Result<String, PeopleError> {
     hashed.map_err(|_| PeopleError::Hash)?.map_err(|_| PeopleError::Hash)
 }
 
-/// Sets a person's PIN, or takes it back; whoever was asked for another isn't any more. The one that
-/// they have stays as it is.
+/// Sets a person's PIN, or takes it back; whoever was asked for another isn't any more. The one
+/// that they have stays as it is.
 ///
 /// # Errors
 /// When there is no such person, or the ledger doesn't take it.

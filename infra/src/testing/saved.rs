@@ -62,7 +62,9 @@ impl Saved {
             Back::Events => ["events", "ledger_head"].contains(&table),
             Back::AllButReadModels => schema != "read",
         };
-        let mut statement = "begin; alter table events disable trigger user;".to_owned();
+        let mut statement = "begin; alter table events disable trigger user; \
+                             alter table trail disable trigger user;"
+            .to_owned();
         for (schema, table, columns) in &self.tables {
             if goes(schema, table) && table != "follower_leases" {
                 let name = format!("\"{schema}\".\"{table}\"");
@@ -74,7 +76,9 @@ impl Saved {
         }
         statement.push_str(
             "alter table events enable always trigger events_append_only; \
-             alter table events enable always trigger events_no_truncate; commit;",
+             alter table events enable always trigger events_no_truncate; \
+             alter table trail enable always trigger trail_append_only; \
+             alter table trail enable always trigger trail_no_truncate; commit;",
         );
         run(&mut owner, &statement).await;
     }

@@ -73,8 +73,8 @@ impl From<Undecodable> for AbsenceError {
 
 /// Answers for a worker's business day; none if the ledger has no worker of that id.
 ///
-/// Without the worker's name for whoever may not see it. The day is meant in the zone, and with the start of day, of the site that the worker was
-/// assigned to last.
+/// Without the worker's name for whoever may not see it. The day is meant in the zone, and with the
+/// start of day, of the site that the worker was assigned to last.
 ///
 /// # Errors
 /// See [`AbsenceError`].

@@ -28,8 +28,8 @@ pub struct EmployeeView {
     /// The id in another system.
     pub external_id: Option<String>,
     pub has_pin: bool,
-    /// Since when they are asked for another PIN, because a device that knew it was revoked; null if
-    /// they aren't.
+    /// Since when they are asked for another PIN, because a device that knew it was revoked; null
+    /// if they aren't.
     pub pin_renewal_asked_at: Option<Time>,
     /// The sites where the person works, in the order of their ids.
     pub sites: Vec<SiteId>,

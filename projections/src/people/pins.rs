@@ -43,8 +43,8 @@ impl FromRow<'_, PgRow> for KnownPin {
 }
 
 /// The people whose PINs a device knows, in the order of their ids, after `after`; at most `limit`.
-/// Rather somebody too many: everybody who worked at one of its sites when it had come or later, but
-/// nobody who got their PIN when its access had ended. Only of the sites `within`, if these are
+/// Rather somebody too many: everybody who worked at one of its sites when it had come or later,
+/// but nobody who got their PIN when its access had ended. Only of the sites `within`, if these are
 /// given.
 ///
 /// # Errors

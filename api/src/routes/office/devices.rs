@@ -89,8 +89,8 @@ pub async fn one(
     Ok(Answer(row))
 }
 
-/// Ends a device's access. What it holds it may still deliver; those punches are referred. Says whose
-/// PINs it knows.
+/// Ends a device's access. What it holds it may still deliver; those punches are referred. Says
+/// whose PINs it knows.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/revoke", tag = "devices",
     params(("device" = DeviceId, Path, description = "The device")),
@@ -122,7 +122,8 @@ const PINS_SHOWN_MAX: u32 = 100;
 pub struct Revoked {
     /// Where it stands in the ledger: give it to a read as `Punchtrail-After`.
     pub position: Position,
-    /// The people whose PINs the device knows, so that whoever has it can guess them: the first 100.
+    /// The people whose PINs the device knows, so that whoever has it can guess them: the first
+    /// 100.
     pub pins: Vec<KnownPin>,
     /// Whether there are more: `GET /v1/devices/{device}/pins`.
     pub more_pins: bool,

@@ -95,8 +95,8 @@ pub struct TimecardQuery {
     pub limit: Option<u32>,
 }
 
-/// Punches paired into worked time per business day, of a person or of everybody at a site. Hours are
-/// one person's, wherever they punched: who may see some of them sees them whole.
+/// Punches paired into worked time per business day, of a person or of everybody at a site. Hours
+/// are one person's, wherever they punched: who may see some of them sees them whole.
 #[utoipa::path(
     get, path = "/v1/timecards", tag = "timecards", params(TimecardQuery),
     responses((status = 200, body = Page<PersonTimecards>)), security(("operator_key" = [])),

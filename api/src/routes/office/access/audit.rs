@@ -22,7 +22,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only what this one did, as events name an actor: `user:…`, `key:…`, `command_line`, `nobody`.
+    /// Only what this one did, as events name an actor: `user:…`, `key:…`, `command_line`,
+    /// `nobody`.
     pub actor: Option<String>,
     /// Only such acts, `signed_in` for one; docs/roles.md lists them.
     pub act: Option<String>,

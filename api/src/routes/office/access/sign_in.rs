@@ -70,8 +70,8 @@ async fn read<T: DeserializeOwned>(
     Ok((read_json(body.bytes())?, headers, stranger.0))
 }
 
-/// Signs in with a password and, where one is set, a code of the second factor: a new session, whose
-/// token is in a cookie. The session that the browser had before ends.
+/// Signs in with a password and, where one is set, a code of the second factor: a new session,
+/// whose token is in a cookie. The session that the browser had before ends.
 #[utoipa::path(
     post, path = "/v1/sign-in", tag = "access", request_body = SignInBody,
     responses((status = 200, body = SignedInView)),

@@ -252,8 +252,8 @@ pub struct TieBody {
     pub employee: Option<EmployeeId>,
 }
 
-/// Says which worker a user is, or that they are none: nobody rules on their own. Another admin than
-/// themselves says so.
+/// Says which worker a user is, or that they are none: nobody rules on their own. Another admin
+/// than themselves says so.
 #[utoipa::path(
     put, path = "/v1/users/{user}/employee", tag = "access",
     params(("user" = String, Path, description = "The user")),
