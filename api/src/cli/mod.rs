@@ -27,6 +27,7 @@ mod figures;
 mod identity;
 mod key;
 mod ledger;
+mod openid;
 mod photo;
 mod progress;
 mod projection;

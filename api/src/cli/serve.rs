@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answer, print, print_json},
     identity::Identity,
+    openid::OpenId,
     source::{Need, Source},
 };
 
@@ -79,6 +80,9 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     identity: Identity,
+
+    #[command(flatten)]
+    openid: OpenId,
 
     /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
@@ -210,6 +214,7 @@ impl Serve {
             },
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             identity: self.identity.options(source),
+            provider: self.openid.settings()?,
             photos: source.photos.clone(),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };

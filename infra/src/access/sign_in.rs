@@ -301,7 +301,9 @@ async fn enter(
 pub(super) enum How {
     Password,
     /// A provider's word, and perhaps a second factor beside.
-    Provider { is_multi_factor: bool },
+    Provider {
+        is_multi_factor: bool,
+    },
 }
 
 /// Begins the session of somebody of whom everything was found right; the one that the browser had
