@@ -77,7 +77,7 @@ Every command: docs/command-line.md";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// The way in for the first admin, and for one who is locked out
     #[command(subcommand)]
     Admin(admin::Admin),

@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use punchtrail_infra::access::{
     ids::UserId,
     links::Link,
+    provider::entering,
     roles::Role,
     sessions,
     trail::{Act, Doer},
@@ -215,6 +216,12 @@ impl UserCommand {
                 let object = json!({"user": user, "employee": employee});
                 let who = employee.map_or_else(|| "no worker".to_owned(), |who| who.to_string());
                 Ok(Answer::new(&object, format!("{user} is {who}.")))
+            }
+            Self::UntieProvider { user } => {
+                let user = of(opened, user).await?.id;
+                entering::untie(writer, user, &doer).await?;
+                let text = format!("{user} is tied to no account at a provider.");
+                Ok(Answer::new(&json!({"user": user}), text))
             }
             Self::Erase { user } => {
                 let user = of(opened, user).await?.id;
