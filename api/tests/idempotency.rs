@@ -2,16 +2,18 @@
 //! node, and however many at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 
+mod callers;
 mod common;
 
 use std::net::SocketAddr;
 
 use axum::body::Body;
+use callers::{PASSWORD, Person, sign_in_as, user};
 use common::{Answer, House, ask, request};
 use futures::future::join_all;
 use hyper::{Method, StatusCode, header};
 use punchtrail_infra::{
-    access::credentials,
+    access::{credentials, roles::Role},
     testing::{
         saved::{Back, Saved},
         sqlx,
@@ -56,9 +58,11 @@ impl Scene {
         self.house.ledger.head().await.unwrap().0
     }
 
-    /// Events that operators caused: followers append what they find, whenever they do.
+    /// Events that operators caused, and lines of the trail: followers append what they find,
+    /// whenever they do.
     async fn written(&self) -> i64 {
-        let count = "select count(*) from events where metadata ->> 'actor' like 'key:%'";
+        let count = "select (select count(*) from events where metadata ->> 'actor' like 'key:%') \
+                     + (select count(*) from trail where actor like 'key:%')";
         sqlx::query_scalar(count).fetch_one(&self.house.pools.writer).await.unwrap()
     }
 
@@ -379,7 +383,13 @@ async fn every_writing_route_of_the_office_honours_a_key() {
     house.settled().await;
     let punch = delivered.body["results"][0]["punch"].as_str().unwrap().to_owned();
     let digest = "0".repeat(64);
+    let auditor = user(house, "auditor@example.org", Role::Auditor, &[]).await.id;
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let soon = punchtrail_protocol::Time::from(soon);
     let paths = [
+        ("{user}", auditor.to_string()),
+        ("{role}", "payroll".to_owned()),
+        ("{holding}", digest.clone()),
         ("{site}", scene.site.to_string()),
         ("{device}", scene.device.to_string()),
         ("{employee}", employee.to_string()),
@@ -397,6 +407,11 @@ async fn every_writing_route_of_the_office_honours_a_key() {
         ("/v1/employees/{employee}/face/head-covering", json!({ "expected": true })),
         ("/v1/punches/{punch}/decision", json!({ "decision": "reject", "reason": "other" })),
         ("/v1/punches/{punch}/decision/preview", json!({ "decision": "void" })),
+        ("/v1/users", json!({ "login": "l@example.org", "name": "L", "role": "payroll" })),
+        ("/v1/users/{user}/role", json!({ "role": "auditor" })),
+        ("/v1/users/{user}/grants", json!({ "reason": "Case 7", "expires_at": soon })),
+        ("/v1/roles/{role}", json!({ "second_factor_required": true })),
+        ("/v1/keys", json!({ "name": "payroll", "scopes": ["punches:read"] })),
         (
             "/v1/disputes",
             json!({
@@ -412,9 +427,11 @@ async fn every_writing_route_of_the_office_honours_a_key() {
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let has_key = parameters.iter().any(|one| one["name"] == "Idempotency-Key");
             let of_device = operation["security"].to_string().contains("device_token");
-            let writes = method != "get" && operation.get("security").is_some() && !of_device;
+            let anybody = operation["security"].as_array().is_none_or(Vec::is_empty);
+            let writes = method != "get" && !anybody && !of_device;
             assert_eq!(has_key, writes, "{method} {template}");
-            if !writes {
+            // What is about the session alone, a key can't call.
+            if !writes || template.starts_with("/v1/session") {
                 continue;
             }
             let mut path = template.clone();
@@ -450,6 +467,67 @@ async fn every_writing_route_of_the_office_honours_a_key() {
             (walked, fulfilled) = (walked + 1, fulfilled + usize::from(first.status.is_success()));
         }
     }
-    assert!(walked >= 24 && fulfilled >= 14, "{walked} walked, {fulfilled} fulfilled");
+    assert!(walked >= 44 && fulfilled >= 20, "{walked} walked, {fulfilled} fulfilled");
     scene.house.close().await;
+}
+
+/// The same of what is no event: users, keys, leave. On two nodes, by somebody who is signed in on
+/// both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_admin_writes_beside_the_ledger_is_done_once_too() {
+    let house = House::new().await;
+    let admin = sign_in_as(&house, "admin@example.org", Role::Admin, &[]).await;
+    let (second, stop, running) = house.second().await;
+    let send = async |address, key: &str, method, path: &str, body: &Value| {
+        let mut request = request(method, path, None, body.to_string().into());
+        request.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        admin.put_on(&mut request);
+        ask(address, request).await
+    };
+    let count = async |of: &str| -> i64 {
+        let count = format!("select count(*) from {of}");
+        sqlx::query_scalar(&count).fetch_one(&house.pools.writer).await.unwrap()
+    };
+    let invite = json!({ "login": "p@example.org", "name": "P", "role": "payroll" });
+    let lines = count("trail").await;
+    let tries = (0..20).map(|n| {
+        let address = if n % 2 == 0 { house.address } else { second };
+        send(address, "invite", Method::POST, "/v1/users", &invite)
+    });
+    let answers = join_all(tries).await;
+    let mut made = answers.iter().filter(|answer| answer.status == StatusCode::CREATED);
+    let invited = made.next().unwrap().body["user"].as_str().unwrap().to_owned();
+    assert!(made.next().is_none(), "the link is given once");
+    assert_eq!(count("users").await, 2);
+    assert_eq!(count("trail").await, lines + 2, "that they were invited, and their link");
+    let again = send(second, "invite", Method::POST, "/v1/users", &invite).await;
+    assert_eq!(again.refusal(), "409 answer_not_kept");
+    // A refusal leaves nothing behind, and is kept.
+    let taken = json!({ "login": "P@example.org", "name": "Q", "role": "payroll" });
+    let refused = send(second, "taken", Method::POST, "/v1/users", &taken).await;
+    assert_eq!(refused.refusal(), "409 conflict");
+    let again = send(house.address, "taken", Method::POST, "/v1/users", &taken).await;
+    assert!(is_replayed(&again) && again.text == refused.text, "{}", again.text);
+    assert_eq!(count("users").await, 2);
+    let (path, role) = (format!("/v1/users/{invited}/role"), json!({ "role": "auditor" }));
+    for (address, replayed) in [(house.address, false), (second, true)] {
+        let answer = send(address, "role", Method::PUT, &path, &role).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text);
+        assert_eq!(is_replayed(&answer), replayed);
+    }
+    assert_eq!(count("trail where act = 'role_changed'").await, 1);
+    // Of one's own session, too: the new cookie is given once.
+    let change = json!({ "current": PASSWORD, "password": "four doors, no key" });
+    let path = "/v1/session/password";
+    let changed = send(second, "password", Method::POST, path, &change).await;
+    assert_eq!(changed.status, StatusCode::NO_CONTENT, "{}", changed.text);
+    let again = send(house.address, "password", Method::POST, path, &change).await;
+    assert_eq!(again.refusal(), "401 unauthenticated", "the session was rotated");
+    let anew = Person::Browser(callers::cookies(&changed));
+    let own = anew.ask(&house, Method::GET, "/v1/session", &Value::Null).await;
+    assert_eq!(own.status, StatusCode::OK, "one store of sessions: {}", own.text);
+    stop.cancel();
+    running.await.unwrap();
+    house.close().await;
 }

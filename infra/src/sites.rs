@@ -21,6 +21,24 @@ use crate::{
     postgres::Pool,
 };
 
+/// The longest name of a site, in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// A site's name as it is kept.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(text: &str) -> Result<String, &'static str> {
+    let text = normal(text.trim());
+    if !(1..=NAME_CHARS_MAX).contains(&text.chars().count()) || text.chars().any(char::is_control) {
+        return Err("a name has 1 to 64 characters and no control character");
+    }
+    if text.parse::<SiteId>().is_ok() {
+        return Err("a name that looks like an id would be mistaken for one");
+    }
+    Ok(text)
+}
+
 /// A site as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedSite {

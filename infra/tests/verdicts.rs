@@ -750,3 +750,39 @@ fn verdicts_depend_on_the_ledgers_order_alone() {
         })
         .unwrap();
 }
+
+/// Found by the above: a person says whose a punch is, and a neighbour's policy changes after it.
+#[test]
+fn a_neighbour_is_looked_at_by_the_policy_of_then() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let policy = |travel_s| Act::Policy {
+        site: 0,
+        refer_visitors: false,
+        near_duplicate_s: 0,
+        travel_s,
+        lookback_s: 4_000,
+        clock_s: 100,
+    };
+    let tap = |person, site, at_s| Tap {
+        person,
+        site,
+        out: false,
+        at_s,
+        clock_s: None,
+        numbered: Numbered::Next,
+    };
+    let taps = vec![tap(3, 0, 790), tap(0, 2, 738)];
+    let script = [
+        policy(0),
+        Act::Deliver { kiosk: 0, taps },
+        Act::Assign { punch: 1, person: 3 },
+        policy(816),
+    ];
+    runtime.block_on(async {
+        let (whole, ruled) = judge(&script, &Way::at_the_end(&[100_000])).await;
+        let each = Way { between: vec![Some(Judged::All)], ..Way::at_the_end(&[100_000]) };
+        let (meanwhile, _) = judge(&script, &each).await;
+        let (whole, meanwhile) = (whole.doubts_of(&ruled), meanwhile.doubts_of(&ruled));
+        same(&whole, &meanwhile, "judged while it goes on").unwrap();
+    });
+}

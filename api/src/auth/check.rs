@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     door::{envelope::RequestId, gate::bearer},
+    once::REPLAYED,
     problem::{Code, Refusal},
     state::App,
 };
@@ -36,7 +37,8 @@ pub async fn authorise(State(app): State<App>, request: Request, next: Next) -> 
         Err(refusal) => return refusal.into_response(),
     };
     let response = next.run(Request::from_parts(parts, body)).await;
-    let Some((doer, act, subject)) = noted.filter(|_| response.status().is_success()) else {
+    let is_done = response.status().is_success() && !response.headers().contains_key(REPLAYED);
+    let Some((doer, act, subject)) = noted.filter(|_| is_done) else {
         return response;
     };
     match trail::note(app.ledger.pool(), &doer, act, subject, None).await {

@@ -6,11 +6,12 @@ use punchtrail_domain::device::DeviceError;
 use punchtrail_infra::{
     devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
+    people::{directory, pins::ask_for_others},
     rulings::{Author, notes::Note},
 };
-use punchtrail_projections::devices::commands;
+use punchtrail_projections::{devices::commands, people::pins};
 use punchtrail_protocol::{
-    CommandId, DeviceId, Time,
+    CommandId, DeviceId, EmployeeId, Time,
     command::{CommandArgs, CommandType},
     shown::Shown,
 };
@@ -20,6 +21,9 @@ use super::{
     answer::{Answer, Refusal, table},
     source::{Need, Opened, Source},
 };
+
+/// How many people are named whose PINs a revoked device knows.
+const NAMED_MAX: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Device {
@@ -72,6 +76,9 @@ pub(super) enum Device {
     Revoke {
         /// The device
         device: DeviceId,
+        /// Ask everybody for another PIN whose PIN it knows
+        #[arg(long)]
+        renew_pins: bool,
     },
 }
 
@@ -91,7 +98,7 @@ impl Device {
                 }
                 Self::Commands { device } => commands(opened, device).await,
                 Self::Cancel { device, command } => cancel(opened, device, command).await,
-                Self::Revoke { device } => revoke(opened, device).await,
+                Self::Revoke { device, renew_pins } => revoke(opened, device, renew_pins).await,
             })
             .await
     }
@@ -134,15 +141,34 @@ async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Resul
     Ok(Answer::new(&object, format!("Device {device} serves {named} from now on.")))
 }
 
-async fn revoke(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
+async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::Result<Answer> {
     let at = opened.ledger.now();
     let position =
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
-    let object = json!({"device": device, "position": position});
-    let text = format!(
+    let known = pins::everybody(&opened.pools.reader, device, None).await?;
+    if renew_pins {
+        ask_for_others(&opened.pools.writer, &known).await?;
+    }
+    let object = json!({
+        "device": device, "position": position, "pins": known, "renewal_asked": renew_pins,
+    });
+    let mut text = format!(
         "Device {device} reads nothing more. What it still holds it may deliver; a person rules \
          on it."
     );
+    if !known.is_empty() {
+        let names = directory::employee_names(&opened.pools.reader, &known).await?;
+        let named = |who: &EmployeeId| names.get(who).cloned().unwrap_or_else(|| who.to_string());
+        let people: Vec<String> = known.iter().take(NAMED_MAX).map(named).collect();
+        let more = known.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let asked = match renew_pins {
+            true => "They are asked for other ones.",
+            false => "Ask them for other ones: --renew-pins.",
+        };
+        let people = people.join(", ");
+        text.push_str(&format!("\nIt knows the PINs of {people}{more}. {asked}"));
+    }
     Ok(Answer::new(&object, text))
 }
 

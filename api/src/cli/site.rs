@@ -28,15 +28,12 @@ use super::{
     source::{Need, Opened, Source},
 };
 
-/// The longest name of a site, in characters.
-const NAME_CHARS_MAX: usize = 64;
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Site {
     /// Make a site known
     Add {
         /// Its name; no two sites share one
-        #[arg(long, value_parser = name)]
+        #[arg(long, value_parser = sites::name)]
         name: String,
         /// Its IANA time zone, `Europe/Berlin` for one
         #[arg(long, value_name = "ZONE")]
@@ -76,17 +73,6 @@ pub(super) enum Site {
         #[arg(long)]
         apply: bool,
     },
-}
-
-fn name(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if !(1..=NAME_CHARS_MAX).contains(&text.chars().count()) || text.chars().any(char::is_control) {
-        return Err(format!("a name has 1 to {NAME_CHARS_MAX} characters"));
-    }
-    if text.parse::<SiteId>().is_ok() {
-        return Err("a name that looks like an id would be mistaken for one".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

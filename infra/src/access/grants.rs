@@ -14,7 +14,10 @@ use super::{
     trail::{self, Act, Doer},
     users::{self, UserError},
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// The longest that leave is given for, in seconds.
 pub const GRANT_LIFE_S_MAX: u32 = 31 * 24 * 60 * 60;
@@ -65,7 +68,7 @@ pub async fn give(
 ) -> Result<GrantId, GrantError> {
     let id = GrantId::new();
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         users::lock_admins(&mut tx, doer).await?;
         if doer.actor == Some(Actor::User(user.0)) {
             return Err(UserError::Own.into());
@@ -104,7 +107,7 @@ pub async fn give(
 /// When the database is out of reach.
 pub async fn end(writer: &Pool, id: GrantId, doer: &Doer) -> Result<bool, sqlx::Error> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let ended: Option<Uuid> = sqlx::query_scalar(
             "update name_grants set ended_at = coalesce(ended_at, now()) where id = $1 \
              returning user_id",

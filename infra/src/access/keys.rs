@@ -14,7 +14,10 @@ use super::{
     trail::{self, Act, Doer},
     users::{self, UserError},
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// An operator whose key was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub async fn create(
     let (id, secret) = (Uuid::now_v7(), Secret::operator_key());
     let NewKey { name, employee, scopes, sites, expires_at } = new;
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         users::lock_admins(&mut tx, doer).await?;
         sqlx::query(
             "insert into operator_keys (id, key_hash, name, employee, scopes, sites, expires_at) \
@@ -209,7 +212,7 @@ pub async fn revoke_operator_key(
     doer: &Doer,
 ) -> Result<Option<Time>, sqlx::Error> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let revoked_at: Option<Timestamp> = sqlx::query_scalar(
             "update operator_keys set revoked_at = coalesce(revoked_at, now()) where id = $1 \
              returning revoked_at",

@@ -10,7 +10,10 @@ use super::{
     ids::UserId,
     trail::{self, Act, Doer},
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// How many recovery codes there are.
 pub const RECOVERY_CODES: usize = 10;
@@ -83,7 +86,7 @@ pub async fn confirm(
 ) -> Result<Vec<String>, FactorError> {
     let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
     within(super::CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let pending: Option<Option<Vec<u8>>> = sqlx::query_scalar(
             "select totp_pending from users where id = $1 and disabled_at is null for update",
         )
@@ -138,7 +141,7 @@ pub async fn remove(
     doer: &Doer,
 ) -> Result<(), FactorError> {
     within(super::CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let required: bool = sqlx::query_scalar(
             "select totp_required from users join role_rules using (role) where id = $1 for update",
         )

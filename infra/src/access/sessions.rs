@@ -13,7 +13,10 @@ use super::{
     roles::Role,
     trail::{self, Act, Doer},
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// How long a session lasts at most, in seconds.
 pub const SESSION_LIFE_S: u32 = 12 * 60 * 60;
@@ -256,7 +259,7 @@ pub async fn end(
     (act, doer): (Act, &Doer),
 ) -> Result<u64, sqlx::Error> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let ended = sqlx::query(
             "delete from sessions where user_id = $1 and ($2::uuid is null or id = $2)",
         )

@@ -20,7 +20,10 @@ use super::{
     trail::{self, Act, Doer},
     tries, users,
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// The time in which failures are counted, in seconds.
 pub const TRIES_WINDOW_S: u32 = 15 * 60;
@@ -344,7 +347,7 @@ pub async fn change_password(
     doer: &Doer,
 ) -> Result<Secret, SignInError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let changed = sqlx::query(
             "update users set password_phc = $3 where id = $1 and password_phc = $2 \
              and disabled_at is null",
@@ -378,7 +381,7 @@ pub async fn rotate(
     doer: &Doer,
 ) -> Result<Secret, sqlx::Error> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         sessions::end_all(&mut tx, user, None).await?;
         let (_, token) = sessions::begin(&mut tx, user, agent, doer).await?;
         tx.commit().await?;

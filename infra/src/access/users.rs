@@ -19,7 +19,10 @@ use super::{
     second_factor, sessions,
     trail::{self, Act, Doer},
 };
-use crate::postgres::{Pool, within};
+use crate::{
+    ledger::begin_beside,
+    postgres::{Pool, within},
+};
 
 /// The longest login and name, in characters.
 pub const NAME_CHARS_MAX: usize = 128;
@@ -188,7 +191,7 @@ pub async fn invite(
 ) -> Result<(UserId, Link), UserError> {
     let id = UserId::new();
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         lock_admins(&mut tx, doer).await?;
         let made = sqlx::query("insert into users (id, login, name, role) values ($1, $2, $3, $4)")
             .bind(id.0)
@@ -216,7 +219,7 @@ pub async fn invite(
 pub async fn admin_link(writer: &Pool, login: &str) -> Result<(UserId, Link), UserError> {
     let (login, doer) = (spelled(login), Doer::command_line());
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         lock_admins(&mut tx, &doer).await?;
         let found: Option<(Uuid, String, bool)> =
             sqlx::query_as("select id, role, disabled_at is not null from users where login = $1")
@@ -262,7 +265,7 @@ pub async fn reset(
     doer: &Doer,
 ) -> Result<Link, UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
         held.stands()?;
         let link = links::make(&mut tx, id, clears_factor, doer).await?;
@@ -283,7 +286,7 @@ pub async fn change_role(
     doer: &Doer,
 ) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
         held.stands()?;
         sqlx::query("update users set role = $2 where id = $1")
@@ -315,7 +318,7 @@ pub async fn disable(
     doer: &Doer,
 ) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
         held.stands()?;
         set_disabled(&mut tx, id, disabled, doer).await?;
@@ -339,7 +342,7 @@ pub async fn tie(
     doer: &Doer,
 ) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
         held.stands()?;
         if doer.actor == Some(Actor::User(id.0)) {
@@ -367,7 +370,7 @@ pub async fn tie(
 /// See [`UserError`].
 pub async fn erase(writer: &Pool, id: UserId, doer: &Doer) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
         held.stands()?;
         sqlx::query(
@@ -402,7 +405,7 @@ pub async fn require_factor(
     doer: &Doer,
 ) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
-        let mut tx = writer.begin().await?;
+        let mut tx = begin_beside(writer).await?;
         lock_admins(&mut tx, doer).await?;
         sqlx::query("update role_rules set totp_required = $2 where role = $1")
             .bind(role.as_str())

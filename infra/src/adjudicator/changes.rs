@@ -24,7 +24,7 @@ use crate::{
     postgres::Pool,
 };
 
-/// From so many punches on that must be looked at again, a walk ends.
+/// From so many punches on that must be looked at again, a walk ends even within a commit.
 const AGAIN_MAX: usize = 10_000;
 
 /// What an event is to the adjudicator.
@@ -144,7 +144,19 @@ const fn holding(event: &EmployeeEvent) -> Option<Digest> {
     }
 }
 
-/// Walks over changes, up to the first after which something must be looked at again.
+/// Whether what people ruled in one commit goes on with this entry: it is looked at together, wherever
+/// a read was cut, for nothing is judged in between.
+pub(super) fn goes_on(last: &Entry, next: &Entry) -> bool {
+    let is_of_punch = |entry: &Entry| matches!(entry.event(), Ok(Event::Punch(..)));
+    let bearing = next.event().map_or(Bearing::Judged, Bearing::of);
+    is_of_punch(last)
+        && is_of_punch(next)
+        && bearing != Bearing::Judged
+        && last.recorded.recorded_at == next.recorded.recorded_at
+}
+
+/// Walks over changes, up to the first after which something must be looked at again, before
+/// anything else changes.
 pub(super) async fn walk(
     pool: &Pool,
     register: &mut Register,
@@ -153,30 +165,29 @@ pub(super) async fn walk(
 ) -> Result<Walked, AdjudicatorError> {
     let mut known = Known::read(pool, entries).await?;
     let mut walked = Walked::from(from);
+    let mut last: Option<&Entry> = None;
     for (index, entry) in entries.iter().enumerate() {
         give_way(index).await;
+        let to_be_looked_at = walked.again.len();
+        let together = last.is_some_and(|last| goes_on(last, entry)) && to_be_looked_at < AGAIN_MAX;
+        if to_be_looked_at > 0 && !together {
+            break;
+        }
         let event = entry.event()?;
-        let (again, ends) = match event {
+        let again = match event {
             Event::Employee(employee, changed) => {
-                (of_person(pool, register, (*employee, changed), &known).await?, true)
+                of_person(pool, register, (*employee, changed), &known).await?
             }
             Event::Punch(punch, ruled) => {
-                let assigns =
-                    matches!(ruled, PunchEvent::Reassigned { .. } | PunchEvent::Identified { .. });
                 let around_ms = register.neighbourhood_ms();
-                let again = of_punch(pool, (*punch, ruled), &mut known, &mut walked, around_ms);
-                (again.await?, !assigns)
+                of_punch(pool, (*punch, ruled), &mut known, &mut walked, around_ms).await?
             }
-            _ => (Vec::new(), false),
+            _ => Vec::new(),
         };
         register.take(event, entry.position(), entry.recorded.recorded_at.into());
         walked.to = entry.anchor();
-        let found = !again.is_empty();
         walked.again.extend(again);
-        // Of many punches that are assigned at once, all are looked at together.
-        if found && ends || walked.again.len() > AGAIN_MAX {
-            break;
-        }
+        last = Some(entry);
     }
     register.moved_to(walked.to);
     Ok(walked)

@@ -28,7 +28,10 @@ use punchtrail_protocol::Position;
 
 use crate::{
     follower::{Failure, Follower, Followers, Pace, Scope, Step, Tell},
-    ledger::{AppendError, CALLER_EVENTS_MAX, JudgedThrough, Ledger, ReadError, judged_through},
+    ledger::{
+        AppendError, CALLER_EVENTS_MAX, Entry, JudgedThrough, Ledger, READ_EVENTS_MAX, ReadError,
+        judged_through,
+    },
 };
 use changes::Bearing;
 use found::Walked;
@@ -139,8 +142,14 @@ impl Adjudicator {
             return Ok(Judged::Moved { to, events });
         }
         let mut entries = self.ledger.feed().read(from.position, self.walk_events_max).await?;
+        let read = entries.len();
         walk::keep_what_can_be_read(&mut entries).await?;
         let about = changes::cut(&mut entries);
+        let (is_cut, full) =
+            (entries.len() < read, self.walk_events_max.min(READ_EVENTS_MAX) as usize);
+        if about == Bearing::Changes && !is_cut && read >= full {
+            self.read_on(&mut entries).await?;
+        }
         let left = walk::keep_receipts_with_captures(&mut entries);
         if let (true, Some(captured)) = (entries.is_empty(), left) {
             // What keeps its receipt from being read stops the walk before the capture.
@@ -167,6 +176,26 @@ impl Adjudicator {
         let to = walked.to.position;
         self.keep(walked).await?;
         Ok(Judged::Moved { to, events: (to.0 - from.position.0) as usize })
+    }
+
+    /// Reads what people ruled in the same commit as the last of the entries.
+    async fn read_on(&self, entries: &mut Vec<Arc<Entry>>) -> Result<(), AdjudicatorError> {
+        while let Some(last) = entries.last().cloned() {
+            let read = self.ledger.feed().read(last.position(), self.walk_events_max).await;
+            let mut more = match read {
+                // It is refused when it is the next.
+                Err(error) if error.stops_at().is_some() => break,
+                read => read?,
+            };
+            let all = more.len();
+            more.truncate(more.iter().take_while(|next| changes::goes_on(&last, next)).count());
+            let ends = more.len() < all || all == 0;
+            entries.append(&mut more);
+            if ends {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn keep(&mut self, walked: Walked) -> Result<(), AdjudicatorError> {
@@ -247,4 +276,4 @@ enum Judged {
 }
 
 /// Entries of one walk, shared with the other followers.
-type Entries = [Arc<crate::ledger::Entry>];
+type Entries = [Arc<Entry>];

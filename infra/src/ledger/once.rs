@@ -12,6 +12,7 @@
 
 use std::{
     mem,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,9 +21,10 @@ use std::{
 };
 
 use punchtrail_protocol::Position;
+use sqlx::PgConnection;
 
 use super::{Append, AppendError, Appended, Ledger, Metadata, SideWrite};
-use crate::postgres::{Pool, within};
+use crate::postgres::{Pool, Transaction, within};
 
 /// Positions that stand for others have as many digits as this, and no ledger gets there.
 const BEYOND: std::ops::Range<u64> = 4_000_000_000_000_000..8_000_000_000_000_000;
@@ -45,6 +47,8 @@ struct Held {
     base: u64,
     events: u64,
     appends: Vec<Append>,
+    /// What was done beside the ledger in a transaction that isn't committed yet.
+    open: Option<Transaction>,
     fails: Option<(usize, AppendError)>,
 }
 
@@ -78,7 +82,7 @@ impl Once {
     /// Whoever makes the append of that number is told that it failed so.
     pub fn failing(fails: Option<(usize, AppendError)>) -> Self {
         let base = rand::random_range(BEYOND);
-        Self(Arc::new(Mutex::new(Held { base, events: 0, appends: Vec::new(), fails })))
+        Self(Arc::new(Mutex::new(Held { base, events: 0, appends: Vec::new(), open: None, fails })))
     }
 
     /// Does work whose appends are held back.
@@ -197,13 +201,63 @@ pub async fn beside(writer: &Pool, side: SideWrite) -> Result<(), sqlx::Error> {
     })
 }
 
+/// A transaction beside the ledger. In a request that is done once it is committed with the answer.
+#[derive(Debug)]
+pub struct Beside {
+    tx: Transaction,
+    once: Option<Once>,
+}
+
+/// Begins a transaction beside the ledger, or goes on with the one that the request has begun.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn begin_beside(writer: &Pool) -> Result<Beside, sqlx::Error> {
+    let once = Once::current();
+    let open = once.as_ref().and_then(|once| once.held().open.take());
+    let tx = match open {
+        Some(tx) => tx,
+        None => writer.begin().await?,
+    };
+    Ok(Beside { tx, once })
+}
+
+impl Beside {
+    /// Makes what was done in it last, now or with the answer.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self.once {
+            Some(once) => {
+                once.held().open = Some(self.tx);
+                Ok(())
+            }
+            None => self.tx.commit().await,
+        }
+    }
+}
+
+impl Deref for Beside {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Beside {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+}
+
 async fn alone(writer: &Pool, side: &SideWrite, next: Position) -> Result<(), sqlx::Error> {
-    within(BESIDE_MAX, async {
-        let mut tx = writer.begin().await?;
-        side.run(&mut tx, next).await?;
-        tx.commit().await
-    })
-    .await
+    within(BESIDE_MAX, async { finish(writer.begin().await?, side, next).await }).await
+}
+
+async fn finish(mut tx: Transaction, side: &SideWrite, next: Position) -> Result<(), sqlx::Error> {
+    side.run(&mut tx, next).await?;
+    tx.commit().await
 }
 
 impl Ledger {
@@ -214,7 +268,10 @@ impl Ledger {
     /// See [`Unsettled`].
     pub async fn settle(&self, once: &Once, keep: SideWrite) -> Result<Position, Unsettled> {
         let places = once.places();
-        let appends = mem::take(&mut once.held().appends);
+        let (appends, open) = {
+            let mut held = once.held();
+            (mem::take(&mut held.appends), held.open.take())
+        };
         let (mut streams, mut metadata, mut writes) = (Vec::new(), Metadata::default(), vec![]);
         writes.push((0, keep));
         for (at, append) in appends.into_iter().enumerate() {
@@ -228,8 +285,14 @@ impl Ledger {
         let side = in_turn(writes, Arc::clone(&reached));
         let written = if streams.is_empty() {
             let next = self.seen().plus(1);
-            let written = alone(&self.writer, &side, next).await;
+            let written = match open {
+                Some(tx) => within(BESIDE_MAX, finish(tx, &side, next)).await,
+                None => alone(&self.writer, &side, next).await,
+            };
             written.map(|()| next).map_err(AppendError::from_alone)
+        } else if open.is_some() {
+            let what = "a request that is done once appends, and begins a transaction beside it";
+            Err(AppendError::Side(sqlx::Error::Protocol(what.to_owned())))
         } else {
             let append = Append { streams, metadata, side: Some(side) };
             self.append_now(append).await.map(|Appended { first, last }| match places.events {

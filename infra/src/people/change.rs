@@ -106,6 +106,8 @@ pub struct Changed {
 pub(super) enum Entry {
     Whole(EmployeeEntry),
     Name(String),
+    /// A PIN's hash, or that there is none.
+    Pin(Option<String>),
 }
 
 impl Entry {
@@ -117,6 +119,7 @@ impl Entry {
         match self {
             Self::Whole(entry) => directory::put_employee(connection, entry).await,
             Self::Name(name) => directory::put_name(connection, employee, name).await,
+            Self::Pin(phc) => directory::put_pin(connection, employee, phc.as_deref()).await,
         }
     }
 }

@@ -68,9 +68,10 @@ pub async fn put_employee(
     entry: &EmployeeEntry,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into employee_directory (employee, name, pin_phc, external_id) \
-         values ($1, $2, $3, $4) on conflict (employee) do update set name = excluded.name, \
-         pin_phc = excluded.pin_phc, external_id = excluded.external_id",
+        "insert into employee_directory (employee, name, pin_phc, external_id, pin_set_at) \
+         values ($1, $2, $3, $4, now()) on conflict (employee) do update set name = excluded.name, \
+         pin_phc = excluded.pin_phc, external_id = excluded.external_id, \
+         pin_set_at = excluded.pin_set_at, pin_renewal_asked_at = null",
     )
     .bind(entry.employee.uuid())
     .bind(&entry.name)
@@ -96,6 +97,27 @@ pub async fn put_name(
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// Gives a person of the directory another PIN, by its hash, or none; they are asked for none any
+/// more.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn put_pin(
+    connection: &mut PgConnection,
+    employee: EmployeeId,
+    phc: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update employee_directory set pin_phc = $2, pin_set_at = now(), \
+         pin_renewal_asked_at = null where employee = $1",
+    )
+    .bind(employee.uuid())
+    .bind(phc)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Whether there is such a site.
@@ -170,6 +192,22 @@ pub async fn employee_exists(
         .bind(employee.uuid())
         .fetch_one(executor)
         .await
+}
+
+/// The person of that id of another system.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn employee_of_external_id(
+    executor: impl PgExecutor<'_>,
+    external_id: &str,
+) -> Result<Option<EmployeeId>, sqlx::Error> {
+    let found: Option<Uuid> =
+        sqlx::query_scalar("select employee from employee_directory where external_id = $1")
+            .bind(normal(external_id.trim()))
+            .fetch_optional(executor)
+            .await?;
+    Ok(found.map(EmployeeId))
 }
 
 /// The person of that id, external id or badge; an external id goes before another's badge. Of a

@@ -11,6 +11,7 @@ pub mod faces;
 pub mod holds;
 pub mod import;
 pub mod moment;
+pub mod pins;
 pub mod staff;
 
 pub use change::Changed;

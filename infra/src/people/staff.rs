@@ -11,7 +11,8 @@ use super::{
     change::{Changed, Entry, No, change},
     directory::{self, EmployeeEntry},
     error::PeopleError,
-    import::{EXTERNAL_ID_CHARS_MAX, NAME_CHARS_MAX, Pin, hash_pin},
+    import::{EXTERNAL_ID_CHARS_MAX, NAME_CHARS_MAX, Pin},
+    pins,
 };
 use crate::ledger::{AppendError, Ledger, Metadata};
 
@@ -72,12 +73,7 @@ pub async fn hire(
         text(&id, EXTERNAL_ID_CHARS_MAX).ok_or(PeopleError::ExternalId(EXTERNAL_ID_CHARS_MAX))
     });
     let pin_phc = match pin {
-        Some(pin) => Some(
-            tokio::task::spawn_blocking(move || hash_pin(&pin))
-                .await
-                .map_err(|_| PeopleError::Hash)?
-                .map_err(|_| PeopleError::Hash)?,
-        ),
+        Some(pin) => Some(pins::hashed(pin).await?),
         None => None,
     };
     let employee = EmployeeId(Uuid::now_v7());

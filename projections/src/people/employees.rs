@@ -28,6 +28,9 @@ pub struct EmployeeView {
     /// The id in another system.
     pub external_id: Option<String>,
     pub has_pin: bool,
+    /// Since when they are asked for another PIN, because a device that knew it was revoked; null if
+    /// they aren't.
+    pub pin_renewal_asked_at: Option<Time>,
     /// The sites where the person works, in the order of their ids.
     pub sites: Vec<SiteId>,
     /// When the person leaves or left.
@@ -55,6 +58,7 @@ impl FromRow<'_, PgRow> for EmployeeView {
             badges,
             external_id: row.try_get("external_id")?,
             has_pin: row.try_get("has_pin")?,
+            pin_renewal_asked_at: time_or_none(row, "pin_renewal_asked_at")?,
             sites: sites.into_iter().map(SiteId).collect(),
             departed_at: time_or_none(row, "departed_at")?,
             erased_at: time_or_none(row, "erased_at")?,
@@ -68,6 +72,7 @@ const SELECT: &str = "select person.employee, entry.name, entry.external_id, \
              and (held.held_until is null or held.held_until > now()) \
              order by held.held_from desc, held.number) as badges, \
          coalesce(entry.pin_phc is not null, false) as has_pin, \
+         entry.pin_renewal_asked_at, \
          array(select place.site from read.roster place where place.employee = person.employee \
              and (place.until is null or place.until > now()) order by place.site) as sites, \
          person.departed_at, person.erased_at \

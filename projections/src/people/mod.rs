@@ -2,6 +2,7 @@
 
 pub mod employees;
 mod finding;
+pub mod pins;
 pub mod record;
 pub mod roster;
 mod search;

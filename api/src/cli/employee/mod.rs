@@ -41,6 +41,14 @@ pub(super) enum Employee {
         /// The new name
         name: String,
     },
+    /// Set a person's PIN, which is read from the standard input, or take it back
+    Pin {
+        /// Who: an id, an external id or a badge
+        employee: String,
+        /// Take it back: they have none then
+        #[arg(long)]
+        clear: bool,
+    },
     /// Note that a person leaves, correct when, or that they didn't leave
     Depart {
         /// Who: an id, an external id or a badge
@@ -180,6 +188,7 @@ impl Employee {
             }
             Self::Add(add) => staff::add(opened, add).await,
             Self::Rename { employee, name } => staff::rename(opened, &employee, &name).await,
+            Self::Pin { employee, clear } => staff::pin(opened, &employee, clear).await,
             Self::Depart { employee, cancel: true, .. } => staff::stay(opened, &employee).await,
             Self::Depart { employee, at, .. } => staff::depart(opened, &employee, at).await,
             Self::Return { employee, at } => staff::come_back(opened, &employee, at).await,

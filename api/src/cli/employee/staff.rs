@@ -1,14 +1,24 @@
 //! People by hand, on the command line.
 
+use std::io::Read;
+
 use super::{Add, answered};
-use crate::cli::{answer::Answer, source::Opened};
+use crate::cli::{
+    answer::{Answer, Refusal},
+    source::Opened,
+};
 use punchtrail_infra::{
     ledger::Metadata,
     people::{
+        import::Pin,
         moment::{self, Moment},
+        pins,
         staff::{self, NewEmployee},
     },
 };
+
+/// More than any PIN, and its line's end.
+const LINE_BYTES_MAX: u64 = 64;
 
 pub(super) async fn add(opened: &Opened, add: Add) -> anyhow::Result<Answer> {
     let Add { name, site, from, badge, external_id } = add;
@@ -24,6 +34,23 @@ pub(super) async fn rename(opened: &Opened, employee: &str, name: &str) -> anyho
     let employee = opened.employee(employee).await?;
     let renamed = staff::rename(&opened.ledger, employee, name, &Metadata::default()).await?;
     Ok(answered(&renamed, "Renamed."))
+}
+
+/// One line of the standard input: on a command line others could read it.
+fn typed_pin() -> anyhow::Result<Pin> {
+    let mut line = String::new();
+    std::io::stdin().take(LINE_BYTES_MAX).read_to_string(&mut line)?;
+    let wrong =
+        |_| Refusal::Usage("a PIN has 4 to 12 digits, on one line of standard input".into());
+    Ok(Pin::new(line.trim()).map_err(wrong)?)
+}
+
+pub(super) async fn pin(opened: &Opened, employee: &str, clear: bool) -> anyhow::Result<Answer> {
+    let employee = opened.employee(employee).await?;
+    let pin = if clear { None } else { Some(typed_pin()?) };
+    let text = if clear { "They have no PIN any more." } else { "Their PIN is set." };
+    let done = pins::set(&opened.ledger, employee, pin, &Metadata::default()).await?;
+    Ok(answered(&done, text))
 }
 
 pub(super) async fn depart(

@@ -85,6 +85,7 @@ async fn search(
 fn veil(operator: &Operator, row: &mut EmployeeView) {
     if !operator.sees_names() {
         (row.name, row.badge, row.external_id) = (None, None, None);
+        row.badges.clear();
     }
     if let Some(own) = operator.sites() {
         row.sites.retain(|site| own.contains(site));

@@ -7,15 +7,21 @@ use axum::{
     extract::{Request, State},
 };
 use punchtrail_infra::people::{
-    import::{self, Imported, Options},
+    directory,
+    import::{self, ImportError, Imported, OneRow, Options, RowChange, RowFault},
     moment::Moment,
 };
-use serde::Deserialize;
-use utoipa::IntoParams;
+use punchtrail_protocol::{EmployeeId, SiteId};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::staff::pin_of;
 
 use crate::{
     ask::{
-        extract::{Line, Params, content_length, media_type, next_chunk, too_large, too_slow},
+        extract::{
+            InPath, Json, Line, Params, content_length, media_type, next_chunk, too_large, too_slow,
+        },
         limits::{ROSTER_BODY_BYTES_MAX, ROSTER_BODY_PINS_MAX},
     },
     auth::Operator,
@@ -80,6 +86,90 @@ pub async fn employees(
     let (by, heard) = (operator.metadata(), Arc::new(|_, _| {}));
     // It tells of people by name.
     Ok(Unkept(Answer(import::import(&app.ledger, held.bytes(), &options, &by, heard).await?)))
+}
+
+/// A person of another system.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalBody {
+    pub name: String,
+    /// Where they work, besides where they do.
+    pub site: SiteId,
+    /// A badge; what they hold stays theirs.
+    #[serde(default)]
+    pub badge: Option<String>,
+    /// 4 to 12 digits; what they have stays unless given.
+    #[serde(default)]
+    pub pin: Option<String>,
+    /// From when on they work there: a day at the site (`2026-11-26`), or RFC 3339; since ever, or
+    /// as it stands, unless given.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// When the badge, if somebody else holds it, changed hands; refused unless given.
+    #[serde(default)]
+    pub reissue: Option<String>,
+    /// Since when they are back, if they had left; refused unless given.
+    #[serde(default)]
+    pub returned: Option<String>,
+}
+
+/// What was written of a person of another system.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExternalPut {
+    pub employee: EmployeeId,
+    pub created: bool,
+    /// Each change, in words; none if they stood like that already.
+    pub changes: Vec<String>,
+    /// What is strange and may be right.
+    pub warnings: Vec<String>,
+    pub position: u64,
+}
+
+/// Makes the person of that id of another system what they are there: new, or changed. The same
+/// rules hold as for a row of an import; the same again changes nothing.
+#[utoipa::path(
+    put, path = "/v1/employees/by-external-id/{external_id}", tag = "employees",
+    params(("external_id" = String, Path, description = "The id in the other system")),
+    request_body = ExternalBody, responses((status = 200, body = ExternalPut)),
+    security(("operator_key" = [])),
+)]
+pub async fn put_external(
+    State(app): State<App>,
+    operator: Operator,
+    InPath(external_id): InPath<String>,
+    Json(body): Json<ExternalBody>,
+) -> Result<Unkept<Answer<ExternalPut>>, Refusal> {
+    let ExternalBody { name, site, badge, pin, from, reissue, returned } = body;
+    let pin = pin.as_deref().map(pin_of).transpose()?;
+    let query = RosterQuery { dry_run: None, from, reissue, returned };
+    let (options, by, site) = (query.options()?, operator.metadata(), site.to_string());
+    let badge = badge.as_deref();
+    let row = OneRow { external_id: &external_id, name: &name, site: &site, badge, pin };
+    let done = import::one(&app.ledger, row, &options, &by).await.map_err(of_one_row)?;
+    let employee = directory::employee_of_external_id(app.ledger.pool(), &external_id).await?;
+    let words = |faults: Vec<RowFault>| faults.into_iter().map(|fault| fault.what).collect();
+    let changed = |of: &RowChange| of.employee == employee;
+    let changes = done.changes.into_iter().find(changed).map_or_else(Vec::new, |of| of.what);
+    // It tells of people by name.
+    Ok(Unkept(Answer(ExternalPut {
+        employee: employee.ok_or_else(Refusal::internal)?,
+        created: done.created > 0,
+        changes,
+        warnings: words(done.warnings),
+        position: done.position,
+    })))
+}
+
+/// What is wrong with the one row, without speaking of a file.
+fn of_one_row(error: ImportError) -> Refusal {
+    match error {
+        ImportError::Rows { faults, .. } => {
+            let what: Vec<String> = faults.into_iter().map(|fault| fault.what).collect();
+            let detail = format!("{}. Nothing was changed.", what.join("; "));
+            Refusal::field("", "invalid_value", detail)
+        }
+        error => error.into(),
+    }
 }
 
 /// The file, as far as it may be large.

@@ -7,7 +7,7 @@ use punchtrail_infra::{
     devices::enrolment,
     ledger::ExecuteError,
     people::directory,
-    sites::{Set, Since, set_policy, set_zone, with_zone},
+    sites::{self as own, AddSiteError, Set, Since, set_policy, set_zone, with_zone},
 };
 use punchtrail_projections::{
     punches::{
@@ -29,7 +29,7 @@ use crate::{
     },
     auth::Operator,
     once::Unkept,
-    problem::Refusal,
+    problem::{Code, Refusal},
     state::App,
 };
 
@@ -77,6 +77,46 @@ pub struct PairingCodeView {
     pub code: String,
     /// When it can no longer be used.
     pub expires_at: Time,
+}
+
+/// A site to be made known.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SiteBody {
+    /// 1 to 64 characters; no two sites share one.
+    pub name: String,
+    /// Its zone, as the IANA database names it.
+    pub tz: String,
+}
+
+/// A site that was made known.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SiteAdded {
+    pub site: SiteId,
+    pub position: Position,
+}
+
+/// Makes a site known.
+#[utoipa::path(
+    post, path = "/v1/sites", tag = "sites", request_body = SiteBody,
+    responses((status = 201, body = SiteAdded)), security(("operator_key" = [])),
+)]
+pub async fn add(
+    State(app): State<App>,
+    operator: Operator,
+    Json(SiteBody { name, tz }): Json<SiteBody>,
+) -> Result<(StatusCode, Answer<SiteAdded>), Refusal> {
+    let wrong =
+        |what| Refusal::field("/name", "invalid_value", format!("The name is wrong: {what}."));
+    let (site, name) = (SiteId(uuid::Uuid::now_v7()), own::name(&name).map_err(wrong)?);
+    let added = own::add(&app.ledger, site, &name, tz, &operator.metadata()).await;
+    let position = added.map_err(|error| match error {
+        AddSiteError::NameTaken => {
+            Refusal::new(Code::Conflict, "There is a site of that name already; none was added.")
+        }
+        AddSiteError::Ledger(error) => rule_refusal(error),
+    })?;
+    Ok((StatusCode::CREATED, Answer(SiteAdded { site, position })))
 }
 
 /// Makes a pairing code for a site: single use, ten minutes.

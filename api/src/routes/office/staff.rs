@@ -4,6 +4,7 @@
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use punchtrail_infra::people::{
     import::Pin,
+    pins,
     staff::{self, NewEmployee},
 };
 use punchtrail_protocol::{EmployeeId, Position, SiteId, Time};
@@ -58,8 +59,7 @@ pub async fn hire(
 ) -> Result<(StatusCode, Answer<Hired>), Refusal> {
     let EmployeeBody { name, site, from, badge, external_id, pin } = body;
     operator.reaches_site(site)?;
-    let pin = pin.as_deref().map(Pin::new).transpose();
-    let pin = pin.map_err(|what| Refusal::field("/pin", "invalid_value", format!("{what}.")))?;
+    let pin = pin.as_deref().map(pin_of).transpose()?;
     let new = NewEmployee { name, site, from, badge, external_id, pin };
     let hired = staff::hire(&app.ledger, new, &operator.metadata()).await;
     let hired = hired.map_err(|error| operator.told(error))?;
@@ -89,6 +89,59 @@ pub async fn rename(
 ) -> Result<Answer<Written>, Refusal> {
     operator.answers_for(&app, employee).await?;
     let done = staff::rename(&app.ledger, employee, &body.name, &operator.metadata()).await?;
+    Ok(Answer(Written { position: done.position }))
+}
+
+pub(super) fn pin_of(digits: &str) -> Result<Pin, Refusal> {
+    let wrong = |_| {
+        let detail = "A PIN has 4 to 12 digits and nothing else. Nothing was changed.";
+        Refusal::field("/pin", "invalid_value", detail)
+    };
+    Pin::new(digits).map_err(wrong)
+}
+
+/// A PIN.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinBody {
+    /// 4 to 12 digits.
+    pub pin: String,
+}
+
+/// Sets a person's PIN. Devices have it with their next manifest; whoever was asked for another PIN
+/// isn't any more.
+#[utoipa::path(
+    put, path = "/v1/employees/{employee}/pin", tag = "employees",
+    params(("employee" = EmployeeId, Path, description = "Who")),
+    request_body = PinBody, responses((status = 200, body = Written)),
+    security(("operator_key" = [])),
+)]
+pub async fn set_pin(
+    State(app): State<App>,
+    operator: Operator,
+    InPath(employee): InPath<EmployeeId>,
+    Json(PinBody { pin }): Json<PinBody>,
+) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
+    let pin = Some(pin_of(&pin)?);
+    let done = pins::set(&app.ledger, employee, pin, &operator.metadata()).await?;
+    Ok(Answer(Written { position: done.position }))
+}
+
+/// Takes a person's PIN back: they have none then.
+#[utoipa::path(
+    delete, path = "/v1/employees/{employee}/pin", tag = "employees",
+    params(("employee" = EmployeeId, Path, description = "Who")),
+    responses((status = 200, body = Written)), security(("operator_key" = [])),
+)]
+pub async fn take_pin(
+    State(app): State<App>,
+    operator: Operator,
+    InPath(employee): InPath<EmployeeId>,
+    _: Permitted,
+) -> Result<Answer<Written>, Refusal> {
+    operator.answers_for(&app, employee).await?;
+    let done = pins::set(&app.ledger, employee, None, &operator.metadata()).await?;
     Ok(Answer(Written { position: done.position }))
 }
 

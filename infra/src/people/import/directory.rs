@@ -82,10 +82,14 @@ async fn upsert(
     let column =
         |of: fn(&EmployeeEntry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
-        "insert into employee_directory (employee, name, pin_phc, external_id) \
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) \
+        "insert into employee_directory as kept (employee, name, pin_phc, external_id, pin_set_at) \
+         select *, now() from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) \
          on conflict (employee) do update set name = excluded.name, \
-         pin_phc = excluded.pin_phc, external_id = excluded.external_id",
+         pin_phc = excluded.pin_phc, external_id = excluded.external_id, \
+         pin_set_at = case when kept.pin_phc is distinct from excluded.pin_phc \
+             then excluded.pin_set_at else kept.pin_set_at end, \
+         pin_renewal_asked_at = case when kept.pin_phc is distinct from excluded.pin_phc \
+             then null else kept.pin_renewal_asked_at end",
     )
     .bind(&employees)
     .bind(column(|entry| Some(&entry.name)))

@@ -165,6 +165,42 @@ pub async fn import(
     }
 }
 
+/// One person, as a row of a roster has them.
+#[derive(Debug)]
+pub struct OneRow<'a> {
+    pub external_id: &'a str,
+    pub name: &'a str,
+    /// A name or an id.
+    pub site: &'a str,
+    pub badge: Option<&'a str>,
+    pub pin: Option<Pin>,
+}
+
+/// The same of one person with an id of another system.
+///
+/// # Errors
+/// See [`import`].
+pub async fn one(
+    ledger: &Ledger,
+    row: OneRow<'_>,
+    options: &Options,
+    metadata: &Metadata,
+) -> Result<Imported, ImportError> {
+    let OneRow { external_id, name, site, badge, pin } = row;
+    let pin = pin.as_ref().map_or(&b""[..], Pin::as_bytes);
+    let mut file = csv::Writer::from_writer(Vec::new());
+    let header = ["badge", "name", "pin", "site", "external_id"];
+    let cells = [badge.unwrap_or_default(), name, "", site, external_id].map(str::as_bytes);
+    let [badge, name, _, site, id] = cells;
+    let written = file
+        .write_record(header)
+        .and_then(|()| file.write_record([badge, name, pin, site, id]))
+        .map_err(|error| ImportError::Header(error.to_string()));
+    let file = written
+        .and_then(|()| file.into_inner().map_err(|error| ImportError::Header(error.to_string())))?;
+    import(ledger, &file, options, metadata, Arc::new(|_, _| {})).await
+}
+
 /// Somebody changed the same employees, or took the same badge or id, after they were read.
 fn lost_a_race(error: &AppendError) -> bool {
     match error {

@@ -16,6 +16,7 @@ use super::{session::proven, sign_in::agent};
 use crate::{
     ask::extract::Json,
     auth::{Operator, cookies},
+    once::Unkept,
     problem::{Code, Refusal, sentence},
     state::App,
 };
@@ -47,12 +48,12 @@ pub async fn begin(
     operator: Operator,
     headers: HeaderMap,
     Json(body): Json<CurrentBody>,
-) -> Result<(StatusCode, Answer<PendingFactor>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<PendingFactor>>), Refusal> {
     let login = proven(&app, &operator, &headers, body.current).await?.login;
     let user = operator.user()?.user;
     let pending = second_factor::begin(app.ledger.pool(), user, &login).await?;
     let view = PendingFactor { secret: pending.secret, uri: pending.uri };
-    Ok((StatusCode::CREATED, Answer(view)))
+    Ok((StatusCode::CREATED, Unkept(Answer(view))))
 }
 
 /// A code of the second factor.
@@ -80,11 +81,12 @@ pub async fn confirm(
     operator: Operator,
     headers: HeaderMap,
     Json(body): Json<CodeBody>,
-) -> Result<(HeaderMap, Answer<RecoveryCodes>), Refusal> {
+) -> Result<(HeaderMap, Unkept<Answer<RecoveryCodes>>), Refusal> {
     let (pool, user, doer) = (app.ledger.pool(), operator.user()?.user, operator.doer());
     let recovery_codes = second_factor::confirm(pool, user, &body.code, &doer).await?;
     let token = entry::rotate(pool, user, agent(&headers).as_deref(), &doer).await?;
-    Ok((cookies::given(&token, None)?, Answer(RecoveryCodes { recovery_codes })))
+    let codes = Unkept(Answer(RecoveryCodes { recovery_codes }));
+    Ok((cookies::given(&token, None)?, codes))
 }
 
 /// That it is oneself, and a last code.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     ask::extract::{InPath, Json, Permitted},
     auth::{Operator, table},
+    once::Unkept,
     problem::Refusal,
     state::App,
 };
@@ -102,13 +103,13 @@ pub async fn create(
     State(app): State<App>,
     operator: Operator,
     Json(body): Json<KeyBody>,
-) -> Result<(StatusCode, Answer<KeyMade>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<KeyMade>>), Refusal> {
     body.check(&app).await?;
     let KeyBody { name, scopes, sites, expires_at } = body;
     let new = NewKey { name: name.trim(), employee: None, scopes: Some(scopes), sites, expires_at };
     let (key, secret) = keys::create(app.ledger.pool(), new, &operator.doer()).await?;
     let made = KeyMade { key: key.id, token: secret.reveal().to_owned() };
-    Ok((StatusCode::CREATED, Answer(made)))
+    Ok((StatusCode::CREATED, Unkept(Answer(made))))
 }
 
 impl KeyBody {

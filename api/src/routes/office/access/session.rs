@@ -25,6 +25,7 @@ use crate::{
         cookies::{self, BROWSER_COOKIE},
     },
     door::gate::cookie,
+    once::Unkept,
     problem::Refusal,
     state::App,
 };
@@ -112,7 +113,7 @@ pub async fn change_password(
     operator: Operator,
     headers: HeaderMap,
     Json(body): Json<PasswordBody>,
-) -> Result<(StatusCode, HeaderMap), Refusal> {
+) -> Result<Unkept<(StatusCode, HeaderMap)>, Refusal> {
     let PasswordBody { current, password } = body;
     let old = proven(&app, &operator, &headers, current).await?;
     passwords::check(&password, &old.login)?;
@@ -121,7 +122,7 @@ pub async fn change_password(
     let (pool, agent) = (app.ledger.pool(), agent(&headers));
     let change = (old.phc.as_deref(), phc.as_str());
     let token = entry::change_password(pool, user, change, agent.as_deref(), &doer).await?;
-    Ok((StatusCode::NO_CONTENT, cookies::given(&token, None)?))
+    Ok(Unkept((StatusCode::NO_CONTENT, cookies::given(&token, None)?)))
 }
 
 /// Whoever has shown that they know their password.

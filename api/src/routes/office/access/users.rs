@@ -24,6 +24,7 @@ use crate::{
         walk::Walk,
     },
     auth::Operator,
+    once::Unkept,
     problem::{Code, Refusal, sentence},
     state::App,
 };
@@ -164,14 +165,14 @@ pub struct LinkView {
     pub expires_at: Time,
 }
 
-fn linked(user: UserId, link: &Link) -> (StatusCode, Answer<LinkView>) {
+fn linked(user: UserId, link: &Link) -> (StatusCode, Unkept<Answer<LinkView>>) {
     let view = LinkView {
         user,
         path: link.path(),
         token: link.token().to_owned(),
         expires_at: link.expires_at,
     };
-    (StatusCode::CREATED, Answer(view))
+    (StatusCode::CREATED, Unkept(Answer(view)))
 }
 
 /// Invites somebody: a user, and the link by which they set their password within thirty minutes.
@@ -183,7 +184,7 @@ pub async fn invite(
     State(app): State<App>,
     operator: Operator,
     Json(body): Json<InviteBody>,
-) -> Result<(StatusCode, Answer<LinkView>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<LinkView>>), Refusal> {
     let InviteBody { login, name, role, sites } = &body;
     check_text("/login", login, char::is_whitespace)?;
     check_text("/name", name, |_| false)?;
@@ -319,7 +320,7 @@ pub async fn make_link(
     operator: Operator,
     InPath(user): InPath<UserId>,
     Json(body): Json<LinkBody>,
-) -> Result<(StatusCode, Answer<LinkView>), Refusal> {
+) -> Result<(StatusCode, Unkept<Answer<LinkView>>), Refusal> {
     let (pool, doer) = (app.ledger.pool(), operator.doer());
     let link = users::reset(pool, user, body.clears_second_factor, &doer).await?;
     Ok(linked(user, &link))
