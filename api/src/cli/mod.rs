@@ -221,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_flags_is_what_is_parsed() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        punchtrail_testkit::page_holds(page, &Arguments::command());
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(openid::SECRET_VARIABLE), "it has no flag");
+    }
+
+    #[test]
     fn what_concerns_all_commands_may_stand_before_or_after() {
         for line in [
             &["punchtrail", "--data-dir", "d", "--json", "key", "list"][..],
