@@ -264,6 +264,8 @@ async fn no_body_is_taken_in_another_shape() {
             own,
             json!({ "current": "c", "password": "p" }),
         ),
+        (Method::POST, "/v1/session/provider".to_owned(), own, json!({ "current": "c" })),
+        (Method::POST, "/v1/sign-in/provider/code".to_owned(), None, json!({ "code": "c" })),
         (Method::POST, "/v1/session/second-factor".to_owned(), own, json!({ "current": "c" })),
         (
             Method::POST,
@@ -368,9 +370,11 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 53] = [
+const ORDERS: [(&str, &[&str]); 55] = [
     ("/zone", &["tz", "from", "correct_past"]),
     ("/zone/preview", &["tz", "from", "correct_past"]),
+    ("session/provider", &["current"]),
+    ("provider/code", &["code"]),
     ("sign-in", &["login", "password", "code"]),
     ("acceptance", &["token", "password"]),
     ("password", &["current", "password"]),

@@ -204,7 +204,7 @@ impl StandIn {
             came: Mutex::default(),
         });
         let routes = Router::new()
-            .route("/.well-known/openid-configuration", get(description))
+            .route("/realms/example/.well-known/openid-configuration", get(description))
             .route("/keys", get(keys))
             .route("/authorize", get(authorize))
             .route("/token", post(token))
