@@ -107,8 +107,10 @@ fn limits(root: &Command, path: &[String], arg: &Arg) -> Option<String> {
         let line = path.iter().cloned().chain([given]);
         let error = root.clone().try_get_matches_from(line).err()?;
         let text = error.to_string();
-        let (_, range) = text.lines().next()?.split_once(" is not in ")?;
-        (error.kind() == ErrorKind::ValueValidation).then(|| in_words(range))
+        let line = text.lines().next().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
+        // As clap says it, or a parser of our own.
+        let own = || line.split_once(": a number from ").map(|(_, range)| range.to_owned());
+        line.split_once(" is not in ").map(|(_, range)| in_words(range)).or_else(own)
     })
 }
 

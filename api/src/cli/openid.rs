@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use punchtrail_infra::access::provider::Settings;
+use punchtrail_infra::access::provider::{Provider, Settings};
 
 /// The longest secret of a client, in bytes.
 const SECRET_BYTES_MAX: usize = 4_096;
@@ -59,7 +59,7 @@ impl OpenId {
     /// The provider; none unless one is named.
     ///
     /// # Errors
-    /// When the secret can't be read, or is given twice.
+    /// When something of it can't be right, or the secret can't be read or is given twice.
     pub(super) fn settings(&self) -> anyhow::Result<Option<Settings>> {
         let text = |given: &Option<String>| given.clone().filter(|text| !text.trim().is_empty());
         let Some(issuer) = text(&self.openid_issuer) else { return Ok(None) };
@@ -70,7 +70,7 @@ impl OpenId {
                 "INSECURE: a provider of sign-ins on this machine is asked in the clear"
             );
         }
-        Ok(Some(Settings {
+        let settings = Settings {
             client_id: text(&self.openid_client_id).unwrap_or_default(),
             client_secret: self.secret()?,
             name: name.unwrap_or_default(),
@@ -78,7 +78,11 @@ impl OpenId {
             multi_factor_acr: self.openid_multi_factor_acr.clone(),
             allows_loopback_http: self.openid_insecure_loopback,
             issuer,
-        }))
+        };
+        Provider::new(settings.clone()).map_err(|error| {
+            anyhow::Error::new(error).context("the provider of sign-ins; nothing was started")
+        })?;
+        Ok(Some(settings))
     }
 
     fn secret(&self) -> anyhow::Result<Option<String>> {
