@@ -189,6 +189,7 @@ async fn a_provider_that_lies_lets_nobody_in() {
         assert_eq!(count(&house, "sessions").await, 0, "{lie}");
     }
     assert_eq!(count(&house, "users").await, 1, "nobody is made by signing in");
+    assert!(!noted(&house, "sign_in_failed").await.is_empty());
     // Each is looked up anew once for a key that isn't known, and then not again for a while.
     assert!(provider.asked("keys") <= 2);
     // By each key of its own it is believed.

@@ -60,9 +60,17 @@ pub async fn enter(
     })
     .await;
     if let Err(SignInError::Wrong) = entered {
-        trail::note_failure(writer, asking.doer, Act::SignInFailed, None).await?;
+        failed(writer, asking.doer).await?;
     }
     entered
+}
+
+/// Writes down that a provider's word let nobody in.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn failed(writer: &Pool, doer: &Doer) -> Result<(), sqlx::Error> {
+    trail::note_failure(writer, doer, Act::SignInFailed, None).await
 }
 
 async fn find(

@@ -150,13 +150,18 @@ pub async fn callback(
     };
     if let Some(error) = query.error {
         tracing::info!(error = %said(&error), "the provider let nobody in");
+        entering::failed(pool, &doer).await?;
         return Err(refused());
     }
     let code = query.code.unwrap_or_default();
     let returned = Returned { code: &code, issuer: query.iss.as_deref() };
     line.put_down().await;
-    let identity = provider.identity(&begun, returned).await?;
+    let identity = provider.identity(&begun, returned).await;
     line.wait_for_permit().await?;
+    if let Err(ProviderError::Refused(_)) = identity {
+        entering::failed(pool, &doer).await?;
+    }
+    let identity = identity?;
     let mut given = match what_for {
         For::Tying(user) => {
             // The session that asked for it must be this browser's still.
