@@ -396,7 +396,7 @@ async fn token(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: String
     let says = inner.says();
     let token = inner.keys.lock().unwrap().token(says.by, &laid(honest, &says.claims));
     let answer = json!({
-        "access_token": "for what it tells", "token_type": "Bearer", "expires_in": 300,
+        "access_token": "for-what-it-tells", "token_type": "Bearer", "expires_in": 300,
         "id_token": token,
     });
     Json(laid(answer, &says.answer)).into_response()
