@@ -12,7 +12,7 @@ use axum::{
 use punchtrail_infra::access::{
     ids::UserId,
     provider::{
-        Provider, ProviderError, Returned,
+        Identity, Provider, ProviderError, Returned,
         begun::{self, Begun, For},
         entering::{self, Vouched},
     },
@@ -141,56 +141,95 @@ pub async fn callback(
     headers: HeaderMap,
     Params(query): Params<CallbackQuery>,
 ) -> Result<(StatusCode, HeaderMap), Refusal> {
-    let (provider, pool) = (provider(&app)?, app.ledger.pool());
-    let begun = of_browser(&headers)?;
-    let answers = query.state.is_some_and(|state| begun.is_answered_by(&state));
-    let what_for = match answers {
-        true => begun::take(pool, &begun).await?.ok_or(SignInError::Over)?,
-        false => return Err(SignInError::Over.into()),
-    };
-    if let Some(error) = query.error {
-        tracing::info!(error = %said(&error), "the provider let nobody in");
-        entering::failed(pool, &doer).await?;
-        return Err(refused());
-    }
-    let code = query.code.unwrap_or_default();
-    let returned = Returned { code: &code, issuer: query.iss.as_deref() };
-    line.put_down().await;
-    let identity = provider.identity(&begun, returned).await;
-    line.wait_for_permit().await?;
-    if let Err(ProviderError::Refused(_)) = identity {
-        entering::failed(pool, &doer).await?;
-    }
-    let identity = identity?;
+    let provider = provider(&app)?;
+    let (begun, what_for) = taken(&app, &headers, &query).await?;
+    let identity = identity(&app, provider, &line, (&begun, &query), &doer).await?;
     let mut given = match what_for {
-        For::Tying(user) => {
-            // The session that asked for it must be this browser's still.
-            let session = cookie(&headers, SESSION_COOKIE).unwrap_or_default();
-            let signed_in = sessions::signed_in(pool, session).await?;
-            if signed_in.is_none_or(|signed_in| signed_in.user != user) {
-                return Err(SignInError::Over.into());
-            }
-            entering::tie(pool, user, &identity, &doer.known_as(user)).await?;
-            HeaderMap::new()
-        }
-        For::Entering => {
-            let agent = agent(&headers);
-            let (asking, along) = coming(&headers, &doer, agent.as_deref());
-            match entering::enter(pool, &begun, &identity, &asking, along).await {
-                Ok(Vouched::Entered(entered)) => {
-                    cookies::given(&entered.token, Some(&entered.browser))?
-                }
-                Ok(Vouched::CodeWanted) => return Err(code_needed()),
-                Err(SignInError::Wrong) => return Err(refused()),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        For::Tying(user) => tied(&app, &headers, user, &identity, &doer).await?,
+        For::Entering => entered(&app, &headers, &begun, &identity, &doer).await?,
     };
     cookies::take_begun(&mut given)?;
     given.insert(header::LOCATION, HeaderValue::from_static(HOME));
     // The address that it comes from holds the code.
     given.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok((StatusCode::SEE_OTHER, given))
+}
+
+/// The sign-in that this browser began and comes back with, taken: it is good once.
+async fn taken(
+    app: &App,
+    headers: &HeaderMap,
+    query: &CallbackQuery,
+) -> Result<(Begun, For), Refusal> {
+    let begun = of_browser(headers)?;
+    if !query.state.as_ref().is_some_and(|state| begun.is_answered_by(state)) {
+        return Err(SignInError::Over.into());
+    }
+    match begun::take(app.ledger.pool(), &begun).await? {
+        Some(what_for) => Ok((begun, what_for)),
+        None => Err(SignInError::Over.into()),
+    }
+}
+
+/// Who comes back, by the provider's word. It is waited for without a permit, which others need.
+async fn identity(
+    app: &App,
+    provider: &Provider,
+    line: &Line,
+    (begun, query): (&Begun, &CallbackQuery),
+    doer: &Doer,
+) -> Result<Identity, Refusal> {
+    let pool = app.ledger.pool();
+    if let Some(error) = &query.error {
+        tracing::info!(error = %said(error), "the provider let nobody in");
+        entering::failed(pool, doer).await?;
+        return Err(refused());
+    }
+    let code = query.code.as_deref().unwrap_or_default();
+    let returned = Returned { code, issuer: query.iss.as_deref() };
+    line.put_down().await;
+    let identity = provider.identity(begun, returned).await;
+    line.wait_for_permit().await?;
+    if let Err(ProviderError::Refused(_)) = identity {
+        entering::failed(pool, doer).await?;
+    }
+    Ok(identity?)
+}
+
+/// Ties a user to the provider's word, if the session that asked for it is this browser's still.
+async fn tied(
+    app: &App,
+    headers: &HeaderMap,
+    user: UserId,
+    identity: &Identity,
+    doer: &Doer,
+) -> Result<HeaderMap, Refusal> {
+    let pool = app.ledger.pool();
+    let session = cookie(headers, SESSION_COOKIE).unwrap_or_default();
+    let signed_in = sessions::signed_in(pool, session).await?;
+    if signed_in.is_none_or(|signed_in| signed_in.user != user) {
+        return Err(SignInError::Over.into());
+    }
+    entering::tie(pool, user, identity, &doer.known_as(user)).await?;
+    Ok(HeaderMap::new())
+}
+
+/// Lets somebody in by the provider's word: what their browser gets.
+async fn entered(
+    app: &App,
+    headers: &HeaderMap,
+    begun: &Begun,
+    identity: &Identity,
+    doer: &Doer,
+) -> Result<HeaderMap, Refusal> {
+    let agent = agent(headers);
+    let (asking, along) = coming(headers, doer, agent.as_deref());
+    match entering::enter(app.ledger.pool(), begun, identity, &asking, along).await {
+        Ok(Vouched::Entered(entered)) => cookies::given(&entered.token, Some(&entered.browser)),
+        Ok(Vouched::CodeWanted) => Err(code_needed()),
+        Err(SignInError::Wrong) => Err(refused()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The sign-in that a browser began.
