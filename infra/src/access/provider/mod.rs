@@ -2,7 +2,7 @@
 //! Roles and sites stay ours, and nobody is made by signing in.
 //!
 //! The code flow with PKCE, state and nonce ([`begun`]); discovery and every call bounded
-//! ([`calls`]); what the ID token says is taken only after its signature, issuer, audience, time
+//! (`calls`); what the ID token says is taken only after its signature, issuer, audience, time
 //! and nonce were found right (here, by the openidconnect crate); whose it is is settled last
 //! ([`entering`]).
 //!
