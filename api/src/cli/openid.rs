@@ -22,8 +22,8 @@ pub(super) struct OpenId {
     #[arg(long, value_name = "ID", env = "PUNCHTRAIL_OPENID_CLIENT_ID")]
     openid_client_id: Option<String>,
 
-    /// A file with the client's secret; or give it as PUNCHTRAIL_OPENID_CLIENT_SECRET. Neither for a
-    /// client that has none
+    /// A file with the client's secret; or give it as PUNCHTRAIL_OPENID_CLIENT_SECRET. Neither for
+    /// a client that has none
     #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_OPENID_CLIENT_SECRET_FILE")]
     openid_client_secret_file: Option<PathBuf>,
 

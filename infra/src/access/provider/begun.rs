@@ -1,6 +1,6 @@
-//! A sign-in by a provider that is under way. It is bound to the browser that began it by a token in
-//! a cookie; state, nonce and PKCE's verifier are made from that token, each by a word of its own.
-//! So the database holds a digest and nothing that opens anything, and any node can go on.
+//! A sign-in by a provider that is under way. It is bound to the browser that began it by a token
+//! in a cookie; state, nonce and PKCE's verifier are made from that token, each by a word of its
+//! own. So the database holds a digest and nothing that opens anything, and any node can go on.
 
 use std::fmt;
 
