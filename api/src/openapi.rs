@@ -15,6 +15,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use punchtrail_protocol::wire::{FieldError, Problem};
+use serde_json::json;
 
 use crate::{
     auth::table::{self, Rule, Who},
@@ -108,11 +109,9 @@ fn add_rule(operation: &mut Operation, rule: &Rule) {
     };
     operation.security = Some(by);
     let scopes = rule.scope.map(|scope| vec![scope]).unwrap_or_default();
-    let extensions = ExtensionsBuilder::new()
-        .add("x-roles", rule.who_in_words())
-        .add("x-scopes", scopes)
-        .build();
-    operation.extensions = Some(extensions);
+    // One extension: of several utoipa would write another one first each time.
+    let access = json!({ "roles": rule.who_in_words(), "scopes": scopes });
+    operation.extensions = Some(ExtensionsBuilder::new().add("x-access", access).build());
 }
 
 fn key_header() -> Parameter {

@@ -73,6 +73,8 @@ codes! {
     SecondFactorRequired = FORBIDDEN, "A second factor has to be set first";
     /// A browser asks on another page's behalf.
     CrossOrigin = FORBIDDEN, "This came from another page";
+    /// A sign-in by a provider isn't this browser's, was used or took too long.
+    SignInOver = FORBIDDEN, "This sign-in can't go on";
     /// The link is wrong, used, void or expired.
     LinkInvalid = FORBIDDEN, "The link is not valid";
     /// The caller may not do this.
@@ -129,6 +131,8 @@ codes! {
     Internal = INTERNAL_SERVER_ERROR, "The server failed";
     /// The server can't take this now.
     Busy = SERVICE_UNAVAILABLE, "The server is busy";
+    /// The provider of sign-ins is away or answers nothing that can be taken.
+    ProviderUnavailable = SERVICE_UNAVAILABLE, "The provider can't be asked now";
     /// The read model is not yet where the reader wants it.
     ReadBehind = SERVICE_UNAVAILABLE, "The read side is behind";
 }

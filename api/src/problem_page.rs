@@ -32,9 +32,10 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
              force.",
         ),
         Code::SignInRefused => (
-            "Login, password or code is wrong. Which of them is never said.",
+            "Login, password or code is wrong. Which of them is never said. By a provider: it \
+             vouches for nobody who may come in here.",
             "Type them again. Whoever forgot theirs asks an admin for a link; an admin makes one \
-             with `punchtrail admin link`.",
+             with `punchtrail admin link`. By a provider: docs/roles.md, Signing in by a provider.",
         ),
         Code::SecondFactorNeeded => (
             "The password is right, and the account has a second factor.",
@@ -45,8 +46,13 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
             "Set one (`POST /v1/session/second-factor`), confirm it, and send the request again.",
         ),
         Code::CrossOrigin => (
-            "A browser sent the session's cookie on behalf of another page, or didn't say of which.",
+            "A browser sent the session's cookie on behalf of another page, or said of none.",
             "Ask from the server's own pages. A program uses a key, and no cookie.",
+        ),
+        Code::SignInOver => (
+            "A browser came back from the provider that didn't begin there, came twice, or took \
+             longer than ten minutes.",
+            "Begin again (`GET /v1/sign-in/provider`), and stay in that browser.",
         ),
         Code::LinkInvalid => (
             "The link is mistyped, was used, was voided by a later one, or is older than thirty \
@@ -170,6 +176,12 @@ pub const fn explained(code: Code) -> (&'static str, &'static str) {
              acknowledged.",
             "Send it again after the time in `Retry-After`. With an `Idempotency-Key` that is safe \
              for every write.",
+        ),
+        Code::ProviderUnavailable => (
+            "The provider of sign-ins is away, too slow, or answers what can't be taken. Nobody \
+             was signed in.",
+            "Begin again after the time in `Retry-After`, or sign in with a password. If it comes \
+             back, the server's log says why.",
         ),
         Code::ReadBehind => (
             "The read model isn't yet where `Punchtrail-After` wants it.",

@@ -12,7 +12,10 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::{self, Deployment},
+    access::{
+        deployment::{self, Deployment},
+        provider::{Provider, Settings, SettingsError},
+    },
     adjudicator,
     audit::checkpoint,
     follower::{Followers, Node},
@@ -80,6 +83,8 @@ pub struct ServeOptions {
     pub identity: IdentityOptions,
     /// What callers may ask for within a day.
     pub allowance: Allowance,
+    /// The provider that vouches for people who sign in, if any.
+    pub provider: Option<Settings>,
 }
 
 impl ServeOptions {
@@ -100,6 +105,7 @@ impl ServeOptions {
             clock: Clock::default(),
             identity: IdentityOptions::default(),
             allowance: Allowance::default(),
+            provider: None,
         }
     }
 }
@@ -128,6 +134,9 @@ pub enum ServeError {
     /// The system gives no more threads.
     #[error(transparent)]
     Threads(#[from] NoThreads),
+    /// A provider of sign-ins can't be used as it was set.
+    #[error("{0}. Nothing was started")]
+    Provider(#[from] SettingsError),
     /// Faces can't be checked as asked for.
     #[error("{0}")]
     Identity(#[from] IdentityError),
@@ -171,6 +180,7 @@ impl Server {
             Some(files) => Some(Tls::open(files).await?),
             None => None,
         };
+        let provider = options.provider.map(Provider::new).transpose()?.map(Arc::new);
         metrics::handle();
         let deployment = Deployment::open(&options.pools.writer).await?;
         let schema = deployment::schema_version(&options.pools.owner).await?;
@@ -230,6 +240,7 @@ impl Server {
             cores,
             models: faces.models,
             allowance: options.allowance,
+            provider,
         });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor

@@ -8,7 +8,10 @@ use std::{
 };
 
 use punchtrail_infra::{
-    access::deployment::Deployment, ledger::Ledger, photos::PhotoStore, postgres::Pools,
+    access::{deployment::Deployment, provider::Provider},
+    ledger::Ledger,
+    photos::PhotoStore,
+    postgres::Pools,
     threads::Threads,
 };
 use punchtrail_projections::{engine::Projections, explanations::Explanations};
@@ -82,6 +85,8 @@ pub struct Parts {
     pub photo_secret: PhotoSecret,
     /// What callers may ask for within a day.
     pub quotas: Quotas,
+    /// Who vouches for people who sign in, if anybody.
+    pub provider: Option<Arc<Provider>>,
 }
 
 /// What a server opens and starts before it serves.
@@ -100,6 +105,8 @@ pub struct Opened {
     pub models: Option<Arc<Models>>,
     /// What callers may ask for within a day.
     pub allowance: Allowance,
+    /// Who vouches for people who sign in, if anybody.
+    pub provider: Option<Arc<Provider>>,
 }
 
 impl std::ops::Deref for App {
@@ -129,6 +136,7 @@ impl App {
             cores,
             models,
             allowance,
+            provider,
         } = opened;
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
@@ -152,6 +160,7 @@ impl App {
             verdicts: Verdicts::default(),
             photo_secret: seal::photo_secret(&deployment),
             quotas: allowance.into(),
+            provider,
             deployment,
         }))
     }

@@ -241,7 +241,7 @@ async fn guesses_are_stopped_on_all_nodes_and_keep_nobody_out_who_is_known() {
         let mut request = request(Method::POST, "/v1/sign-in", None, body.to_string().into());
         let json = header::HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
-        ask(if n % 2 == 0 { house.address } else { second }, request).await
+        ask(if n.is_multiple_of(2) { house.address } else { second }, request).await
     };
     // Whether there is such an account or not.
     for login in ["ada@example.org", "nobody@example.org"] {
@@ -297,7 +297,7 @@ async fn ten_thousand_guesses_leave_a_few_rows() {
     // Beneath the door, which would shed most of them before they are counted.
     let writer = &house.pools.writer;
     let one = |n: u32| async move {
-        let login = if n % 3 == 0 { "ada@example.org" } else { "nobody@example.org" };
+        let login = if n.is_multiple_of(3) { "ada@example.org" } else { "nobody@example.org" };
         let address = Some(std::net::IpAddr::from([198, 51, 100, (n % 9) as u8]));
         let doer = Doer { address, ..Doer::default() };
         let asking = Asking { login, browser: None, doer: &doer };

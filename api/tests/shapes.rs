@@ -6,9 +6,9 @@ mod callers;
 mod common;
 
 use callers::{PASSWORD, Person, cookies, sign_in, user};
-use common::{House, enrolment_body};
+use common::{House, enrolment_body, request};
 use ed25519_dalek::SigningKey;
-use hyper::Method;
+use hyper::{Method, header};
 use punchtrail_domain::policy::Policy;
 use punchtrail_infra::access::roles::Role;
 use punchtrail_protocol::capture::PunchKind;
@@ -280,6 +280,8 @@ async fn no_body_is_taken_in_another_shape() {
             own,
             json!({ "current": "c", "password": "p" }),
         ),
+        (Method::POST, "/v1/session/provider".to_owned(), own, json!({ "current": "c" })),
+        (Method::POST, "/v1/sign-in/provider/code".to_owned(), None, json!({ "code": "c" })),
         (Method::POST, "/v1/session/second-factor".to_owned(), own, json!({ "current": "c" })),
         (
             Method::POST,
@@ -371,8 +373,11 @@ async fn no_body_is_taken_in_another_shape() {
             let text = shape.to_string();
             let answer = match token {
                 Some(cookies) if cookies.starts_with("__Host-") => {
-                    let person = Person::Browser((*cookies).to_owned());
-                    person.ask(&house, method.clone(), path, &shape).await
+                    let mut asked = request(method.clone(), path, None, text.clone().into());
+                    let json = header::HeaderValue::from_static("application/json");
+                    asked.headers_mut().insert(header::CONTENT_TYPE, json);
+                    Person::Browser((*cookies).to_owned()).put_on(&mut asked);
+                    house.ask(asked).await
                 }
                 token => house.send(method.clone(), path, *token, text.clone()).await,
             };
@@ -384,12 +389,14 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 56] = [
+const ORDERS: [(&str, &[&str]); 58] = [
     ("/pin", &["pin"]),
     ("/v1/sites", &["name", "tz"]),
     ("by-external-id/e", &["name", "site", "badge", "pin", "from", "reissue", "returned"]),
     ("/zone", &["tz", "from", "correct_past"]),
     ("/zone/preview", &["tz", "from", "correct_past"]),
+    ("session/provider", &["current"]),
+    ("provider/code", &["code"]),
     ("sign-in", &["login", "password", "code"]),
     ("acceptance", &["token", "password"]),
     ("password", &["current", "password"]),

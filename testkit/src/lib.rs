@@ -1,6 +1,7 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
 //! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); face models and pictures
-//! ([`Faces`]); AWS's services on this machine ([`Moto`]); saying that a test can't run here
+//! ([`Faces`]); AWS's services on this machine ([`Moto`]);
+//! the page of a program's flags ([`page_holds`]); saying that a test can't run here
 //! ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
@@ -13,6 +14,7 @@ mod ends;
 mod faces;
 mod here;
 mod moto;
+mod options;
 mod wait;
 
 pub use captures::{Chain, EXAMPLE, text};
@@ -20,4 +22,5 @@ pub use ends::{NUMBERS, TIMES, with_fields};
 pub use faces::{Faces, PICTURES};
 pub use here::not_run;
 pub use moto::Moto;
+pub use options::page_holds;
 pub use wait::{PATIENCE, eventually};

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     http::{header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -59,7 +59,7 @@ async fn judged(app: &App, parts: &mut Parts, address: IpAddr) -> Result<Noted, 
     let rule = table::rule(&parts.method, &path).unwrap_or(&UNLISTED);
     let id = parts.extensions.get::<RequestId>().ok_or_else(Refusal::internal)?.clone();
     if rule.who == Who::Anybody {
-        origin::of_stranger(&parts.uri, &parts.headers)?;
+        origin::of_stranger(&parts.method, &parts.uri, &parts.headers)?;
         let doer =
             Doer { actor: None, address: Some(address), request: Some(id.as_str().to_owned()) };
         parts.extensions.insert(Stranger(Arc::new(doer)));
@@ -76,6 +76,14 @@ async fn judged(app: &App, parts: &mut Parts, address: IpAddr) -> Result<Noted, 
 /// Who asks, with no credentials yet.
 #[derive(Debug, Clone)]
 pub struct Stranger(pub Arc<Doer>);
+
+impl FromRequestParts<App> for Stranger {
+    type Rejection = Refusal;
+    /// As the check before the handler found it.
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::internal)
+    }
+}
 
 async fn asking(
     app: &App,

@@ -28,12 +28,16 @@ pub fn of_cookie(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), 
 }
 
 /// The same of a request that needs no credentials, as to sign in: a program may ask, too, and says
-/// nothing; another page may not.
+/// nothing; another page may not. What only reads is asked from anywhere: a provider of sign-ins
+/// sends a browser back so.
 ///
 /// # Errors
 /// 403 `cross_origin` when another page asks.
-pub fn of_stranger(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    if is_own(uri, headers) == Some(false) { Err(foreign()) } else { Ok(()) }
+pub fn of_stranger(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    match is_safe(method) || is_own(uri, headers) != Some(false) {
+        true => Ok(()),
+        false => Err(foreign()),
+    }
 }
 
 fn foreign() -> Refusal {
@@ -70,7 +74,7 @@ mod tests {
         }
         let uri = Uri::from_static("/v1/session");
         let cookie = of_cookie(&Method::POST, &uri, &headers).is_ok();
-        (cookie, of_stranger(&uri, &headers).is_ok())
+        (cookie, of_stranger(&Method::POST, &uri, &headers).is_ok())
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod figures;
 mod identity;
 mod key;
 mod ledger;
+mod openid;
 mod photo;
 mod progress;
 mod projection;
@@ -76,7 +77,7 @@ Every command: docs/command-line.md";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// The way in for the first admin, and for one who is locked out
     #[command(subcommand)]
     Admin(admin::Admin),
@@ -217,6 +218,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_of_flags_is_what_is_parsed() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        punchtrail_testkit::page_holds(page, &Arguments::command());
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(openid::SECRET_VARIABLE), "it has no flag");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use punchtrail_api::{
     server::{ServeError, ServeOptions, Server},
 };
 use punchtrail_infra::{
+    access::provider::Settings,
     ledger::Clock,
     postgres::{PoolSizes, Pools, ServeLock},
     supervision::Supervisor,
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answer, print, print_json},
     identity::Identity,
+    openid::OpenId,
     source::{Need, Source},
 };
 
@@ -80,6 +82,9 @@ pub(super) struct Serve {
     #[command(flatten)]
     identity: Identity,
 
+    #[command(flatten)]
+    openid: OpenId,
+
     /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
@@ -127,6 +132,7 @@ impl Serve {
     pub(super) async fn run(self, source: Source, json: bool) -> anyhow::Result<Answer> {
         let data_dir = source.dir()?;
         self.may_listen()?;
+        let provider = self.openid.settings()?;
         // Before anything is made: what is left of a start that failed must not pass for a ledger.
         for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
             TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
@@ -145,7 +151,7 @@ impl Serve {
             () = stops.next() => anyhow::bail!("stopped before the server was ready"),
         };
         let supervisor = postgres.supervisor().clone();
-        let served = self.serve(&source, pools.clone(), supervisor, stops, json).await;
+        let served = self.serve(&source, (pools.clone(), supervisor), provider, stops, json).await;
         pools.close().await;
         if let Err(error) = postgres.close().await {
             tracing::warn!(%error, "the database was left running");
@@ -186,8 +192,8 @@ impl Serve {
     async fn serve(
         &self,
         source: &Source,
-        pools: Pools,
-        supervisor: Supervisor,
+        (pools, supervisor): (Pools, Supervisor),
+        provider: Option<Settings>,
         stops: Stops,
         json: bool,
     ) -> anyhow::Result<()> {
@@ -210,6 +216,7 @@ impl Serve {
             },
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             identity: self.identity.options(source),
+            provider,
             photos: source.photos.clone(),
             ..ServeOptions::new(self.listen, pools, source.dir()?)
         };

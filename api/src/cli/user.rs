@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use punchtrail_infra::access::{
     ids::UserId,
     links::Link,
+    provider::entering,
     roles::Role,
     sessions,
     trail::{Act, Doer},
@@ -87,6 +88,11 @@ pub(super) enum UserCommand {
         /// That they are none
         #[arg(long, conflicts_with = "employee")]
         nobody: bool,
+    },
+    /// Untie a user from their account at the provider of sign-ins; their sessions end
+    UntieProvider {
+        /// Login or id
+        user: String,
     },
     /// Erase login, name, password and second factor of a user; what they did stands, by their id
     Erase {
@@ -211,6 +217,12 @@ impl UserCommand {
                 let who = employee.map_or_else(|| "no worker".to_owned(), |who| who.to_string());
                 Ok(Answer::new(&object, format!("{user} is {who}.")))
             }
+            Self::UntieProvider { user } => {
+                let user = of(opened, user).await?.id;
+                entering::untie(writer, user, &doer).await?;
+                let text = format!("{user} is tied to no account at a provider.");
+                Ok(Answer::new(&json!({"user": user}), text))
+            }
             Self::Erase { user } => {
                 let user = of(opened, user).await?.id;
                 users::erase(writer, user, &doer).await?;
@@ -233,7 +245,8 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     }
     let row = |user: &User| {
         let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let state = match (user.erased_at, user.disabled_at, user.has_password) {
+        let has_way = user.has_password || user.has_provider;
+        let state = match (user.erased_at, user.disabled_at, has_way) {
             (Some(_), ..) => "erased",
             (None, Some(_), _) => "disabled",
             (None, None, false) => "invited",
@@ -248,7 +261,8 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
         json!({
             "user": user.id, "login": user.login, "name": user.name, "role": user.role,
             "sites": user.sites, "employee": user.employee, "has_password": user.has_password,
-            "has_second_factor": user.has_second_factor, "created_at": user.created_at,
+            "has_second_factor": user.has_second_factor, "has_provider": user.has_provider,
+            "created_at": user.created_at,
             "disabled_at": user.disabled_at, "erased_at": user.erased_at,
         })
     };

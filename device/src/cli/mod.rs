@@ -605,3 +605,16 @@ fn show(json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_page_of_flags_is_what_is_parsed() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        punchtrail_testkit::page_holds(page, &Arguments::command());
+    }
+}

@@ -25,6 +25,8 @@ pub const OPERATOR_KEY_PREFIX: &str = "ptk_";
 pub const SESSION_TOKEN_PREFIX: &str = "pts_";
 /// How a known browser's token starts.
 pub const BROWSER_TOKEN_PREFIX: &str = "ptb_";
+/// How the token of a browser starts that signs in by a provider.
+pub const PROVIDER_TOKEN_PREFIX: &str = "pto_";
 const SECRET_BYTES: usize = 32;
 /// The longest text that can be a token: prefix and 32 bytes in base64url.
 const TOKEN_CHARS: usize = 4 + 43;
@@ -57,6 +59,11 @@ impl Secret {
     /// A known browser's new token.
     pub fn browser_token() -> Self {
         Self::new(BROWSER_TOKEN_PREFIX)
+    }
+
+    /// A new token of a browser that signs in by a provider.
+    pub fn provider_token() -> Self {
+        Self::new(PROVIDER_TOKEN_PREFIX)
     }
 
     /// What is kept of a token that somebody shows.

@@ -1,5 +1,6 @@
 //! Who may come in: this deployment and its keys, the tokens of its devices, its operators' keys,
-//! the people who sign in; and the trail of what they did that bears on security.
+//! the people who sign in, by a password or a provider's word; and the trail of what they did that
+//! bears on security.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ pub mod ids;
 pub mod keys;
 pub mod links;
 pub mod passwords;
+pub mod provider;
 pub mod roles;
 pub mod second_factor;
 pub mod sessions;

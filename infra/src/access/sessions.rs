@@ -58,7 +58,7 @@ pub async fn signed_in(writer: &Pool, token: &str) -> Result<Option<SignedIn>, s
     }
     let found = sqlx::query(
         "select s.id as session, u.id, u.role, u.employee, \
-             r.totp_required and u.totp_secret is null as lacks_factor, \
+             r.totp_required and u.totp_secret is null and not s.is_multi_factor as lacks_factor, \
              array(select site from user_sites at where at.user_id = u.id order by site) as sites, \
              exists (select from name_grants g where g.user_id = u.id and g.expires_at > now() \
                  and g.ended_at is null) as granted, \
@@ -126,6 +126,37 @@ pub(super) async fn begin(
     .execute(connection)
     .await?;
     Ok((id, token))
+}
+
+/// Notes of a session that more than one factor was shown to whoever vouched for its begin.
+pub(super) async fn saw_factors(
+    connection: &mut PgConnection,
+    session: SessionId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update sessions set is_multi_factor = true where id = $1")
+        .bind(session.0)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Whether a session was begun within so many seconds.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn is_younger(
+    writer: &Pool,
+    session: SessionId,
+    seconds: u32,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from sessions where id = $1 \
+         and created_at > now() - make_interval(secs => $2))",
+    )
+    .bind(session.0)
+    .bind(f64::from(seconds))
+    .fetch_one(writer)
+    .await
 }
 
 /// Ends a user's sessions, but for that one if any: how many.
@@ -258,6 +289,7 @@ pub async fn forget_over(writer: &Pool) -> Result<(), sqlx::Error> {
             "delete from sessions where created_at < now() - make_interval(secs => $1)",
             SESSION_LIFE_S,
         ),
+        ("delete from provider_sign_ins where expires_at < now() - make_interval(secs => $1)", 0),
         ("delete from user_links where expires_at < now() - make_interval(secs => $1)", 0),
         (
             "delete from known_browsers where seen_at < now() - make_interval(secs => $1)",

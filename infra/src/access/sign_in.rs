@@ -1,4 +1,5 @@
-//! Signing in with a password and, where one is set, a second factor.
+//! Signing in with a password and, where one is set, a second factor; and what is the same for
+//! whoever comes by a provider's word ([`super::provider`]).
 //!
 //! A login that nobody has and a wrong password get one answer, and take as long. Guesses are
 //! counted before they are looked at, in the database, so on all nodes together: by where they come
@@ -7,6 +8,7 @@
 //! guesses at an account, or shares an address with its owner, never keeps the owner out.
 
 use punchtrail_protocol::Digest;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +33,8 @@ pub const TRIES_OF_ADDRESS_MAX: u64 = 30;
 pub const TRIES_AT_ACCOUNT_MAX: u64 = 10;
 /// Failures from one browser that the account knows.
 pub const TRIES_OF_BROWSER_MAX: u64 = 10;
+/// Sign-ins by a provider that may begin at one address in that time: an office's whole morning.
+pub const BEGUN_OF_ADDRESS_MAX: u64 = 300;
 
 /// Who asks to be let in.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +57,9 @@ pub enum SignInError {
     /// Too many failed.
     #[error("too many failed from there or at this account")]
     Throttled { retry_after_s: u64 },
+    /// It wasn't begun in this browser, was used, or took too long.
+    #[error("this sign-in is over")]
+    Over,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -91,15 +98,28 @@ fn bucket(kind: &str, of: &[u8]) -> Digest {
 /// # Errors
 /// When too many failed before, or the database is out of reach.
 pub async fn begin(writer: &Pool, asking: &Asking<'_>) -> Result<Candidate, SignInError> {
-    let login = users::spelled(asking.login);
     let found: Option<(Uuid, Option<String>)> = sqlx::query_as(
         "select id, password_phc from users where login = $1 and disabled_at is null",
     )
-    .bind(&login)
+    .bind(users::spelled(asking.login))
     .fetch_optional(writer)
     .await?;
     let (user, phc) = found.unzip();
     let user = user.map(UserId);
+    let buckets = count(writer, asking, user).await?;
+    Ok(Candidate { user, phc: phc.flatten(), buckets })
+}
+
+/// Counts a try at a user's account, or at one that isn't there.
+///
+/// # Errors
+/// When too many failed before, or the database is out of reach.
+pub(super) async fn count(
+    writer: &Pool,
+    asking: &Asking<'_>,
+    user: Option<UserId>,
+) -> Result<Vec<Digest>, SignInError> {
+    let login = users::spelled(asking.login);
     let limits = match known_browser(writer, asking.browser, user).await? {
         Some(browser) => vec![(bucket("browser", &browser.0), TRIES_OF_BROWSER_MAX)],
         None => {
@@ -121,7 +141,19 @@ pub async fn begin(writer: &Pool, asking: &Asking<'_>) -> Result<Candidate, Sign
         }
         buckets.push(bucket);
     }
-    Ok(Candidate { user, phc: phc.flatten(), buckets })
+    Ok(buckets)
+}
+
+/// Counts a sign-in by a provider that begins.
+pub(super) async fn count_begun(writer: &Pool, doer: &Doer) -> Result<(), SignInError> {
+    let address = doer.address.map(|address| address.to_string()).unwrap_or_default();
+    let bucket = bucket("begun", address.as_bytes());
+    let counted = tries::count(writer, bucket, TRIES_WINDOW_S).await?;
+    if counted.tries > BEGUN_OF_ADDRESS_MAX {
+        trail::note_failure(writer, doer, Act::SignInThrottled, None).await?;
+        return Err(SignInError::Throttled { retry_after_s: counted.over_in_s });
+    }
+    Ok(())
 }
 
 /// Of a browser from which that user has signed in, what it is known by.
@@ -182,19 +214,30 @@ pub async fn finish(
         (Some(user), true) => enter(writer, asking, user, candidate.phc(), along).await,
         _ => Err(SignInError::Wrong),
     };
+    settled(writer, asking.doer, candidate.user, &candidate.buckets, &entered).await?;
+    entered
+}
+
+/// Writes down what became of a try that was counted.
+pub(super) async fn settled(
+    writer: &Pool,
+    doer: &Doer,
+    user: Option<UserId>,
+    counted: &[Digest],
+    entered: &Result<Entered, SignInError>,
+) -> Result<(), sqlx::Error> {
     match entered {
         Err(SignInError::Wrong) => {
-            let subject = candidate.user.map(|user| user.to_string());
-            trail::note_failure(writer, asking.doer, Act::SignInFailed, subject).await?;
-            Err(SignInError::Wrong)
+            let subject = user.map(|user| user.to_string());
+            trail::note_failure(writer, doer, Act::SignInFailed, subject).await
         }
         Ok(_) | Err(SignInError::CodeNeeded) => {
-            for bucket in &candidate.buckets {
+            for bucket in counted {
                 tries::take_back(writer, *bucket).await?;
             }
-            entered
+            Ok(())
         }
-        Err(error) => Err(error),
+        Err(_) => Ok(()),
     }
 }
 
@@ -248,20 +291,48 @@ async fn enter(
             }
             (Some(false), _) => {}
         }
-        if let Some(last) = along.last_session {
-            sqlx::query("delete from sessions where token_hash = $1")
-                .bind(Secret::digest_of(last).0.as_slice())
-                .execute(&mut *tx)
-                .await?;
-        }
-        let (session, token) = sessions::begin(&mut tx, user, along.agent, &doer).await?;
-        let browser = sessions::know_browser(&mut tx, user, asking.browser).await?;
-        let subject = Some(user.to_string());
-        trail::note(&mut *tx, &doer, Act::SignedIn, subject, None).await?;
+        let entered = let_in(&mut tx, asking, user, along, How::Password).await?;
         tx.commit().await?;
-        Ok(Entered { user, session, token, browser })
+        Ok(entered)
     })
     .await
+}
+
+/// By what somebody is let in, for the trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum How {
+    Password,
+    /// A provider's word, and perhaps a second factor beside.
+    Provider {
+        is_multi_factor: bool,
+    },
+}
+
+/// Begins the session of somebody of whom everything was found right; the one that the browser had
+/// before ends.
+pub(super) async fn let_in(
+    connection: &mut PgConnection,
+    asking: &Asking<'_>,
+    user: UserId,
+    along: Along<'_>,
+    how: How,
+) -> Result<Entered, sqlx::Error> {
+    let doer = asking.doer.known_as(user);
+    if let Some(last) = along.last_session {
+        sqlx::query("delete from sessions where token_hash = $1")
+            .bind(Secret::digest_of(last).0.as_slice())
+            .execute(&mut *connection)
+            .await?;
+    }
+    let (session, token) = sessions::begin(connection, user, along.agent, &doer).await?;
+    if how == (How::Provider { is_multi_factor: true }) {
+        sessions::saw_factors(connection, session).await?;
+    }
+    let browser = sessions::know_browser(connection, user, asking.browser).await?;
+    let subject = Some(user.to_string());
+    trail::note(connection, &doer, Act::SignedIn, subject, Some(how.into())).await?;
+    Ok(Entered { user, session, token, browser })
 }
 
 /// Changes a password whose old one was found right. Every session of theirs ends; a new one

@@ -69,6 +69,8 @@ pub enum Act {
     UserEnabled,
     UserTied,
     UserErased,
+    ProviderTied,
+    ProviderUntied,
     RoleRuleChanged,
     KeyMade,
     KeyRevoked,

@@ -14,6 +14,7 @@ use super::{
     CHANGE_MAX,
     ids::UserId,
     links::{self, Link},
+    provider::{begun, entering},
     roles::Role,
     second_factor, sessions,
     trail::{self, Act, Doer},
@@ -43,6 +44,8 @@ pub struct User {
     /// Whether they have used their first link.
     pub has_password: bool,
     pub has_second_factor: bool,
+    /// Whether they are tied to what a provider of sign-ins calls them.
+    pub has_provider: bool,
     pub created_at: Time,
     pub disabled_at: Option<Time>,
     pub erased_at: Option<Time>,
@@ -85,6 +88,12 @@ pub enum UserError {
     /// They were erased, and nothing of them is changed any more.
     #[error("this user was erased; nothing was changed")]
     Erased,
+    /// One of the two is tied already.
+    #[error(
+        "you are tied to an account of the provider already, or somebody else is to this one; an \
+         admin can untie. Nothing was changed"
+    )]
+    IdentityTaken,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -96,6 +105,7 @@ pub fn spelled(login: &str) -> String {
 
 const SELECT: &str = "select u.id, u.login, u.name, u.role, u.employee, \
          u.password_phc is not null as has_password, u.totp_secret is not null as has_factor, \
+         exists (select from user_identities i where i.user_id = u.id) as has_provider, \
          array(select site from user_sites s where s.user_id = u.id order by site) as sites, \
          u.created_at, u.disabled_at, u.erased_at from users u";
 
@@ -112,6 +122,7 @@ fn user(row: &PgRow) -> Result<User, sqlx::Error> {
         employee: row.try_get::<Option<_>, _>("employee")?.map(EmployeeId),
         has_password: row.try_get("has_password")?,
         has_second_factor: row.try_get("has_factor")?,
+        has_provider: row.try_get("has_provider")?,
         created_at: time(row.try_get("created_at")?),
         disabled_at: some("disabled_at")?,
         erased_at: some("erased_at")?,
@@ -351,7 +362,8 @@ pub async fn tie(
     .await
 }
 
-/// Erases what is kept of a user: login, name, password, second factor, sessions. What they did
+/// Erases what is kept of a user: login, name, password, second factor, what a provider calls them,
+/// sessions. What they did
 /// stands, by their id.
 ///
 /// # Errors
@@ -374,6 +386,7 @@ pub async fn erase(writer: &Pool, id: UserId, doer: &Doer) -> Result<(), UserErr
         sessions::end_all(&mut tx, id, None).await?;
         sessions::forget_browsers(&mut tx, id).await?;
         links::void(&mut tx, id).await?;
+        entering::forget(&mut tx, id).await?;
         trail::note(&mut *tx, doer, Act::UserErased, Some(id.to_string()), None).await?;
         tx.commit().await?;
         Ok(())
@@ -419,7 +432,8 @@ impl Held {
         if self.erased { Err(UserError::Erased) } else { Ok(()) }
     }
 
-    /// That somebody remains who can sign in and change everything, if it was they who could.
+    /// That somebody remains who can sign in and change everything, if it was they who could: by a
+    /// password, since a provider may be away.
     async fn leaves_an_admin(&self, connection: &mut PgConnection) -> Result<(), UserError> {
         if !self.was_admin {
             return Ok(());
@@ -441,7 +455,8 @@ async fn changing(
 ) -> Result<Held, UserError> {
     lock_admins(connection, doer).await?;
     let held: Option<(bool, bool)> = sqlx::query_as(
-        "select role = 'admin' and disabled_at is null and password_phc is not null, \
+        "select role = 'admin' and disabled_at is null and (password_phc is not null \
+         or exists (select from user_identities where user_id = id)), \
          erased_at is not null from users where id = $1 for update",
     )
     .bind(id.0)
@@ -485,6 +500,7 @@ async fn set_disabled(
     .execute(&mut *connection)
     .await?;
     sessions::end_all(connection, id, None).await?;
+    begun::end_of_user(connection, id).await?;
     let act = if disabled { Act::UserDisabled } else { Act::UserEnabled };
     trail::note(connection, doer, act, Some(id.to_string()), None).await
 }

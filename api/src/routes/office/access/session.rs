@@ -30,6 +30,10 @@ use crate::{
     state::App,
 };
 
+/// How long after signing in somebody without a password may change by what they sign in, in
+/// seconds.
+const FRESH_S: u32 = 10 * 60;
+
 /// Who is signed in.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OwnSession {
@@ -128,7 +132,8 @@ pub(super) struct Proven {
 }
 
 /// That whoever is signed in knows their password: a session that was left open isn't enough to
-/// change by what one signs in. Guesses count as they do for signing in.
+/// change by what one signs in. Guesses count as they do for signing in. Who has no password, since
+/// a provider vouches for them, has to have signed in a moment ago.
 pub(super) async fn proven(
     app: &App,
     operator: &Operator,
@@ -138,6 +143,18 @@ pub(super) async fn proven(
     let (pool, doer) = (app.ledger.pool(), operator.doer());
     let user = users::one(pool, operator.user()?.user).await?.ok_or_else(Refusal::not_found)?;
     let login = user.login.unwrap_or_default();
+    if !user.has_password {
+        let session = operator.user()?.session;
+        return match sessions::is_younger(pool, session, FRESH_S).await? {
+            true => Ok(Proven { login, phc: None }),
+            false => Err(Refusal::field(
+                "/current",
+                "invalid_value",
+                "You have no password, and signed in a while ago. Nothing was changed; sign in by \
+                 the provider again, and do this within ten minutes.",
+            )),
+        };
+    }
     let asking = Asking { login: &login, browser: cookie(headers, BROWSER_COOKIE), doer: &doer };
     let candidate = entry::begin(pool, &asking).await?;
     let (candidate, is_right) = app

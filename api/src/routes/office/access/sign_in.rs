@@ -59,7 +59,7 @@ pub(super) fn agent(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A small body of somebody who isn't known yet.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     app: &App,
     request: Request,
 ) -> Result<(T, HeaderMap, Arc<Doer>), Refusal> {
@@ -159,6 +159,7 @@ impl From<SignInError> for Refusal {
                  a browser from which you have signed in before isn't kept waiting by others.",
             )
             .retried_after(retry_after_s),
+            SignInError::Over => super::provider::over(&error),
             SignInError::Database(error) => error.into(),
         }
     }

@@ -77,6 +77,8 @@ pub struct UserView {
     /// Whether they have set a password.
     pub has_password: bool,
     pub has_second_factor: bool,
+    /// Whether they are tied to an account at the provider of sign-ins.
+    pub has_provider: bool,
     pub created_at: Time,
     pub disabled_at: Option<Time>,
     pub erased_at: Option<Time>,
@@ -93,6 +95,7 @@ impl From<User> for UserView {
             employee: user.employee,
             has_password: user.has_password,
             has_second_factor: user.has_second_factor,
+            has_provider: user.has_provider,
             created_at: user.created_at,
             disabled_at: user.disabled_at,
             erased_at: user.erased_at,
@@ -376,7 +379,10 @@ impl From<UserError> for Refusal {
         let code = match error {
             UserError::Unknown => return Self::not_found(),
             UserError::Database(error) => return error.into(),
-            UserError::LoginTaken | UserError::EmployeeTaken | UserError::Erased => Code::Conflict,
+            UserError::LoginTaken
+            | UserError::EmployeeTaken
+            | UserError::IdentityTaken
+            | UserError::Erased => Code::Conflict,
             UserError::LastAdmin => Code::LastAdmin,
             UserError::NoAdmin => Code::Forbidden,
             UserError::Own => Code::OwnRecord,
