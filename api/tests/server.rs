@@ -102,7 +102,7 @@ async fn a_refusal_reads_so() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
     {
       "code": "unauthenticated",
-      "detail": "Send `Authorization: Bearer` with a device's token or an operator's key that is in force.",
+      "detail": "Send `Authorization: Bearer` with a device's token or an operator's key that is in force, or sign in.",
       "request_id": "…",
       "status": 401,
       "title": "Authentication is needed",
