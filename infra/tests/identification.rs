@@ -291,7 +291,7 @@ async fn a_visitor_is_referred_where_the_site_asks_until_they_are_assigned_there
 /// However many wait with one badge, each is somebody's once it is issued, a part at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_punches_of_one_badge_find_their_person_at_once() {
-    const PUNCHES: i64 = 1_300;
+    const PUNCHES: i64 = 10_000;
     let stage = Stage::new().await;
     let mut kiosk = stage.0.device().await;
     let waiting: Vec<Capture> = (0..PUNCHES)
