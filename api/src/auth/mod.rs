@@ -183,16 +183,14 @@ impl Operator {
     /// Why something about a person wasn't done, without the name of somebody they may not see.
     pub fn told(&self, error: PeopleError) -> PeopleError {
         match error {
-            PeopleError::Held { number, mut holder } if !self.sees_everybody() => {
+            PeopleError::Held { number, mut holder }
+                if self.sites().is_some() || !self.sees_names() =>
+            {
                 holder.name = None;
                 PeopleError::Held { number, holder }
             }
             error => error,
         }
-    }
-
-    fn sees_everybody(&self) -> bool {
-        self.sites().is_none() && self.sees_names()
     }
 
     /// That it isn't themselves whom an operator decides on.

@@ -6,10 +6,13 @@ use punchtrail_domain::device::DeviceError;
 use punchtrail_infra::{
     devices::{self, enrolment},
     ledger::{ExecuteError, Metadata},
-    people::{directory, pins::ask_for_others},
+    people::pins::ask_for_others,
     rulings::{Author, notes::Note},
 };
-use punchtrail_projections::{devices::commands, people::pins};
+use punchtrail_projections::{
+    devices::commands,
+    people::pins::{self, KnownPin},
+};
 use punchtrail_protocol::{
     CommandId, DeviceId, EmployeeId, Time,
     command::{CommandArgs, CommandType},
@@ -146,19 +149,20 @@ async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::
     let position =
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
     let known = pins::everybody(&opened.pools.reader, device, None).await?;
+    let people: Vec<EmployeeId> = known.iter().map(|pin| pin.employee).collect();
     if renew_pins {
-        ask_for_others(&opened.pools.writer, &known).await?;
+        ask_for_others(&opened.pools.writer, &people).await?;
     }
     let object = json!({
-        "device": device, "position": position, "pins": known, "renewal_asked": renew_pins,
+        "device": device, "position": position, "pins": people, "renewal_asked": renew_pins,
     });
     let mut text = format!(
         "Device {device} reads nothing more. What it still holds it may deliver; a person rules \
          on it."
     );
     if !known.is_empty() {
-        let names = directory::employee_names(&opened.pools.reader, &known).await?;
-        let named = |who: &EmployeeId| names.get(who).cloned().unwrap_or_else(|| who.to_string());
+        let named =
+            |pin: &KnownPin| pin.employee_name.clone().unwrap_or_else(|| pin.employee.to_string());
         let people: Vec<String> = known.iter().take(NAMED_MAX).map(named).collect();
         let more = known.len().saturating_sub(NAMED_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -5,6 +5,7 @@ pub mod device;
 pub mod office;
 pub mod operations;
 
+use punchtrail_infra::people::Changed;
 use punchtrail_protocol::Position;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,6 +17,12 @@ use crate::{ask::limits::NOTE_CHARS_MAX, problem::Refusal};
 pub struct Written {
     /// Where it stands in the ledger.
     pub position: Position,
+}
+
+impl From<Changed> for Written {
+    fn from(changed: Changed) -> Self {
+        Self { position: changed.position }
+    }
 }
 
 /// A body that is only a note.

@@ -6,7 +6,12 @@ use punchtrail_protocol::{
     Digest, Time,
     wire::{PAIRING_ALPHABET, PAIRING_CODE_CHARS, PAIRING_CODE_LIFE_S},
 };
-use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use crate::{
+    ledger::{self, SideWrite},
+    postgres::Pool,
+};
 
 /// A code's letters, to be shown once.
 #[derive(Clone)]
@@ -35,11 +40,6 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// A code, until then.
-    pub const fn new(code: Code, expires_at: Time) -> Self {
-        Self { code, expires_at }
-    }
-
     /// As it is shown, `BCDF-GHJK`.
     pub fn shown(&self) -> String {
         let (left, right) = self.code.letters().split_at(PAIRING_CODE_CHARS / 2);
@@ -47,16 +47,36 @@ impl Issued {
     }
 }
 
-/// When a code that is made now can no longer be used, by the database's clock.
+/// Makes a code that is kept by `insert`: its digest, what it is about, and until when it is good,
+/// by the database's clock.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn end_from_now(executor: impl PgExecutor<'_>) -> Result<jiff::Timestamp, sqlx::Error> {
-    let end: Timestamp = sqlx::query_scalar("select now() + make_interval(secs => $1)")
+pub async fn make(
+    writer: &Pool,
+    purpose: &'static [u8],
+    insert: &'static str,
+    about: Uuid,
+) -> Result<Issued, sqlx::Error> {
+    let code = Code::random();
+    let expires_at: Timestamp = sqlx::query_scalar("select now() + make_interval(secs => $1)")
         .bind(f64::from(PAIRING_CODE_LIFE_S))
-        .fetch_one(executor)
+        .fetch_one(writer)
         .await?;
-    Ok(end.to_jiff())
+    let kept = digest(purpose, code.letters());
+    let write = SideWrite::new(move |connection| {
+        Box::pin(async move {
+            sqlx::query(insert)
+                .bind(kept.0.as_slice())
+                .bind(about)
+                .bind(expires_at)
+                .execute(connection)
+                .await
+                .map(drop)
+        })
+    });
+    ledger::beside(writer, write).await?;
+    Ok(Issued { code, expires_at: expires_at.to_jiff().into() })
 }
 
 /// What is kept of a code: good for one purpose only.

@@ -266,8 +266,7 @@ pub async fn reset(
 ) -> Result<Link, UserError> {
     within(CHANGE_MAX, async {
         let mut tx = begin_beside(writer).await?;
-        let held = changing(&mut tx, id, doer).await?;
-        held.stands()?;
+        changing(&mut tx, id, doer).await?;
         let link = links::make(&mut tx, id, clears_factor, doer).await?;
         tx.commit().await?;
         Ok(link)
@@ -288,7 +287,6 @@ pub async fn change_role(
     within(CHANGE_MAX, async {
         let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
-        held.stands()?;
         sqlx::query("update users set role = $2 where id = $1")
             .bind(id.0)
             .bind(role.as_str())
@@ -320,7 +318,6 @@ pub async fn disable(
     within(CHANGE_MAX, async {
         let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
-        held.stands()?;
         set_disabled(&mut tx, id, disabled, doer).await?;
         if disabled {
             held.leaves_an_admin(&mut tx).await?;
@@ -343,8 +340,7 @@ pub async fn tie(
 ) -> Result<(), UserError> {
     within(CHANGE_MAX, async {
         let mut tx = begin_beside(writer).await?;
-        let held = changing(&mut tx, id, doer).await?;
-        held.stands()?;
+        changing(&mut tx, id, doer).await?;
         if doer.actor == Some(Actor::User(id.0)) {
             return Err(UserError::Own);
         }
@@ -363,8 +359,7 @@ pub async fn tie(
 }
 
 /// Erases what is kept of a user: login, name, password, second factor, what a provider calls them,
-/// sessions. What they did
-/// stands, by their id.
+/// sessions. What they did stands, by their id.
 ///
 /// # Errors
 /// See [`UserError`].
@@ -372,7 +367,6 @@ pub async fn erase(writer: &Pool, id: UserId, doer: &Doer) -> Result<(), UserErr
     within(CHANGE_MAX, async {
         let mut tx = begin_beside(writer).await?;
         let held = changing(&mut tx, id, doer).await?;
-        held.stands()?;
         sqlx::query(
             "update users set login = null, name = null, employee = null, password_phc = null, \
              disabled_at = coalesce(disabled_at, now()), erased_at = now() where id = $1",
@@ -424,14 +418,9 @@ pub async fn require_factor(
 /// A user who is about to be changed, their row locked.
 struct Held {
     was_admin: bool,
-    erased: bool,
 }
 
 impl Held {
-    fn stands(&self) -> Result<(), UserError> {
-        if self.erased { Err(UserError::Erased) } else { Ok(()) }
-    }
-
     /// That somebody remains who can sign in and change everything, if it was they who could: by a
     /// password, since a provider may be away.
     async fn leaves_an_admin(&self, connection: &mut PgConnection) -> Result<(), UserError> {
@@ -462,8 +451,10 @@ async fn changing(
     .bind(id.0)
     .fetch_optional(connection)
     .await?;
-    let (was_admin, erased) = held.ok_or(UserError::Unknown)?;
-    Ok(Held { was_admin, erased })
+    match held.ok_or(UserError::Unknown)? {
+        (_, true) => Err(UserError::Erased),
+        (was_admin, false) => Ok(Held { was_admin }),
+    }
 }
 
 /// Waits for whoever else changes users, and sees that the one who asks may still.

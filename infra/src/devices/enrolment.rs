@@ -3,7 +3,6 @@
 //! A code is used up in the transaction that makes the device, so of any number of devices that try
 //! it at once exactly one is enrolled. Wrong, used and expired codes look the same from outside.
 
-use jiff_sqlx::Timestamp;
 use punchtrail_domain::device::{Device, DeviceCommand, DeviceError};
 use punchtrail_protocol::{DeviceId, Digest, OrgId, Position, SiteId, signing::PublicKey};
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     access::{
-        codes::{self, Code, Issued},
+        codes::{self, Issued},
         credentials::{self, Secret},
     },
-    ledger::{self, AppendError, ExecuteError, Ledger, Metadata, SideWrite},
+    ledger::{AppendError, ExecuteError, Ledger, Metadata, SideWrite},
     people::directory,
     postgres::Pool,
 };
@@ -28,24 +27,8 @@ const PAIRING: &[u8] = b"punchtrail.pairing.v1";
 /// # Errors
 /// When the database is out of reach.
 pub async fn make_code(writer: &Pool, site: SiteId) -> Result<Issued, sqlx::Error> {
-    let code = Code::random();
-    let expires_at = codes::end_from_now(writer).await?;
-    let (digest, until) = (codes::digest(PAIRING, code.letters()), Timestamp::from(expires_at));
-    let insert = SideWrite::new(move |connection| {
-        Box::pin(async move {
-            sqlx::query(
-                "insert into pairing_codes (code_hash, site, expires_at) values ($1, $2, $3)",
-            )
-            .bind(digest.0.as_slice())
-            .bind(site.uuid())
-            .bind(until)
-            .execute(connection)
-            .await
-            .map(drop)
-        })
-    });
-    ledger::beside(writer, insert).await?;
-    Ok(Issued::new(code, expires_at.into()))
+    let insert = "insert into pairing_codes (code_hash, site, expires_at) values ($1, $2, $3)";
+    codes::make(writer, PAIRING, insert, site.uuid()).await
 }
 
 /// Forgets codes that nobody could use for a day.

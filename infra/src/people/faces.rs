@@ -1,7 +1,6 @@
 //! Consent and reference photos: what is asked of an employee, with the codes by which photos are
 //! taken at a kiosk while somebody with the right looks on.
 
-use jiff_sqlx::Timestamp;
 use punchtrail_domain::{
     employee::{Employee, EmployeeCommand, EmployeeError},
     log::recorded::Actor,
@@ -9,8 +8,8 @@ use punchtrail_domain::{
 use punchtrail_protocol::{DeviceId, EmployeeId};
 
 use crate::{
-    access::codes::{self, Code, Issued},
-    ledger::{self, AppendError, ExecuteError, Executed, Ledger, Metadata, SideWrite},
+    access::codes::{self, Issued},
+    ledger::{AppendError, ExecuteError, Executed, Ledger, Metadata, SideWrite},
     postgres::Pool,
 };
 
@@ -22,24 +21,9 @@ const REFERENCE: &[u8] = b"punchtrail.reference.v1";
 /// # Errors
 /// When the database is out of reach.
 pub async fn make_code(writer: &Pool, employee: EmployeeId) -> Result<Issued, sqlx::Error> {
-    let code = Code::random();
-    let expires_at = codes::end_from_now(writer).await?;
-    let (digest, until) = (codes::digest(REFERENCE, code.letters()), Timestamp::from(expires_at));
-    let insert = SideWrite::new(move |connection| {
-        Box::pin(async move {
-            sqlx::query(
-                "insert into reference_codes (code_hash, employee, expires_at) values ($1, $2, $3)",
-            )
-            .bind(digest.0.as_slice())
-            .bind(employee.uuid())
-            .bind(until)
-            .execute(connection)
-            .await
-            .map(drop)
-        })
-    });
-    ledger::beside(writer, insert).await?;
-    Ok(Issued::new(code, expires_at.into()))
+    let insert =
+        "insert into reference_codes (code_hash, employee, expires_at) values ($1, $2, $3)";
+    codes::make(writer, REFERENCE, insert, employee.uuid()).await
 }
 
 /// Forgets codes that nobody could use for a day.

@@ -87,11 +87,12 @@ pub async fn everybody(
     pool: &Pool,
     device: DeviceId,
     within: Option<&[SiteId]>,
-) -> Result<Vec<EmployeeId>, sqlx::Error> {
-    let mut all: Vec<EmployeeId> = Vec::new();
+) -> Result<Vec<KnownPin>, sqlx::Error> {
+    let mut all: Vec<KnownPin> = Vec::new();
     loop {
-        let page = known_to(pool, device, within, all.last().copied(), READ_TOGETHER).await?;
-        all.extend(page.rows.iter().map(|pin| pin.employee));
+        let last = all.last().map(|pin| pin.employee);
+        let page = known_to(pool, device, within, last, READ_TOGETHER).await?;
+        all.extend(page.rows);
         if !page.more {
             return Ok(all);
         }

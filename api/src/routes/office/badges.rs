@@ -73,14 +73,17 @@ pub async fn issue(
     let (ledger, by) = (&app.ledger, operator.metadata());
     let from = body.from.unwrap_or_else(|| ledger.now());
     // Whoever gives it up has to be theirs, too.
-    if let Some(holder) = badges::holder(ledger, &number, from).await?.filter(|_| body.reissue) {
+    if body.reissue
+        && operator.sites().is_some()
+        && let Some(holder) = badges::holder(ledger, &number, from).await?
+    {
         operator.answers_for(&app, holder).await?;
     }
     let done = match body.reissue {
         true => badges::reissue(ledger, employee, &number, from, &by).await,
         false => badges::issue(ledger, employee, &number, from, &by).await,
     };
-    Ok(Answer(Written { position: done.map_err(|error| operator.told(error))?.position }))
+    Ok(Answer(done.map_err(|error| operator.told(error))?.into()))
 }
 
 /// Why somebody no longer holds a badge.
@@ -123,5 +126,5 @@ pub async fn end(
     let until = body.until.unwrap_or_else(|| app.ledger.now());
     let (which, by) = (Which::Holding(holding), operator.metadata());
     let done = badges::end(&app.ledger, employee, &which, until, because, &by).await;
-    Ok(Answer(Written { position: done.map_err(|error| operator.told(error))?.position }))
+    Ok(Answer(done.map_err(|error| operator.told(error))?.into()))
 }

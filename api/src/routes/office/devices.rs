@@ -184,7 +184,8 @@ pub async fn renew_pins(
     let pool = &app.pools.reader;
     wait_for(&app, &[roster::NAME, devices::NAME], app.ledger.seen()).await?;
     devices::one(pool, device).await?.ok_or_else(Refusal::not_found)?;
-    let asked = pins::everybody(pool, device, operator.sites()).await?;
+    let known = pins::everybody(pool, device, operator.sites()).await?;
+    let asked: Vec<EmployeeId> = known.iter().map(|pin| pin.employee).collect();
     ask_for_others(app.ledger.pool(), &asked).await?;
     Ok(Answer(RenewalAsked { asked: asked.len() }))
 }

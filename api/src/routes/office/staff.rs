@@ -89,7 +89,7 @@ pub async fn rename(
 ) -> Result<Answer<Written>, Refusal> {
     operator.answers_for(&app, employee).await?;
     let done = staff::rename(&app.ledger, employee, &body.name, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 pub(super) fn pin_of(digits: &str) -> Result<Pin, Refusal> {
@@ -125,7 +125,7 @@ pub async fn set_pin(
     operator.answers_for(&app, employee).await?;
     let pin = Some(pin_of(&pin)?);
     let done = pins::set(&app.ledger, employee, pin, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 /// Takes a person's PIN back: they have none then.
@@ -142,7 +142,7 @@ pub async fn take_pin(
 ) -> Result<Answer<Written>, Refusal> {
     operator.answers_for(&app, employee).await?;
     let done = pins::set(&app.ledger, employee, None, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 /// A person leaves.
@@ -170,7 +170,7 @@ pub async fn depart(
 ) -> Result<Answer<Written>, Refusal> {
     operator.answers_for(&app, employee).await?;
     let done = staff::depart(&app.ledger, employee, body.at, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 /// Notes that a person didn't leave after all. The badges that ended with it are theirs again,
@@ -188,7 +188,7 @@ pub async fn cancel_departure(
 ) -> Result<Answer<Written>, Refusal> {
     operator.answers_for(&app, employee).await?;
     let done = staff::cancel_departure(&app.ledger, employee, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 /// A person comes back.
@@ -217,7 +217,7 @@ pub async fn come_back(
     operator.answers_for(&app, employee).await?;
     let at = body.at.unwrap_or_else(|| app.ledger.now());
     let done = staff::come_back(&app.ledger, employee, at, &operator.metadata()).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }
 
 /// From when until when a person works at a site.
@@ -253,5 +253,5 @@ pub async fn assign(
     operator.answers_for(&app, employee).await?;
     let by = operator.metadata();
     let done = staff::assign(&app.ledger, employee, site, (from, until), &by).await?;
-    Ok(Answer(Written { position: done.position }))
+    Ok(Answer(done.into()))
 }

@@ -30,7 +30,7 @@ pub const PIN_DIGITS_MAX: usize = 12;
 pub const FAULTS_MAX: usize = 100;
 
 const COLUMNS: [&str; 6] = ["badge", "name", "pin", "site", EXTERNAL_ID, RETURNED];
-const EXTERNAL_ID: &str = "external_id";
+pub(super) const EXTERNAL_ID: &str = "external_id";
 const RETURNED: &str = "returned";
 
 /// A PIN in the clear, for as long as it takes to hash it. Its `Debug` doesn't show it.

@@ -187,17 +187,18 @@ pub async fn one(
     metadata: &Metadata,
 ) -> Result<Imported, ImportError> {
     let OneRow { external_id, name, site, badge, pin } = row;
-    let pin = pin.as_ref().map_or(&b""[..], Pin::as_bytes);
+    let cells: [(&str, &[u8]); 5] = [
+        ("badge", badge.unwrap_or_default().as_bytes()),
+        ("name", name.as_bytes()),
+        ("pin", pin.as_ref().map_or(b"", Pin::as_bytes)),
+        ("site", site.as_bytes()),
+        (file::EXTERNAL_ID, external_id.as_bytes()),
+    ];
+    let in_memory = |error: std::io::Error| ImportError::Header(error.to_string());
     let mut file = csv::Writer::from_writer(Vec::new());
-    let header = ["badge", "name", "pin", "site", "external_id"];
-    let cells = [badge.unwrap_or_default(), name, "", site, external_id].map(str::as_bytes);
-    let [badge, name, _, site, id] = cells;
-    let written = file
-        .write_record(header)
-        .and_then(|()| file.write_record([badge, name, pin, site, id]))
-        .map_err(|error| ImportError::Header(error.to_string()));
-    let file = written
-        .and_then(|()| file.into_inner().map_err(|error| ImportError::Header(error.to_string())))?;
+    file.write_record(cells.map(|(name, _)| name)).map_err(|error| in_memory(error.into()))?;
+    file.write_record(cells.map(|(_, cell)| cell)).map_err(|error| in_memory(error.into()))?;
+    let file = file.into_inner().map_err(|error| in_memory(error.into_error()))?;
     import(ledger, &file, options, metadata, Arc::new(|_, _| {})).await
 }
 
