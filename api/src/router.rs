@@ -80,8 +80,9 @@ pub fn router(app: App) -> Router {
     let description = Arc::new(openapi::document(&openapi::complete(api)).map(Bytes::from));
     let served = move || ready(operations::openapi((*description).as_ref()));
     routes
-        .route("/openapi.json", get(served))
+        .route(openapi::DESCRIPTION_PATH, get(served))
         .route(PROBLEMS_PATH, get(operations::problems))
+        .merge(openapi::pages())
         .fallback(async || Refusal::not_found())
         // Bodies are bounded where they are read, each by its own limit.
         .layer(DefaultBodyLimit::disable())

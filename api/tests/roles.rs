@@ -247,6 +247,7 @@ async fn a_manager_of_one_site_finds_nothing_of_another() {
     let badges = format!("/v1/employees/{own_employee}/badges");
     let theirs = manager.ask(&house, Method::POST, &badges, &json!({"badge": "17"})).await;
     assert_eq!(theirs.refusal(), "409 conflict");
+    assert!(theirs.text.contains("held by somebody else"), "{}", theirs.text);
     assert!(!theirs.text.contains("Ada"), "{}", theirs.text);
     let handed_on = json!({"badge": "17", "reissue": true});
     let handed_on = manager.ask(&house, Method::POST, &badges, &handed_on).await;

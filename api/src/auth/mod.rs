@@ -180,13 +180,16 @@ impl Operator {
         }
     }
 
-    /// Why something about a person wasn't done, without the name of somebody they may not see.
+    /// Why something about a person wasn't done, without who it is whom they may not know of.
     pub fn told(&self, error: PeopleError) -> PeopleError {
         match error {
-            PeopleError::Held { number, mut holder }
-                if self.sites().is_some() || !self.sees_names() =>
-            {
-                holder.name = None;
+            PeopleError::Held { number, mut holder } => {
+                if self.sites().is_some() || !self.sees_names() {
+                    holder.name = None;
+                }
+                if self.sites().is_some() {
+                    holder.employee = None;
+                }
                 PeopleError::Held { number, holder }
             }
             error => error,

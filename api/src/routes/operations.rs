@@ -16,6 +16,7 @@ use crate::{
 /// Whether the process answers. Depends on nothing.
 #[utoipa::path(
     get, path = "/livez", tag = "operations",
+    operation_id = "getLiveness",
     responses((status = 200, description = "It does", body = String)),
 )]
 pub async fn livez() -> &'static str {
@@ -27,6 +28,7 @@ pub async fn livez() -> &'static str {
 /// checkpoints are refused.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
+    operation_id = "getReadiness",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub async fn readyz(State(app): State<App>) -> (StatusCode, Answer<Readiness>) {
@@ -38,6 +40,7 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, Answer<Readiness>) {
 /// Metrics, as Prometheus reads them. Without a key only on the address of `--metrics-listen`.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
+    operation_id = "getMetrics",
     responses((status = 200, body = String, content_type = "text/plain")),
     security(("operator_key" = [])),
 )]

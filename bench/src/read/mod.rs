@@ -1,9 +1,12 @@
 //! `bench read`: explanations by id over HTTP, beside the bare row by its key from pgbench,
-//! prepared; and what people who rule on punches ask for, when there is much of it.
+//! prepared; what it costs to ask who asks; and what people who rule on punches ask for, when
+//! there is much of it.
 
+mod callers;
 mod office;
 
 use std::{
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -57,16 +60,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let bare = pgbench(&cluster, &url, &options)?;
     report.add("bare_row", bare, "rows/s", None);
     let address = server.address()?;
-    let deadline = Instant::now() + Duration::from_secs(options.seconds);
-    let askers = (0..CONNECTIONS).map(|n| {
-        let (key, punches) = (key.clone(), options.punches);
-        tokio::spawn(ask(address, key, punches, n, deadline))
-    });
-    let mut latencies_us = Vec::new();
+    let askers = callers::make(&server, &pool, &key).await?;
+    let each = Duration::from_secs(options.seconds);
     let started = Instant::now();
-    for asker in askers.collect::<Vec<_>>() {
-        latencies_us.extend(asker.await??);
-    }
+    let bearer = format!("authorization: Bearer {key}");
+    let mut latencies_us = asked(address, &bearer, options.punches, each).await?;
     report.add("explanation", rate(latencies_us.len(), started), "answers/s", Some("bare_row"));
     latencies_us.sort_unstable();
     for (name, part) in [("explanation_p50", 50), ("explanation_p99", 99)] {
@@ -74,12 +72,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let latency_us = latencies_us.get(at).copied().unwrap_or_default();
         report.add(name, latency_us as f64, "µs", None);
     }
+    let mut aims = callers::measure(address, askers, options.punches, each, &mut report).await?;
     pool.close().await;
     server.terminate().await?;
-    let aims = match options.year_punches {
-        0 => Vec::new(),
-        punches => office::measure(&cluster, punches, options.reviews, &mut report).await?,
-    };
+    if options.year_punches > 0 {
+        let (punches, reviews) = (options.year_punches, options.reviews);
+        aims.extend(office::measure(&cluster, punches, reviews, &mut report).await?);
+    }
     cluster.stop().await?;
     aims.iter().for_each(Aim::print);
     report.finish("read")
@@ -114,11 +113,28 @@ fn pgbench(cluster: &Cluster, url: &str, options: &Options) -> anyhow::Result<f6
     }
 }
 
+/// Asks on all connections for that long, and gives the latencies in microseconds.
+async fn asked(
+    address: SocketAddr,
+    header: &str,
+    punches: usize,
+    each: Duration,
+) -> anyhow::Result<Vec<u64>> {
+    let deadline = Instant::now() + each;
+    let askers = (0..CONNECTIONS)
+        .map(|n| tokio::spawn(ask(address, header.to_owned(), punches, n, deadline)));
+    let mut latencies_us = Vec::new();
+    for asker in askers.collect::<Vec<_>>() {
+        latencies_us.extend(asker.await??);
+    }
+    Ok(latencies_us)
+}
+
 /// Asks for one explanation after the other on one connection, and gives the latencies. Plain
 /// HTTP/1.1 on a socket, so that the asking costs little beside the answering.
 async fn ask(
-    address: std::net::SocketAddr,
-    key: String,
+    address: SocketAddr,
+    header: String,
     punches: usize,
     seed: usize,
     deadline: Instant,
@@ -133,7 +149,7 @@ async fn ask(
         let punch = load::numbered(at as u64);
         let request = format!(
             "GET /v1/punches/{punch}/explanation HTTP/1.1\r\nhost: bench\r\n\
-             authorization: Bearer {key}\r\n\r\n"
+             {header}\r\n\r\n"
         );
         let asked = Instant::now();
         stream.write_all(request.as_bytes()).await?;

@@ -81,7 +81,8 @@ impl No {
             Ok(mut names) => names.remove(&employee),
             Err(error) => return error.into(),
         };
-        PeopleError::Held { number, holder: Box::new(Holder { employee, name, from, until }) }
+        let holder = Holder { employee: Some(employee), name, from, until };
+        PeopleError::Held { number, holder: Box::new(holder) }
     }
 }
 

@@ -66,8 +66,9 @@ impl From<ExecuteError<EmployeeError>> for PeopleError {
 /// Who holds a badge that somebody else was to hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Holder {
-    pub employee: EmployeeId,
-    /// None when the directory has no name of theirs.
+    /// None for whoever may not know of them.
+    pub employee: Option<EmployeeId>,
+    /// None when the directory has no name of theirs, too.
     pub name: Option<String>,
     pub from: Option<Time>,
     pub until: Option<Time>,
@@ -76,7 +77,11 @@ pub struct Holder {
 impl Holder {
     /// Who it is, in words.
     pub fn whom(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("employee {}", self.employee))
+        match (&self.name, self.employee) {
+            (Some(name), _) => name.clone(),
+            (None, Some(employee)) => format!("employee {employee}"),
+            (None, None) => "somebody else".to_owned(),
+        }
     }
 
     /// Since when and until when, in words.

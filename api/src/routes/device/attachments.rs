@@ -33,6 +33,7 @@ use crate::{
 /// Takes another picture's record. The picture itself comes by `PUT /v1/photos/{sha256}`.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/attachments", tag = "sync",
+    operation_id = "attachPicture",
     params(("punch" = PunchId, Path, description = "A punch that this device captured")),
     request_body = AttachmentRequest, responses((status = 200, body = AttachmentAnswer)),
     security(("device_token" = [])),
@@ -134,6 +135,7 @@ pub struct VerdictQuery {
 /// Where a punch stands, and what the worker can do about a picture that can't be used.
 #[utoipa::path(
     get, path = "/v1/punches/{punch}/verdict", tag = "sync",
+    operation_id = "getPunchVerdict",
     params(("punch" = PunchId, Path, description = "A punch that this device captured"),
         VerdictQuery),
     responses((status = 200, body = Verdict)), security(("device_token" = [])),

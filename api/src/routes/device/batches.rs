@@ -36,6 +36,7 @@ use crate::{
 /// Takes a batch of captures. Every item is answered; each answer is an acknowledgement.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/punches/batch", tag = "sync",
+    operation_id = "deliverPunches",
     params(("site" = SiteId, Path, description = "A site the device was ever assigned to")),
     request_body = BatchRequest, responses((status = 200, body = BatchAnswer)),
     security(("device_token" = [])),

@@ -20,6 +20,7 @@ use crate::{
 /// The commands that wait for a device.
 #[utoipa::path(
     get, path = "/v1/devices/self/commands", tag = "sync",
+    operation_id = "listOwnCommands",
     responses((status = 200, body = WaitingCommands)), security(("device_token" = [])),
 )]
 pub async fn waiting(
@@ -33,6 +34,7 @@ pub async fn waiting(
 /// Takes what a device says became of a command.
 #[utoipa::path(
     put, path = "/v1/devices/self/commands/{command}/result", tag = "sync",
+    operation_id = "putCommandResult",
     params(("command" = CommandId, Path, description = "A command that was for this device")),
     request_body = CommandResult, responses((status = 200, body = CommandResultAnswer)),
     security(("device_token" = [])),

@@ -23,6 +23,7 @@ use crate::{
 /// Takes a dispute. The punch that it is about may come later.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/disputes", tag = "sync",
+    operation_id = "deliverDispute",
     params(("site" = SiteId, Path, description = "A site that the device serves or served")),
     request_body = DisputeRequest, responses((status = 200, body = DisputeAnswer)),
     security(("device_token" = [])),

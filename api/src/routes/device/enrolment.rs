@@ -40,6 +40,7 @@ const CERTIFICATE: &str = "punchtrail.certificate.v1";
 /// once.
 #[utoipa::path(
     post, path = "/v1/devices/enroll", tag = "devices",
+    operation_id = "enrollDevice",
     request_body = EnrollRequest, responses((status = 201, body = Enrolled)),
 )]
 pub async fn enroll(
@@ -83,6 +84,7 @@ fn certificate(app: &App, device: &EnrolledDevice) -> Result<String, Refusal> {
 /// doesn't know. Its token is good again. One that is known is left as it is.
 #[utoipa::path(
     post, path = "/v1/devices/return", tag = "devices",
+    operation_id = "returnDevice",
     request_body = ReturnRequest, responses((status = 200, body = Returned)),
 )]
 pub async fn come_back(

@@ -42,6 +42,7 @@ pub struct FeedQuery {
 /// The site's punches that changed since a cursor.
 #[utoipa::path(
     get, path = "/v1/sites/{site}/punches", tag = "sync",
+    operation_id = "listSitePunchChanges",
     params(("site" = SiteId, Path, description = "The device's site"), FeedQuery),
     responses((status = 200, body = SitePunches)), security(("device_token" = [])),
 )]

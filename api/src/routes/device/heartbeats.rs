@@ -21,6 +21,7 @@ use crate::{
 /// Takes a device's report of itself.
 #[utoipa::path(
     post, path = "/v1/devices/self/heartbeat", tag = "sync",
+    operation_id = "sendHeartbeat",
     request_body = Heartbeat, responses((status = 200, body = HeartbeatAnswer)),
     security(("device_token" = [])),
 )]

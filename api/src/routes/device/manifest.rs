@@ -41,6 +41,7 @@ pub struct ManifestQuery {
 /// The people of a site, and its policy.
 #[utoipa::path(
     get, path = "/v1/sites/{site}/manifest", tag = "sync",
+    operation_id = "getManifest",
     params(("site" = SiteId, Path, description = "The device's site"), ManifestQuery),
     responses((status = 200, body = ManifestPage)), security(("device_token" = [])),
 )]
@@ -124,6 +125,7 @@ pub struct SearchQuery {
 /// The people of a site whom a text may mean, best first.
 #[utoipa::path(
     get, path = "/v1/sites/{site}/employees", tag = "sync",
+    operation_id = "searchSiteEmployees",
     params(("site" = SiteId, Path, description = "The device's site"), SearchQuery),
     responses((status = 200, body = FoundEmployees)), security(("device_token" = [])),
 )]

@@ -35,6 +35,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Before or after its punch.
 #[utoipa::path(
     put, path = "/v1/photos/{sha256}", tag = "sync",
+    operation_id = "putPhoto",
     params(("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex \
         digits")),
     request_body(content = Vec<u8>, content_type = "image/jpeg"),

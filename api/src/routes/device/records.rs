@@ -39,6 +39,7 @@ pub struct RecordQuery {
 /// A worker's own punches, hours and disputes, without names.
 #[utoipa::path(
     get, path = "/v1/sites/{site}/employees/{employee}/record", tag = "sync",
+    operation_id = "getWorkerRecord",
     params(("site" = SiteId, Path, description = "The device's site"),
         ("employee" = EmployeeId, Path, description = "Who works there and gave their PIN"),
         RecordQuery),

@@ -22,6 +22,7 @@ use crate::{
 /// put before.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/employees/{employee}/references", tag = "sync",
+    operation_id = "deliverFaceReferences",
     params(("site" = SiteId, Path, description = "The device's site"),
         ("employee" = EmployeeId, Path, description = "Whose they are")),
     request_body = ReferencesRequest, responses((status = 200, body = ReferencesAnswer)),

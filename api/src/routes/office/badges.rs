@@ -25,6 +25,7 @@ pub struct Badges {
 /// The badges that a person holds and held.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/badges", tag = "employees",
+    operation_id = "listEmployeeBadges",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Badges)), security(("operator_key" = [])),
 )]
@@ -58,6 +59,7 @@ pub struct BadgeBody {
 /// Issues a badge to a person. It has one holder at a time.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/badges", tag = "employees",
+    operation_id = "issueEmployeeBadge",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = BadgeBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -107,6 +109,7 @@ pub struct BadgeEndBody {
 /// Notes that a person gave a badge back, or lost it; or corrects when.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/badges/{holding}/end", tag = "employees",
+    operation_id = "endEmployeeBadge",
     params(("employee" = EmployeeId, Path, description = "Who"),
         ("holding" = String, Path, description = "Which, as the list of their badges names it")),
     request_body = BadgeEndBody, responses((status = 200, body = Written)),

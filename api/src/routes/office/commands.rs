@@ -53,6 +53,7 @@ pub struct IssuedCommand {
 /// Tells a device to do something. It hears of it with its next heartbeat.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/commands", tag = "devices",
+    operation_id = "issueDeviceCommand",
     params(("device" = DeviceId, Path, description = "The device")),
     request_body = IssueBody, responses((status = 201, body = IssuedCommand)),
     security(("operator_key" = [])),
@@ -85,6 +86,7 @@ fn unfit(wrong: BadArgs) -> Refusal {
 /// A device's commands, newest first.
 #[utoipa::path(
     get, path = "/v1/devices/{device}/commands", tag = "devices",
+    operation_id = "listDeviceCommands",
     params(("device" = DeviceId, Path, description = "The device"), PageQuery),
     responses((status = 200, body = Page<CommandView>)), security(("operator_key" = [])),
 )]
@@ -109,6 +111,7 @@ pub async fn list(
 /// Takes a command back that isn't finished. A device that heard of it may act on it all the same.
 #[utoipa::path(
     delete, path = "/v1/devices/{device}/commands/{command}", tag = "devices",
+    operation_id = "cancelDeviceCommand",
     params(
         ("device" = DeviceId, Path, description = "The device"),
         ("command" = CommandId, Path, description = "A command to it"),

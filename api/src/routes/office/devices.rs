@@ -42,6 +42,7 @@ pub struct DeviceQuery {
 /// Devices in the order of their ids.
 #[utoipa::path(
     get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
+    operation_id = "listDevices",
     responses((status = 200, body = Page<DeviceView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -72,6 +73,7 @@ fn veil(operator: &Operator, row: &mut DeviceView) {
 /// One device.
 #[utoipa::path(
     get, path = "/v1/devices/{device}", tag = "devices",
+    operation_id = "getDevice",
     params(("device" = DeviceId, Path, description = "The device")),
     responses((status = 200, body = DeviceView)), security(("operator_key" = [])),
 )]
@@ -93,6 +95,7 @@ pub async fn one(
 /// whose PINs it knows.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/revoke", tag = "devices",
+    operation_id = "revokeDevice",
     params(("device" = DeviceId, Path, description = "The device")),
     responses((status = 200, body = Revoked)), security(("operator_key" = [])),
 )]
@@ -139,6 +142,7 @@ fn veil_pin(operator: &Operator, pin: &mut KnownPin) {
 /// has that PIN still.
 #[utoipa::path(
     get, path = "/v1/devices/{device}/pins", tag = "devices",
+    operation_id = "listDevicePins",
     params(("device" = DeviceId, Path, description = "The device"), PageQuery),
     responses((status = 200, body = Page<KnownPin>)), security(("operator_key" = [])),
 )]
@@ -171,6 +175,7 @@ pub struct RenewalAsked {
 /// until a new one is set.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/pins/renewal", tag = "devices",
+    operation_id = "renewDevicePins",
     params(("device" = DeviceId, Path, description = "The device")),
     responses((status = 200, body = RenewalAsked)), security(("operator_key" = [])),
 )]
@@ -200,6 +205,7 @@ pub struct AssignBody {
 /// Lets a device serve another site. It still delivers for its earlier ones.
 #[utoipa::path(
     post, path = "/v1/devices/{device}/site", tag = "devices",
+    operation_id = "assignDeviceToSite",
     params(("device" = DeviceId, Path, description = "The device")),
     request_body = AssignBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),

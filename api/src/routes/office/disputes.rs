@@ -59,6 +59,7 @@ pub struct DisputeQuery {
 /// Disputes in the order they were opened.
 #[utoipa::path(
     get, path = "/v1/disputes", tag = "disputes", params(DisputeQuery),
+    operation_id = "listDisputes",
     responses((status = 200, body = Page<DisputeView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -153,6 +154,7 @@ impl From<Happened> for DisputeEntry {
 /// One dispute, with its evidence and what was written.
 #[utoipa::path(
     get, path = "/v1/disputes/{dispute}", tag = "disputes",
+    operation_id = "getDispute",
     params(("dispute" = DisputeId, Path, description = "The dispute")),
     responses((status = 200, body = DisputeDetail)), security(("operator_key" = [])),
 )]
@@ -219,6 +221,7 @@ pub struct DisputeOpened {
 /// Opens a dispute for somebody: 201, or 200 for the same one again.
 #[utoipa::path(
     post, path = "/v1/disputes", tag = "disputes", request_body = OpenBody,
+    operation_id = "openDispute",
     responses((status = 201, body = DisputeOpened), (status = 200, body = DisputeOpened)),
     security(("operator_key" = [])),
 )]
@@ -264,6 +267,7 @@ pub struct DisputeWord {
 /// Answers a dispute; it waits to be settled still.
 #[utoipa::path(
     post, path = "/v1/disputes/{dispute}/answers", tag = "disputes",
+    operation_id = "answerDispute",
     params(("dispute" = DisputeId, Path, description = "The dispute")),
     request_body = DisputeWord, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -281,6 +285,7 @@ pub async fn answer(
 /// Takes a settled dispute up again.
 #[utoipa::path(
     post, path = "/v1/disputes/{dispute}/reopening", tag = "disputes",
+    operation_id = "reopenDispute",
     params(("dispute" = DisputeId, Path, description = "The dispute")),
     request_body = DisputeWord, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -378,6 +383,7 @@ impl ResolutionBody {
 /// write.
 #[utoipa::path(
     post, path = "/v1/disputes/{dispute}/resolution", tag = "disputes",
+    operation_id = "resolveDispute",
     params(("dispute" = DisputeId, Path, description = "The dispute")),
     request_body = ResolutionBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),

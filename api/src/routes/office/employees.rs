@@ -38,6 +38,7 @@ pub struct EmployeeQuery {
 /// People in the order of their ids, or whom a text may mean, best first.
 #[utoipa::path(
     get, path = "/v1/employees", tag = "employees", params(EmployeeQuery),
+    operation_id = "listEmployees",
     responses((status = 200, body = Page<EmployeeView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -95,6 +96,7 @@ fn veil(operator: &Operator, row: &mut EmployeeView) {
 /// One person.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}", tag = "employees",
+    operation_id = "getEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = EmployeeView)), security(("operator_key" = [])),
 )]

@@ -68,6 +68,7 @@ pub struct PunchEntered {
 /// `detail` says what stands.
 #[utoipa::path(
     post, path = "/v1/punches", tag = "punches", request_body = EnterBody,
+    operation_id = "addPunch",
     responses((status = 201, body = PunchEntered), (status = 200, body = PunchEntered)),
     security(("operator_key" = [])),
 )]
@@ -89,6 +90,7 @@ pub async fn enter(
 /// What it would do to the hours of its days to add a punch; nothing is written.
 #[utoipa::path(
     post, path = "/v1/punches/preview", tag = "punches", request_body = EnterBody,
+    operation_id = "previewAddedPunch",
     responses((status = 200, body = RulingPreview)), security(("operator_key" = [])),
 )]
 pub async fn preview(

@@ -16,6 +16,7 @@ use crate::{
 /// What happened to a punch, by whom, and why: from its events, as data and in plain sentences.
 #[utoipa::path(
     get, path = "/v1/punches/{punch}/explanation", tag = "explanations",
+    operation_id = "explainPunch",
     params(("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = Explanation)), security(("operator_key" = [])),
 )]
@@ -35,6 +36,7 @@ pub async fn of_punch(
 /// the devices of the worker's sites still hold by their last reports.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/days/{day}/explanation", tag = "explanations",
+    operation_id = "explainEmployeeDay",
     params(
         ("employee" = EmployeeId, Path, description = "The worker"),
         ("day" = String, Path, description = "The business day, `YYYY-MM-DD`"),

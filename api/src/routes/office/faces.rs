@@ -46,6 +46,7 @@ pub struct FaceView {
 /// What is known of a person's face.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/face", tag = "faces",
+    operation_id = "getEmployeeFace",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = FaceView)), security(("operator_key" = [])),
 )]
@@ -85,6 +86,7 @@ pub struct ConsentBody {
 /// Records that a person agrees that their face is compared.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/face/consent", tag = "faces",
+    operation_id = "giveFaceConsent",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = ConsentBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -106,6 +108,7 @@ pub async fn consent(
 /// Records that a person no longer agrees. Everything that is kept of their face is erased.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/face/consent", tag = "faces",
+    operation_id = "withdrawFaceConsent",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Written)), security(("operator_key" = [])),
 )]
@@ -135,6 +138,7 @@ async fn run(
 /// that can be compared.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/face/references/{sha256}", tag = "faces",
+    operation_id = "putFaceReference",
     params(("employee" = EmployeeId, Path, description = "Who"),
         ("sha256" = String, Path, description = "SHA-256 of the bytes, 64 lower-case hex digits")),
     request_body(content = Vec<u8>, content_type = "image/jpeg"),
@@ -181,6 +185,7 @@ async fn whole(app: &App, mut body: Body, line: &Line) -> Result<Vec<u8>, Refusa
 /// Removes a reference photo: nothing is compared with it any more, and its bytes are erased.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/face/references/{sha256}", tag = "faces",
+    operation_id = "deleteFaceReference",
     params(("employee" = EmployeeId, Path, description = "Who"),
         ("sha256" = String, Path, description = "Which photo")),
     responses((status = 200, body = Written)), security(("operator_key" = [])),
@@ -198,6 +203,7 @@ pub async fn remove(
 /// looks on: single use, ten minutes.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/face/codes", tag = "faces",
+    operation_id = "createFaceCode",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 201, body = PairingCodeView)), security(("operator_key" = [])),
 )]
@@ -229,6 +235,7 @@ pub struct HeadCoveringBody {
 /// changed.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/face/head-covering", tag = "faces",
+    operation_id = "setHeadCovering",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = HeadCoveringBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -249,6 +256,7 @@ pub async fn head_covering(
 /// the pictures of their punches. The punches stand. Done shortly after; each punch says when.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/face/erasure", tag = "faces",
+    operation_id = "eraseEmployeeFace",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 202, body = Written)), security(("operator_key" = [])),
 )]

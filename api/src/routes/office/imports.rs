@@ -69,6 +69,7 @@ impl RosterQuery {
 /// faults, and of what would change, by name.
 #[utoipa::path(
     post, path = "/v1/imports/employees", tag = "employees", params(RosterQuery),
+    operation_id = "importEmployees",
     request_body(content = String, content_type = "text/csv"),
     responses((status = 200, body = Imported)), security(("operator_key" = [])),
 )]
@@ -129,6 +130,7 @@ pub struct ExternalPut {
 /// rules hold as for a row of an import; the same again changes nothing.
 #[utoipa::path(
     put, path = "/v1/employees/by-external-id/{external_id}", tag = "employees",
+    operation_id = "putEmployeeByExternalId",
     params(("external_id" = String, Path, description = "The id in the other system")),
     request_body = ExternalBody, responses((status = 200, body = ExternalPut)),
     security(("operator_key" = [])),

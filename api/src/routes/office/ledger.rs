@@ -79,6 +79,7 @@ pub struct Events {
 /// The events after a position, exactly as they are kept.
 #[utoipa::path(
     get, path = "/v1/events", tag = "ledger", params(EventQuery),
+    operation_id = "listLedgerEvents",
     responses((status = 200, body = Events)), security(("operator_key" = [])),
 )]
 pub async fn events(
@@ -114,6 +115,7 @@ pub struct LedgerState {
 /// The ledger's head, and who has followed how far.
 #[utoipa::path(
     get, path = "/v1/ledger", tag = "ledger",
+    operation_id = "getLedger",
     responses((status = 200, body = LedgerState)), security(("operator_key" = [])),
 )]
 pub async fn state(

@@ -23,6 +23,7 @@ pub struct NoteView {
 /// that was erased is 404 `not_found`.
 #[utoipa::path(
     get, path = "/v1/notes/{note}", tag = "punches",
+    operation_id = "getNote",
     params(("note" = String, Path, description = "Its digest")),
     responses((status = 200, body = NoteView)), security(("operator_key" = [])),
 )]
@@ -41,6 +42,7 @@ pub async fn one(
 /// stays.
 #[utoipa::path(
     delete, path = "/v1/notes/{note}", tag = "punches",
+    operation_id = "eraseNote",
     params(("note" = String, Path, description = "Its digest")),
     responses((status = 204)), security(("operator_key" = [])),
 )]

@@ -46,6 +46,7 @@ pub struct PersonBody {
 /// Says who made a punch, of nobody or of another. One that waits for a ruling is accepted by it.
 #[utoipa::path(
     put, path = "/v1/punches/{punch}/person", tag = "punches",
+    operation_id = "assignPunch",
     params(("punch" = PunchId, Path, description = "The punch")),
     request_body = PersonBody, responses((status = 200, body = RulingMade)),
     security(("operator_key" = [])),
@@ -86,6 +87,7 @@ pub struct PersonDays {
 /// What it would do to the hours of both to give a punch to somebody; nothing is written.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/person/preview", tag = "punches",
+    operation_id = "previewPunchAssignment",
     params(("punch" = PunchId, Path, description = "The punch")),
     request_body = PersonBody, responses((status = 200, body = PersonPreview)),
     security(("operator_key" = [])),

@@ -33,6 +33,7 @@ pub struct PhotoQuery {
 /// down.
 #[utoipa::path(
     get, path = "/v1/photos/{sha256}", tag = "faces",
+    operation_id = "getPhoto",
     params(("sha256" = String, Path, description = "Which photo"), PhotoQuery),
     responses((status = 200, body = Vec<u8>, content_type = "image/jpeg")),
     security(("operator_key" = [])),
@@ -78,6 +79,7 @@ pub struct PhotoReads {
 /// Who looked at a photo, and when.
 #[utoipa::path(
     get, path = "/v1/photos/{sha256}/reads", tag = "faces",
+    operation_id = "listPhotoReads",
     params(("sha256" = String, Path, description = "Which photo")),
     responses((status = 200, body = PhotoReads)), security(("operator_key" = [])),
 )]

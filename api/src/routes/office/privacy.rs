@@ -40,6 +40,7 @@ async fn caught_up(app: &App) -> Result<(), Refusal> {
 /// twice, two stand, and each is lifted by itself.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/legal-hold", tag = "employees",
+    operation_id = "placeLegalHold",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = NoteBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -62,6 +63,7 @@ pub async fn hold(
 /// Lifts one of the person's legal holds.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/legal-hold", tag = "employees",
+    operation_id = "liftLegalHold",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Written)), security(("operator_key" = [])),
 )]
@@ -78,6 +80,7 @@ pub async fn lift(
 /// What an erasure would take of a person now, and what stands in its way. Nothing is erased.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/erasure", tag = "employees",
+    operation_id = "previewEmployeeErasure",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Outlook)), security(("operator_key" = [])),
 )]
@@ -95,6 +98,7 @@ pub async fn outlook(
 /// shortly after; each punch says when.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/erasure", tag = "employees",
+    operation_id = "eraseEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 202, body = Written)), security(("operator_key" = [])),
 )]
@@ -117,6 +121,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// pictures (each noted as looked at), and `index.html`, a page for people. One is made at a time.
 #[utoipa::path(
     get, path = "/v1/employees/{employee}/export", tag = "employees",
+    operation_id = "exportEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Vec<u8>, content_type = "application/zip")),
     security(("operator_key" = [])),

@@ -73,6 +73,7 @@ impl From<OrderParam> for Order {
 /// Punches in the order of the time that counts.
 #[utoipa::path(
     get, path = "/v1/punches", tag = "punches", params(PunchQuery),
+    operation_id = "listPunches",
     responses((status = 200, body = Page<PunchView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -128,6 +129,7 @@ pub(super) async fn name(
 /// One punch as it stands.
 #[utoipa::path(
     get, path = "/v1/punches/{punch}", tag = "punches",
+    operation_id = "getPunch",
     params(("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = PunchView)), security(("operator_key" = [])),
 )]
@@ -153,6 +155,7 @@ pub struct PunchEvents {
 /// The events of a punch as the ledger keeps them.
 #[utoipa::path(
     get, path = "/v1/punches/{punch}/events", tag = "punches",
+    operation_id = "listPunchEvents",
     params(("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = PunchEvents)), security(("operator_key" = [])),
 )]

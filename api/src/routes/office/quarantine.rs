@@ -52,6 +52,7 @@ pub struct QuarantineQuery {
 /// Quarantined items in the order they came.
 #[utoipa::path(
     get, path = "/v1/quarantine", tag = "quarantine", params(QuarantineQuery),
+    operation_id = "listQuarantine",
     responses((status = 200, body = Page<QuarantineItem>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -105,6 +106,7 @@ pub struct StandsAs {
 /// One quarantined item with the bytes as sent.
 #[utoipa::path(
     get, path = "/v1/quarantine/{item}", tag = "quarantine",
+    operation_id = "getQuarantineItem",
     params(("item" = String, Path, description = "The item")),
     responses((status = 200, body = QuarantineItemBytes)), security(("operator_key" = [])),
 )]
@@ -153,6 +155,7 @@ pub struct Admitted {
 /// `conflict`, with the punch that it is.
 #[utoipa::path(
     post, path = "/v1/quarantine/{item}/admit", tag = "quarantine",
+    operation_id = "admitQuarantineItem",
     params(("item" = String, Path, description = "The item")),
     request_body = AdmitBody, responses((status = 201, body = Admitted)),
     security(("operator_key" = [])),
@@ -187,6 +190,7 @@ async fn known(app: &App, employee: EmployeeId, site: SiteId) -> Result<(), Refu
 /// Finds that an item is no punch. Its bytes are kept.
 #[utoipa::path(
     post, path = "/v1/quarantine/{item}/dismiss", tag = "quarantine",
+    operation_id = "dismissQuarantineItem",
     params(("item" = String, Path, description = "The item")),
     request_body = NoteBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),

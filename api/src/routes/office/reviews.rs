@@ -97,6 +97,7 @@ pub struct DoubtView {
 /// The punches that wait for a ruling, those that wait longest first.
 #[utoipa::path(
     get, path = "/v1/reviews", tag = "reviews", params(ReviewQuery),
+    operation_id = "listReviews",
     responses((status = 200, body = Page<ReviewView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -189,6 +190,7 @@ pub struct ReasonCount {
 /// How many punches wait for a ruling, by reason.
 #[utoipa::path(
     get, path = "/v1/reviews/counts", tag = "reviews", params(CountsQuery),
+    operation_id = "countReviews",
     responses((status = 200, body = ReviewCounts)), security(("operator_key" = [])),
 )]
 pub async fn counts(
@@ -283,6 +285,7 @@ pub struct ServerTimePreview {
 /// Everything that it takes to rule on one punch; 404 `not_found` if it doesn't wait for a ruling.
 #[utoipa::path(
     get, path = "/v1/reviews/{punch}", tag = "reviews",
+    operation_id = "getReview",
     params(("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = ReviewDetail)), security(("operator_key" = [])),
 )]

@@ -98,6 +98,7 @@ impl From<Ruled> for RulingMade {
 /// Rules on a punch.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/decision", tag = "punches",
+    operation_id = "decidePunch",
     params(("punch" = PunchId, Path, description = "The punch")),
     request_body = RulingBody, responses((status = 200, body = RulingMade)),
     security(("operator_key" = [])),
@@ -126,6 +127,7 @@ pub struct RulingPreview {
 /// What a ruling would do to the hours of its days; nothing is written.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/decision/preview", tag = "punches",
+    operation_id = "previewPunchDecision",
     params(("punch" = PunchId, Path, description = "The punch")),
     request_body = RulingBody, responses((status = 200, body = RulingPreview)),
     security(("operator_key" = [])),
@@ -309,6 +311,7 @@ pub struct BulkResult {
 /// be accepted keeps no other from it.
 #[utoipa::path(
     post, path = "/v1/reviews/accept", tag = "reviews",
+    operation_id = "acceptReviews",
     request_body = BulkBody, responses((status = 200, body = BulkRuled)),
     security(("operator_key" = [])),
 )]

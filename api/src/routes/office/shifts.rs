@@ -43,6 +43,7 @@ pub struct ShiftBody {
 /// Joins an `in` with an `out` to one shift, longer than the site's longest.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/shift", tag = "punches",
+    operation_id = "joinShift",
     params(("punch" = PunchId, Path, description = "The `in`")),
     request_body = ShiftBody, responses((status = 200, body = RulingMade)),
     security(("operator_key" = [])),
@@ -65,6 +66,7 @@ pub async fn join(
 /// What it would do to the hours to join an `in` with an `out` to one shift; nothing is written.
 #[utoipa::path(
     post, path = "/v1/punches/{punch}/shift/preview", tag = "punches",
+    operation_id = "previewJoinedShift",
     params(("punch" = PunchId, Path, description = "The `in`")),
     request_body = ShiftBody, responses((status = 200, body = RulingPreview)),
     security(("operator_key" = [])),
@@ -113,6 +115,7 @@ fn between(from: Time, to: Time) -> Vec<Time> {
 /// Undoes that an `in` was joined with an `out`.
 #[utoipa::path(
     delete, path = "/v1/punches/{punch}/shift", tag = "punches",
+    operation_id = "partShift",
     params(("punch" = PunchId, Path, description = "The `in`")),
     responses((status = 200, body = RulingMade)), security(("operator_key" = [])),
 )]

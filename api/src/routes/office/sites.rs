@@ -36,6 +36,7 @@ use crate::{
 /// Sites in the order of their ids.
 #[utoipa::path(
     get, path = "/v1/sites", tag = "sites", params(PageQuery),
+    operation_id = "listSites",
     responses((status = 200, body = Page<SiteView>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -56,6 +57,7 @@ pub async fn list(
 /// One site.
 #[utoipa::path(
     get, path = "/v1/sites/{site}", tag = "sites",
+    operation_id = "getSite",
     params(("site" = SiteId, Path, description = "The site")),
     responses((status = 200, body = SiteView)), security(("operator_key" = [])),
 )]
@@ -99,6 +101,7 @@ pub struct SiteAdded {
 /// Makes a site known.
 #[utoipa::path(
     post, path = "/v1/sites", tag = "sites", request_body = SiteBody,
+    operation_id = "addSite",
     responses((status = 201, body = SiteAdded)), security(("operator_key" = [])),
 )]
 pub async fn add(
@@ -122,6 +125,7 @@ pub async fn add(
 /// Makes a pairing code for a site: single use, ten minutes.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/pairing-codes", tag = "sites",
+    operation_id = "createPairingCode",
     params(("site" = SiteId, Path, description = "The site")),
     responses((status = 201, body = PairingCodeView)), security(("operator_key" = [])),
 )]
@@ -171,6 +175,7 @@ impl From<Set> for RuleSet {
 /// before are judged and paired as they were.
 #[utoipa::path(
     put, path = "/v1/sites/{site}/policy", tag = "sites",
+    operation_id = "putSitePolicy",
     params(("site" = SiteId, Path, description = "The site"), PolicyQuery),
     request_body = Policy, responses((status = 200, body = RuleSet)),
     security(("operator_key" = [])),
@@ -221,6 +226,7 @@ impl ZoneBody {
 /// Sets a site's zone from a day on, or corrects it for all of the past. Look at the preview first.
 #[utoipa::path(
     put, path = "/v1/sites/{site}/zone", tag = "sites",
+    operation_id = "putSiteZone",
     params(("site" = SiteId, Path, description = "The site")),
     request_body = ZoneBody, responses((status = 200, body = RuleSet)),
     security(("operator_key" = [])),
@@ -249,6 +255,7 @@ pub struct ZonePreview {
 /// Whose hours of which days another zone would move; nothing is written.
 #[utoipa::path(
     post, path = "/v1/sites/{site}/zone/preview", tag = "sites",
+    operation_id = "previewSiteZone",
     params(("site" = SiteId, Path, description = "The site")),
     request_body = ZoneBody, responses((status = 200, body = ZonePreview)),
     security(("operator_key" = [])),

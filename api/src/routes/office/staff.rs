@@ -50,6 +50,7 @@ pub struct Hired {
 /// Takes somebody on.
 #[utoipa::path(
     post, path = "/v1/employees", tag = "employees", request_body = EmployeeBody,
+    operation_id = "hireEmployee",
     responses((status = 201, body = Hired)), security(("operator_key" = [])),
 )]
 pub async fn hire(
@@ -77,6 +78,7 @@ pub struct NameBody {
 /// Gives a person another name.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/name", tag = "employees",
+    operation_id = "renameEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = NameBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -112,6 +114,7 @@ pub struct PinBody {
 /// isn't any more.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/pin", tag = "employees",
+    operation_id = "setEmployeePin",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = PinBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -131,6 +134,7 @@ pub async fn set_pin(
 /// Takes a person's PIN back: they have none then.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/pin", tag = "employees",
+    operation_id = "deleteEmployeePin",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Written)), security(("operator_key" = [])),
 )]
@@ -158,6 +162,7 @@ pub struct DepartureBody {
 /// captured after it are referred.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/departure", tag = "employees",
+    operation_id = "departEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = DepartureBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -177,6 +182,7 @@ pub async fn depart(
 /// those left out that somebody else got since.
 #[utoipa::path(
     delete, path = "/v1/employees/{employee}/departure", tag = "employees",
+    operation_id = "cancelEmployeeDeparture",
     params(("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = Written)), security(("operator_key" = [])),
 )]
@@ -204,6 +210,7 @@ pub struct ComeBackBody {
 /// anew.
 #[utoipa::path(
     post, path = "/v1/employees/{employee}/return", tag = "employees",
+    operation_id = "returnEmployee",
     params(("employee" = EmployeeId, Path, description = "Who")),
     request_body = ComeBackBody, responses((status = 200, body = Written)),
     security(("operator_key" = [])),
@@ -237,6 +244,7 @@ pub struct AssignmentBody {
 /// an assignment that stands ends.
 #[utoipa::path(
     put, path = "/v1/employees/{employee}/assignments/{site}", tag = "employees",
+    operation_id = "assignEmployeeToSite",
     params(("employee" = EmployeeId, Path, description = "Who"),
         ("site" = SiteId, Path, description = "Where")),
     request_body = AssignmentBody, responses((status = 200, body = Written)),

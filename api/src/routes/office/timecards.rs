@@ -48,6 +48,7 @@ pub struct TimelineQuery {
 /// A person's punches that count, accepted or provisionally, the earliest first.
 #[utoipa::path(
     get, path = "/v1/timeline", tag = "timecards", params(TimelineQuery),
+    operation_id = "getTimeline",
     responses((status = 200, body = Page<PunchView>)), security(("operator_key" = [])),
 )]
 pub async fn timeline(
@@ -99,6 +100,7 @@ pub struct TimecardQuery {
 /// are one person's, wherever they punched: who may see some of them sees them whole.
 #[utoipa::path(
     get, path = "/v1/timecards", tag = "timecards", params(TimecardQuery),
+    operation_id = "listTimecards",
     responses((status = 200, body = Page<PersonTimecards>)), security(("operator_key" = [])),
 )]
 pub async fn cards(

@@ -52,6 +52,7 @@ pub struct BadgeQuery {
 /// The badges that punches wait with, in the order of their numbers.
 #[utoipa::path(
     get, path = "/v1/unknown-badges", tag = "punches", params(BadgeQuery),
+    operation_id = "listUnknownBadges",
     responses((status = 200, body = Page<UnknownBadge>)), security(("operator_key" = [])),
 )]
 pub async fn list(
@@ -160,6 +161,7 @@ impl From<(PunchId, Left)> for LeftAsItIs {
 /// one that somebody ruled on meanwhile keeps no other from it.
 #[utoipa::path(
     post, path = "/v1/unknown-badges/assign", tag = "punches", request_body = AssignBadgeBody,
+    operation_id = "assignUnknownBadge",
     responses((status = 200, body = BadgeAssigned)), security(("operator_key" = [])),
 )]
 pub async fn assign(
@@ -213,6 +215,7 @@ pub struct BadgePreview {
 /// What it would do to a person's hours to give them the punches of a badge; nothing is written.
 #[utoipa::path(
     post, path = "/v1/unknown-badges/assign/preview", tag = "punches",
+    operation_id = "previewUnknownBadgeAssignment",
     request_body = AssignBadgeBody,
     responses((status = 200, body = BadgePreview)), security(("operator_key" = [])),
 )]

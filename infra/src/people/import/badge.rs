@@ -49,7 +49,7 @@ impl Draft<'_> {
         let name = self.name_of(held.employee);
         let holds = |held: &HoldingRow| {
             let HoldingRow { employee, from, until, .. } = held.clone();
-            Holder { employee, name: None, from, until }.when()
+            Holder { employee: Some(employee), name: None, from, until }.when()
         };
         let Some(reissue) = self.options.reissue else {
             return Err(format!(

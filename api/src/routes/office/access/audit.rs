@@ -77,6 +77,7 @@ impl From<Line> for AuditLine {
 /// Who did what that bears on security, the newest first.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "access", params(AuditQuery),
+    operation_id = "listSecurityActs",
     responses((status = 200, body = Page<AuditLine>)),
 )]
 pub async fn list(

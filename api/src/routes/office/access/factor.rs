@@ -41,6 +41,7 @@ pub struct PendingFactor {
 /// Makes a secret for one's second factor, shown this once.
 #[utoipa::path(
     post, path = "/v1/session/second-factor", tag = "access", request_body = CurrentBody,
+    operation_id = "beginSecondFactor",
     responses((status = 201, body = PendingFactor)),
 )]
 pub async fn begin(
@@ -74,6 +75,7 @@ pub struct RecoveryCodes {
 /// other sessions end, and this one goes on under a new token.
 #[utoipa::path(
     post, path = "/v1/session/second-factor/confirmation", tag = "access",
+    operation_id = "confirmSecondFactor",
     request_body = CodeBody, responses((status = 200, body = RecoveryCodes)),
 )]
 pub async fn confirm(
@@ -102,6 +104,7 @@ pub struct RemovalBody {
 /// Takes one's second factor away, unless one's role needs it.
 #[utoipa::path(
     post, path = "/v1/session/second-factor/removal", tag = "access",
+    operation_id = "removeSecondFactor",
     request_body = RemovalBody, responses((status = 204)),
 )]
 pub async fn remove(

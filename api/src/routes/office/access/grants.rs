@@ -74,6 +74,7 @@ pub struct GrantMade {
 /// reason and until a time.
 #[utoipa::path(
     post, path = "/v1/users/{user}/grants", tag = "access",
+    operation_id = "giveGrant",
     params(("user" = String, Path, description = "The auditor")),
     request_body = GrantBody, responses((status = 201, body = GrantMade)),
 )]
@@ -102,6 +103,7 @@ pub async fn give(
 /// The leave that was given, also what has ended.
 #[utoipa::path(
     get, path = "/v1/grants", tag = "access", responses((status = 200, body = Grants)),
+    operation_id = "listGrants",
 )]
 pub async fn list(State(app): State<App>, _operator: Operator) -> Result<Answer<Grants>, Refusal> {
     let found = grants::list(app.ledger.pool()).await?;
@@ -111,6 +113,7 @@ pub async fn list(State(app): State<App>, _operator: Operator) -> Result<Answer<
 /// Takes leave back, at once.
 #[utoipa::path(
     delete, path = "/v1/grants/{grant}", tag = "access",
+    operation_id = "endGrant",
     params(("grant" = String, Path, description = "Which")), responses((status = 204)),
 )]
 pub async fn end(

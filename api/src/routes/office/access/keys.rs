@@ -63,7 +63,11 @@ pub struct Keys {
 }
 
 /// Every key that was made, also those that were revoked.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", responses((status = 200, body = Keys)))]
+#[utoipa::path(
+    get, path = "/v1/keys", tag = "access",
+    operation_id = "listKeys",
+    responses((status = 200, body = Keys)),
+)]
 pub async fn list(State(app): State<App>, _operator: Operator) -> Result<Answer<Keys>, Refusal> {
     let found = keys::operator_keys(app.ledger.pool()).await?;
     Ok(Answer(Keys { data: found.into_iter().map(KeyView::from).collect() }))
@@ -97,6 +101,7 @@ pub struct KeyMade {
 /// Makes a key with scopes. One that may do everything is made at the server's own command line.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "access", request_body = KeyBody,
+    operation_id = "createKey",
     responses((status = 201, body = KeyMade)),
 )]
 pub async fn create(
@@ -147,6 +152,7 @@ impl KeyBody {
 /// Ends a key's access: within a second on every node.
 #[utoipa::path(
     delete, path = "/v1/keys/{key}", tag = "access",
+    operation_id = "revokeKey",
     params(("key" = Uuid, Path, description = "The key's id")), responses((status = 204)),
 )]
 pub async fn revoke(

@@ -67,6 +67,7 @@ pub struct ProviderView {
 /// The ways to sign in here.
 #[utoipa::path(
     get, path = "/v1/sign-in", tag = "access", responses((status = 200, body = WaysIn)),
+    operation_id = "listSignInWays",
 )]
 pub async fn ways(State(app): State<App>) -> Answer<WaysIn> {
     let view = |provider: &Provider| ProviderView {
@@ -83,6 +84,7 @@ fn provider(app: &App) -> Result<&Provider, Refusal> {
 /// Begins to sign in by the provider: the browser is sent there.
 #[utoipa::path(
     get, path = "/v1/sign-in/provider", tag = "access",
+    operation_id = "beginProviderSignIn",
     responses((status = 303, description = "To the provider, by `Location`")),
 )]
 pub async fn begin(
@@ -132,6 +134,7 @@ pub struct CallbackQuery {
 /// one here: send its code (`POST /v1/sign-in/provider/code`) from the same browser.
 #[utoipa::path(
     get, path = "/v1/sign-in/provider/callback", tag = "access", params(CallbackQuery),
+    operation_id = "endProviderSignIn",
     responses((status = 303, description = "Signed in, or tied; to the server's own page")),
 )]
 pub async fn callback(
@@ -257,6 +260,7 @@ fn said(error: &str) -> String {
 /// Goes on after a sign-in by the provider, where a code of one's own second factor is wanted.
 #[utoipa::path(
     post, path = "/v1/sign-in/provider/code", tag = "access", request_body = CodeBody,
+    operation_id = "confirmProviderSignIn",
     responses((status = 200, body = SignedInView)),
 )]
 pub async fn code(
@@ -286,6 +290,7 @@ pub struct LeadView {
 /// here without a password. Go to `location` in the same browser.
 #[utoipa::path(
     post, path = "/v1/session/provider", tag = "access", request_body = CurrentBody,
+    operation_id = "tieToProvider",
     responses((status = 200, body = LeadView)),
 )]
 pub async fn tie(
@@ -306,6 +311,7 @@ pub async fn tie(
 /// sessions end. Who has no password is then as if just invited.
 #[utoipa::path(
     delete, path = "/v1/users/{user}/provider", tag = "access",
+    operation_id = "untieUserFromProvider",
     params(("user" = String, Path, description = "The user")), responses((status = 204)),
 )]
 pub async fn untie(

@@ -28,7 +28,11 @@ pub struct Roles {
 }
 
 /// What is settled for each role.
-#[utoipa::path(get, path = "/v1/roles", tag = "access", responses((status = 200, body = Roles)))]
+#[utoipa::path(
+    get, path = "/v1/roles", tag = "access",
+    operation_id = "listRoles",
+    responses((status = 200, body = Roles)),
+)]
 pub async fn list(State(app): State<App>, _operator: Operator) -> Result<Answer<Roles>, Refusal> {
     let rules = roles::rules(app.ledger.pool()).await?;
     let view = |rule: roles::RoleRule| RoleView {
@@ -48,6 +52,7 @@ pub struct RoleRuleBody {
 /// Settles whether a role's people need a second factor, from their next request on.
 #[utoipa::path(
     put, path = "/v1/roles/{role}", tag = "access",
+    operation_id = "putRole",
     params(("role" = RoleName, Path, description = "The role")),
     request_body = RoleRuleBody, responses((status = 204)),
 )]

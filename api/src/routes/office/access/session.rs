@@ -58,6 +58,7 @@ pub struct OwnSession {
 /// Who is signed in by this session.
 #[utoipa::path(
     get, path = "/v1/session", tag = "access", responses((status = 200, body = OwnSession)),
+    operation_id = "getSession",
 )]
 pub async fn own(
     State(app): State<App>,
@@ -81,7 +82,11 @@ pub async fn own(
 }
 
 /// Signs out: the session ends on all nodes at once.
-#[utoipa::path(delete, path = "/v1/session", tag = "access", responses((status = 204)))]
+#[utoipa::path(
+    delete, path = "/v1/session", tag = "access",
+    operation_id = "signOut",
+    responses((status = 204)),
+)]
 pub async fn sign_out(
     State(app): State<App>,
     operator: Operator,
@@ -106,6 +111,7 @@ pub struct PasswordBody {
 /// Changes one's password. Every session ends; a new one begins in this browser.
 #[utoipa::path(
     post, path = "/v1/session/password", tag = "access", request_body = PasswordBody,
+    operation_id = "changePassword",
     responses((status = 204)),
 )]
 pub async fn change_password(
@@ -210,6 +216,7 @@ impl From<Vec<Listed>> for Sessions {
 /// One's sessions.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "access", responses((status = 200, body = Sessions)),
+    operation_id = "listSessions",
 )]
 pub async fn list(State(app): State<App>, operator: Operator) -> Result<Answer<Sessions>, Refusal> {
     let listed = sessions::of_user(app.ledger.pool(), operator.user()?.user).await?;
@@ -219,6 +226,7 @@ pub async fn list(State(app): State<App>, operator: Operator) -> Result<Answer<S
 /// Ends one of one's sessions.
 #[utoipa::path(
     delete, path = "/v1/sessions/{session}", tag = "access",
+    operation_id = "endSession",
     params(("session" = String, Path, description = "The session")),
     responses((status = 204)),
 )]

@@ -74,6 +74,7 @@ pub(super) async fn read<T: DeserializeOwned>(
 /// whose token is in a cookie. The session that the browser had before ends.
 #[utoipa::path(
     post, path = "/v1/sign-in", tag = "access", request_body = SignInBody,
+    operation_id = "signIn",
     responses((status = 200, body = SignedInView)),
 )]
 pub async fn sign_in(
@@ -126,6 +127,7 @@ pub struct AcceptedView {
 /// session of theirs ends; sign in after it.
 #[utoipa::path(
     post, path = "/v1/links/acceptance", tag = "access", request_body = AcceptanceBody,
+    operation_id = "acceptLink",
     responses((status = 200, body = AcceptedView)),
 )]
 pub async fn accept(

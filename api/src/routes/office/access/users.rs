@@ -106,6 +106,7 @@ impl From<User> for UserView {
 /// Users in the order of their ids.
 #[utoipa::path(
     get, path = "/v1/users", tag = "access", params(PageQuery),
+    operation_id = "listUsers",
     responses((status = 200, body = Page<UserView>)),
 )]
 pub async fn list(
@@ -126,6 +127,7 @@ pub async fn list(
 /// One user.
 #[utoipa::path(
     get, path = "/v1/users/{user}", tag = "access",
+    operation_id = "getUser",
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, body = UserView)),
 )]
@@ -178,6 +180,7 @@ fn linked(user: UserId, link: &Link) -> (StatusCode, Unkept<Answer<LinkView>>) {
 /// Invites somebody: a user, and the link by which they set their password within thirty minutes.
 #[utoipa::path(
     post, path = "/v1/users", tag = "access", request_body = InviteBody,
+    operation_id = "inviteUser",
     responses((status = 201, body = LinkView)),
 )]
 pub async fn invite(
@@ -232,6 +235,7 @@ pub struct RoleBody {
 /// Gives a user another role, or other sites. Their sessions end. The last admin keeps theirs.
 #[utoipa::path(
     put, path = "/v1/users/{user}/role", tag = "access",
+    operation_id = "putUserRole",
     params(("user" = String, Path, description = "The user")),
     request_body = RoleBody, responses((status = 204)),
 )]
@@ -259,6 +263,7 @@ pub struct TieBody {
 /// than themselves says so.
 #[utoipa::path(
     put, path = "/v1/users/{user}/employee", tag = "access",
+    operation_id = "putUserEmployee",
     params(("user" = String, Path, description = "The user")),
     request_body = TieBody, responses((status = 204)),
 )]
@@ -287,6 +292,7 @@ pub struct DisabledBody {
 /// Keeps a user out, or lets them in again. Their sessions end. The last admin can't be kept out.
 #[utoipa::path(
     put, path = "/v1/users/{user}/disabled", tag = "access",
+    operation_id = "putUserDisabled",
     params(("user" = String, Path, description = "The user")),
     request_body = DisabledBody, responses((status = 204)),
 )]
@@ -312,6 +318,7 @@ pub struct LinkBody {
 /// is void. The old password stays good until the link is used.
 #[utoipa::path(
     post, path = "/v1/users/{user}/link", tag = "access",
+    operation_id = "createUserLink",
     params(("user" = String, Path, description = "The user")),
     request_body = LinkBody, responses((status = 201, body = LinkView)),
 )]
@@ -330,6 +337,7 @@ pub async fn make_link(
 /// stands, under an id that says nothing.
 #[utoipa::path(
     delete, path = "/v1/users/{user}", tag = "access",
+    operation_id = "eraseUser",
     params(("user" = String, Path, description = "The user")), responses((status = 204)),
 )]
 pub async fn erase(
@@ -345,6 +353,7 @@ pub async fn erase(
 /// A user's sessions.
 #[utoipa::path(
     get, path = "/v1/users/{user}/sessions", tag = "access",
+    operation_id = "listUserSessions",
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, body = Sessions)),
 )]
@@ -360,6 +369,7 @@ pub async fn sessions(
 /// Ends all sessions of a user.
 #[utoipa::path(
     delete, path = "/v1/users/{user}/sessions", tag = "access",
+    operation_id = "endUserSessions",
     params(("user" = String, Path, description = "The user")), responses((status = 204)),
 )]
 pub async fn end_sessions(

@@ -1,18 +1,26 @@
 //! The API described as OpenAPI 3.1, made from the routes themselves. A copy is committed as
 //! docs/openapi.json; a test compares the two, so that a change of the API shows in a review.
 
-use axum::http::Method;
+mod answers;
+mod examples;
+mod parameters;
+
+use axum::{
+    Router,
+    http::{HeaderValue, Method, header},
+    middleware,
+    response::Response,
+};
 use utoipa::openapi::{
-    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr, Required, Response,
-    ResponseBuilder,
+    Components, InfoBuilder, OpenApi, OpenApiBuilder, RefOr,
     extensions::ExtensionsBuilder,
-    path::{Operation, Parameter, ParameterBuilder, ParameterIn},
-    schema::{ObjectBuilder, Ref, Schema, Type},
+    path::Operation,
     security::{
         ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
     },
 };
 use utoipa::{PartialSchema, ToSchema};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use punchtrail_protocol::wire::{FieldError, Problem};
 use serde_json::json;
@@ -20,8 +28,16 @@ use serde_json::json;
 use crate::{
     auth::table::{self, Rule, Who},
     door::gate::SESSION_COOKIE,
-    problem::PROBLEM_TYPE,
+    state::App,
 };
+
+/// Where the description is served.
+pub(crate) const DESCRIPTION_PATH: &str = "/openapi.json";
+/// Where it can be read and tried out.
+const PAGES_PATH: &str = "/docs/api";
+/// Scripts and pictures from the server alone; the pages style themselves.
+const PAGES_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
+                            img-src 'self' data:; frame-ancestors 'none'";
 
 /// What stands above the routes.
 pub(crate) fn head() -> OpenApi {
@@ -43,6 +59,7 @@ pub(crate) fn head() -> OpenApi {
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
     add::<Problem>(&mut components);
     add::<FieldError>(&mut components);
+    answers::add_refusals(&mut components);
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -67,9 +84,6 @@ fn add<T: ToSchema + PartialSchema>(components: &mut Components) {
 /// What the routes say of themselves, with what holds for all of them.
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     for (path, item) in &mut api.paths.paths {
-        if let Some(read) = item.get.as_mut().filter(|_| rests_on_a_model(path)) {
-            read.parameters.get_or_insert_default().push(RefOr::T(after_header()));
-        }
         let operations = [
             (Method::GET, &mut item.get),
             (Method::PUT, &mut item.put),
@@ -79,13 +93,24 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         ];
         for (method, operation) in operations {
             let Some(operation) = operation else { continue };
-            add_refusal(operation);
-            if let Some(rule) = table::rule(&method, path) {
+            let rule = table::rule(&method, path);
+            let mut further = Vec::new();
+            if method == Method::GET && rests_on_a_model(path) {
+                further.push(parameters::after());
+            }
+            if let Some(rule) = rule {
                 add_rule(operation, rule);
                 if method != Method::GET && rule.who != Who::Anybody {
-                    operation.parameters.get_or_insert_default().push(RefOr::T(key_header()));
+                    further.push(parameters::idempotency_key());
                 }
             }
+            if !further.is_empty() {
+                let all = operation.parameters.get_or_insert_default();
+                all.extend(further.into_iter().map(RefOr::T));
+            }
+            parameters::complete(operation);
+            answers::complete(operation, &method, rule);
+            examples::add(operation);
         }
     }
     api
@@ -114,38 +139,19 @@ fn add_rule(operation: &mut Operation, rule: &Rule) {
     operation.extensions = Some(ExtensionsBuilder::new().add("x-access", access).build());
 }
 
-fn key_header() -> Parameter {
-    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
-    ParameterBuilder::new()
-        .name("Idempotency-Key")
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(
-            "A name that you give this request, 1 to 255 characters, bare or in double quotes: \
-             sent again with it within 24 hours it is answered as before, and not done twice",
-        ))
-        .schema(Some(Schema::Object(key)))
-        .build()
-}
-
-fn after_header() -> Parameter {
-    ParameterBuilder::new()
-        .name("Punchtrail-After")
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some("Wait until what was written up to this position is shown"))
-        .schema(Some(Ref::from_schema_name("Position")))
-        .build()
-}
-
-/// Every route can refuse, and always in the same form.
-fn add_refusal(operation: &mut Operation) {
-    let problem: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name("Problem"));
-    let refusal: Response = ResponseBuilder::new()
-        .description("A refusal")
-        .content(PROBLEM_TYPE, Content::new(Some(problem)))
-        .build();
-    operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(refusal));
+/// The description to read and try out in a browser. Everything that the pages need comes with them.
+pub(crate) fn pages() -> Router<App> {
+    let config = Config::from(DESCRIPTION_PATH)
+        .validator_url("none")
+        .doc_expansion("none")
+        .default_models_expand_depth(0)
+        .filter(true);
+    let pages: Router<App> = SwaggerUi::new(PAGES_PATH).config(config).into();
+    pages.layer(middleware::map_response(async |mut answer: Response| {
+        let policy = HeaderValue::from_static(PAGES_POLICY);
+        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        answer
+    }))
 }
 
 /// The description as it is served and committed: JSON, indented, with a newline at its end.

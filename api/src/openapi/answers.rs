@@ -1,0 +1,111 @@
+//! What each operation may answer: every answer described, every refusal that it may give listed.
+
+use axum::http::{Method, StatusCode};
+use strum::VariantArray;
+use utoipa::openapi::{
+    Components, Content, Ref, RefOr, Response, ResponseBuilder, path::Operation, path::ParameterIn,
+    schema::Schema,
+};
+
+use crate::{
+    auth::table::{Rule, Who},
+    problem::{Code, PROBLEM_TYPE, PROBLEMS_PATH},
+};
+
+/// What is said of an answer that its route says nothing of.
+const IN_WORDS: &[(&str, &str)] = &[
+    ("200", "Done, or what was asked for"),
+    ("201", "Made"),
+    ("202", "Taken; it goes on by itself"),
+    ("204", "Done; there is nothing more to say"),
+];
+
+/// What some operations answer beside what follows from their form.
+const OWN: &[(&str, StatusCode)] = &[];
+
+/// One refusal a status, with all codes that it may bear; operations refer to them by name.
+pub(super) fn add_refusals(components: &mut Components) {
+    let mut codes: Vec<&Code> = Code::VARIANTS.iter().collect();
+    codes.sort_by_key(|code| code.status());
+    for of_status in codes.chunk_by(|one, next| one.status() == next.status()) {
+        let status = of_status[0].status();
+        let words: Vec<_> = of_status
+            .iter()
+            .map(|code| format!("[`{0}`]({PROBLEMS_PATH}#{0}) {1}", code.as_str(), code.title()))
+            .collect();
+        let problem: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name("Problem"));
+        let refusal = ResponseBuilder::new()
+            .description(format!("Refused: {}", words.join("; ")))
+            .content(PROBLEM_TYPE, Content::new(Some(problem)))
+            .build();
+        components.responses.insert(name(status), RefOr::T(refusal));
+    }
+}
+
+/// The name of the refusals of a status: its phrase in HTTP, as one word.
+fn name(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or_default().replace(' ', "")
+}
+
+/// Describes what an operation answers, and adds how it may refuse.
+pub(super) fn complete(operation: &mut Operation, method: &Method, rule: Option<&Rule>) {
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(Response { description, .. }) = response
+            && description.is_empty()
+            && let Some((_, words)) = IN_WORDS.iter().find(|(of, _)| of == status)
+        {
+            (*words).clone_into(description);
+        }
+    }
+    for status in refusals(operation, method, rule) {
+        let refusal = RefOr::Ref(Ref::from_response_name(name(status)));
+        let responses = &mut operation.responses.responses;
+        responses.entry(status.as_str().to_owned()).or_insert(refusal);
+    }
+}
+
+fn refusals(operation: &Operation, method: &Method, rule: Option<&Rule>) -> Vec<StatusCode> {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let own = OWN.iter().filter(|(of, _)| *of == id).map(|(_, status)| *status);
+    // What any request may meet: one that can't be read, a server that is broken or has no room.
+    let mut all = vec![
+        StatusCode::BAD_REQUEST,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ];
+    all.extend(own);
+    if operation.security.is_some() && rule.is_none_or(|rule| rule.who != Who::Anybody) {
+        all.extend([
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::TOO_MANY_REQUESTS,
+        ]);
+    }
+    let parameters = operation.parameters.iter().flatten();
+    let mut places: Vec<_> = parameters
+        .filter_map(|parameter| match parameter {
+            RefOr::T(parameter) => Some(parameter.parameter_in.clone()),
+            RefOr::Ref(_) => None,
+        })
+        .collect();
+    places.dedup();
+    if places.contains(&ParameterIn::Path) {
+        all.push(StatusCode::NOT_FOUND);
+    }
+    if operation.request_body.is_some() {
+        all.extend([
+            StatusCode::REQUEST_TIMEOUT,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ]);
+    }
+    let changes = *method != Method::GET;
+    if changes || !places.is_empty() {
+        all.push(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    if changes {
+        all.push(StatusCode::CONFLICT);
+    }
+    all
+}
