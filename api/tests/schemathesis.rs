@@ -65,7 +65,7 @@ impl Session {
                 patience += Duration::from_secs(2 * seconds.parse::<u64>().unwrap());
                 command.args(["--max-time", &seconds]);
                 let seed = variable("PUNCHTRAIL_SEED");
-                command.args(seed.iter().flat_map(|seed| ["--seed", seed]));
+                command.args(seed.iter().flat_map(|seed| ["--seed", seed.as_str()]));
             }
             None => {
                 command.args(["--seed", SEED, "--max-examples", examples, "--phases", phases]);

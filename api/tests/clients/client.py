@@ -8,18 +8,18 @@ import sys
 from uuid import UUID
 
 from punchtrail import AuthenticatedClient
-from punchtrail.api.employees import post_v1_employees
-from punchtrail.api.punches import get_v1_punches
+from punchtrail.api.employees import hire_employee
+from punchtrail.api.punches import list_punches
 from punchtrail.models import EmployeeBody, Hired, PagePunchView
 
 address, key, site, punch = sys.argv[1:]
 with AuthenticatedClient(
     base_url=address, token=key, raise_on_unexpected_status=True
 ) as client:
-    page = get_v1_punches.sync(client=client)
+    page = list_punches.sync(client=client)
     assert isinstance(page, PagePunchView), page
     assert [str(row.punch) for row in page.data] == [punch], page
     body = EmployeeBody(name="Grace", site=UUID(site))
-    hired = post_v1_employees.sync(client=client, body=body)
+    hired = hire_employee.sync(client=client, body=body)
     assert isinstance(hired, Hired), hired
     print(hired.employee)

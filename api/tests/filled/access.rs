@@ -7,12 +7,10 @@ use punchtrail_infra::access::roles::Role;
 use serde_json::{Value, json};
 use totp_rs::{Builder, Secret};
 
-use super::{
-    super::{
-        callers::{PASSWORD, Person, cookies, sign_in_as},
-        provider::Browser,
-    },
-    DAY_MS, EACH, Filled, browser, id, in_ms,
+use super::{DAY_MS, EACH, Filled, browser, id, in_ms};
+use crate::{
+    callers::{PASSWORD, Person, cookies, sign_in_as},
+    provider::Browser,
 };
 
 const FACTOR: &str = "/v1/session/second-factor";

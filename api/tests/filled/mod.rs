@@ -18,7 +18,7 @@ use punchtrail_protocol::Time;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     callers::{Person, sign_in_as},
     common::{Answer, Device, House, request},
     provider::StandIn,

@@ -52,10 +52,10 @@ impl Filled {
 
     async fn rulings(&mut self, n: usize) {
         let who = self.given.ids["employee"][n + 1].clone();
-        let double = self.given.ids["punch of a double"][n].clone();
-        let stray = self.given.ids["punch of nobody"][n].clone();
-        let punches = &self.given.ids["punch"][4 * n..];
-        let (start, end) = (punches[0].clone(), punches[1].clone());
+        let named = |name: &str| self.given.ids[name][n].clone();
+        let (start, end, stray) = (named("start"), named("end"), named("stray"));
+        let (first, second, third) =
+            (named("double"), named("second double"), named("third double"));
         let mut give = |what: &str, punch: &str, body: Value| {
             let path = json!({"punch": punch});
             for operation in [format!("{what}/preview"), what.to_owned()] {
@@ -63,7 +63,7 @@ impl Filled {
             }
         };
         let accept = json!({"decision": "accept", "reason": "confirmed", "note": "seen"});
-        give("POST /v1/punches/{punch}/decision", &start, accept);
+        give("POST /v1/punches/{punch}/decision", &first, accept);
         give("POST /v1/punches/{punch}/shift", &start, json!({"out": end}));
         let person = json!({"employee": who, "reason": "recognised"});
         self.give(
@@ -72,12 +72,12 @@ impl Filled {
         );
         let preview = "POST /v1/punches/{punch}/person/preview";
         self.give(preview, json!({"path": {"punch": stray}, "body": person}));
-        self.give("GET /v1/reviews/{punch}", json!({"path": {"punch": double}}));
+        self.give("GET /v1/reviews/{punch}", json!({"path": {"punch": second}}));
         self.parted(n, &who).await;
-        self.bulk(&double).await;
+        self.bulk(&third).await;
         self.entered(n, &who);
         self.noted(&end, n).await;
-        let body = json!({"badge": self.given.ids["badge of nobody"][n], "employee": who});
+        let body = json!({"badge": self.given.ids["stray badge"][n], "employee": who});
         self.give("POST /v1/unknown-badges/assign", json!({"body": body}));
         self.give("POST /v1/unknown-badges/assign/preview", json!({"body": body}));
     }
@@ -121,9 +121,9 @@ impl Filled {
 
     /// Rules with words, and finds what they are called.
     async fn noted(&mut self, punch: &str, n: usize) {
-        for kept in [true, false] {
-            let note = format!("She showed me ticket {n} {kept}");
-            let body = json!({"decision": "accept", "note": note});
+        for (kept, decision) in [(true, "reject"), (false, "accept")] {
+            let note = format!("She showed me ticket {n}, so {decision}");
+            let body = json!({"decision": decision, "reason": "other", "note": note});
             self.write(&format!("/v1/punches/{punch}/decision"), &body).await;
             let told = self.house.read(&format!("/v1/punches/{punch}/explanation")).await;
             let steps = told.body["steps"].as_array().unwrap();
@@ -156,7 +156,7 @@ impl Filled {
     }
 
     async fn disputes(&mut self, n: usize) {
-        let punch = self.given.ids["punch"][4 * n].clone();
+        let punch = self.given.ids["start"][n].clone();
         let who = self.given.ids["employee"][n + 1].clone();
         let about = |site: &str, day: i64| {
             let day = in_ms(-day * DAY_MS).to_string();

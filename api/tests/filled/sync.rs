@@ -5,13 +5,14 @@ use hyper::StatusCode;
 use punchtrail_protocol::{
     Digest, EmployeeId, PunchId, Time,
     attachment::Attachment,
-    capture::PunchKind,
+    capture::{Capture, PunchKind},
     signing::{ATTACHMENT_TYPE, RETURN_TYPE, sign, to_base64url},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{super::common::enrolment_body, DAY_MS, EACH, Filled, HOUR_MS, id, in_ms, picture};
+use super::{DAY_MS, EACH, Filled, HOUR_MS, id, in_ms, picture};
+use crate::common::enrolment_body;
 
 impl Filled {
     pub(super) async fn sync(&mut self) {
@@ -22,6 +23,7 @@ impl Filled {
             self.punches(n).await;
             self.commands().await;
         }
+        self.batches();
         self.references().await;
         self.give(
             "GET /v1/sites/{site}/employees",
@@ -54,59 +56,47 @@ impl Filled {
         self.give("POST /v1/devices/return", json!({"body": body}));
     }
 
-    /// Somebody's press some hours ago.
-    fn press(
-        &mut self,
-        employee: Option<EmployeeId>,
-        kind: PunchKind,
-        at: Time,
-    ) -> (PunchId, Value) {
-        let capture = self.device.chain.capture_with(|capture| {
+    /// A press that wasn't delivered yet, of nobody's badge unless it is somebody's.
+    fn press(&mut self, employee: Option<EmployeeId>, kind: PunchKind, at: Time) -> Capture {
+        self.device.chain.capture_with(|capture| {
             (capture.employee, capture.kind) = (employee, kind);
             capture.captured_at = at;
             capture.uptime_ms = 60_000 + capture.seq;
             capture.badge = employee.is_none().then(|| format!("stray {}", capture.seq));
-        });
-        (capture.punch, self.device.item(&capture))
+        })
     }
 
-    async fn deliver(&self, items: &[Value]) {
-        let delivered = self.house.deliver(&self.device, items).await;
-        assert_eq!(delivered.status, StatusCode::OK, "{}", delivered.text);
-    }
-
+    /// A shift whose end was pressed four times, a press of nobody, and what can't be read.
     async fn punches(&mut self, n: usize) {
         let who: EmployeeId = self.given.ids["employee"][n + 1].parse().unwrap();
-        let begin = in_ms(-DAY_MS);
-        let (start, first) = self.press(Some(who), PunchKind::In, begin);
-        let (end, last) = self.press(Some(who), PunchKind::Out, begin.plus_millis(8 * HOUR_MS));
-        let again = begin.plus_millis(8 * HOUR_MS + 10_000);
-        let (double, twice) = self.press(Some(who), PunchKind::Out, again);
-        let (stray, unknown) = self.press(None, PunchKind::In, begin);
-        let kept = [
-            self.device.signed(format!("not a capture {n}").as_bytes()),
-            self.device.signed(format!("nor is {n}").as_bytes()),
-        ];
-        self.deliver(&[vec![first, last, twice, unknown], kept.to_vec()].concat()).await;
-        for punch in [start, end, double, stray] {
-            self.ids("punch", [punch.to_string()]);
+        let (begin, end) = (in_ms(-DAY_MS), in_ms(-DAY_MS + 8 * HOUR_MS));
+        let mut pressed = vec![self.press(Some(who), PunchKind::In, begin)];
+        for again in 0..4 {
+            let at = end.plus_millis(again * 10_000);
+            pressed.push(self.press(Some(who), PunchKind::Out, at));
         }
-        self.ids("punch of a double", [double.to_string()]);
-        self.ids("punch of nobody", [stray.to_string()]);
-        self.ids("badge of nobody", [format!("stray {}", 4 * n + 4)]);
-        // What is still to come.
-        let (_, next) = self.press(Some(who), PunchKind::In, in_ms(-HOUR_MS));
+        pressed.push(self.press(None, PunchKind::In, begin));
+        let mut items: Vec<_> = pressed.iter().map(|one| self.device.item(one)).collect();
+        for text in [format!("not a capture {n}"), format!("nor is {n}")] {
+            items.push(self.device.signed(text.as_bytes()));
+        }
+        let delivered = self.house.deliver(&self.device, &items).await;
+        assert_eq!(delivered.status, StatusCode::OK, "{}", delivered.text);
+        self.ids("punch", pressed.iter().map(|one| one.punch.to_string()));
+        let names = ["start", "end", "double", "second double", "third double", "stray"];
+        for (name, one) in names.into_iter().zip(&pressed) {
+            self.ids(name, [one.punch.to_string()]);
+        }
+        self.ids("stray badge", pressed.last().and_then(|one| one.badge.clone()));
         let path = json!({"site": self.site});
-        let batch = json!({"path": path, "body": {"punches": [next]}});
-        self.give("POST /v1/sites/{site}/punches/batch", batch);
+        let start = pressed[0].punch;
         let disputed = json!({
             "dispute": Uuid::now_v7(), "employee": who, "punch": start, "day": null,
             "cause": "wrong_time", "text": "It was nine",
         });
         let dispute = json!({"path": path, "body": disputed});
         self.give("POST /v1/sites/{site}/disputes", dispute);
-        let path = json!({"punch": start});
-        let verdict = json!({"path": path, "query": {"wait_s": 0}});
+        let verdict = json!({"path": {"punch": start}, "query": {"wait_s": 0}});
         self.give("GET /v1/punches/{punch}/verdict", verdict);
         self.attachment(start);
         let photo = picture(n);
@@ -115,6 +105,17 @@ impl Filled {
         let put = "PUT /v1/photos/{sha256}";
         self.send_picture(put, &format!("/v1/photos/{sha256}"), &token, photo).await;
         self.ids("sha256", [sha256]);
+    }
+
+    /// What is still to come.
+    fn batches(&mut self) {
+        let who: EmployeeId = self.given.ids["employee"][0].parse().unwrap();
+        for _ in 0..EACH {
+            let next = self.press(Some(who), PunchKind::In, in_ms(-HOUR_MS));
+            let punches = [self.device.item(&next)];
+            let batch = json!({"path": {"site": self.site}, "body": {"punches": punches}});
+            self.give("POST /v1/sites/{site}/punches/batch", batch);
+        }
     }
 
     fn attachment(&mut self, punch: PunchId) {
