@@ -75,6 +75,28 @@ async fn called(house: &House, person: &Person, (method, path): (&Method, &str))
     house.ask(request).await
 }
 
+#[tokio::test]
+async fn whoever_may_ask_is_told_which_methods_there_are() {
+    let house = House::new().await;
+    let open = RULES_OF_ROUTES.iter().filter(|rule| rule.who == Who::Anybody);
+    for rule in open {
+        for person in [Person::Nobody, Person::Key(house.key.clone())] {
+            for method in [Method::PUT, Method::DELETE, Method::OPTIONS] {
+                let answer = called(&house, &person, (&method, rule.path)).await;
+                let refusal = answer.refusal();
+                assert_eq!(refusal, "405 method_not_allowed", "{method} {}", rule.path);
+                let allowed = answer.headers[header::ALLOW].to_str().unwrap();
+                assert!(allowed.split(',').any(|one| one == rule.method), "{allowed}");
+            }
+        }
+    }
+    let closed = called(&house, &Person::Nobody, (&Method::PUT, "/v1/punches")).await;
+    assert_eq!(closed.refusal(), "401 unauthenticated");
+    let admins = called(&house, &Person::Key(house.key.clone()), (&Method::PUT, "/v1/punches"));
+    assert_eq!(admins.await.refusal(), "405 method_not_allowed");
+    house.close().await;
+}
+
 /// Whether the call was let through to its handler.
 fn was_let(answer: &Answer) -> bool {
     let code = answer.body["code"].as_str().unwrap_or_default();

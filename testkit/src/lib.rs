@@ -1,7 +1,7 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
 //! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); face models and pictures
-//! ([`Faces`]); AWS's services on this machine ([`Moto`]);
-//! the page of a program's flags ([`page_holds`]); saying that a test can't run here
+//! ([`Faces`]); AWS's services on this machine ([`Moto`]); what holds the description of the API to
+//! the server ([`OpenApiTools`], [`TypeScript`]); the page of a program's flags ([`page_holds`]); saying that a test can't run here
 //! ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
@@ -9,11 +9,13 @@
 //! program only if that program names it. Programs that are never installed (the demo, the bench)
 //! may; `./dev lint` holds that no product does.
 
+mod brought;
 mod captures;
 mod ends;
 mod faces;
 mod here;
 mod moto;
+mod openapi;
 mod options;
 mod wait;
 
@@ -22,5 +24,6 @@ pub use ends::{NUMBERS, TIMES, with_fields};
 pub use faces::{Faces, PICTURES};
 pub use here::not_run;
 pub use moto::Moto;
+pub use openapi::{OpenApiTools, TypeScript, finished};
 pub use options::page_holds;
 pub use wait::{PATIENCE, eventually};

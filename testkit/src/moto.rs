@@ -8,9 +8,8 @@
 //! refuse. It shows that calls are well formed and that their answers are understood.
 
 use std::{
-    env,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -18,14 +17,16 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{PATIENCE, not_run};
+use crate::{
+    PATIENCE,
+    brought::{PYTHONS, brought},
+    not_run,
+};
 
 /// Names the folder of Moto's Python packages.
 const PACKAGES: &str = "PUNCHTRAIL_TEST_MOTO";
 /// Where `./dev` brings them to, in the target directory. The version is also in `.ci/moto.txt`.
 const BROUGHT_TO: &str = "tools/moto-5.2.5";
-/// In order of preference, as in `./dev`.
-const PYTHONS: [&str; 2] = ["/usr/bin/python3", "python3"];
 /// Says its port once it listens, and ends with whoever holds the other end of its input.
 const SERVE: &str = "\
 import os, sys
@@ -51,7 +52,7 @@ impl Moto {
     /// When it doesn't come up; and under `CI`, when there is none.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        let packages = packages();
+        let packages = brought(PACKAGES, BROUGHT_TO);
         if !packages.is_dir() {
             not_run(format_args!(
                 "there is no Moto in {}: `./dev setup` brings it, or {PACKAGES} names it",
@@ -102,16 +103,6 @@ impl Drop for Moto {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
-    }
-}
-
-fn packages() -> PathBuf {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    match (set(PACKAGES), set("CARGO_TARGET_DIR")) {
-        (Some(folder), _) => folder.into(),
-        (None, Some(target)) => workspace.join(target).join(BROUGHT_TO),
-        (None, None) => workspace.join("target").join(BROUGHT_TO),
     }
 }
 

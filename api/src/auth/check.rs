@@ -56,7 +56,12 @@ type Noted = Option<(Doer, Act, Option<String>)>;
 async fn judged(app: &App, parts: &mut Parts, address: IpAddr) -> Result<Noted, Refusal> {
     let path = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let path = path.unwrap_or_default();
-    let rule = table::rule(&parts.method, &path).unwrap_or(&UNLISTED);
+    let rule = match table::rule(&parts.method, &path) {
+        Some(rule) => rule,
+        // No route: whoever may ask there anyhow is told which methods there are.
+        None if table::is_open(&path) => return Ok(None),
+        None => &UNLISTED,
+    };
     let id = parts.extensions.get::<RequestId>().ok_or_else(Refusal::internal)?.clone();
     if rule.who == Who::Anybody {
         origin::of_stranger(&parts.method, &parts.uri, &parts.headers)?;

@@ -224,6 +224,12 @@ pub fn rule(method: &Method, path: &str) -> Option<&'static Rule> {
     RULES_OF_ROUTES.iter().find(|rule| rule.method == method && rule.path == path)
 }
 
+/// Whether anybody may call what the path has.
+pub fn is_open(path: &str) -> bool {
+    let mut rows = RULES_OF_ROUTES.iter().filter(|rule| rule.path == path).peekable();
+    rows.peek().is_some() && rows.all(|rule| rule.who == Who::Anybody)
+}
+
 /// Every scope that a key can have, in order.
 pub fn scopes() -> Vec<&'static str> {
     let of_routes = RULES_OF_ROUTES.iter().filter_map(|rule| rule.scope);

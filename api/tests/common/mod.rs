@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod described;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::body::Body;
@@ -317,6 +319,7 @@ pub async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let driving = tokio::spawn(connection);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = sender.send_request(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes: Bytes = body.collect().await.unwrap().to_bytes();
@@ -324,7 +327,9 @@ pub async fn ask(address: SocketAddr, request: Request<Body>) -> Answer {
     driving.await.unwrap().ok();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Answer { status: parts.status, headers: parts.headers, body, text, bytes }
+    let answer = Answer { status: parts.status, headers: parts.headers, body, text, bytes };
+    described::hold(&method, &path, &answer);
+    answer
 }
 
 /// A device as the protocol page describes it.
