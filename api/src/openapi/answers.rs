@@ -18,10 +18,39 @@ const IN_WORDS: &[(&str, &str)] = &[
     ("201", "Made"),
     ("202", "Taken; it goes on by itself"),
     ("204", "Done; there is nothing more to say"),
+    ("503", "Not now"),
 ];
 
 /// What some operations answer beside what follows from their form.
-const OWN: &[(&str, StatusCode)] = &[];
+const OWN: &[(&str, StatusCode)] = &[
+    ("acceptLink", StatusCode::FORBIDDEN),
+    ("addPunch", StatusCode::NOT_FOUND),
+    ("confirmProviderSignIn", StatusCode::UNAUTHORIZED),
+    ("confirmProviderSignIn", StatusCode::FORBIDDEN),
+    ("confirmProviderSignIn", StatusCode::TOO_MANY_REQUESTS),
+    ("countReviews", StatusCode::NOT_FOUND),
+    ("endProviderSignIn", StatusCode::UNAUTHORIZED),
+    ("endProviderSignIn", StatusCode::FORBIDDEN),
+    ("endProviderSignIn", StatusCode::CONFLICT),
+    ("enrollDevice", StatusCode::FORBIDDEN),
+    ("enrollDevice", StatusCode::TOO_MANY_REQUESTS),
+    ("getManifest", StatusCode::CONFLICT),
+    ("getTimeline", StatusCode::NOT_FOUND),
+    ("hireEmployee", StatusCode::NOT_FOUND),
+    ("listDevices", StatusCode::NOT_FOUND),
+    ("listDisputes", StatusCode::NOT_FOUND),
+    ("listEmployees", StatusCode::NOT_FOUND),
+    ("listFigures", StatusCode::NOT_FOUND),
+    ("listPunches", StatusCode::NOT_FOUND),
+    ("listReviews", StatusCode::NOT_FOUND),
+    ("listTimecards", StatusCode::NOT_FOUND),
+    ("openDispute", StatusCode::NOT_FOUND),
+    ("previewAddedPunch", StatusCode::NOT_FOUND),
+    ("returnDevice", StatusCode::FORBIDDEN),
+    ("signIn", StatusCode::UNAUTHORIZED),
+    ("signIn", StatusCode::FORBIDDEN),
+    ("signIn", StatusCode::TOO_MANY_REQUESTS),
+];
 
 /// One refusal a status, with all codes that it may bear; operations refer to them by name.
 pub(super) fn add_refusals(components: &mut Components) {
