@@ -24,6 +24,8 @@ use crate::postgres::Pool;
 pub const BUCKET_S: u32 = 600;
 /// Buckets of a day.
 const BUCKETS_OF_DAY: u32 = 144;
+/// A quota beyond this is as good as none; the database's numbers go no further than twice as far.
+const CALLS_COUNTED_MAX: u32 = 1 << 30;
 /// Calls that are counted together where not each is counted by itself.
 const BLOCK_CALLS: u32 = 100;
 /// And until when they have to be made.
@@ -96,7 +98,7 @@ impl Quota {
         .bind(self.kind)
         .bind(caller)
         .bind(calls.cast_signed())
-        .bind(self.calls_max.cast_signed())
+        .bind(self.calls_max.min(CALLS_COUNTED_MAX).cast_signed())
         .bind(self.bucket_s.cast_signed())
         .bind(self.buckets.cast_signed())
         .bind(at_s)
