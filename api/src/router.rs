@@ -132,6 +132,44 @@ mod tests {
         );
     }
 
+    /// Clients are generated from it: names that aren't unique, or an answer without a word, break
+    /// them; and whoever reads it begins with the examples.
+    #[test]
+    fn each_operation_has_a_name_of_its_own_words_and_examples() {
+        let api = serde_json::to_value(described()).unwrap();
+        let paths = api["paths"].as_object().unwrap().values();
+        let operations: Vec<_> =
+            paths.flat_map(|path| path.as_object().unwrap().values()).collect();
+        let mut names = BTreeSet::new();
+        let has_example = |of: &serde_json::Value| {
+            of.as_object().into_iter().flatten().all(|(kind, content)| {
+                !(kind.contains("json") || kind.contains("text")) || !content["example"].is_null()
+            })
+        };
+        for operation in operations {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} is there twice");
+            assert!(operation["summary"].is_string(), "{name}");
+            assert!(has_example(&operation["requestBody"]["content"]), "{name}: its body");
+            let answers = operation["responses"].as_object().unwrap();
+            for answer in answers.values().filter(|answer| answer["$ref"].is_null()) {
+                assert!(
+                    answer["description"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{name}"
+                );
+            }
+            let done = answers.iter().find(|(status, _)| status.starts_with('2'));
+            assert!(
+                done.is_none_or(|(_, done)| has_example(&done["content"])),
+                "{name}: its answer"
+            );
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let is_shown = parameter["in"] != "path" || !parameter["example"].is_null();
+                assert!(is_shown, "{name}: {}", parameter["name"]);
+            }
+        }
+    }
+
     /// Two types of one name would silently share the first one's schema: each name in the sources
     /// may stand for one type only.
     #[test]

@@ -102,6 +102,9 @@ async fn the_description_is_valid() {
     validator.args(["-m", "openapi_spec_validator"]).arg(described.path());
     let said = finished(validator, PATIENCE).await.unwrap();
     assert!(said.contains("OK"), "{said}");
+    let mut examples = tools.python(&[]);
+    examples.arg(program("examples.py")).arg(described.path());
+    finished(examples, PATIENCE).await.unwrap();
     described.house.close().await;
 }
 

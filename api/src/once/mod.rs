@@ -13,7 +13,7 @@ pub mod key;
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -30,7 +30,7 @@ use crate::{
         extract::{Line, content_length, media_type, next_chunk, too_large, too_slow},
         limits::ROSTER_BODY_BYTES_MAX,
     },
-    auth::Operator,
+    auth::{Operator, table},
     door::envelope::{IDEMPOTENT_REPLAYED, RequestId},
     problem::{Code, Refusal},
     state::{App, HeldBody},
@@ -62,6 +62,9 @@ impl<T: IntoResponse> IntoResponse for Unkept<T> {
 pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
     let writes =
         matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+    // What no route takes isn't done, not even once.
+    let path = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
+    let writes = writes && table::rule(request.method(), path).is_some();
     if !writes || !request.headers().contains_key(key::IDEMPOTENCY_KEY) {
         return next.run(request).await;
     }

@@ -3,8 +3,9 @@
 use axum::http::{Method, StatusCode};
 use strum::VariantArray;
 use utoipa::openapi::{
-    Components, Content, Ref, RefOr, Response, ResponseBuilder, path::Operation, path::ParameterIn,
-    schema::Schema,
+    Components, Content, Ref, RefOr, Response, ResponseBuilder,
+    path::{Operation, ParameterIn},
+    schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type},
 };
 
 use crate::{
@@ -87,10 +88,29 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, rule: Option<
             (*words).clone_into(description);
         }
     }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        say_binary(body.content.iter_mut());
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            say_binary(response.content.iter_mut());
+        }
+    }
     for status in refusals(operation, method, rule) {
         let refusal = RefOr::Ref(Ref::from_response_name(name(status)));
         let responses = &mut operation.responses.responses;
         responses.entry(status.as_str().to_owned()).or_insert(refusal);
+    }
+}
+
+/// What is no text is bytes as they are, not a list of numbers.
+fn say_binary<'a>(contents: impl Iterator<Item = (&'a String, &'a mut RefOr<Content>)>) {
+    for (kind, content) in contents {
+        if kind.starts_with("image/") || kind == "application/zip" {
+            let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+            let bytes = ObjectBuilder::new().schema_type(Type::String).format(Some(binary));
+            *content = RefOr::T(Content::new(Some(Schema::Object(bytes.build()))));
+        }
     }
 }
 

@@ -94,19 +94,12 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         for (method, operation) in operations {
             let Some(operation) = operation else { continue };
             let rule = table::rule(&method, path);
-            let mut further = Vec::new();
-            if method == Method::GET && rests_on_a_model(path) {
-                further.push(parameters::after());
-            }
             if let Some(rule) = rule {
                 add_rule(operation, rule);
                 if method != Method::GET && rule.who != Who::Anybody {
-                    further.push(parameters::idempotency_key());
+                    let key = RefOr::T(parameters::idempotency_key());
+                    operation.parameters.get_or_insert_default().push(key);
                 }
-            }
-            if !further.is_empty() {
-                let all = operation.parameters.get_or_insert_default();
-                all.extend(further.into_iter().map(RefOr::T));
             }
             parameters::complete(operation);
             answers::complete(operation, &method, rule);
@@ -114,14 +107,6 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         }
     }
     api
-}
-
-/// Reads of the API that don't come from the ledger itself.
-fn rests_on_a_model(path: &str) -> bool {
-    let exact = ["/v1/events", "/v1/ledger", "/v1/punches/{punch}/events", "/v1/audit"];
-    let access = ["session", "users", "grants", "roles", "keys"];
-    let of_access = |path: &str| access.iter().any(|of| path.starts_with(&format!("/v1/{of}")));
-    path.starts_with("/v1/") && !exact.contains(&path) && !of_access(path)
 }
 
 /// Who may call it, as the table has it.

@@ -1,15 +1,19 @@
 //! What a parameter may be, said once for all operations that take one of its name.
 
+use utoipa::IntoParams;
 use utoipa::openapi::{
     RefOr, Required,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
-    schema::{KnownFormat, Object, ObjectBuilder, Ref, Schema, SchemaFormat, Type},
+    schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type},
 };
 
 use punchtrail_protocol::capture::INTEGER_LIMIT;
 
 use crate::{
-    ask::limits::{PAGE_MAX, SEARCH_CHARS_MAX},
+    ask::{
+        after::After,
+        limits::{PAGE_MAX, SEARCH_CHARS_MAX},
+    },
     once::key::KEY_CHARS_MAX,
 };
 
@@ -78,10 +82,12 @@ pub(super) fn idempotency_key() -> Parameter {
     )
 }
 
-/// Of what reads a read model.
-pub(super) fn after() -> Parameter {
-    let position = RefOr::Ref(Ref::from_schema_name("Position"));
-    header("Punchtrail-After", "Wait until what was written up to this position is shown", position)
+impl IntoParams for After {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about = "Wait until what was written up to this position is shown";
+        let position = RefOr::T(Schema::Object(integer(0, position_max())));
+        vec![header("Punchtrail-After", about, position)]
+    }
 }
 
 fn header(name: &str, about: &str, schema: RefOr<Schema>) -> Parameter {

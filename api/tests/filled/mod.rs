@@ -67,7 +67,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 fn picture(number: usize) -> Vec<u8> {
     let shade = u8::try_from(number * 20).unwrap();
     let mut bytes = std::io::Cursor::new(Vec::new());
-    let image = RgbImage::from_pixel(32, 32, image::Rgb([shade, 255 - shade, 90]));
+    let image = RgbImage::from_pixel(96, 96, image::Rgb([shade, 255 - shade, 90]));
     image.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
     bytes.into_inner()
 }

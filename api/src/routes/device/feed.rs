@@ -43,7 +43,7 @@ pub struct FeedQuery {
 #[utoipa::path(
     get, path = "/v1/sites/{site}/punches", tag = "sync",
     operation_id = "listSitePunchChanges",
-    params(("site" = SiteId, Path, description = "The device's site"), FeedQuery),
+    params(After, ("site" = SiteId, Path, description = "The device's site"), FeedQuery),
     responses((status = 200, body = SitePunches)), security(("device_token" = [])),
 )]
 pub async fn since(

@@ -42,7 +42,7 @@ pub struct ManifestQuery {
 #[utoipa::path(
     get, path = "/v1/sites/{site}/manifest", tag = "sync",
     operation_id = "getManifest",
-    params(("site" = SiteId, Path, description = "The device's site"), ManifestQuery),
+    params(After, ("site" = SiteId, Path, description = "The device's site"), ManifestQuery),
     responses((status = 200, body = ManifestPage)), security(("device_token" = [])),
 )]
 pub async fn manifest(
@@ -126,7 +126,7 @@ pub struct SearchQuery {
 #[utoipa::path(
     get, path = "/v1/sites/{site}/employees", tag = "sync",
     operation_id = "searchSiteEmployees",
-    params(("site" = SiteId, Path, description = "The device's site"), SearchQuery),
+    params(After, ("site" = SiteId, Path, description = "The device's site"), SearchQuery),
     responses((status = 200, body = FoundEmployees)), security(("device_token" = [])),
 )]
 pub async fn search(

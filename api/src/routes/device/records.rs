@@ -40,7 +40,7 @@ pub struct RecordQuery {
 #[utoipa::path(
     get, path = "/v1/sites/{site}/employees/{employee}/record", tag = "sync",
     operation_id = "getWorkerRecord",
-    params(("site" = SiteId, Path, description = "The device's site"),
+    params(After, ("site" = SiteId, Path, description = "The device's site"),
         ("employee" = EmployeeId, Path, description = "Who works there and gave their PIN"),
         RecordQuery),
     responses((status = 200, body = WorkerRecord)), security(("device_token" = [])),

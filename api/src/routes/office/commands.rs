@@ -87,7 +87,7 @@ fn unfit(wrong: BadArgs) -> Refusal {
 #[utoipa::path(
     get, path = "/v1/devices/{device}/commands", tag = "devices",
     operation_id = "listDeviceCommands",
-    params(("device" = DeviceId, Path, description = "The device"), PageQuery),
+    params(After, ("device" = DeviceId, Path, description = "The device"), PageQuery),
     responses((status = 200, body = Page<CommandView>)), security(("operator_key" = [])),
 )]
 pub async fn list(

@@ -41,7 +41,7 @@ pub struct DeviceQuery {
 
 /// Devices in the order of their ids.
 #[utoipa::path(
-    get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
+    get, path = "/v1/devices", tag = "devices", params(After, DeviceQuery),
     operation_id = "listDevices",
     responses((status = 200, body = Page<DeviceView>)), security(("operator_key" = [])),
 )]
@@ -74,7 +74,7 @@ fn veil(operator: &Operator, row: &mut DeviceView) {
 #[utoipa::path(
     get, path = "/v1/devices/{device}", tag = "devices",
     operation_id = "getDevice",
-    params(("device" = DeviceId, Path, description = "The device")),
+    params(After, ("device" = DeviceId, Path, description = "The device")),
     responses((status = 200, body = DeviceView)), security(("operator_key" = [])),
 )]
 pub async fn one(
@@ -143,7 +143,7 @@ fn veil_pin(operator: &Operator, pin: &mut KnownPin) {
 #[utoipa::path(
     get, path = "/v1/devices/{device}/pins", tag = "devices",
     operation_id = "listDevicePins",
-    params(("device" = DeviceId, Path, description = "The device"), PageQuery),
+    params(After, ("device" = DeviceId, Path, description = "The device"), PageQuery),
     responses((status = 200, body = Page<KnownPin>)), security(("operator_key" = [])),
 )]
 pub async fn pins(

@@ -58,7 +58,7 @@ pub struct DisputeQuery {
 
 /// Disputes in the order they were opened.
 #[utoipa::path(
-    get, path = "/v1/disputes", tag = "disputes", params(DisputeQuery),
+    get, path = "/v1/disputes", tag = "disputes", params(After, DisputeQuery),
     operation_id = "listDisputes",
     responses((status = 200, body = Page<DisputeView>)), security(("operator_key" = [])),
 )]
@@ -155,7 +155,7 @@ impl From<Happened> for DisputeEntry {
 #[utoipa::path(
     get, path = "/v1/disputes/{dispute}", tag = "disputes",
     operation_id = "getDispute",
-    params(("dispute" = DisputeId, Path, description = "The dispute")),
+    params(After, ("dispute" = DisputeId, Path, description = "The dispute")),
     responses((status = 200, body = DisputeDetail)), security(("operator_key" = [])),
 )]
 pub async fn one(

@@ -37,7 +37,7 @@ pub struct EmployeeQuery {
 
 /// People in the order of their ids, or whom a text may mean, best first.
 #[utoipa::path(
-    get, path = "/v1/employees", tag = "employees", params(EmployeeQuery),
+    get, path = "/v1/employees", tag = "employees", params(After, EmployeeQuery),
     operation_id = "listEmployees",
     responses((status = 200, body = Page<EmployeeView>)), security(("operator_key" = [])),
 )]
@@ -97,7 +97,7 @@ fn veil(operator: &Operator, row: &mut EmployeeView) {
 #[utoipa::path(
     get, path = "/v1/employees/{employee}", tag = "employees",
     operation_id = "getEmployee",
-    params(("employee" = EmployeeId, Path, description = "Who")),
+    params(After, ("employee" = EmployeeId, Path, description = "Who")),
     responses((status = 200, body = EmployeeView)), security(("operator_key" = [])),
 )]
 pub async fn one(

@@ -17,7 +17,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/punches/{punch}/explanation", tag = "explanations",
     operation_id = "explainPunch",
-    params(("punch" = PunchId, Path, description = "The punch")),
+    params(After, ("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = Explanation)), security(("operator_key" = [])),
 )]
 pub async fn of_punch(
@@ -27,9 +27,11 @@ pub async fn of_punch(
     after: After,
 ) -> Result<Answer<Explanation>, Refusal> {
     after.reached(&app, &explanations::OF_PUNCH_RESTS_ON).await?;
-    operator.reaches_punch(&app, punch).await?;
     let explained = app.explanations.explain(punch, operator.sees_names()).await?;
-    explained.map(Answer).ok_or_else(Refusal::not_found)
+    let explained = explained.ok_or_else(Refusal::not_found)?;
+    // It says itself where the punch was made: nothing more is read for it.
+    operator.reaches_site(explained.site)?;
+    Ok(Answer(explained))
 }
 
 /// Where a worker's punches of a day might be that never came: numbers that are missing, and what
@@ -38,6 +40,7 @@ pub async fn of_punch(
     get, path = "/v1/employees/{employee}/days/{day}/explanation", tag = "explanations",
     operation_id = "explainEmployeeDay",
     params(
+        After,
         ("employee" = EmployeeId, Path, description = "The worker"),
         ("day" = String, Path, description = "The business day, `YYYY-MM-DD`"),
     ),

@@ -58,7 +58,7 @@ impl Format {
 ///
 /// As CSV a row each site, week and figure: `week,from,site,figure,code,detail,value`.
 #[utoipa::path(
-    get, path = "/v1/figures", tag = "figures", params(FiguresQuery),
+    get, path = "/v1/figures", tag = "figures", params(After, FiguresQuery),
     operation_id = "listFigures",
     responses((status = 200, content(
         (FiguresView = "application/json"), (String = "text/csv"),

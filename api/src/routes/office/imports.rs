@@ -8,7 +8,7 @@ use axum::{
 };
 use punchtrail_infra::people::{
     directory,
-    import::{self, ImportError, Imported, OneRow, Options, RowChange, RowFault},
+    import::{self, ImportError, Imported, OneRow, Options, RowFault},
     moment::Moment,
 };
 use punchtrail_protocol::{EmployeeId, SiteId};
@@ -148,10 +148,14 @@ pub async fn put_external(
     let badge = badge.as_deref();
     let row = OneRow { external_id: &external_id, name: &name, site: &site, badge, pin };
     let done = import::one(&app.ledger, row, &options, &by).await.map_err(of_one_row)?;
-    let employee = directory::employee_of_external_id(app.ledger.pool(), &external_id).await?;
     let words = |faults: Vec<RowFault>| faults.into_iter().map(|fault| fault.what).collect();
-    let changed = |of: &RowChange| of.employee == employee;
-    let changes = done.changes.into_iter().find(changed).map_or_else(Vec::new, |of| of.what);
+    // The one row's. With an Idempotency-Key it is written with this answer, and can't be read yet.
+    let change = done.changes.into_iter().next();
+    let employee = match change.as_ref().and_then(|of| of.employee) {
+        Some(employee) => Some(employee),
+        None => directory::employee_of_external_id(app.ledger.pool(), &external_id).await?,
+    };
+    let changes = change.map_or_else(Vec::new, |of| of.what);
     // It tells of people by name.
     Ok(Unkept(Answer(ExternalPut {
         employee: employee.ok_or_else(Refusal::internal)?,

@@ -72,7 +72,7 @@ impl From<OrderParam> for Order {
 
 /// Punches in the order of the time that counts.
 #[utoipa::path(
-    get, path = "/v1/punches", tag = "punches", params(PunchQuery),
+    get, path = "/v1/punches", tag = "punches", params(After, PunchQuery),
     operation_id = "listPunches",
     responses((status = 200, body = Page<PunchView>)), security(("operator_key" = [])),
 )]
@@ -130,7 +130,7 @@ pub(super) async fn name(
 #[utoipa::path(
     get, path = "/v1/punches/{punch}", tag = "punches",
     operation_id = "getPunch",
-    params(("punch" = PunchId, Path, description = "The punch")),
+    params(After, ("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = PunchView)), security(("operator_key" = [])),
 )]
 pub async fn one(

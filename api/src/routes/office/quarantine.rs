@@ -51,7 +51,7 @@ pub struct QuarantineQuery {
 
 /// Quarantined items in the order they came.
 #[utoipa::path(
-    get, path = "/v1/quarantine", tag = "quarantine", params(QuarantineQuery),
+    get, path = "/v1/quarantine", tag = "quarantine", params(After, QuarantineQuery),
     operation_id = "listQuarantine",
     responses((status = 200, body = Page<QuarantineItem>)), security(("operator_key" = [])),
 )]
@@ -107,7 +107,7 @@ pub struct StandsAs {
 #[utoipa::path(
     get, path = "/v1/quarantine/{item}", tag = "quarantine",
     operation_id = "getQuarantineItem",
-    params(("item" = String, Path, description = "The item")),
+    params(After, ("item" = String, Path, description = "The item")),
     responses((status = 200, body = QuarantineItemBytes)), security(("operator_key" = [])),
 )]
 pub async fn one(

@@ -96,7 +96,7 @@ pub struct DoubtView {
 
 /// The punches that wait for a ruling, those that wait longest first.
 #[utoipa::path(
-    get, path = "/v1/reviews", tag = "reviews", params(ReviewQuery),
+    get, path = "/v1/reviews", tag = "reviews", params(After, ReviewQuery),
     operation_id = "listReviews",
     responses((status = 200, body = Page<ReviewView>)), security(("operator_key" = [])),
 )]
@@ -189,7 +189,7 @@ pub struct ReasonCount {
 
 /// How many punches wait for a ruling, by reason.
 #[utoipa::path(
-    get, path = "/v1/reviews/counts", tag = "reviews", params(CountsQuery),
+    get, path = "/v1/reviews/counts", tag = "reviews", params(After, CountsQuery),
     operation_id = "countReviews",
     responses((status = 200, body = ReviewCounts)), security(("operator_key" = [])),
 )]
@@ -286,7 +286,7 @@ pub struct ServerTimePreview {
 #[utoipa::path(
     get, path = "/v1/reviews/{punch}", tag = "reviews",
     operation_id = "getReview",
-    params(("punch" = PunchId, Path, description = "The punch")),
+    params(After, ("punch" = PunchId, Path, description = "The punch")),
     responses((status = 200, body = ReviewDetail)), security(("operator_key" = [])),
 )]
 pub async fn one(

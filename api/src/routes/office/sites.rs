@@ -35,7 +35,7 @@ use crate::{
 
 /// Sites in the order of their ids.
 #[utoipa::path(
-    get, path = "/v1/sites", tag = "sites", params(PageQuery),
+    get, path = "/v1/sites", tag = "sites", params(After, PageQuery),
     operation_id = "listSites",
     responses((status = 200, body = Page<SiteView>)), security(("operator_key" = [])),
 )]
@@ -58,7 +58,7 @@ pub async fn list(
 #[utoipa::path(
     get, path = "/v1/sites/{site}", tag = "sites",
     operation_id = "getSite",
-    params(("site" = SiteId, Path, description = "The site")),
+    params(After, ("site" = SiteId, Path, description = "The site")),
     responses((status = 200, body = SiteView)), security(("operator_key" = [])),
 )]
 pub async fn one(

@@ -47,7 +47,7 @@ pub struct TimelineQuery {
 
 /// A person's punches that count, accepted or provisionally, the earliest first.
 #[utoipa::path(
-    get, path = "/v1/timeline", tag = "timecards", params(TimelineQuery),
+    get, path = "/v1/timeline", tag = "timecards", params(After, TimelineQuery),
     operation_id = "getTimeline",
     responses((status = 200, body = Page<PunchView>)), security(("operator_key" = [])),
 )]
@@ -99,7 +99,7 @@ pub struct TimecardQuery {
 /// Punches paired into worked time per business day, of a person or of everybody at a site. Hours
 /// are one person's, wherever they punched: who may see some of them sees them whole.
 #[utoipa::path(
-    get, path = "/v1/timecards", tag = "timecards", params(TimecardQuery),
+    get, path = "/v1/timecards", tag = "timecards", params(After, TimecardQuery),
     operation_id = "listTimecards",
     responses((status = 200, body = Page<PersonTimecards>)), security(("operator_key" = [])),
 )]

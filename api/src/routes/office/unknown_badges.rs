@@ -51,7 +51,7 @@ pub struct BadgeQuery {
 
 /// The badges that punches wait with, in the order of their numbers.
 #[utoipa::path(
-    get, path = "/v1/unknown-badges", tag = "punches", params(BadgeQuery),
+    get, path = "/v1/unknown-badges", tag = "punches", params(After, BadgeQuery),
     operation_id = "listUnknownBadges",
     responses((status = 200, body = Page<UnknownBadge>)), security(("operator_key" = [])),
 )]
