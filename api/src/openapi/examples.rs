@@ -32,11 +32,11 @@ pub(super) fn add(operation: &mut Operation) {
     let id = operation.operation_id.as_deref().unwrap_or_default();
     let Some(example) = EXAMPLES.get(id) else { return };
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        show(body.content.values_mut(), example.request.as_ref());
+        show(body.content.iter_mut(), example.request.as_ref());
     }
     let answers = operation.responses.responses.iter_mut().filter(|(of, _)| of.starts_with('2'));
     if let Some((_, RefOr::T(Response { content, .. }))) = { answers }.next() {
-        show(content.values_mut(), example.response.as_ref());
+        show(content.iter_mut(), example.response.as_ref());
     }
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(parameter) = parameter
@@ -48,10 +48,14 @@ pub(super) fn add(operation: &mut Operation) {
     }
 }
 
-fn show<'a>(contents: impl Iterator<Item = &'a mut RefOr<Content>>, example: Option<&Value>) {
-    for content in contents {
+/// What is JSON is shown where JSON is taken or given, a text elsewhere.
+fn show<'a>(
+    contents: impl Iterator<Item = (&'a String, &'a mut RefOr<Content>)>,
+    example: Option<&Value>,
+) {
+    for (kind, content) in contents {
         if let RefOr::T(content) = content {
-            content.example = example.cloned();
+            content.example = example.filter(|of| kind.contains("json") != of.is_string()).cloned();
         }
     }
 }

@@ -130,7 +130,8 @@ impl Filled {
             let last = steps.iter().rev().find_map(|step| step["note"].as_str());
             let note = last.unwrap_or_else(|| panic!("{}", told.text)).to_owned();
             if kept {
-                self.ids("note", [note]);
+                self.ids("note", [note.clone()]);
+                self.give("GET /v1/notes/{note}", json!({"path": {"note": note}}));
             } else {
                 self.ids("DELETE /v1/notes/{note} note", [note.clone()]);
                 self.give("DELETE /v1/notes/{note}", json!({"path": {"note": note}}));

@@ -2,9 +2,9 @@
 requests that the description alone can't know, as signatures and codes.
 
 A request that the description allows is, the first time and every other time after that, one of
-those that the server takes; every other one of the rest gets ids of what is there. What is made up
-to be refused stays as it is. Which of them is settled by the request itself, so that it is the same
-in each run of one seed.
+those that the server takes; of the rest the first and every other one gets ids of what is there.
+What is made up to be refused stays as it is. Which of them is settled by the request itself, so
+that it is the same in each run of one seed.
 """
 
 import json
@@ -32,6 +32,7 @@ BOUND = {"PUT /v1/roles/{role}"}
 WAIT_S_MAX = 1
 
 taken = Counter()
+placed = Counter()
 asked = 0
 
 
@@ -112,8 +113,10 @@ def before_call(context, case, kwargs):
         put_given(case, given)
         taken[label] += 1
         return
-    if is_allowed(case, ParameterLocation.PATH) and (number % 4 > 1 or label in BOUND):
+    first = not given and placed[label] == 0 and is_allowed(case, *PARTS)
+    if is_allowed(case, ParameterLocation.PATH) and (first or number % 4 > 1 or label in BOUND):
         put_ids(case, number)
+        placed[label] += first
     wait_s = str((case.query or {}).get("wait_s", ""))
     if wait_s.isdigit() and is_allowed(case, ParameterLocation.QUERY):
         case.query["wait_s"] = min(int(wait_s), WAIT_S_MAX)
