@@ -3,7 +3,7 @@
 //! Made from the table of codes; the server gives it as HTML, a copy is committed as
 //! docs/problems.md. A new code takes a line here, or nothing compiles.
 
-use maud::{DOCTYPE, html};
+use maud::{DOCTYPE, Markup, html};
 use strum::VariantArray;
 
 use crate::problem::Code;
@@ -206,6 +206,15 @@ pub fn markdown() -> String {
     page
 }
 
+/// A text whose parts between backticks are code.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (n, part) in text.split('`').enumerate() {
+            @if n % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// The page as it is served.
 pub fn page() -> String {
     html! {
@@ -229,9 +238,9 @@ pub fn page() -> String {
                         p { (code.status().as_u16()) ": " (code.title()) "." }
                         dl {
                             dt { "Cause" }
-                            dd { (cause) }
+                            dd { (with_code(cause)) }
                             dt { "Cure" }
-                            dd { (cure) }
+                            dd { (with_code(cure)) }
                         }
                     }
                 }

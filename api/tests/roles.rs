@@ -92,7 +92,8 @@ async fn whoever_may_ask_is_told_which_methods_there_are() {
     }
     let closed = called(&house, &Person::Nobody, (&Method::PUT, "/v1/punches")).await;
     assert_eq!(closed.refusal(), "401 unauthenticated");
-    let admins = called(&house, &Person::Key(house.key.clone()), (&Method::PUT, "/v1/punches"));
+    let key = Person::Key(house.key.clone());
+    let admins = called(&house, &key, (&Method::PUT, "/v1/punches"));
     assert_eq!(admins.await.refusal(), "405 method_not_allowed");
     house.close().await;
 }

@@ -127,6 +127,7 @@ fn add_rule(operation: &mut Operation, rule: &Rule) {
 /// The description to read and try out in a browser. Everything that the pages need comes with them.
 pub(crate) fn pages() -> Router<App> {
     let config = Config::from(DESCRIPTION_PATH)
+        .use_base_layout()
         .validator_url("none")
         .doc_expansion("none")
         .default_models_expand_depth(0)
