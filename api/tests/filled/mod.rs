@@ -14,7 +14,7 @@ use hyper::{Method, StatusCode, header};
 use image::{ImageFormat, RgbImage};
 use punchtrail_api::{door::address::TrustedProxies, quota::Allowance};
 use punchtrail_infra::access::roles::Role;
-use punchtrail_protocol::Time;
+use punchtrail_protocol::{SiteId, Time};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -77,6 +77,10 @@ fn id(answer: &Answer, field: &str) -> String {
     answer.body[field].as_str().unwrap_or_else(|| panic!("{field}: {}", answer.text)).to_owned()
 }
 
+/// Who asks in a role beside the admin, by name.
+const ROLES: [(&str, Role); 3] =
+    [("manager", Role::Manager), ("auditor", Role::Auditor), ("payroll", Role::Payroll)];
+
 impl Filled {
     /// Everything is there, and every follower has seen it.
     pub async fn new() -> Self {
@@ -114,7 +118,15 @@ impl Filled {
     async fn callers(&mut self) {
         let bearer = |token: &str| json!({"Authorization": format!("Bearer {token}")});
         let admin = sign_in_as(&self.house, "admin@example.org", Role::Admin, &[]).await;
+        let (house, site) = (&self.house, self.site.parse::<SiteId>().unwrap());
+        let mut of_role = BTreeMap::new();
+        for (name, role) in ROLES {
+            let sites = if role == Role::Manager { vec![site] } else { Vec::new() };
+            let person = sign_in_as(house, &format!("{name}@example.org"), role, &sites).await;
+            of_role.insert(name, browser(&person));
+        }
         let callers = &mut self.given.callers;
+        callers.append(&mut of_role);
         callers.insert("operator_key", bearer(&self.house.key));
         callers.insert("device_token", bearer(&self.device.token));
         callers.insert("session", browser(&admin));

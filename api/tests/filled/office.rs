@@ -26,7 +26,7 @@ impl Filled {
             self.give(what, json!({"path": path, "body": body}));
         };
         give("PUT /v1/sites/{site}/policy", json!({"heartbeat_s": 60 + n}));
-        let zone = json!({"tz": if n % 2 == 0 { "Europe/Paris" } else { tz }});
+        let zone = json!({"tz": if n.is_multiple_of(2) { "Europe/Paris" } else { tz }});
         give("PUT /v1/sites/{site}/zone", zone.clone());
         give("POST /v1/sites/{site}/zone/preview", zone);
         give("POST /v1/sites/{site}/pairing-codes", Value::Null);
