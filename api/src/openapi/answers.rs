@@ -26,6 +26,11 @@ const IN_WORDS: &[(&str, &str)] = &[
 const OWN: &[(&str, StatusCode)] = &[
     ("acceptLink", StatusCode::FORBIDDEN),
     ("addPunch", StatusCode::NOT_FOUND),
+    // Where no provider is set up.
+    ("beginProviderSignIn", StatusCode::NOT_FOUND),
+    ("endProviderSignIn", StatusCode::NOT_FOUND),
+    ("confirmProviderSignIn", StatusCode::NOT_FOUND),
+    ("tieToProvider", StatusCode::NOT_FOUND),
     ("confirmProviderSignIn", StatusCode::UNAUTHORIZED),
     ("confirmProviderSignIn", StatusCode::FORBIDDEN),
     ("confirmProviderSignIn", StatusCode::TOO_MANY_REQUESTS),
