@@ -31,6 +31,8 @@ const OWN: &[(&str, StatusCode)] = &[
     ("endProviderSignIn", StatusCode::NOT_FOUND),
     ("confirmProviderSignIn", StatusCode::NOT_FOUND),
     ("tieToProvider", StatusCode::NOT_FOUND),
+    ("beginProviderSignIn", StatusCode::TOO_MANY_REQUESTS),
+    ("endProviderSignIn", StatusCode::TOO_MANY_REQUESTS),
     ("confirmProviderSignIn", StatusCode::UNAUTHORIZED),
     ("confirmProviderSignIn", StatusCode::FORBIDDEN),
     ("confirmProviderSignIn", StatusCode::TOO_MANY_REQUESTS),
