@@ -124,7 +124,7 @@ fn add_rule(operation: &mut Operation, rule: &Rule) {
     operation.extensions = Some(ExtensionsBuilder::new().add("x-access", access).build());
 }
 
-/// The description to read and try out in a browser. Everything that the pages need comes with them.
+/// The description to read and try out in a browser. All that the pages need comes with them.
 pub(crate) fn pages() -> Router<App> {
     let config = Config::from(DESCRIPTION_PATH)
         .use_base_layout()
