@@ -1,8 +1,8 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
 //! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); face models and pictures
 //! ([`Faces`]); AWS's services on this machine ([`Moto`]); what holds the description of the API to
-//! the server ([`OpenApiTools`], [`TypeScript`]); the page of a program's flags ([`page_holds`]); saying that a test can't run here
-//! ([`not_run`]).
+//! the server ([`OpenApiTools`], [`TypeScript`]); the page of a program's flags ([`page_holds`]);
+//! saying that a test can't run here ([`not_run`]).
 //!
 //! A crate of its own and no feature of `protocol`: waiting needs a runtime, which `protocol` has
 //! none of, and a feature that one crate turns on is on for the whole build, while a crate is in a
