@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fmt::Display,
     io::{Write, stderr},
+    path::{Path, PathBuf},
 };
 
 /// Says that the test can't run here; it then returns. Under `CI` it fails: what must hold before a
@@ -19,6 +20,18 @@ pub fn not_run(why: impl Display) {
     let _ = writeln!(stderr(), "NOT RUN: {why} ({test})");
     let ci = std::env::var_os("CI");
     assert!(!is_set(ci.as_deref()), "it can't run here, and under CI it has to: {why}");
+}
+
+/// Where `./dev` brought something to: the folder that the variable names, or that one in the
+/// target directory.
+pub fn brought(variable: &str, folder: &str) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    match (set(variable), set("CARGO_TARGET_DIR")) {
+        (Some(folder), _) => folder.into(),
+        (None, Some(target)) => workspace.join(target).join(folder),
+        (None, None) => workspace.join("target").join(folder),
+    }
 }
 
 /// As for `./dev`: empty is as good as none.

@@ -1,6 +1,7 @@
 //! What all tests share: a device's captures, signed ([`Chain`]); waiting for what happens
 //! elsewhere ([`eventually`]); values at their ends ([`NUMBERS`]); face models and pictures
-//! ([`Faces`]); AWS's services on this machine ([`Moto`]);
+//! ([`Faces`]); a receiver of webhooks that answers as it is told ([`Receiver`]); AWS's services on
+//! this machine ([`Moto`]);
 //! the page of a program's flags ([`page_holds`]); saying that a test can't run here
 //! ([`not_run`]).
 //!
@@ -15,12 +16,14 @@ mod faces;
 mod here;
 mod moto;
 mod options;
+mod receiver;
 mod wait;
 
 pub use captures::{Chain, EXAMPLE, text};
 pub use ends::{NUMBERS, TIMES, with_fields};
 pub use faces::{Faces, PICTURES};
-pub use here::not_run;
+pub use here::{brought, not_run};
 pub use moto::Moto;
 pub use options::page_holds;
+pub use receiver::{Received, Receiver, Reply};
 pub use wait::{PATIENCE, eventually};

@@ -8,9 +8,8 @@
 //! refuse. It shows that calls are well formed and that their answers are understood.
 
 use std::{
-    env,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -18,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{PATIENCE, not_run};
+use crate::{PATIENCE, here::brought, not_run};
 
 /// Names the folder of Moto's Python packages.
 const PACKAGES: &str = "PUNCHTRAIL_TEST_MOTO";
@@ -51,7 +50,7 @@ impl Moto {
     /// When it doesn't come up; and under `CI`, when there is none.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        let packages = packages();
+        let packages = brought(PACKAGES, BROUGHT_TO);
         if !packages.is_dir() {
             not_run(format_args!(
                 "there is no Moto in {}: `./dev setup` brings it, or {PACKAGES} names it",
@@ -102,16 +101,6 @@ impl Drop for Moto {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
-    }
-}
-
-fn packages() -> PathBuf {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    match (set(PACKAGES), set("CARGO_TARGET_DIR")) {
-        (Some(folder), _) => folder.into(),
-        (None, Some(target)) => workspace.join(target).join(BROUGHT_TO),
-        (None, None) => workspace.join("target").join(BROUGHT_TO),
     }
 }
 
