@@ -90,7 +90,7 @@ impl Replay {
         let state = PunchState::of(&events)?;
         let objects: Vec<Shown> = events.iter().map(Shown::of).collect::<Result<_, _>>()?;
         let lines: Vec<String> = events.iter().map(line).collect();
-        let text = format!("{}\n\n{state}", lines.join("\n"));
+        let text = format!("{}\n\n{}", lines.join("\n"), state.told(opened).await?);
         let object = serde_json::json!({"punch": id, "state": state, "events": objects});
         Ok(Answer::new(&object, text))
     }

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::answered;
 use crate::cli::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::Names,
     source::Opened,
 };
 
@@ -22,7 +23,7 @@ use crate::cli::{
 pub(in crate::cli) enum Badge {
     /// Issue a badge to a person; it has one holder at a time
     Issue {
-        /// Who: an id, an external id or a badge of theirs
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// The badge's number
         badge: String,
@@ -39,14 +40,14 @@ pub(in crate::cli) enum Badge {
     Lost(End),
     /// List the badges that a person holds and held
     List {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct End {
-    /// Who: an id, an external id or a badge of theirs
+    /// Who: a name, a badge, an external id or an id
     employee: String,
     /// The badge's number
     badge: String,
@@ -100,12 +101,15 @@ async fn end(opened: &Opened, ended: End, because: BadgeEnd) -> anyhow::Result<A
 async fn list(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
     let employee = opened.employee(employee).await?;
     let held = badges::list(&opened.ledger, employee).await?.unwrap_or_default();
-    let time = |at: Option<Time>| at.map(|at| at.to_string()).unwrap_or_default();
+    let home = moment::home_of(&opened.ledger, employee).await?;
+    let names = Names::of(opened).await?;
+    let time = |at: Option<Time>| at.map(|at| names.at(home, at)).unwrap_or_default();
     let row = |held: &HeldBadge| {
         let because = held.because.map(BadgeEnd::as_str).unwrap_or_default();
         vec![held.number.clone(), time(held.from), time(held.until), because.to_owned()]
     };
     let rows: Vec<_> = held.iter().map(row).collect();
     let object = json!({"employee": employee, "badges": held});
-    Ok(Answer::new(&object, table(&["badge", "from", "until", "because"], &rows)))
+    let heading = ["badge", "from", "until", "because"];
+    Ok(Answer::new(&object, table_or(&heading, &rows, "They never held a badge.")))
 }
