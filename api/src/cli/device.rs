@@ -11,6 +11,7 @@ use punchtrail_infra::{
 };
 use punchtrail_projections::{
     devices::commands,
+    engine,
     people::pins::{self, KnownPin},
 };
 use punchtrail_protocol::{
@@ -148,6 +149,11 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     Ok(Answer::new(&json!({"devices": devices}), table_or(heading, &rows, none)))
 }
 
+/// What a device is called.
+async fn called(opened: &Opened, device: DeviceId) -> anyhow::Result<String> {
+    Ok(Names::of(opened).await?.with_devices(opened, [device]).await?.device(device))
+}
+
 /// As people look for a device.
 fn by_site_and_name(rows: &mut [Vec<String>], with_ids: bool) {
     let (name, site) = (usize::from(with_ids), usize::from(with_ids) + 1);
@@ -159,14 +165,20 @@ async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Resul
     let position =
         settled(device, devices::assign(&opened.ledger, device, site, &Metadata::default()).await)?;
     let object = json!({"device": device, "site": site, "position": position});
-    Ok(Answer::new(&object, format!("Device {device} serves {named} from now on.")))
+    let device = called(opened, device).await?;
+    Ok(Answer::new(&object, format!("{device} serves {named} from now on.")))
 }
 
 async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::Result<Answer> {
     let at = opened.ledger.now();
     let position =
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
-    let known = pins::everybody(&opened.pools.reader, device, None).await?;
+    // Without read models nobody knows; what is revoked stays revoked.
+    let were_filled = !engine::generations(&opened.pools.reader).await?.is_empty();
+    let known = match were_filled {
+        true => pins::everybody(&opened.pools.reader, device, None).await?,
+        false => Vec::new(),
+    };
     let people: Vec<EmployeeId> = known.iter().map(|pin| pin.employee).collect();
     if renew_pins {
         ask_for_others(&opened.pools.writer, &people).await?;
@@ -174,8 +186,9 @@ async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::
     let object = json!({
         "device": device, "position": position, "pins": people, "renewal_asked": renew_pins,
     });
+    let device = called(opened, device).await?;
     let mut text = format!(
-        "Device {device} reads nothing more. What it still holds it may deliver; a person rules \
+        "{device} reads nothing more. What it still holds it may deliver; a person rules \
          on it."
     );
     if !known.is_empty() {

@@ -131,7 +131,8 @@ impl Face {
                 let employee = opened.employee(employee).await?;
                 let code = faces::make_code(&opened.pools.writer, employee).await?;
                 let object = json!({"code": code.shown(), "expires_at": code.expires_at});
-                let text = format!("{} (until {})", code.shown(), code.expires_at);
+                let until = opened.source.look.here(code.expires_at);
+                let text = format!("{} (until {until})", code.shown());
                 Ok(Answer::new(&object, text))
             }
             Self::HeadCovering { employee, expected } => {
@@ -194,13 +195,16 @@ async fn show(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
     let newest_first: Vec<_> = known.references().iter().rev().collect();
     let name = directory::employee_names(&opened.pools.writer, &[employee]).await?;
     let name = name.get(&employee).map_or("somebody without a name", String::as_str);
+    let look = opened.source.look;
     let consent = match known.consent() {
-        Some(at) => format!("agreed {at} that their face is compared"),
+        Some(at) => format!("agreed {} that their face is compared", look.here(at)),
         None => "has not agreed that their face is compared".to_owned(),
     };
     let mut lines = vec![format!("{} {consent}.", punchtrail_protocol::shown::Shown::new(name))];
     lines.extend(newest_first.iter().map(|photo| format!("reference photo {photo}")));
-    lines.extend(known.erased_at().map(|at| format!("Everything until then was erased {at}.")));
+    lines.extend(
+        known.erased_at().map(|at| format!("Everything until then was erased {}.", look.here(at))),
+    );
     if covered {
         lines.push("A head covering is expected on their pictures.".to_owned());
     }

@@ -26,8 +26,8 @@ pub(super) enum Key {
         /// Whose it is, or what for
         #[arg(long, default_value = "operator", value_parser = name)]
         name: String,
-        /// The worker whose key it is, if one's who may rule: a name, a badge, an external id or an id.
-        /// Nobody rules on their own
+        /// The worker whose key it is, if one's who may rule: a name, a badge, an external id or an
+        /// id. Nobody rules on their own
         #[arg(long)]
         employee: Option<String>,
         /// What it may do, `punches:read` for one, separated by commas; everything unless given.

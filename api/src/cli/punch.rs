@@ -15,7 +15,6 @@ use punchtrail_protocol::{
     DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
     answer::Answer,
@@ -86,6 +85,13 @@ impl Punch {
     }
 }
 
+/// Not by way of a JSON value, which would write texts anew.
+#[derive(Serialize)]
+struct Events<'a> {
+    events: &'a [Shown],
+    punch: PunchId,
+}
+
 #[derive(Serialize)]
 struct Explained {
     #[serde(flatten)]
@@ -121,7 +127,7 @@ fn all(punch: PunchId, events: &[Recorded]) -> anyhow::Result<Answer> {
         writeln!(text, "            payload   {}", event.payload)?;
         writeln!(text, "            metadata  {}", event.metadata)?;
     }
-    Ok(Answer::new(&json!({"punch": punch, "events": shown}), text).exactly())
+    Ok(Answer::new(&Events { events: &shown, punch }, text).exactly())
 }
 
 /// Where a punch stands, folded from its events.

@@ -12,7 +12,7 @@ use punchtrail_infra::{
 use punchtrail_protocol::Time;
 use serde_json::json;
 
-use super::answered;
+use super::{answered, staff::at_home};
 use crate::cli::{
     answer::{Answer, table_or},
     look::Names,
@@ -85,6 +85,7 @@ async fn issue(
         true => badges::reissue(ledger, employee, &number, from, &by).await?,
         false => badges::issue(ledger, employee, &number, from, &by).await?,
     };
+    let from = at_home(opened, employee, from).await?;
     Ok(answered(&changed, &format!("Badge {number} is theirs from {from} on.")))
 }
 
@@ -95,6 +96,7 @@ async fn end(opened: &Opened, ended: End, because: BadgeEnd) -> anyhow::Result<A
     let home = moment::rules_of_home(ledger, employee).await?;
     let until = ended.at.map_or_else(|| ledger.now(), |at| at.ends(&home));
     let changed = badges::end(ledger, employee, &which, until, because, &by).await?;
+    let until = at_home(opened, employee, until).await?;
     Ok(answered(&changed, &format!("Badge {} was theirs until {until}.", ended.badge)))
 }
 
