@@ -110,7 +110,7 @@ impl Opened {
         }
         let spelled = normal(named.trim());
         let is_meant = |device: &ListedDevice| {
-            device.name.as_ref().map(|n| normal(n)) == Some(spelled.clone())
+            device.name.as_ref().is_some_and(|name| normal(name) == spelled)
         };
         let mut found = devices::list(&self.pools.writer).await?;
         found.retain(is_meant);

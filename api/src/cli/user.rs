@@ -14,7 +14,7 @@ use punchtrail_protocol::SiteId;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, table, table_or},
+    answer::{Answer, table_or},
     look::{Look, Names, or_none},
     source::{Need, Opened, Source},
 };

@@ -136,7 +136,9 @@ pub(super) fn disk(found: &mut Findings, source: &Source) {
     };
     let mut seen: Vec<u64> = Vec::new();
     for path in source.data_dir.iter().chain(&photos) {
-        let (Ok(disk), Ok(at)) = (rustix::fs::statvfs(path), fs::metadata(path)) else { continue };
+        let (Ok(disk), Ok(at)) = (rustix::fs::statvfs(path.as_path()), fs::metadata(path)) else {
+            continue;
+        };
         // Two folders of one disk have one room.
         if seen.contains(&at.dev()) {
             continue;
@@ -169,8 +171,8 @@ pub(super) fn zone_data(found: &mut Findings) {
     let this_year = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year();
     let what = format!("their rules are the system's, {version}");
     if year + 1 < this_year {
-        let cure = "Bring them up to date (`apt-get install --only-upgrade tzdata`), then start the \
-                    server anew: where rules changed since, hours would be wrong";
+        let cure = "Bring them up to date (`apt-get install --only-upgrade tzdata`), then start \
+                    the server anew: where rules changed since, hours would be wrong";
         found.wrong(CHECK, what, cure);
     } else {
         found.ok(CHECK, what);
