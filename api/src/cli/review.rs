@@ -85,10 +85,11 @@ async fn list(opened: &Opened, filter: &Filter<'_>) -> anyhow::Result<Answer> {
                 reasons.collect::<Vec<_>>().join(", "),
                 at(review.referred_at),
                 review.escalated_at.map_or_else(|| NONE.to_owned(), at),
+                review.sequence.to_string(),
             ]
         })
         .collect();
-    let heading = ["punch", "who", "where", "referred for", "since", "escalated"];
+    let heading = ["punch", "who", "where", "referred for", "since", "escalated", "events"];
     let mut text = table_or(&heading, &rows, "Nothing waits for a ruling.");
     if found.more {
         text.push_str(&format!("\n\nThese are the first {LISTED_MAX}; more follow."));
