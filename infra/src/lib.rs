@@ -14,11 +14,13 @@
 //! postgres ← photos ← identity
 //! access ← devices
 //! postgres ← queue
+//! audit, photos ← backup
 //! ```
 
 pub mod access;
 pub mod adjudicator;
 pub mod audit;
+pub mod backup;
 pub mod devices;
 pub mod follower;
 pub mod idempotency;
