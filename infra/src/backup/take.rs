@@ -375,11 +375,12 @@ async fn keep_photo(
 
 /// Every file but photos, with its digest. One that the backup before has, too, becomes the same.
 fn index(making: &Path, former: Option<&Found>) -> Result<(Vec<BackedUpFile>, u64), BackupError> {
-    let files_before = former.iter().flat_map(|found| {
-        let path = |file: &BackedUpFile| found.path.join(&file.path);
-        found.manifest.files.iter().map(move |file| ((file.sha256, file.bytes), path(file)))
-    });
-    let before: HashMap<(Digest, u64), PathBuf> = files_before.collect();
+    let mut before: HashMap<(Digest, u64), PathBuf> = HashMap::new();
+    if let Some(found) = former {
+        for file in &found.manifest.files {
+            before.insert((file.sha256, file.bytes), found.path.join(&file.path));
+        }
+    }
     let (mut index, mut shared) = (Vec::new(), 0);
     for relative in files::below(making)? {
         let Some(path) = relative.to_str() else {
