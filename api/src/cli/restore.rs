@@ -190,10 +190,13 @@ impl Restore {
 /// The ledger's new epoch. What this directory remembers of it, if it is the old one, tells from
 /// where.
 async fn step_back(opened: &Opened, found: &Found, end: Position) -> anyhow::Result<Value> {
-    let memory = opened.source.dir()?.join(format!("anchors-{}", found.manifest.org));
+    let (dir, org) = (opened.source.dir()?, found.manifest.org);
+    let signed = Folder::existing(dir, org)?.map(|folder| folder.latest()).transpose()?.flatten();
+    let seen = signed.map_or(end, |kept| Position(kept.checkpoint.size));
+    let memory = dir.join(format!("anchors-{org}"));
     let (supervisor, clock) = (Supervisor::default(), Clock::default());
     let ledger = Ledger::open_for(&opened.pools, supervisor, Some(memory), clock).await?;
-    let put_back = ledger.put_back(end).await;
+    let put_back = ledger.put_back(end, seen).await;
     let epoch = ledger.history().current();
     ledger.close().await;
     put_back?;

@@ -307,7 +307,7 @@ impl Committer {
         let Found { before, history, newest, standing, begins, strays } = found;
         match (begins, doubt) {
             // Whoever put the copy back knows, and says it.
-            (Some(_), Doubt::PutBack(_)) | (None, _) => {}
+            (Some(_), Doubt::PutBack { .. }) | (None, _) => {}
             (Some(event), _) => went_back(&event, newest.position, strays),
         }
         if begins.is_some() || !before.agrees(seen.epoch, seen.newest()) {

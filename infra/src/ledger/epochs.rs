@@ -132,9 +132,9 @@ pub(super) enum Doubt {
     Own,
     /// Somebody was told another one.
     Told(Recollection),
-    /// An older copy was put back, which ends there: what came after it is gone, whether or not
-    /// anybody here remembers.
-    PutBack(Position),
+    /// An older copy was put back, which ends at `end`: what came after it is gone, whether or not
+    /// anybody here remembers. `seen` is the highest position that is known of.
+    PutBack { end: Position, seen: Position },
 }
 
 /// What a look under the head's lock came to.
@@ -186,13 +186,13 @@ pub(super) async fn compare(
     };
     let unknown = |epoch| history.stands_through(epoch).is_none().then_some(epoch);
     let ends = history.current();
-    let begins = if let Doubt::PutBack(end) = doubt {
+    let begins = if let Doubt::PutBack { end, seen: known_of } = doubt {
         // Longer by now: the step back was noticed before, and stands there.
         (newest.position == end).then_some(EpochEvent::Opened {
             after: end,
             ends,
             lost: unknown(seen.epoch),
-            seen: known.position.max(end),
+            seen: known.position.max(end).max(known_of),
             noticed_by: NoticedBy::Node,
         })
     } else if own == Whereabouts::Unnoticed {

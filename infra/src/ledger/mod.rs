@@ -456,14 +456,15 @@ impl Ledger {
         }
     }
 
-    /// Records that an older copy of the database was put back, which ends at that position: a new
-    /// epoch begins, by which devices hear that they have to send again what came after it. Once:
-    /// not if the ledger has grown since.
+    /// Records that an older copy of the database was put back, which ends at `end`: a new epoch
+    /// begins, by which devices hear that they have to send again what came after it. `seen` is
+    /// the highest position of what is gone that anybody knows of. Once: not if the ledger has
+    /// grown since.
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub async fn put_back(&self, end: Position) -> Result<(), AppendError> {
-        let doubt = Doubt::PutBack(end);
+    pub async fn put_back(&self, end: Position, seen: Position) -> Result<(), AppendError> {
+        let doubt = Doubt::PutBack { end, seen };
         self.ask(Size::default(), |answer| Request::Compare(doubt, answer)).await
     }
 
