@@ -1,5 +1,5 @@
-//! What it costs to ask what somebody may: the same reads by a key that may do everything and by one
-//! of one scope and one site; and by an admin and by a manager of one site, who are signed in.
+//! What it costs to ask what somebody may: the same reads by a key that may do everything and by
+//! one of one scope and one site; and by an admin and by a manager of one site, who are signed in.
 
 use std::{
     net::SocketAddr,
