@@ -9,12 +9,9 @@ use utoipa::openapi::{
 
 use punchtrail_protocol::capture::INTEGER_LIMIT;
 
-use crate::{
-    ask::{
-        after::After,
-        limits::{PAGE_MAX, SEARCH_CHARS_MAX},
-    },
-    once::key::KEY_CHARS_MAX,
+use crate::ask::{
+    after::After,
+    limits::{PAGE_MAX, SEARCH_CHARS_MAX},
 };
 
 /// 32 bytes in hexadecimal digits, as devices name photos.
@@ -73,7 +70,8 @@ fn day() -> Object {
 
 /// Of what changes something and isn't a device's.
 pub(super) fn idempotency_key() -> Parameter {
-    let key = text(KEY_CHARS_MAX).pattern(Some("^[!#-~]([ -~]*[!-~])?$")).build();
+    // In quotes it may be longer, by those and by what is escaped.
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
     header(
         "Idempotency-Key",
         "A name that you give this request, 1 to 255 characters, bare or in double quotes: sent \
