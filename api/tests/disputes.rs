@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Answer, Device, House};
+use common::{Answer, Device, House, day_of};
 use hyper::StatusCode;
 use punchtrail_domain::employee::{Employee, EmployeeCommand};
 use punchtrail_infra::{access::credentials, ledger::Metadata, testing::sqlx};
@@ -331,8 +331,7 @@ async fn the_punch_may_come_later_than_its_dispute() {
 #[tokio::test]
 async fn the_evidence_of_a_day_gathers_itself() {
     let mut scene = Scene::new().await;
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::get("Europe/Berlin").unwrap());
-    let today = today.date().to_string();
+    let today = day_of(jiff::Timestamp::now().into());
     // A number is missing, a badge nobody knows, an item in quarantine, and the device holds more.
     drop(scene.device.capture(scene.employee, PunchKind::Out));
     let unknown = scene.device.chain.capture_with(|capture| {
@@ -399,7 +398,7 @@ async fn what_is_not_disputed_is_paid() {
     let item = scene.device.item(&out);
     scene.house.deliver(&scene.device, &[item]).await;
     scene.house.settled().await;
-    let today = jiff::Timestamp::now().to_string()[..10].to_owned();
+    let today = day_of(jiff::Timestamp::now().into());
     let from = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48);
     let path = format!(
         "/v1/timecards?employee={}&from={}&to={today}",
@@ -408,7 +407,7 @@ async fn what_is_not_disputed_is_paid() {
     );
     let before = scene.house.read(&path).await.body;
     let dispute = scene.opened(&scene.about_punch()).await;
-    let day = scene.opened(&scene.about_day(&today[..10])).await;
+    let day = scene.opened(&scene.about_day(&today)).await;
     assert_eq!(scene.house.read(&path).await.body, before, "open disputes change no hours");
     for open in [dispute, day] {
         let dismissed = scene.settle(&open, &json!({ "how": "dismiss", "note": "Right" })).await;

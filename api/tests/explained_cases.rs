@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Device, House};
+use common::{Device, House, day_of};
 use hyper::StatusCode;
 use punchtrail_protocol::{
     EmployeeId, PunchId, Time,
@@ -155,8 +155,7 @@ async fn what_is_only_in_quarantine_is_named_on_the_day() {
     let item = scene.house.read("/v1/quarantine").await;
     let received = item.body["data"].as_array().unwrap().iter().map(|one| &one["received_at"]);
     let newest: Time = received.filter_map(|at| at.as_str()?.parse().ok()).max().unwrap();
-    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
-    let today = scene.day(&newest.timestamp().to_zoned(zone).date().to_string()).await;
+    let today = scene.day(&day_of(newest)).await;
     says(&today, &["whose it is and when it was made can't be read"]);
     scene.house.close().await;
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use common::{Device, House};
+use common::{Device, House, day_of};
 use hyper::StatusCode;
 use punchtrail_protocol::{Digest, EmployeeId, capture::PunchKind};
 use serde_json::{Value, json};
@@ -261,7 +261,7 @@ async fn what_comes_under_a_used_id_waits_in_quarantine_and_grows_nothing_else()
     assert!(explanation.text.contains("waits in quarantine"), "{}", explanation.text);
     let device = scene.house.read(&format!("/v1/devices/{}", scene.device.id)).await.body;
     assert_eq!((&device["conflicts"], &device["forks"]), (&json!(1), &json!(0)), "{device}");
-    let day = listed[0]["captured_at"].as_str().unwrap()[..10].to_owned();
+    let day = day_of(listed[0]["captured_at"].as_str().unwrap().parse().unwrap());
     let path = format!("/v1/employees/{}/days/{day}/explanation", scene.employee);
     let told = scene.house.read_after(&path, head).await;
     assert_eq!(told.body["quarantined"].as_array().unwrap().len(), 20, "{}", told.text);

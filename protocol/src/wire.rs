@@ -230,6 +230,7 @@ pub struct Heartbeat {
     pub photos: u64,
     /// When the oldest waiting punch was captured.
     #[serde(deserialize_with = "strict_json::null_or")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub oldest: Option<Time>,
     pub seq: u64,
     pub clock: Time,
@@ -294,6 +295,7 @@ pub struct CommandResult {
     pub status: CommandStatus,
     /// What happened, for people; at most 500 characters.
     #[serde(deserialize_with = "strict_json::null_or")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub detail: Option<String>,
 }
 
@@ -383,9 +385,11 @@ pub struct DisputeRequest {
     pub employee: EmployeeId,
     /// The punch that it is about; exactly one of `punch` and `day` is null.
     #[serde(deserialize_with = "strict_json::null_or")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub punch: Option<PunchId>,
     /// The business day that it is about, `YYYY-MM-DD`.
     #[serde(deserialize_with = "strict_json::null_or")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub day: Option<Day>,
     pub cause: DisputeCause,
     /// In the worker's own words; at most 2,000 characters, may be empty.

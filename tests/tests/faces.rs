@@ -44,7 +44,7 @@ impl Door {
         }
         let place = place.with_variable("PUNCHTRAIL_FACE_CHECKS", checks);
         let shop = Shop::open_at(place).await.unwrap();
-        let policy = ["site", "policy", "Shop", "--set", "faces=true"];
+        let policy = ["site", "policy", "Shop", "--set", "faces=true", "--from", "2026-01-01"];
         shop.cli.json(&policy).await.unwrap();
         let agreed = ["face", "consent", "101", "--notice", "2026-01", "--language", "de"];
         let given = ["--given-at", "2026-01-01T08:00:00.000Z"];

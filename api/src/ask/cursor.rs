@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// No cursor of ours is longer.
-const CURSOR_CHARS_MAX: usize = 256;
+pub const CURSOR_CHARS_MAX: usize = 256;
 
 /// The cursor for `place` within `scope`.
 pub fn seal(deployment: &Deployment, scope: &[&[u8]], place: &[u8]) -> String {

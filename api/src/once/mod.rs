@@ -62,10 +62,8 @@ impl<T: IntoResponse> IntoResponse for Unkept<T> {
 pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
     let writes =
         matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    // What no route takes isn't done, not even once.
-    let path = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
-    let writes = writes && table::rule(request.method(), path).is_some();
-    if !writes || !request.headers().contains_key(key::IDEMPOTENCY_KEY) {
+    let has_key = request.headers().contains_key(key::IDEMPOTENCY_KEY);
+    if !writes || !has_key || !has_route(&request) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
@@ -78,6 +76,12 @@ pub async fn once(State(app): State<App>, request: Request, next: Next) -> Respo
         Err(refusal) => Err(refusal),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Whether a route takes it: what none takes isn't done, not even once.
+fn has_route(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    path.is_some_and(|path| table::rule(request.method(), path.as_str()).is_some())
 }
 
 /// A request that is to be done once, with its whole body.

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use strum::VariantArray;
 use utoipa::openapi::{
     Components, Content, Ref, RefOr, Response, ResponseBuilder,
-    path::{Operation, ParameterIn},
+    path::{Operation, Parameter, ParameterIn},
     schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type},
 };
 
@@ -138,15 +138,13 @@ fn refusals(operation: &Operation, method: &Method, rule: Option<&Rule>) -> Vec<
             StatusCode::TOO_MANY_REQUESTS,
         ]);
     }
-    let parameters = operation.parameters.iter().flatten();
-    let mut places: Vec<_> = parameters
-        .filter_map(|parameter| match parameter {
-            RefOr::T(parameter) => Some(parameter.parameter_in.clone()),
-            RefOr::Ref(_) => None,
-        })
-        .collect();
-    places.dedup();
-    if places.contains(&ParameterIn::Path) {
+    let mut parameters = operation.parameters.iter().flatten();
+    let takes_any = parameters.clone().next().is_some();
+    let is_in_path = |parameter: &RefOr<Parameter>| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Path,
+        RefOr::Ref(_) => false,
+    };
+    if parameters.any(is_in_path) {
         all.push(StatusCode::NOT_FOUND);
     }
     if operation.request_body.is_some() {
@@ -157,7 +155,7 @@ fn refusals(operation: &Operation, method: &Method, rule: Option<&Rule>) -> Vec<
         ]);
     }
     let changes = *method != Method::GET;
-    if changes || !places.is_empty() {
+    if changes || takes_any {
         all.push(StatusCode::UNPROCESSABLE_ENTITY);
     }
     if changes {

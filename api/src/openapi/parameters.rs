@@ -9,9 +9,13 @@ use utoipa::openapi::{
 
 use punchtrail_protocol::capture::INTEGER_LIMIT;
 
-use crate::ask::{
-    after::After,
-    limits::{PAGE_MAX, SEARCH_CHARS_MAX},
+use crate::{
+    ask::{
+        after::After,
+        cursor::CURSOR_CHARS_MAX,
+        limits::{PAGE_MAX, SEARCH_CHARS_MAX},
+    },
+    once::key::KEY_CHARS_MAX,
 };
 
 /// 32 bytes in hexadecimal digits, as devices name photos.
@@ -24,7 +28,7 @@ pub(super) fn complete(operation: &mut Operation) {
         let wanted = match (&parameter.parameter_in, parameter.name.as_str()) {
             (ParameterIn::Query, "limit") => integer(1, f64::from(PAGE_MAX)),
             (ParameterIn::Query, "after") => integer(0, position_max()),
-            (ParameterIn::Query, "cursor" | "since") => text(256).build(),
+            (ParameterIn::Query, "cursor" | "since") => text(CURSOR_CHARS_MAX).build(),
             (ParameterIn::Query, "q") => text(SEARCH_CHARS_MAX).build(),
             (ParameterIn::Path, "sha256" | "note") => of_pattern(SHA256),
             (ParameterIn::Path, "day") => day(),
@@ -70,8 +74,8 @@ fn day() -> Object {
 
 /// Of what changes something and isn't a device's.
 pub(super) fn idempotency_key() -> Parameter {
-    // In quotes it may be longer, by those and by what is escaped.
-    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
+    // In quotes, with each of its characters escaped, it is longest.
+    let key = text(2 * KEY_CHARS_MAX + 2).build();
     header(
         "Idempotency-Key",
         "A name that you give this request, 1 to 255 characters, bare or in double quotes: sent \

@@ -44,6 +44,15 @@ use uuid::Uuid;
 /// Any free port of this machine's.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Where the tests' sites are.
+pub const ZONE: &str = "Europe/Berlin";
+
+/// The day that it is then at the tests' sites, which needn't be the one in UTC.
+pub fn day_of(at: Time) -> String {
+    let zone = jiff::tz::TimeZone::get(ZONE).unwrap();
+    at.timestamp().to_zoned(zone).date().to_string()
+}
+
 /// A running server with its database and folder.
 pub struct House {
     pub database: TestDatabase,
@@ -119,7 +128,7 @@ impl House {
     }
 
     pub async fn site(&self) -> SiteId {
-        self.site_in("Europe/Berlin").await
+        self.site_in(ZONE).await
     }
 
     pub async fn site_in(&self, tz: &str) -> SiteId {

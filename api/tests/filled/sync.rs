@@ -144,7 +144,10 @@ impl Filled {
         ];
         self.ids("command", [done.clone()]);
         let finish = "PUT /v1/devices/self/commands/{command}/result";
-        self.give(finish, json!({"path": {"command": done}, "body": {"status": "done"}}));
+        self.give(
+            finish,
+            json!({"path": {"command": done}, "body": {"status": "done", "detail": null}}),
+        );
         let path = json!({"device": self.device.id, "command": cancelled});
         self.give("DELETE /v1/devices/{device}/commands/{command}", json!({"path": path}));
         let path = json!({"device": self.device.id});

@@ -1,10 +1,10 @@
 """What Schemathesis is told of the server under test: as whom to ask, the ids of what is there, and
 requests that the description alone can't know, as signatures and codes.
 
-A request that the description allows is, the first time and every other time after that, one of
-those that the server takes; of the rest the first and every other one gets ids of what is there.
-What is made up to be refused stays as it is. Which of them is settled by the request itself, so
-that it is the same in each run of one seed.
+A request that the description allows is, until the operation is done and every other time after
+that, one of those that the server takes; of the rest each gets ids of what is there in turn until
+then, and every other one after. What is made up to be refused stays as it is. Which of them is
+settled by the requests themselves, so that it is the same in each run of one seed.
 """
 
 import json
@@ -26,13 +26,25 @@ PARTS = (
     ParameterLocation.HEADER,
     ParameterLocation.BODY,
 )
-# Asks about what is given only: any role but one would keep the callers themselves out.
-BOUND = {"PUT /v1/roles/{role}"}
+# Asked about what is given only: of any other role, user, session, key or device, which Schemathesis
+# finds in answers, it might be the callers themselves who are kept out.
+BOUND = {
+    "DELETE /v1/keys/{key}",
+    "DELETE /v1/sessions/{session}",
+    "DELETE /v1/users/{user}",
+    "DELETE /v1/users/{user}/sessions",
+    "POST /v1/devices/{device}/revoke",
+    "POST /v1/devices/{device}/site",
+    "PUT /v1/roles/{role}",
+    "PUT /v1/users/{user}/disabled",
+    "PUT /v1/users/{user}/role",
+}
 # Nobody waits for a verdict here, however long they may.
 WAIT_S_MAX = 1
 
 taken = Counter()
 placed = Counter()
+done = set()
 asked = 0
 
 
@@ -109,14 +121,14 @@ def before_call(context, case, kwargs):
         return
     number = number_of(case)
     given = next_given(label)
-    if given and is_allowed(case, *PARTS) and (taken[label] == 0 or number % 2 == 0):
+    undone = label not in done
+    if given and is_allowed(case, *PARTS) and (undone or number % 2 == 0):
         put_given(case, given)
         taken[label] += 1
         return
-    first = not given and placed[label] == 0 and is_allowed(case, *PARTS)
-    if is_allowed(case, ParameterLocation.PATH) and (first or number % 4 > 1 or label in BOUND):
-        put_ids(case, number)
-        placed[label] += first
+    if is_allowed(case, ParameterLocation.PATH) and (undone or number % 4 > 1 or label in BOUND):
+        put_ids(case, placed[label] if undone else number)
+        placed[label] += undone
     wait_s = str((case.query or {}).get("wait_s", ""))
     if wait_s.isdigit() and is_allowed(case, ParameterLocation.QUERY):
         case.query["wait_s"] = min(int(wait_s), WAIT_S_MAX)
@@ -125,3 +137,5 @@ def before_call(context, case, kwargs):
 @schemathesis.hook
 def after_call(context, case, response):
     ANSWERS.write(f"{case.operation.label} {response.status_code}\n")
+    if response.status_code < 400:
+        done.add(case.operation.label)
