@@ -398,8 +398,8 @@ async fn the_command_line_sets_policies_and_zones_from_a_day_on() {
     let (_, _, today) = policy(&["--set", "day_starts_min=60"]).await;
     assert!(today["from"].as_str().is_some_and(|from| from > &*next), "{today}");
     let (_, shown, _) = scene.run(&["site", "policy", &site]).await;
-    assert!(shown.contains("since ever: travel_s=0\n"), "{shown}");
-    assert!(shown.contains(&format!("from {next} on: day_starts_min=300\n")), "{shown}");
+    assert!(shown.contains("since ever: travel=0s\n"), "{shown}");
+    assert!(shown.contains(&format!("from {next} on: day_starts=5h\n")), "{shown}");
     let (exit, _, _) = policy(&["--from", &next]).await;
     assert_eq!(exit, 2, "a day alone changes nothing");
     assert_eq!(scene.card().await, before);

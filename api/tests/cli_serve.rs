@@ -138,6 +138,10 @@ async fn a_start_that_fails_leaves_nothing_that_passes_for_a_ledger() {
         assert!(said.contains("can't listen"), "{said}");
         assert!(!data.exists(), "nothing was made");
     }
+    let missing = ["serve", "--listen", "127.0.0.1:0", "--tls-cert", "gone", "--tls-key", "gone"];
+    let (exit, said) = command(&missing, None).await;
+    assert!(exit == Some(1) && said.contains("gone can't be read"), "{said}");
+    assert!(!data.exists(), "nothing was made");
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let (exit, said) = command(&["serve", "--listen", "127.0.0.1:0"], Some(nowhere)).await;
     assert_eq!(exit, Some(1), "{said}");

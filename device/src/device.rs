@@ -30,7 +30,7 @@ use crate::{
         Store, StoreError,
         contact::{self, Contact},
         identity::{self, Identity},
-        photos,
+        photos, roster,
     },
 };
 
@@ -112,7 +112,46 @@ pub enum EnrollError {
     Store(#[from] StoreError),
 }
 
+/// Why it isn't known who is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum WhoError {
+    #[error(
+        "nobody is known here as `{0}`, neither by name nor by badge. Nothing was done; the id \
+         does, also of somebody whom this device doesn't know"
+    )]
+    Nobody(String),
+    /// Several are called so.
+    #[error(
+        "`{named}` is the name or badge of several people. Nothing was done; say which one by the \
+         id: {}",
+        .candidates.iter().map(|(id, name)| format!("{id} ({name})")).collect::<Vec<_>>().join(", ")
+    )]
+    Several { named: String, candidates: Vec<(EmployeeId, String)> },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Device {
+    /// Whose id, badge or name that is. What looks like an id is one.
+    ///
+    /// # Errors
+    /// When it is nobody's here, or several people's.
+    pub async fn called(&self, named: &str) -> Result<EmployeeId, WhoError> {
+        if let Ok(employee) = named.trim().parse() {
+            return Ok(employee);
+        }
+        let mut db = self.store.read().await?;
+        let found = match identity::current(&mut db).await? {
+            Some(identity) => roster::called(&mut db, identity.id, named).await?,
+            None => Vec::new(),
+        };
+        match found.as_slice() {
+            [(employee, _)] => Ok(*employee),
+            [] => Err(WhoError::Nobody(named.to_owned())),
+            _ => Err(WhoError::Several { named: named.to_owned(), candidates: found }),
+        }
+    }
+
     /// Opens the device in `dir`.
     ///
     /// # Errors

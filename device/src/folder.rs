@@ -24,7 +24,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -64,6 +64,19 @@ pub enum FolderError {
          there, and try again; if it is being salvaged, wait until that is done"
     )]
     InUse(String),
+    /// It is another user's, and this one may not work there.
+    #[error(
+        "{dir} is another user's folder{}, and this runs as user id {me}, who may not work in it. \
+         Nothing was changed, and what was recorded there is safe. Run the command as that user; \
+         don't enrol again",
+        .owner.map_or_else(String::new, |owner| format!(" (user id {owner})"))
+    )]
+    NotOurs {
+        dir: String,
+        /// Whose it is, if that can be seen.
+        owner: Option<u32>,
+        me: u32,
+    },
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: String, source: io::Error },
 }
@@ -160,11 +173,33 @@ impl Folder {
         Self { dir: dir.into() }
     }
 
+    /// That this user may work in the folder, if it is there: what another user's folder holds
+    /// can't be seen, and must not pass for nothing.
+    ///
+    /// # Errors
+    /// [`FolderError::NotOurs`].
+    pub fn may_use(&self) -> Result<(), FolderError> {
+        let database = self.database();
+        let looked = match fs::metadata(&database) {
+            Ok(_) => OpenOptions::new().read(true).write(true).open(&database).map(drop),
+            Err(error) => Err(error),
+        };
+        let me = rustix::process::geteuid().as_raw();
+        let owner = fs::metadata(&self.dir).ok().map(|found| found.uid());
+        let is_denied = looked.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        if is_denied && owner != Some(me) {
+            let dir = self.dir.display().to_string();
+            return Err(FolderError::NotOurs { dir, owner, me });
+        }
+        Ok(())
+    }
+
     /// Makes the folder, for its owner alone; one that is there is closed to others.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses, or it is another user's.
     pub fn create(&self) -> Result<(), FolderError> {
+        self.may_use()?;
         for dir in [self.dir.clone(), self.photos()] {
             DirBuilder::new()
                 .recursive(true)

@@ -107,6 +107,7 @@ pub async fn look(folder: &Folder, at: Time) -> Result<Salvaged, SalvageError> {
 /// # Errors
 /// [`SalvageError::Sound`] where nothing is damaged.
 pub async fn salvage(folder: &Folder, at: Time) -> Result<Salvaged, SalvageError> {
+    folder.may_use().map_err(StoreError::from)?;
     if !folder.database().exists() && !folder.salvaged().exists() {
         return Err(StoreError::Empty(folder.path().display().to_string()).into());
     }

@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 
 use punchtrail_protocol::Time;
 use punchtrail_stand_in::{CODE, Fault, StandIn, person};
-use punchtrail_testkit::{PATIENCE, eventually};
+use punchtrail_testkit::{PATIENCE, eventually, not_run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -510,10 +511,53 @@ async fn references_and_erasure_are_commands() {
     assert_eq!(told("BCDF-GHJK").await["error"]["code"], "pairing_code_invalid");
     assert_eq!(told(punchtrail_stand_in::REFERENCES_CODE).await["references"], 2);
     folder.json(&["punch", "--badge", "1001", "--kind", "in", "--photo", &one, "--json"]).await;
-    let forget = ["forget-photos", "--employee", &employee, "--json"];
-    assert_eq!(folder.json(&forget).await["erased"], 1);
+    let nobody = folder.run(&["forget-photos", "--employee", "nobody at all"]).await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", said(&nobody));
+    assert!(said(&nobody).contains("neither by name nor by badge"), "{}", said(&nobody));
+    // By badge, by name, by id: the same person.
+    let name = server.ledger().rows[0].name.clone();
+    for (named, erased) in [("1001", 1), (&*name, 0), (&*employee, 0)] {
+        let forgotten = folder.json(&["forget-photos", "--employee", named, "--json"]).await;
+        assert_eq!(
+            (&forgotten["employee"], &forgotten["erased"]),
+            (&json!(employee), &json!(erased))
+        );
+    }
     let status = folder.json(&["status", "--json"]).await;
     assert_eq!((&status["photos"], &status["photos_erased"]), (&0.into(), &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_users_folder_is_not_taken_for_an_empty_one() {
+    /// Nobody's, on every Linux.
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return not_run("running as another user");
+    }
+    let server = StandIn::start().await;
+    let folder = Folder::enrolled(&server).await;
+    // Where anybody may start it.
+    let program = tempfile::tempdir().unwrap();
+    for dir in [program.path(), folder.path.parent().unwrap()] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let copy = program.path().join("punchtrail-device");
+    std::fs::copy(PROGRAM, &copy).unwrap();
+    for arguments in [
+        &["status"][..],
+        &["punch", "--badge", "1001", "--kind", "in"],
+        &["salvage"],
+        &["enroll", "--server", &server.url, "--code", CODE],
+    ] {
+        let mut command = Command::new(&copy);
+        command.arg("--dir").arg(&folder.path).args(arguments).env_remove("RUST_LOG").uid(NOBODY);
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{arguments:?}: {}", said(&ran));
+        for part in ["another user's folder (user id 0)", "runs as user id 65534", "don't enrol"] {
+            assert!(said(&ran).contains(part), "{part}: {}", said(&ran));
+        }
+    }
+    assert!(folder.run(&["status"]).await.status.success());
 }
 
 #[tokio::test]

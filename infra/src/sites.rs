@@ -106,7 +106,7 @@ pub async fn named(
     let found: Option<Uuid> =
         sqlx::query_scalar("select site from site_directory where site = $1 or name = $2")
             .bind(id)
-            .bind(normal(name))
+            .bind(normal(name.trim()))
             .fetch_optional(executor)
             .await?;
     Ok(found.map(SiteId))

@@ -30,7 +30,7 @@ impl Admin {
         source
             .with(Need::Any, async |opened| {
                 match users::admin_link(&opened.pools.writer, &login).await {
-                    Ok((user, link)) => Ok(linked(user, &link, &at)),
+                    Ok((user, link)) => Ok(linked(user, &link, &at, opened.source.look)),
                     Err(UserError::NoAdmin) => anyhow::bail!(
                         "`{login}` is no admin, and no link was made. `user role {login} admin` \
                          makes them one; --login NAME makes another user"

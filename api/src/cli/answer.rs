@@ -1,13 +1,23 @@
 //! What a command says: one JSON object or text for people, and an exit code.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use console::Term;
 use punchtrail_infra::people::import::ImportError;
 use punchtrail_protocol::shown::{self, Shown};
 use serde::Serialize;
 
 /// The most of a cell that a table shows, in characters.
 const CELL_CHARS_MAX: usize = 80;
+/// Between two columns.
+const COLUMN_GAP: u16 = 2;
+/// The narrowest column of words, so that one can still be read.
+const WORDS_MIN: u16 = 10;
 
 /// The command was refused or failed.
 pub(super) const EXIT_REFUSED: u8 = 1;
@@ -21,13 +31,22 @@ pub(super) const EXIT_NOT_VERIFIED: u8 = 3;
 pub(super) struct Answer {
     json: serde_json::Result<String>,
     text: String,
+    note: Option<String>,
+    is_exact: bool,
     exit: u8,
 }
 
 impl Answer {
     /// The same for programs and for people.
     pub(super) fn new(object: &impl Serialize, text: impl Into<String>) -> Self {
-        Self { json: serde_json::to_string(object), text: text.into(), exit: 0 }
+        let json = serde_json::to_string(object);
+        Self { json, text: text.into(), note: None, is_exact: false, exit: 0 }
+    }
+
+    /// With a word to people beside it, on stderr: the text itself may be kept by a script.
+    pub(super) fn noting(mut self, note: impl Into<Option<String>>) -> Self {
+        self.note = note.into();
+        self
     }
 
     /// With another exit code than 0.
@@ -36,18 +55,31 @@ impl Answer {
         self
     }
 
+    /// To be printed byte for byte where that isn't a terminal, which would act on some of them.
+    pub(super) fn exactly(mut self) -> Self {
+        self.is_exact = true;
+        self
+    }
+
     /// Nothing is left to be said: it was printed as it came.
     pub(super) fn silent() -> Self {
-        Self { json: Ok(String::new()), text: String::new(), exit: 0 }
+        let json = Ok(String::new());
+        Self { json, text: String::new(), note: None, is_exact: false, exit: 0 }
     }
 
     pub(super) fn print(self, json: bool) -> ExitCode {
+        let is_exact = self.is_exact && !std::io::stdout().is_terminal();
         let printed = match self.json {
+            Ok(object) if json && is_exact => write(&object),
+            Ok(_) if !json && is_exact => write(&self.text),
             Ok(object) if json && !object.is_empty() => print_json(&object),
             Ok(_) if !json && !self.text.is_empty() => print(&self.text),
             Ok(_) => Ok(()),
             Err(error) => return refused(&anyhow::Error::new(error), json),
         };
+        if let Some(note) = self.note.filter(|_| !json) {
+            let _ = writeln!(std::io::stderr(), "{}", lines(&note));
+        }
         match printed {
             Err(error) if !is_closed(&error) => ExitCode::from(EXIT_REFUSED),
             _ => ExitCode::from(self.exit),
@@ -62,7 +94,7 @@ pub(super) enum Refusal {
     #[error("{0}")]
     Usage(String),
     /// A verification could not be carried through.
-    #[error("{0:#}")]
+    #[error("{}", whole(.0))]
     NotVerified(anyhow::Error),
 }
 
@@ -86,7 +118,8 @@ pub(super) fn mistyped(error: &clap::Error) -> ExitCode {
 
 /// Says why a command was refused.
 pub(super) fn refused(error: &anyhow::Error, json: bool) -> ExitCode {
-    let mut what = format!("{error:#}");
+    let said = whole(error);
+    let mut what = said.clone();
     let rows = match error.downcast_ref::<ImportError>() {
         Some(ImportError::Rows { faults, more }) => {
             for fault in faults {
@@ -101,13 +134,25 @@ pub(super) fn refused(error: &anyhow::Error, json: bool) -> ExitCode {
     };
     let _ = writeln!(std::io::stderr(), "error: {}", lines(&what));
     if json {
-        let object = Refused { error: format!("{error:#}"), rows };
+        let object = Refused { error: said, rows };
         let _ = print_json(&serde_json::to_string(&object).unwrap_or_default());
     }
     ExitCode::from(match error.downcast_ref::<Refusal>() {
         Some(Refusal::Usage(_)) => EXIT_USAGE,
         Some(Refusal::NotVerified(_)) => EXIT_NOT_VERIFIED,
         None => EXIT_REFUSED,
+    })
+}
+
+/// An error with its causes, each as far as what was said before doesn't say it already.
+pub(super) fn whole(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
     })
 }
 
@@ -139,23 +184,48 @@ pub(super) fn is_closed(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::BrokenPipe
 }
 
-/// Rows under a heading, in columns as wide as their widest cell.
+/// Rows under a heading, in columns as wide as their widest cell. On a terminal that is narrower,
+/// cells of words go on below; one that a person copies, an id for one, stays whole.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
+    let width = Term::stdout().size_checked().map(|(_, columns)| columns);
+    table_within(heading, rows, width.filter(|_| Term::stdout().is_term()))
+}
+
+/// The same, or a sentence where there are no rows.
+pub(super) fn table_or(heading: &[&str], rows: &[Vec<String>], none: &str) -> String {
+    if rows.is_empty() { none.to_owned() } else { table(heading, rows) }
+}
+
+fn table_within(heading: &[&str], rows: &[Vec<String>], width: Option<u16>) -> String {
     let shown = |cell: &String| Shown::new(cell).within(CELL_CHARS_MAX).to_string();
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
-    let widths: Vec<usize> = (0..heading.len())
-        .map(|column| {
-            let cells = std::iter::once(&heading).chain(&rows).filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let mut text = String::new();
-    for row in std::iter::once(&heading).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(heading).add_rows(&rows);
+    let is_of_words = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).any(|cell| cell.contains(' '))
+    };
+    let cells = |column: usize| {
+        let below = rows.iter().filter_map(move |row| row.get(column)).map(String::as_str);
+        heading.get(column).copied().into_iter().chain(below)
+    };
+    let mut least = 0_u16;
+    for (place, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, COLUMN_GAP));
+        let widest = cells(place).map(console::measure_text_width).max().unwrap_or_default();
+        let widest = u16::try_from(widest).unwrap_or(u16::MAX);
+        if is_of_words(place) {
+            least = widest.min(WORDS_MIN).saturating_add(COLUMN_GAP).saturating_add(least);
+        } else {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+            least = widest.saturating_add(COLUMN_GAP).saturating_add(least);
         }
+    }
+    match width.filter(|width| least <= *width) {
+        Some(width) => table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    let mut text = String::new();
+    for line in table.lines() {
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -182,5 +252,22 @@ mod tests {
         assert_eq!(lines("a\u{202e}b\nc"), "a\\u{202e}b\nc");
         let long = vec![vec!["x".repeat(10_000)]];
         assert!(table(&["site"], &long).lines().all(|line| line.chars().count() <= CELL_CHARS_MAX));
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_words_go_on_below_and_ids_stay_whole() {
+        let id = "0193a1b2-0000-7000-8000-000000000001";
+        let row = vec![id.to_owned(), "many words that don't fit into one line of it".to_owned()];
+        let narrow = table_within(&["punch", "why"], &[row.clone()], Some(60));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+        assert!(narrow.contains(id) && narrow.lines().count() > 2, "{narrow}");
+        let wide = table_within(&["punch", "why"], &[row], Some(120));
+        assert_eq!(wide.lines().count(), 2, "{wide}");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("refused").context("no database: refused").context("not done");
+        assert_eq!(whole(&error), "not done: no database: refused");
     }
 }

@@ -21,7 +21,7 @@ use punchtrail_protocol::OrgId;
 
 use super::{
     answer::{Answer, EXIT_REFUSED, Refusal},
-    progress,
+    progress::Progress,
     source::{Need, Opened, Source},
 };
 
@@ -117,32 +117,20 @@ fn not_verified(error: anyhow::Error) -> anyhow::Error {
 }
 
 async fn watched(opened: &Opened, claims: Claims) -> anyhow::Result<Report> {
-    let bar = progress::bar("verifying");
-    let shown = bar.clone();
+    let progress = Progress::of("verifying");
     let heard = move |step: AuditStep| match step {
-        AuditStep::Read { events, of } => {
-            shown.set_length(of);
-            shown.set_position(events);
-        }
-        AuditStep::Sequences => progress::waiting(&shown, "comparing sequences"),
-        AuditStep::Beside => progress::waiting(&shown, "comparing what is kept beside the ledger"),
+        AuditStep::Read { events, of } => progress.at(events, of),
+        AuditStep::Sequences => progress.waits("comparing sequences"),
+        AuditStep::Beside => progress.waits("comparing what is kept beside the ledger"),
     };
-    let report = audit::audit(&opened.pools.writer, claims, &heard).await;
-    bar.finish_and_clear();
-    Ok(report?)
+    Ok(audit::audit(&opened.pools.writer, claims, &heard).await?)
 }
 
 async fn compared(opened: &Opened, models: &[Arc<dyn Projection>]) -> anyhow::Result<Comparison> {
-    let bar = progress::bar("comparing read models");
-    let shown = bar.clone();
-    let mut told = move |events: u64, of: u64| {
-        shown.set_length(of);
-        shown.set_position(events);
-    };
+    let progress = Progress::of("comparing read models");
+    let mut told = move |events: u64, of: u64| progress.at(events, of);
     let feed = opened.ledger.feed();
-    let compared = compare::compare(models, &opened.pools.reader, &feed, &mut told).await;
-    bar.finish_and_clear();
-    Ok(compared?)
+    Ok(compare::compare(models, &opened.pools.reader, &feed, &mut told).await?)
 }
 
 fn text(report: &Report) -> String {

@@ -11,6 +11,7 @@ use punchtrail_infra::{
 };
 use punchtrail_projections::{
     devices::commands,
+    engine,
     people::pins::{self, KnownPin},
 };
 use punchtrail_protocol::{
@@ -21,7 +22,8 @@ use punchtrail_protocol::{
 use serde_json::json;
 
 use super::{
-    answer::{Answer, Refusal, table},
+    answer::{Answer, Refusal, table_or},
+    look::{NONE, Names},
     source::{Need, Opened, Source},
 };
 
@@ -40,23 +42,23 @@ pub(super) enum Device {
     List,
     /// Move a device to another site. What it captured for the old one it still delivers
     Assign {
-        /// The device
-        device: DeviceId,
+        /// The device, by name or id
+        device: String,
         /// The site, by name or id
         #[arg(long)]
         site: String,
     },
     /// Tell a device to do something. It hears of it with its next heartbeat
     Command {
-        /// The device
-        device: DeviceId,
+        /// The device, by name or id
+        device: String,
         /// sync_employees, upload_pending, show_message, forget_photos or restart_agent
         #[arg(value_name = "TYPE")]
         kind: CommandType,
         /// Of show_message: what is shown, at most 500 characters
         #[arg(long)]
         text: Option<String>,
-        /// Of forget_photos: whose, by badge or id
+        /// Of forget_photos: whose: a name, a badge, an external id or an id
         #[arg(long)]
         employee: Option<String>,
         /// Of forget_photos: only those of punches captured until then; now unless given
@@ -65,20 +67,20 @@ pub(super) enum Device {
     },
     /// List what a device was told to do and what became of it, newest first
     Commands {
-        /// The device
-        device: DeviceId,
+        /// The device, by name or id
+        device: String,
     },
     /// Take back a command that isn't finished
     Cancel {
-        /// The device
-        device: DeviceId,
+        /// The device, by name or id
+        device: String,
         /// The command
         command: CommandId,
     },
     /// End a device's access. What it still holds it may deliver, and that goes to a person
     Revoke {
-        /// The device
-        device: DeviceId,
+        /// The device, by name or id
+        device: String,
         /// Ask everybody for another PIN whose PIN it knows
         #[arg(long)]
         renew_pins: bool,
@@ -91,17 +93,21 @@ impl Device {
             .with(Need::Existing, async |opened| match self {
                 Self::Pair { site } => pair(opened, &site).await,
                 Self::List => list(opened).await,
-                Self::Assign { device, site } => assign(opened, device, &site).await,
+                Self::Assign { device, site } => {
+                    assign(opened, opened.device(&device).await?, &site).await
+                }
                 Self::Command { device, kind, text, employee, taken_until } => {
-                    let employee = match employee {
-                        Some(named) => Some(opened.employee(&named).await?),
-                        None => None,
-                    };
+                    let employee = opened.employee_if(employee.as_deref()).await?;
+                    let device = opened.device(&device).await?;
                     command(opened, device, kind, CommandArgs { text, employee, taken_until }).await
                 }
-                Self::Commands { device } => commands(opened, device).await,
-                Self::Cancel { device, command } => cancel(opened, device, command).await,
-                Self::Revoke { device, renew_pins } => revoke(opened, device, renew_pins).await,
+                Self::Commands { device } => commands(opened, opened.device(&device).await?).await,
+                Self::Cancel { device, command } => {
+                    cancel(opened, opened.device(&device).await?, command).await
+                }
+                Self::Revoke { device, renew_pins } => {
+                    revoke(opened, opened.device(&device).await?, renew_pins).await
+                }
             })
             .await
     }
@@ -111,29 +117,47 @@ async fn pair(opened: &Opened, named: &str) -> anyhow::Result<Answer> {
     let site = opened.site(named).await?;
     let code = enrolment::make_code(&opened.pools.writer, site).await?;
     let object = json!({"code": code.shown(), "expires_at": code.expires_at, "site": site});
-    let text = format!("{}  (one device, until {})", code.shown(), code.expires_at);
+    let until = opened.source.look.here(code.expires_at);
+    let text = format!("{}  (one device, until {until})", code.shown());
     Ok(Answer::new(&object, text))
 }
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     let devices = devices::list(&opened.pools.writer).await?;
-    let dash = || "-".to_owned();
-    let rows: Vec<Vec<String>> = devices
+    let (names, with_ids) = (Names::of(opened).await?, opened.source.look.ids);
+    let dash = || NONE.to_owned();
+    let mut rows: Vec<Vec<String>> = devices
         .iter()
         .map(|device| {
-            vec![
-                device.device.to_string(),
+            let at = |at: Option<Time>| at.map_or_else(dash, |at| names.at(device.site, at));
+            let id = with_ids.then(|| device.device.to_string());
+            let cells = [
                 device.name.clone().unwrap_or_else(dash),
-                device.site.map_or_else(dash, |site| site.to_string()),
-                device.reported_at.map_or_else(dash, |at| at.to_string()),
+                device.site.map_or_else(dash, |site| names.site(site)),
+                at(device.reported_at),
                 device.outbox.map_or_else(dash, |waiting| waiting.to_string()),
                 device.lacking.to_string(),
-                device.revoked_at.map_or_else(dash, |at| at.to_string()),
-            ]
+                at(device.revoked_at),
+            ];
+            id.into_iter().chain(cells).collect()
         })
         .collect();
-    let heading = ["device", "name", "site", "last report", "held then", "lacking", "revoked"];
-    Ok(Answer::new(&json!({"devices": devices}), table(&heading, &rows)))
+    let heading = ["id", "name", "site", "last report", "held then", "lacking", "revoked"];
+    let heading = &heading[usize::from(!with_ids)..];
+    by_site_and_name(&mut rows, with_ids);
+    let none = "No device is enrolled yet: `device pair --site SITE` makes a code for one.";
+    Ok(Answer::new(&json!({"devices": devices}), table_or(heading, &rows, none)))
+}
+
+/// What a device is called.
+async fn called(opened: &Opened, device: DeviceId) -> anyhow::Result<String> {
+    Ok(Names::of(opened).await?.with_devices(opened, [device]).await?.device(device))
+}
+
+/// As people look for a device.
+fn by_site_and_name(rows: &mut [Vec<String>], with_ids: bool) {
+    let (name, site) = (usize::from(with_ids), usize::from(with_ids) + 1);
+    rows.sort_by(|a, b| (a.get(site), a.get(name)).cmp(&(b.get(site), b.get(name))));
 }
 
 async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Result<Answer> {
@@ -141,14 +165,20 @@ async fn assign(opened: &Opened, device: DeviceId, named: &str) -> anyhow::Resul
     let position =
         settled(device, devices::assign(&opened.ledger, device, site, &Metadata::default()).await)?;
     let object = json!({"device": device, "site": site, "position": position});
-    Ok(Answer::new(&object, format!("Device {device} serves {named} from now on.")))
+    let device = called(opened, device).await?;
+    Ok(Answer::new(&object, format!("{device} serves {named} from now on.")))
 }
 
 async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::Result<Answer> {
     let at = opened.ledger.now();
     let position =
         settled(device, devices::revoke(&opened.ledger, device, at, &Metadata::default()).await)?;
-    let known = pins::everybody(&opened.pools.reader, device, None).await?;
+    // Without read models nobody knows; what is revoked stays revoked.
+    let were_filled = !engine::generations(&opened.pools.reader).await?.is_empty();
+    let known = match were_filled {
+        true => pins::everybody(&opened.pools.reader, device, None).await?,
+        false => Vec::new(),
+    };
     let people: Vec<EmployeeId> = known.iter().map(|pin| pin.employee).collect();
     if renew_pins {
         ask_for_others(&opened.pools.writer, &people).await?;
@@ -156,8 +186,9 @@ async fn revoke(opened: &Opened, device: DeviceId, renew_pins: bool) -> anyhow::
     let object = json!({
         "device": device, "position": position, "pins": people, "renewal_asked": renew_pins,
     });
+    let device = called(opened, device).await?;
     let mut text = format!(
-        "Device {device} reads nothing more. What it still holds it may deliver; a person rules \
+        "{device} reads nothing more. What it still holds it may deliver; a person rules \
          on it."
     );
     if !known.is_empty() {
@@ -193,16 +224,18 @@ async fn command(
         "position": position,
     });
     let text = format!(
-        "{command}  ({} for device {device}, until {expires_at}. It hears of it with its next \
-         heartbeat; `device commands {device}` shows what becomes of it)",
-        kind.as_str()
+        "{command}  ({} for device {device}, until {}. It hears of it with its next heartbeat; \
+         `device commands {device}` shows what becomes of it)",
+        kind.as_str(),
+        opened.source.look.here(expires_at)
     );
     Ok(Answer::new(&object, text))
 }
 
 async fn commands(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
     let told = commands::from_ledger(opened.ledger.pool(), device).await?;
-    let dash = || "-".to_owned();
+    let dash = || NONE.to_owned();
+    let look = opened.source.look;
     let rows: Vec<Vec<String>> = told
         .iter()
         .map(|one| {
@@ -210,15 +243,17 @@ async fn commands(opened: &Opened, device: DeviceId) -> anyhow::Result<Answer> {
                 one.command.to_string(),
                 one.kind.as_str().to_owned(),
                 one.state.as_str().to_owned(),
-                one.issued_at.to_string(),
-                one.expires_at.to_string(),
-                one.settled_at.map_or_else(dash, |at| at.to_string()),
+                look.here(one.issued_at),
+                look.here(one.expires_at),
+                look.here_or_none(one.settled_at),
                 one.detail.as_deref().map_or_else(dash, |detail| Shown::new(detail).to_string()),
             ]
         })
         .collect();
     let heading = ["command", "type", "state", "issued", "expires", "settled", "detail"];
-    Ok(Answer::new(&json!({"device": device, "commands": told}), table(&heading, &rows)))
+    let none = "This device was never told to do anything.";
+    let object = json!({"device": device, "commands": told});
+    Ok(Answer::new(&object, table_or(&heading, &rows, none)))
 }
 
 async fn cancel(opened: &Opened, device: DeviceId, command: CommandId) -> anyhow::Result<Answer> {

@@ -24,7 +24,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::Names,
     source::{Need, Opened, Source},
 };
 
@@ -38,7 +39,7 @@ pub(super) enum DisputeCommand {
         /// Only those of this site: a name or an id
         #[arg(long)]
         site: Option<String>,
-        /// Only those of this person: an id, an external id or a badge
+        /// Only those of this person: a name, a badge, an external id or an id
         #[arg(long)]
         employee: Option<String>,
         /// Only those that are open, answered, resolved or reopened
@@ -68,7 +69,7 @@ pub(super) struct Open {
     /// Where: a site's name or id
     #[arg(long)]
     site: String,
-    /// Whose hours: an id, an external id or a badge
+    /// Whose hours: a name, a badge, an external id or an id
     #[arg(long)]
     employee: String,
     /// The punch that it is about
@@ -116,7 +117,7 @@ pub(super) struct Resolve {
     /// Where the punch was made that this adds, if elsewhere: a site's name or id
     #[arg(long)]
     site: Option<String>,
-    /// Who made the punch that this reassigns: an id, an external id or a badge
+    /// Who made the punch that this reassigns: a name, a badge, an external id or an id
     #[arg(long, value_name = "WHO")]
     to: Option<String>,
     /// Why, as a code: `forgotten`, `no_device`, `wrong_person`, `other` …
@@ -143,14 +144,8 @@ impl DisputeCommand {
     async fn done(&self, opened: &Opened) -> anyhow::Result<Answer> {
         match self {
             Self::List { site, employee, state, all } => {
-                let site = match site {
-                    Some(named) => Some(opened.site(named).await?),
-                    None => None,
-                };
-                let employee = match employee {
-                    Some(named) => Some(opened.employee(named).await?),
-                    None => None,
-                };
+                let site = opened.site_if(site.as_deref()).await?;
+                let employee = opened.employee_if(employee.as_deref()).await?;
                 let wanted = |row: &Listed| {
                     site.is_none_or(|site| site == row.subject.site)
                         && employee.is_none_or(|employee| employee == row.subject.employee)
@@ -242,14 +237,8 @@ impl Resolve {
         let loaded = opened.ledger.load::<Dispute>(&word.dispute.to_string()).await?;
         let subject = loaded.aggregate.subject().with_context(|| no_such(word.dispute))?;
         let adds = times && *how == Settlement::Add;
-        let site = match &self.site {
-            Some(named) => Some(opened.site(named).await?),
-            None => None,
-        };
-        let employee = match &self.to {
-            Some(named) => Some(opened.employee(named).await?),
-            None => None,
-        };
+        let site = opened.site_if(self.site.as_deref()).await?;
+        let employee = opened.employee_if(self.to.as_deref()).await?;
         let resolution = Resolution {
             how: *how,
             effective_at: *effective_at,
@@ -299,6 +288,10 @@ impl Listed {
     }
 }
 
+fn in_words(cause: DisputeCause) -> String {
+    cause.as_str().replace('_', " ")
+}
+
 fn about(about: About) -> String {
     match about {
         About::Punch(punch) => format!("punch {punch}"),
@@ -313,18 +306,24 @@ async fn list(opened: &Opened, wanted: impl Fn(&Listed) -> bool) -> anyhow::Resu
     let streams = happened.chunk_by(|a, b| a.dispute == b.dispute);
     let mut rows: Vec<Listed> = streams.filter_map(Listed::of).filter(wanted).collect();
     rows.sort_by_key(|row| (row.opened_at, row.dispute));
+    let people = rows.iter().map(|row| row.subject.employee);
+    let names = Names::of(opened).await?.with_people(opened, people).await?;
     let cells = |row: &Listed| {
+        let site = row.subject.site;
         vec![
             row.dispute.to_string(),
+            names.person(row.subject.employee),
+            names.site(site),
             row.state.as_str().to_owned(),
-            row.subject.cause.as_str().to_owned(),
+            in_words(row.subject.cause),
             about(row.subject.about),
-            row.subject.employee.to_string(),
-            row.opened_at.to_string(),
+            names.at(Some(site), row.opened_at),
         ]
     };
-    let heading = ["dispute", "state", "cause", "about", "employee", "opened"];
-    let text = table(&heading, &rows.iter().map(cells).collect::<Vec<_>>());
+    let heading = ["dispute", "who", "where", "state", "cause", "about", "opened"];
+    let rows_shown: Vec<_> = rows.iter().map(cells).collect();
+    let none = "No such dispute. Settled ones are listed with --all.";
+    let text = table_or(&heading, &rows_shown, none);
     Ok(Answer::new(&json!({"disputes": rows}), text))
 }
 
@@ -350,16 +349,18 @@ impl<'a> Entry<'a> {
 async fn show(opened: &Opened, dispute: DisputeId) -> anyhow::Result<Answer> {
     let happened = disputes::history(opened.ledger.pool(), &[dispute]).await?;
     let listed = Listed::of(&happened).with_context(|| no_such(dispute))?;
+    let Subject { employee, site, .. } = listed.subject;
+    let names = Names::of(opened).await?.with_people(opened, [employee]).await?;
     let mut lines = vec![format!(
-        "dispute {dispute}: {}, {}, {} (employee {}, site {})",
+        "dispute {dispute}: {}, {}, {} ({}, at {})",
         listed.state.as_str(),
         listed.subject.cause.as_str(),
         about(listed.subject.about),
-        listed.subject.employee,
-        listed.subject.site
+        names.person(employee),
+        names.site(site)
     )];
     for one in &happened {
-        lines.push(line(one));
+        lines.push(line(one, &names.at_second(Some(site), one.at)));
         let said = one.text.iter().flat_map(|text| text.lines());
         lines.extend(said.map(|line| format!("    {}", Shown::new(line))));
     }
@@ -367,7 +368,7 @@ async fn show(opened: &Opened, dispute: DisputeId) -> anyhow::Result<Answer> {
     Ok(Answer::new(&json!({"dispute": listed, "history": history}), lines.join("\n")))
 }
 
-fn line(one: &Happened) -> String {
+fn line(one: &Happened, at: &str) -> String {
     let by = one.actor.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
     let what = match &one.event {
         DisputeEvent::Opened { .. } => "opened".to_owned(),
@@ -388,5 +389,5 @@ fn line(one: &Happened) -> String {
             )
         }
     };
-    format!("  {}  {what} ({by})", one.at)
+    format!("  {at}  {what} ({by})")
 }

@@ -26,7 +26,7 @@ const MODELS_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Erase {
     /// Everything that is kept of somebody's face; their punches stand
     Biometrics {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
     /// Everything that is kept of somebody beside the ledger; their punches stand
@@ -34,7 +34,7 @@ pub(super) enum Erase {
     /// Refused, with every reason, while the records of a site must be kept, a legal hold stands,
     /// or something of theirs waits for a ruling. It can't be taken back.
     Person {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Only show what would be erased, and what stands in the way
         #[arg(long)]

@@ -19,7 +19,7 @@ use super::{
 pub(super) enum Export {
     /// Everything that is held of somebody, as one ZIP archive with a page that reads well
     Person {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// The file to write; it must not be there yet, and only you can read it
         #[arg(long, value_name = "FILE")]

@@ -29,7 +29,7 @@ use super::{
 pub(super) enum Face {
     /// Record that somebody agrees that their face is compared
     Consent {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// The version of the notice that they read
         #[arg(long, value_name = "VERSION", value_parser = notice)]
@@ -43,12 +43,12 @@ pub(super) enum Face {
     },
     /// Record that somebody no longer agrees; everything kept of their face is erased
     Withdraw {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
     /// Take a photo to compare somebody's pictures with
     Enrol {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// A JPEG or PNG of at most 5 MiB that shows their face alone
         #[arg(long, value_name = "FILE")]
@@ -56,7 +56,7 @@ pub(super) enum Face {
     },
     /// Compare with a photo no longer; its bytes are erased
     Remove {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Which photo, by its SHA-256, as `face show` shows it
         #[arg(long, value_name = "SHA256")]
@@ -64,19 +64,19 @@ pub(super) enum Face {
     },
     /// Make a code by which reference photos are taken at a kiosk while you look on
     Code {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
     /// Say whether a head covering is expected on somebody's pictures
     HeadCovering {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         #[arg(long, action = clap::ArgAction::Set)]
         expected: bool,
     },
     /// Show what is known of somebody's face
     Show {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
 }
@@ -131,7 +131,8 @@ impl Face {
                 let employee = opened.employee(employee).await?;
                 let code = faces::make_code(&opened.pools.writer, employee).await?;
                 let object = json!({"code": code.shown(), "expires_at": code.expires_at});
-                let text = format!("{} (until {})", code.shown(), code.expires_at);
+                let until = opened.source.look.here(code.expires_at);
+                let text = format!("{} (until {until})", code.shown());
                 Ok(Answer::new(&object, text))
             }
             Self::HeadCovering { employee, expected } => {
@@ -194,13 +195,16 @@ async fn show(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
     let newest_first: Vec<_> = known.references().iter().rev().collect();
     let name = directory::employee_names(&opened.pools.writer, &[employee]).await?;
     let name = name.get(&employee).map_or("somebody without a name", String::as_str);
+    let look = opened.source.look;
     let consent = match known.consent() {
-        Some(at) => format!("agreed {at} that their face is compared"),
+        Some(at) => format!("agreed {} that their face is compared", look.here(at)),
         None => "has not agreed that their face is compared".to_owned(),
     };
     let mut lines = vec![format!("{} {consent}.", punchtrail_protocol::shown::Shown::new(name))];
     lines.extend(newest_first.iter().map(|photo| format!("reference photo {photo}")));
-    lines.extend(known.erased_at().map(|at| format!("Everything until then was erased {at}.")));
+    lines.extend(
+        known.erased_at().map(|at| format!("Everything until then was erased {}.", look.here(at))),
+    );
     if covered {
         lines.push("A head covering is expected on their pictures.".to_owned());
     }

@@ -10,6 +10,8 @@ use punchtrail_infra::{
     queue::Place,
 };
 
+use punchtrail_vision::{DETECTOR_FILE, EMBEDDER_FILE};
+
 use super::source::Source;
 
 /// Where the checks wait: needed by whoever looks at the queue, too.
@@ -63,13 +65,33 @@ fn calls(text: &str) -> Result<NonZeroU32, String> {
 }
 
 impl Identity {
+    /// Whether this one is asked to check faces.
+    pub(super) fn asks(&self, provider: Provider) -> bool {
+        self.face_checks.contains(&provider)
+    }
+
+    /// Where the checks wait.
+    pub(super) fn place(&self, source: &Source) -> Place {
+        self.line.place(source)
+    }
+
+    /// Why the models of the local check aren't there; none if they are.
+    pub(super) fn missing_models(&self) -> Option<String> {
+        let Some(folder) = &self.face_models else {
+            return Some("no folder with them was named".to_owned());
+        };
+        let files = [DETECTOR_FILE, EMBEDDER_FILE].map(|name| folder.join(name));
+        let missing = files.into_iter().find(|path| !path.is_file());
+        missing.map(|path| format!("{} is no file", path.display()))
+    }
+
     pub(super) fn options(&self, source: &Source) -> IdentityOptions {
         IdentityOptions {
             order: self.face_checks.clone(),
             models: self.face_models.clone(),
             region: source.region().map(str::to_owned),
             calls_per_second: self.rekognition_calls_per_second,
-            queue: self.line.place(source),
+            queue: self.place(source),
         }
     }
 }

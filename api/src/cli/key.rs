@@ -3,15 +3,15 @@
 use clap::Subcommand;
 use punchtrail_api::auth::table::scopes;
 use punchtrail_infra::access::{
-    keys::{self, NewKey},
+    keys::{self, ListedKey, NewKey},
     trail::Doer,
 };
 use punchtrail_protocol::Time;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::{NONE, Names},
     source::{Need, Source},
     user::sites_of,
 };
@@ -26,8 +26,8 @@ pub(super) enum Key {
         /// Whose it is, or what for
         #[arg(long, default_value = "operator", value_parser = name)]
         name: String,
-        /// The worker whose key it is, if one's who may rule: an id, an external id or a badge.
-        /// Nobody rules on their own
+        /// The worker whose key it is, if one's who may rule: a name, a badge, an external id or an
+        /// id. Nobody rules on their own
         #[arg(long)]
         employee: Option<String>,
         /// What it may do, `punches:read` for one, separated by commas; everything unless given.
@@ -41,12 +41,12 @@ pub(super) enum Key {
         #[arg(long, value_name = "TIME", value_parser = time)]
         expires: Option<Time>,
     },
-    /// List the keys by their ids
+    /// List the keys
     List,
     /// End a key's access, at once
     Revoke {
-        /// The key's id, as `key list` shows it
-        id: Uuid,
+        /// The key, by name or id
+        key: String,
     },
 }
 
@@ -85,7 +85,7 @@ impl Key {
                 new(source, asked, employee.as_deref(), &sites).await
             }
             Self::List => list(source).await,
-            Self::Revoke { id } => revoke(source, id).await,
+            Self::Revoke { key } => revoke(source, &key).await,
         }
     }
 }
@@ -101,10 +101,7 @@ async fn new(
     }
     source
         .with(Need::Any, async |opened| {
-            let employee = match employee {
-                Some(named) => Some(opened.employee(named).await?),
-                None => None,
-            };
+            let employee = opened.employee_if(employee).await?;
             let sites = sites_of(opened, sites).await?;
             let sites = Some(sites).filter(|sites| !sites.is_empty());
             let name = asked.name;
@@ -115,7 +112,9 @@ async fn new(
                 "key": secret.reveal(), "id": key.id, "name": name, "employee": employee,
                 "scopes": key.scopes, "sites": key.sites, "expires_at": key.expires_at,
             });
-            Ok(Answer::new(&object, secret.reveal()))
+            let note = "Keep it now: it is shown this once, and only its digest is kept here. Who \
+                        has lost it makes another.";
+            Ok(Answer::new(&object, secret.reveal()).noting(note.to_owned()))
         })
         .await
 }
@@ -124,40 +123,47 @@ async fn list(source: Source) -> anyhow::Result<Answer> {
     source
         .with(Need::Existing, async |opened| {
             let keys = keys::operator_keys(&opened.pools.writer).await?;
-            let rows: Vec<Vec<String>> = keys
-                .iter()
-                .map(|key| {
-                    let at =
-                        |at: Option<Time>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
-                    let whose = key.employee.map_or_else(|| "-".to_owned(), |who| who.to_string());
-                    vec![
-                        key.id.to_string(),
-                        key.name.clone(),
-                        whose,
-                        key.scopes.as_ref().map_or_else(|| "all".to_owned(), |of| of.join(",")),
-                        key.created_at.to_string(),
-                        at(key.expires_at),
-                        at(key.revoked_at),
-                    ]
-                })
-                .collect();
-            let text =
-                table(&["id", "name", "employee", "scopes", "made", "expires", "revoked"], &rows);
+            let people = keys.iter().filter_map(|key| key.employee);
+            let names = Names::of(opened).await?.with_people(opened, people).await?;
+            let look = opened.source.look;
+            let row = |key: &ListedKey| {
+                let scopes = key.scopes.as_ref().map(|scopes| scopes.join(", "));
+                let sites = key.sites.as_ref().map(|sites| {
+                    sites.iter().map(|site| names.site(*site)).collect::<Vec<_>>().join(", ")
+                });
+                let cells = [
+                    key.name.clone(),
+                    key.employee.map_or_else(|| NONE.to_owned(), |who| names.person(who)),
+                    scopes.unwrap_or_else(|| "everything".to_owned()),
+                    sites.unwrap_or_else(|| "everywhere".to_owned()),
+                    look.here(key.created_at),
+                    key.expires_at.map_or_else(|| "never".to_owned(), |at| look.here(at)),
+                    look.here_or_none(key.revoked_at),
+                ];
+                look.ids.then(|| key.id.to_string()).into_iter().chain(cells).collect()
+            };
+            let rows: Vec<Vec<String>> = keys.iter().map(row).collect();
+            let heading = ["id", "name", "worker", "may do", "where", "made", "expires", "revoked"];
+            let none = "No key yet. `key new` makes one.";
+            let text = table_or(&heading[usize::from(!look.ids)..], &rows, none);
             Ok(Answer::new(&json!({"keys": keys}), text))
         })
         .await
 }
 
-async fn revoke(source: Source, id: Uuid) -> anyhow::Result<Answer> {
+async fn revoke(source: Source, named: &str) -> anyhow::Result<Answer> {
     source
         .with(Need::Existing, async |opened| {
-            let doer = Doer::command_line();
+            let (id, doer) = (opened.key(named).await?, Doer::command_line());
             match keys::revoke_operator_key(&opened.pools.writer, id, &doer).await? {
                 Some(at) => Ok(Answer::new(
                     &json!({"id": id, "revoked_at": at}),
-                    format!("Key {id} opens nothing any more (revoked {at})."),
+                    format!(
+                        "The key {named} opens nothing any more (revoked {}).",
+                        opened.source.look.here(at)
+                    ),
                 )),
-                None => anyhow::bail!("there is no key {id}; `key list` shows them"),
+                None => anyhow::bail!("there is no key {id}; `key list --ids` shows them"),
             }
         })
         .await

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use punchtrail_infra::{access::deployment::Deployment, ledger};
 use punchtrail_projections::engine;
-use punchtrail_protocol::Position;
+use punchtrail_protocol::{Position, Time};
 use serde_json::json;
 
 use super::{
@@ -58,7 +58,9 @@ async fn status(opened: &Opened) -> anyhow::Result<Answer> {
     };
     let text = format!(
         "head {head}{}\n{database}\n\n{}",
-        recorded_at.map_or_else(String::new, |at| format!(", recorded {at:.3}")),
+        recorded_at.map_or_else(String::new, |at| {
+            format!(", recorded {}", opened.source.look.here(Time::from(at)))
+        }),
         table(&["follower", "position", "behind"], &rows)
     );
     let object = json!({

@@ -18,6 +18,7 @@ mod badge;
 mod checkpoint;
 mod device;
 mod dispute;
+mod doctor;
 mod employee;
 mod erase;
 mod events;
@@ -27,11 +28,15 @@ mod figures;
 mod identity;
 mod key;
 mod ledger;
+mod look;
+mod manual;
+mod named;
 mod openid;
 mod photo;
 mod progress;
 mod projection;
 mod punch;
+mod punches;
 mod queue;
 mod replay;
 mod review;
@@ -39,7 +44,9 @@ mod ruling;
 mod serve;
 mod site;
 mod source;
+mod timecard;
 mod trail;
+mod units;
 mod unknown;
 mod user;
 
@@ -119,6 +126,8 @@ enum Command {
     /// One punch: what became of it, and why
     #[command(subcommand)]
     Punch(punch::Punch),
+    /// A person's worked time, day by day
+    Timecard(timecard::Timecard),
     /// What waits for a person's ruling
     #[command(subcommand)]
     Review(review::ReviewCommand),
@@ -136,6 +145,12 @@ enum Command {
     /// Signed checkpoints, which show whether history was changed
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),
+    /// What is missing, unsafe or out of date, each with its cure; exit 1 if something is
+    Doctor(Box<doctor::Doctor>),
+    /// Print what makes a shell complete these commands
+    Completions(manual::Completions),
+    /// Write a manual page of each command
+    Man(manual::Man),
 }
 
 /// Runs the command that was typed.
@@ -182,12 +197,16 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Queue(command) => command.run(source).await,
         Command::Device(command) => command.run(source).await,
         Command::Punch(command) => command.run(source).await,
+        Command::Timecard(command) => command.run(source).await,
         Command::Review(command) => command.run(source).await,
         Command::Dispute(command) => command.run(source).await,
         Command::Figures(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,
         Command::Projection(command) => command.run(source).await,
         Command::Checkpoint(command) => command.run(source).await,
+        Command::Doctor(command) => command.run(source).await,
+        Command::Completions(command) => command.run(Arguments::command(), json),
+        Command::Man(command) => command.run(Arguments::command()),
     }
 }
 

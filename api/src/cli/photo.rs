@@ -11,7 +11,7 @@ use punchtrail_vision::Picture;
 use serde_json::json;
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
     source::{Need, Opened, Source},
 };
 
@@ -61,7 +61,7 @@ impl Photo {
                 let reads = reads::of(writer, *photo).await?;
                 let rows: Vec<Vec<String>> = reads
                     .iter()
-                    .map(|read| vec![read.at.to_string(), read.reader.clone()])
+                    .map(|read| vec![opened.source.look.here(read.at), read.reader.clone()])
                     .collect();
                 let objects: Vec<_> = reads
                     .iter()
@@ -69,7 +69,7 @@ impl Photo {
                         json!({"at": read.at, "reader": read.reader, "request_id": read.request})
                     })
                     .collect();
-                let text = table(&["when", "who"], &rows);
+                let text = table_or(&["when", "who"], &rows, "Nobody looked at it.");
                 Ok(Answer::new(&json!({"reads": objects}), text))
             }
         }

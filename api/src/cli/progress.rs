@@ -1,26 +1,71 @@
-//! Progress bars on stderr, when it is a terminal.
+//! Progress bars on stderr, when it is a terminal: drawn a few times a second, each number in its
+//! own place, so that nothing jumps about. What is done within a moment shows none.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-const TEMPLATE: &str = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec}, {eta} left";
+const TEMPLATE: &str = "{msg} {wide_bar} {percent:>3} % {human_pos:>11} of {human_len}  {eta:>4}";
+/// How often it is drawn.
+const DRAWS_A_SECOND: u8 = 4;
+/// What takes no longer is done before anybody has read what it does.
+const HIDDEN: Duration = Duration::from_millis(700);
+/// A spinner's.
+const TICK_EVERY: Duration = Duration::from_millis(250);
 
-/// A bar that is hidden unless stderr is a terminal.
-pub(super) fn bar(doing: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-        bar.set_style(style);
-    }
-    bar.set_message(doing);
-    bar
+/// A bar, hidden at first, and for ever unless stderr is a terminal.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    is_shown: AtomicBool,
 }
 
-/// The same bar for a step of which nobody knows how long it takes.
-pub(super) fn waiting(bar: &ProgressBar, doing: &'static str) {
-    if let Ok(style) = ProgressStyle::with_template("{msg} {spinner}") {
+impl Progress {
+    /// What is being done.
+    pub(super) fn of(doing: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        style(&bar, TEMPLATE);
+        bar.set_message(doing);
+        Self { bar, began: Instant::now(), is_shown: AtomicBool::new(false) }
+    }
+
+    /// How far it is.
+    pub(super) fn at(&self, done: u64, of: u64) {
+        self.show();
+        if self.bar.length() != Some(of) {
+            self.bar.set_length(of);
+        }
+        self.bar.set_position(done);
+    }
+
+    /// A step begins of which nobody knows how long it takes.
+    pub(super) fn waits(&self, doing: &'static str) {
+        self.show();
+        style(&self.bar, "{msg} {spinner}");
+        self.bar.set_message(doing);
+        self.bar.enable_steady_tick(TICK_EVERY);
+    }
+
+    fn show(&self) {
+        let is_time = self.began.elapsed() >= HIDDEN;
+        if is_time && !self.is_shown.swap(true, Ordering::Relaxed) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS_A_SECOND));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_message(doing);
-    bar.enable_steady_tick(Duration::from_millis(100));
 }

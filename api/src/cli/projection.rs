@@ -1,15 +1,56 @@
-//! `punchtrail projection`: read models.
+//! `punchtrail projection`: read models; and what is said of one that another command reads.
 
-use anyhow::Context;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use punchtrail_projections::engine;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     answer::{Answer, table},
-    progress,
+    progress::Progress,
     source::{Need, Opened, Source},
 };
+
+/// How long a command waits for a server that is bringing a model along.
+const BEHIND_MAX: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What isn't in these read models yet, said in a sentence; nothing when all is. One that is being
+/// brought along is waited for, for a moment.
+///
+/// # Errors
+/// When no server ever filled them.
+pub(super) async fn behind(opened: &Opened, models: &[&str]) -> anyhow::Result<Option<String>> {
+    let head = opened.ledger.head().await?;
+    let deadline = Instant::now() + BEHIND_MAX;
+    loop {
+        let there = engine::generations(&opened.pools.reader).await?;
+        let live = |name: &&str| there.iter().find(|model| model.live && model.name == **name);
+        let Some(least) = models.iter().map(|name| live(name).map(|model| model.position)).min()
+        else {
+            return Ok(None);
+        };
+        let Some(least) = least else {
+            bail!(
+                "no server has run on this data yet, so there is nothing to be listed from; run \
+                 `punchtrail serve`, and try again"
+            );
+        };
+        if least >= head {
+            return Ok(None);
+        }
+        if Instant::now() >= deadline {
+            return Ok(Some(format!(
+                "The ledger ends at {head}, and this shows it up to {least}: a running server \
+                 brings the rest along."
+            )));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Projection {
@@ -56,15 +97,10 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
 }
 
 async fn refill(opened: &Opened, name: &str) -> anyhow::Result<Answer> {
-    let bar = progress::bar("rebuilding");
-    let shown = bar.clone();
-    let heard = move |events: u64, of: u64| {
-        shown.set_length(of);
-        shown.set_position(events);
-    };
+    let progress = Progress::of("rebuilding");
+    let heard = move |events: u64, of: u64| progress.at(events, of);
     let (feed, models) = (opened.ledger.feed(), punchtrail_projections::all());
     let rebuilt = engine::rebuild(&models, &opened.pools.reader, &feed, name, heard).await;
-    bar.finish_and_clear();
     let rebuilt = rebuilt.with_context(|| format!("`{name}` was not rebuilt"))?;
     let took_ms = u64::try_from(rebuilt.took.as_millis()).unwrap_or(u64::MAX);
     let object = json!({

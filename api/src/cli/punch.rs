@@ -1,7 +1,7 @@
 //! `punchtrail punch`: one punch, read from the ledger itself and ruled on, so that it can be asked
 //! while no server runs and no read model is up to date.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use clap::Subcommand;
 use cqrs_es::Aggregate as _;
@@ -15,12 +15,12 @@ use punchtrail_protocol::{
     DeviceId, EmployeeId, Position, PunchId, SiteId, Time, capture::PunchKind, vocabulary::Standing,
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
     answer::Answer,
     events::{Shown, line, missing, of_punch},
-    ruling,
+    look::{NONE, Names},
+    punches, ruling,
     source::{Need, Opened, Source},
 };
 
@@ -36,7 +36,9 @@ pub(super) enum Punch {
         /// The punch
         punch: PunchId,
     },
-    /// Show its events, as they are in the ledger
+    /// List punches, the newest first, as the read model has them that a server keeps
+    List(punches::List),
+    /// Show its events, payload and metadata byte for byte as they are in the ledger
     Events {
         /// The punch
         punch: PunchId,
@@ -66,7 +68,8 @@ impl Punch {
         source
             .with(Need::Existing, async |opened| match self {
                 Self::Explain { punch } => explain(opened, punch).await,
-                Self::Show { punch } => show(&of_punch(opened, punch).await?),
+                Self::Show { punch } => show(opened, &of_punch(opened, punch).await?).await,
+                Self::List(list) => list.run(opened).await,
                 Self::Events { punch } => all(punch, &of_punch(opened, punch).await?),
                 Self::Accept(accept) => accept.run(opened).await,
                 Self::Reject(reject) => reject.run(opened).await,
@@ -80,6 +83,13 @@ impl Punch {
             })
             .await
     }
+}
+
+/// Not by way of a JSON value, which would write texts anew.
+#[derive(Serialize)]
+struct Events<'a> {
+    events: &'a [Shown],
+    punch: PunchId,
 }
 
 #[derive(Serialize)]
@@ -103,9 +113,9 @@ async fn explain(opened: &Opened, punch: PunchId) -> anyhow::Result<Answer> {
     Ok(Answer::new(&Explained { explanation, as_of }, text))
 }
 
-fn show(events: &[Recorded]) -> anyhow::Result<Answer> {
+async fn show(opened: &Opened, events: &[Recorded]) -> anyhow::Result<Answer> {
     let state = PunchState::of(events)?;
-    let text = state.to_string();
+    let text = state.told(opened).await?;
     Ok(Answer::new(&state, text))
 }
 
@@ -114,8 +124,10 @@ fn all(punch: PunchId, events: &[Recorded]) -> anyhow::Result<Answer> {
     let mut text = String::new();
     for event in events {
         writeln!(text, "{}", line(event))?;
+        writeln!(text, "            payload   {}", event.payload)?;
+        writeln!(text, "            metadata  {}", event.metadata)?;
     }
-    Ok(Answer::new(&json!({"punch": punch, "events": shown}), text))
+    Ok(Answer::new(&Events { events: &shown, punch }, text).exactly())
 }
 
 /// Where a punch stands, folded from its events.
@@ -189,39 +201,43 @@ impl PunchState {
     }
 }
 
-impl fmt::Display for PunchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn or_dash<T: fmt::Display>(value: Option<&T>) -> String {
-            value.map_or_else(|| "-".to_owned(), T::to_string)
-        }
+impl PunchState {
+    /// For people: names and local times, unless others are asked for.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub(super) async fn told(&self, opened: &Opened) -> anyhow::Result<String> {
+        let names = Names::of(opened).await?.with_people(opened, self.employee).await?;
+        let names = names.with_devices(opened, self.device).await?;
+        let dash = || NONE.to_owned();
+        let at = |at: Option<Time>| at.map_or_else(dash, |at| names.at_second(self.site, at));
         let counts = if self.counts { "counts" } else { "does not count" };
-        writeln!(f, "punch        {}", self.punch)?;
-        writeln!(f, "standing     {} ({counts})", self.standing.as_str())?;
-        writeln!(f, "kind         {}", or_dash(self.kind.as_ref()))?;
-        writeln!(f, "captured at  {}", or_dash(self.captured_at.as_ref()))?;
-        writeln!(f, "effective    {}", or_dash(self.effective_at.as_ref()))?;
-        writeln!(f, "received     {}", or_dash(self.received_at.as_ref()))?;
-        writeln!(f, "employee     {}", or_dash(self.employee.as_ref()))?;
-        if let Some(badge) = &self.badge {
-            writeln!(f, "badge        {badge} (unknown to the device)")?;
-        }
-        writeln!(f, "site         {}", or_dash(self.site.as_ref()))?;
-        if self.entered {
-            writeln!(f, "device       none: a person added it")?;
-        } else {
-            writeln!(
-                f,
-                "device       {}, number {}",
-                or_dash(self.device.as_ref()),
-                or_dash(self.seq.as_ref())
-            )?;
-        }
-        if let Some(out) = self.joined {
-            writeln!(f, "joined with  {out}, to one shift")?;
-        }
-        for anomaly in &self.anomalies {
-            writeln!(f, "doubt        {}", anomaly.reason().as_str())?;
-        }
-        write!(f, "position     {}", self.position)
+        let mut lines = vec![
+            ("punch", self.punch.to_string()),
+            ("standing", format!("{} ({counts})", self.standing.as_str())),
+            ("kind", self.kind.map_or_else(dash, |kind| kind.to_string())),
+            ("captured at", at(self.captured_at)),
+            ("effective", at(self.effective_at)),
+            ("received", at(self.received_at)),
+            ("employee", self.employee.map_or_else(dash, |who| names.person(who))),
+        ];
+        lines.extend(
+            self.badge.as_ref().map(|badge| ("badge", format!("{badge} (unknown to the device)"))),
+        );
+        lines.push(("site", self.site.map_or_else(dash, |site| names.site(site))));
+        lines.push(match self.entered {
+            true => ("device", "none: a person added it".to_owned()),
+            false => {
+                let device = self.device.map_or_else(dash, |device| names.device(device));
+                let seq = self.seq.map_or_else(dash, |seq| seq.to_string());
+                ("device", format!("{device}, number {seq}"))
+            }
+        });
+        lines.extend(self.joined.map(|out| ("joined with", format!("{out}, to one shift"))));
+        let doubts = self.anomalies.iter().map(|one| one.reason().as_str().replace('_', " "));
+        lines.extend(doubts.map(|doubt| ("doubt", doubt)));
+        lines.push(("position", self.position.to_string()));
+        let line = |(what, is): &(&str, String)| format!("{what:<11}  {is}");
+        Ok(lines.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 }

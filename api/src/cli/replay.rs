@@ -90,8 +90,8 @@ impl Replay {
         let state = PunchState::of(&events)?;
         let objects: Vec<Shown> = events.iter().map(Shown::of).collect::<Result<_, _>>()?;
         let lines: Vec<String> = events.iter().map(line).collect();
-        let text = format!("{}\n\n{state}", lines.join("\n"));
-        let object = serde_json::json!({"punch": id, "state": state, "events": objects});
+        let text = format!("{}\n\n{}", lines.join("\n"), state.told(opened).await?);
+        let object = Replayed { events: objects, punch: id, state };
         Ok(Answer::new(&object, text))
     }
 
@@ -141,6 +141,14 @@ fn shown(lines: &mut String) -> std::io::Result<bool> {
         Err(error) if is_closed(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// A punch's events, their texts as they are stored, and how it stood then.
+#[derive(Serialize)]
+struct Replayed {
+    events: Vec<Shown>,
+    punch: PunchId,
+    state: PunchState,
 }
 
 /// What a replay went through.

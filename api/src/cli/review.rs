@@ -5,11 +5,13 @@ use clap::Subcommand;
 use punchtrail_domain::explanation::reason_in_words;
 use punchtrail_infra::people::directory;
 use punchtrail_projections::rulings::reviews::{self, Filter, Review};
-use punchtrail_protocol::{shown::Shown, vocabulary::Reason};
+use punchtrail_protocol::{Time, vocabulary::Reason};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table, table_or},
+    look::{NONE, Names},
+    projection,
     source::{Need, Opened, Source},
 };
 
@@ -23,7 +25,7 @@ pub(super) enum ReviewCommand {
         /// Only those of this site: a name or an id
         #[arg(long)]
         site: Option<String>,
-        /// Only those of this person: an id, an external id or a badge
+        /// Only those of this person: a name, a badge, an external id or an id
         #[arg(long)]
         employee: Option<String>,
         /// Only those referred for this reason, like `clock_suspect`
@@ -47,14 +49,8 @@ impl ReviewCommand {
             .with(Need::Existing, async |opened| match &self {
                 Self::List { site, employee, reason, escalated } => {
                     let filter = Filter {
-                        site: match site {
-                            Some(named) => Some(opened.site(named).await?),
-                            None => None,
-                        },
-                        employee: match employee {
-                            Some(named) => Some(opened.employee(named).await?),
-                            None => None,
-                        },
+                        site: opened.site_if(site.as_deref()).await?,
+                        employee: opened.employee_if(employee.as_deref()).await?,
                         reason: *reason,
                         escalated: escalated.then_some(true),
                         before: None,
@@ -69,28 +65,32 @@ impl ReviewCommand {
 }
 
 async fn list(opened: &Opened, filter: &Filter<'_>) -> anyhow::Result<Answer> {
+    let behind = projection::behind(opened, &[reviews::NAME]).await?;
     let pool = &opened.pools.reader;
     let found = reviews::list(pool, filter, None, LISTED_MAX).await?;
     let people: Vec<_> = found.rows.iter().filter_map(|review| review.employee).collect();
-    let names = directory::employee_names(pool, &people).await?;
-    let name = |review: &Review| review.employee.and_then(|who| names.get(&who).cloned());
+    let known = directory::employee_names(pool, &people).await?;
+    let name = |review: &Review| review.employee.and_then(|who| known.get(&who).cloned());
+    let names = Names::of(opened).await?.with_people(opened, people.iter().copied()).await?;
     let rows: Vec<Vec<String>> = found
         .rows
         .iter()
         .map(|review| {
-            let reasons: Vec<&str> = review.reasons.iter().map(|reason| reason.as_str()).collect();
+            let reasons = review.reasons.iter().map(|reason| reason.as_str().replace('_', " "));
+            let at = |at: Time| names.at(Some(review.site), at);
             vec![
                 review.punch.to_string(),
+                review.employee.map_or_else(|| NONE.to_owned(), |who| names.person(who)),
+                names.site(review.site),
+                reasons.collect::<Vec<_>>().join(", "),
+                at(review.referred_at),
+                review.escalated_at.map_or_else(|| NONE.to_owned(), at),
                 review.sequence.to_string(),
-                Shown::new(&name(review).unwrap_or_else(|| "-".to_owned())).to_string(),
-                reasons.join(", "),
-                review.referred_at.to_string(),
-                review.escalated_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
             ]
         })
         .collect();
-    let heading = ["punch", "sequence", "who", "referred for", "since", "escalated"];
-    let mut text = table(&heading, &rows);
+    let heading = ["punch", "who", "where", "referred for", "since", "escalated", "events"];
+    let mut text = table_or(&heading, &rows, "Nothing waits for a ruling.");
     if found.more {
         text.push_str(&format!("\n\nThese are the first {LISTED_MAX}; more follow."));
     }
@@ -103,14 +103,13 @@ async fn list(opened: &Opened, filter: &Filter<'_>) -> anyhow::Result<Answer> {
         })
     };
     let reviews: Vec<Value> = found.rows.iter().map(object).collect();
-    Ok(Answer::new(&json!({"reviews": reviews, "has_more": found.more}), text))
+    let object = json!({"reviews": reviews, "has_more": found.more});
+    Ok(Answer::new(&object, text).noting(behind))
 }
 
 async fn count(opened: &Opened, site: Option<&str>) -> anyhow::Result<Answer> {
-    let site = match site {
-        Some(named) => Some(opened.site(named).await?),
-        None => None,
-    };
+    let site = opened.site_if(site).await?;
+    let behind = projection::behind(opened, &[reviews::NAME]).await?;
     let counts =
         reviews::counts(&opened.pools.reader, site.as_ref().map(std::slice::from_ref)).await?;
     let row = |(reason, open): (&Reason, &u64)| {
@@ -130,5 +129,6 @@ async fn count(opened: &Opened, site: Option<&str>) -> anyhow::Result<Answer> {
         .iter()
         .map(|(reason, open)| json!({"reason": reason, "open": open}))
         .collect();
-    Ok(Answer::new(&json!({"open": counts.open, "by_reason": by_reason}), text))
+    let object = json!({"open": counts.open, "by_reason": by_reason});
+    Ok(Answer::new(&object, text).noting(behind))
 }

@@ -68,7 +68,7 @@ pub(super) struct Void {
 
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// Who came or went: an id, an external id or a badge
+    /// Who came or went: a name, a badge, an external id or an id
     #[arg(long)]
     who: String,
     /// Where: a site's name or id
@@ -95,7 +95,7 @@ pub(super) struct Add {
 pub(super) struct Assign {
     #[command(flatten)]
     ruled: Ruled,
-    /// Who made it: an id, an external id or a badge
+    /// Who made it: a name, a badge, an external id or an id
     who: String,
     /// Why: `recognised`, `confirmed`, `wrong_person`, `other` …
     #[arg(long)]

@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use punchtrail_api::{
     door::{
-        address::TrustedProxies, admission::Class, limits::CONNECTIONS_MAX, tls::CertificateFiles,
+        address::TrustedProxies,
+        admission::Class,
+        limits::CONNECTIONS_MAX,
+        tls::{CertificateFiles, Tls},
     },
     quota::{Allowance, DEVICE_CALLS_MAX, KEY_CALLS_MAX},
     server::{ServeError, ServeOptions, Server},
@@ -19,6 +22,7 @@ use punchtrail_api::{
 use punchtrail_infra::{
     access::provider::Settings,
     ledger::Clock,
+    photos::{PhotoPlace, open_photos},
     postgres::{PoolSizes, Pools, ServeLock},
     supervision::Supervisor,
 };
@@ -35,39 +39,54 @@ use super::{
 /// What a shell expects of a program that was interrupted.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Run the server until SIGTERM or Ctrl-C
+/// Where the server listens, and how what comes there is kept from being read.
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+pub(super) struct Listening {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "PUNCHTRAIL_LISTEN")]
-    listen: SocketAddr,
-
-    /// Serve metrics here, too, without a key; keep it to addresses that only your monitoring
-    /// reaches
-    #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
-    metrics_listen: Option<SocketAddr>,
+    pub listen: SocketAddr,
 
     /// A certificate in PEM, with those that lead from it to an authority: serve by TLS. Looked at
     /// every few seconds, and taken anew when it changed
     #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_TLS_CERT", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
 
     /// The certificate's private key in PEM
     #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_TLS_KEY", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
 
     /// A proxy in front of this server that speaks TLS, an address or a network; more than once or
     /// separated by commas for several: for whom they ask is taken from their Forwarded or
     /// X-Forwarded-For
     #[arg(long = "trusted-proxy", value_name = "CIDR", env = "PUNCHTRAIL_TRUSTED_PROXIES",
           value_delimiter = ',', value_parser = network)]
-    trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<IpNet>,
 
     /// Listen beyond this machine in the clear, without a proxy that speaks TLS: keys, tokens and
     /// people's names can be read on the way
     #[arg(long, env = "PUNCHTRAIL_INSECURE_HTTP",
           value_parser = clap::builder::FalseyValueParser::new())]
-    insecure_http: bool,
+    pub insecure_http: bool,
+}
+
+impl Listening {
+    /// What is served by TLS, if anything is.
+    pub(super) fn certificate(&self) -> Option<CertificateFiles> {
+        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(CertificateFiles { cert, key })
+    }
+}
+
+/// Run the server until SIGTERM or Ctrl-C
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    at: Listening,
+
+    /// Serve metrics here, too, without a key; keep it to addresses that only your monitoring
+    /// reaches
+    #[arg(long, value_name = "ADDR", env = "PUNCHTRAIL_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
 
     /// Reads that a device may make within 24 hours; what it delivers isn't counted
     #[arg(long, value_name = "N", default_value_t = DEVICE_CALLS_MAX,
@@ -134,8 +153,14 @@ impl Serve {
         self.may_listen()?;
         let provider = self.openid.settings()?;
         // Before anything is made: what is left of a start that failed must not pass for a ledger.
-        for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
+        for address in [Some(self.at.listen), self.metrics_listen].into_iter().flatten() {
             TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+        }
+        if let Some(files) = self.at.certificate() {
+            Tls::open(files).await.map_err(ServeError::from)?;
+        }
+        if source.photos != PhotoPlace::DataDir {
+            open_photos(&source.photos, data_dir, source.region()).await?;
         }
         // The second of two servers must learn at once, not after a Postgres was started.
         let _lock = ServeLock::acquire(data_dir)?;
@@ -159,22 +184,17 @@ impl Serve {
         served.map(|()| Answer::silent())
     }
 
-    fn certificate(&self) -> Option<CertificateFiles> {
-        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
-        Some(CertificateFiles { cert, key })
-    }
-
     /// That nobody between here and who asks can read along, unless that is wanted.
     fn may_listen(&self) -> anyhow::Result<()> {
-        let is_safe = self.listen.ip().is_loopback() || self.tls_cert.is_some();
-        match (is_safe, self.trusted_proxies.is_empty(), self.insecure_http) {
+        let is_safe = self.at.listen.ip().is_loopback() || self.at.tls_cert.is_some();
+        match (is_safe, self.at.trusted_proxies.is_empty(), self.at.insecure_http) {
             (true, ..) => {}
             (false, false, _) => tracing::warn!(
-                listen = %self.listen,
+                listen = %self.at.listen,
                 "requests come in the clear: let only the proxy that speaks TLS reach this address"
             ),
             (false, true, true) => tracing::warn!(
-                listen = %self.listen,
+                listen = %self.at.listen,
                 "INSECURE: REQUESTS COME IN THE CLEAR. Keys, tokens and people's names can be read \
                  and altered by whoever is on the way; anybody who reads a key has all its rights"
             ),
@@ -183,7 +203,7 @@ impl Serve {
                  --tls-cert and --tls-key; or --trusted-proxy with the address of the proxy that \
                  speaks TLS in front; or listen on 127.0.0.1. On a network of your own where \
                  everybody may read everything: --insecure-http. Nothing was started",
-                self.listen
+                self.at.listen
             ),
         }
         Ok(())
@@ -208,8 +228,8 @@ impl Serve {
                 Switch::Off => None,
             },
             supervisor,
-            proxies: TrustedProxies(self.trusted_proxies.clone()),
-            tls: self.certificate(),
+            proxies: TrustedProxies(self.at.trusted_proxies.clone()),
+            tls: self.at.certificate(),
             allowance: Allowance {
                 device_calls: self.device_calls_max,
                 key_calls: self.key_calls_max,
@@ -218,10 +238,10 @@ impl Serve {
             identity: self.identity.options(source),
             provider,
             photos: source.photos.clone(),
-            ..ServeOptions::new(self.listen, pools, source.dir()?)
+            ..ServeOptions::new(self.at.listen, pools, source.dir()?)
         };
         let server = Server::start(options).await?;
-        let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
+        let scheme = if self.at.tls_cert.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", server.address());
         let ready = match json {
             true => serde_json::json!({ "listening": url }).to_string(),

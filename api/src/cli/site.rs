@@ -24,8 +24,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, Refusal, table},
+    answer::{Answer, Refusal, table, table_or},
     source::{Need, Opened, Source},
+    units,
 };
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +46,7 @@ pub(super) enum Site {
     Policy {
         /// The site, by name or id
         site: String,
-        /// A value to change; may be given several times
+        /// A value to change, `clock_suspect=2min` for one; may be given several times
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         set: Vec<(String, String)>,
         /// The first business day that the change holds on, like 2026-03-01. Unless given: since
@@ -129,11 +130,16 @@ async fn add(opened: &Opened, name: &str, tz: String) -> anyhow::Result<Answer> 
 
 async fn list(opened: &Opened) -> anyhow::Result<Answer> {
     let sites = sites::list(&opened.pools.writer, opened.ledger.now()).await?;
-    let rows: Vec<Vec<String>> = sites
-        .iter()
-        .map(|site| vec![site.site.to_string(), site.name.clone(), site.tz.clone()])
-        .collect();
-    Ok(Answer::new(&json!({"sites": sites}), table(&["site", "name", "time zone"], &rows)))
+    let with_ids = opened.source.look.ids;
+    let row = |site: &sites::ListedSite| {
+        let cells = [site.name.clone(), site.tz.clone()];
+        with_ids.then(|| site.site.to_string()).into_iter().chain(cells).collect()
+    };
+    let rows: Vec<Vec<String>> = sites.iter().map(row).collect();
+    let heading = ["id", "name", "time zone"];
+    let none = "No site yet: `site add --name NAME --tz ZONE` makes one known.";
+    let text = table_or(&heading[usize::from(!with_ids)..], &rows, none);
+    Ok(Answer::new(&json!({"sites": sites}), text))
 }
 
 async fn shown(opened: &Opened, named: &str, on: Option<Date>) -> anyhow::Result<Answer> {
@@ -214,7 +220,7 @@ fn dated(rules: &SiteRules) -> String {
             .into_iter()
             .flatten()
             .filter(|(key, value)| before.as_ref().is_none_or(|before| before[*key] != **value))
-            .map(|(key, value)| format!("{key}={}", written(value)))
+            .map(|(key, value)| said(key, value))
             .collect();
         lines.push(format!("{}: {}", since_when(set.day), differs.join(" ")));
         before = Some(value);
@@ -229,12 +235,8 @@ fn policy_answer(
     position: Position,
 ) -> anyhow::Result<(Value, String)> {
     let value = serde_json::to_value(policy)?;
-    let lines: Vec<String> = value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", written(value)))
-        .collect();
+    let lines: Vec<String> =
+        value.as_object().into_iter().flatten().map(|(key, value)| said(key, value)).collect();
     let policies = policies_of(rules);
     let object = json!({"site": id, "policy": value, "policies": policies, "position": position});
     Ok((object, lines.join("\n")))
@@ -275,12 +277,12 @@ async fn preview_zone(
     for day in &mut moved.shown {
         day.employee_name = names.get(&day.employee).cloned();
     }
-    let text = moved_text(&tz, from, &moved);
+    let text = moved_text(&tz, from, &moved, opened.source.look.ids);
     let object = json!({"site": id, "tz": tz, "from": from, "moved": moved, "applied": false});
     Ok(Answer::new(&object, text))
 }
 
-fn moved_text(tz: &str, from: Option<Date>, moved: &Moved) -> String {
+fn moved_text(tz: &str, from: Option<Date>, moved: &Moved, with_ids: bool) -> String {
     let said = since_when(from);
     let mut text = format!(
         "With {tz} {said}, hours of {} people would move, on {} of their days.",
@@ -297,7 +299,7 @@ fn moved_text(tz: &str, from: Option<Date>, moved: &Moved) -> String {
             .shown
             .iter()
             .map(|day| {
-                let who = day.employee_name.clone();
+                let who = day.employee_name.clone().filter(|_| !with_ids);
                 vec![
                     Shown::new(&who.unwrap_or_else(|| day.employee.to_string())).to_string(),
                     day.hours.day.to_string(),
@@ -316,6 +318,16 @@ fn moved_text(tz: &str, from: Option<Date>, moved: &Moved) -> String {
     text
 }
 
+/// A key and its value as `--set` takes them: a duration with its unit instead of the key's.
+fn said(key: &str, value: &Value) -> String {
+    match (units::of(key), value.as_u64()) {
+        (Some(unit), Some(number)) => {
+            format!("{}={}", unit.bare(key), unit.told(number))
+        }
+        _ => format!("{key}={}", written(value)),
+    }
+}
+
 fn written(value: &Value) -> String {
     match value {
         Value::Array(items) => items.iter().map(written).collect::<Vec<_>>().join(","),
@@ -328,12 +340,19 @@ fn written(value: &Value) -> String {
 fn changed(present: &Policy, set: Vec<(String, String)>) -> anyhow::Result<Policy> {
     let mut object = serde_json::to_value(present)?;
     let known = object.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>().join(", "));
-    for (key, text) in set {
+    for (given, text) in set {
+        let full = units::full(&given, |key| object.get(key).is_some());
+        let key = full.unwrap_or_else(|| given.clone());
         let Some(value) = object.get_mut(&key) else {
             let known = known.unwrap_or_default();
-            return Err(Refusal::Usage(format!("a policy has no `{key}`; it has {known}")).into());
+            return Err(Refusal::Usage(format!("a policy has no `{given}`; it has {known}")).into());
+        };
+        let timed = match units::of(&key) {
+            Some(unit) => unit.read(&given, &text, key != given).map_err(Refusal::Usage)?,
+            None => None,
         };
         *value = match value {
+            _ if timed.is_some() => Value::from(timed),
             Value::Array(_) => text.split(',').map(|item| Value::from(item.trim())).collect(),
             _ => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         };
@@ -363,10 +382,46 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_is_given_and_shown_with_its_unit() {
+        let policy = change(&[
+            "clock_suspect=2min",
+            "lookback_s=3d",
+            "shift_max=12h 30m",
+            "day_starts=4h",
+            "photo_retention=6 weeks",
+            "travel_s=90",
+        ])
+        .unwrap();
+        assert_eq!((policy.clock_suspect_s, policy.lookback_s), (120, 3 * 86_400));
+        assert_eq!((policy.shift_max_s, policy.day_starts_min), (45_000, 240));
+        assert_eq!((policy.photo_retention_days, policy.travel_s), (42, 90));
+        let shown = |key: &str, number: u32| said(key, &json!(number));
+        assert_eq!(shown("clock_suspect_s", 120), "clock_suspect=2min");
+        assert_eq!(shown("shift_max_s", 45_000), "shift_max=12h 30min");
+        assert_eq!(shown("travel_s", 0), "travel=0s");
+        assert_eq!(shown("photo_retention_days", 90), "photo_retention=90d");
+        assert_eq!(shown("day_starts_min", 240), "day_starts=4h");
+        // Its `min` is no unit.
+        assert_eq!(shown("face_local_min", 4_000), "face_local_min=4000");
+        let value = serde_json::to_value(&policy).unwrap();
+        let lines: Vec<_> =
+            value.as_object().unwrap().iter().map(|(key, value)| said(key, value)).collect();
+        let typed: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(change(&typed).unwrap(), policy, "what is shown can be typed");
+    }
+
+    #[test]
     fn what_is_not_a_policys_value_is_refused_by_name() {
-        for (pair, said) in
-            [("wage=1", "`wage`"), ("photos=maybe", "`photos`"), ("batch_max=501", "`batch_max`")]
-        {
+        for (pair, said) in [
+            ("wage=1", "`wage`"),
+            ("photos=maybe", "`photos`"),
+            ("batch_max=501", "`batch_max`"),
+            ("clock_suspect=120", "unit"),
+            ("clock_suspect=90ms", "whole seconds"),
+            ("record_retention=36h", "whole days"),
+            ("travel=soon", "`travel`"),
+            ("travel=-1min", "`travel`"),
+        ] {
             let error = change(&[pair]).unwrap_err();
             assert!(
                 matches!(error.downcast_ref(), Some(Refusal::Usage(text)) if text.contains(said))

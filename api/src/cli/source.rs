@@ -10,14 +10,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use punchtrail_infra::{
     ledger::Ledger,
-    people::directory,
     photos::{PhotoPlace, PhotoStore, open_photos},
     postgres::{PoolSizes, Pools, Postgres, PostgresError},
-    sites,
 };
-use punchtrail_protocol::{EmployeeId, SiteId};
 
-use super::answer::Refusal;
+use super::{answer::Refusal, look::Look};
 
 /// A command's share of connections; a server may run beside it.
 const SIZES: PoolSizes = PoolSizes { writer: 4, reader: 4, follower: 4, owner: 1 };
@@ -68,6 +65,9 @@ pub(super) struct Source {
         hide_env_values = true
     )]
     pub aws_region: Option<String>,
+
+    #[command(flatten)]
+    pub look: Look,
 }
 
 /// What a command needs to be there already.
@@ -192,6 +192,25 @@ impl Source {
         Ok(postgres.migrate().await?)
     }
 
+    /// Opens the database that is there, and leaves its schema as it is.
+    ///
+    /// # Errors
+    /// When it can't be had within `wait`.
+    pub(super) async fn as_it_is(&self, wait: Duration) -> anyhow::Result<Postgres> {
+        self.check(Need::Existing)?;
+        let dir = self.data_dir.as_deref().unwrap_or(Path::new(""));
+        let wait = wait.min(Duration::from_secs(self.database_wait));
+        Ok(Postgres::open_within(self.url(), dir, wait).await?)
+    }
+
+    /// What is in a database whose schema is this program's.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub(super) async fn opened(&self, postgres: &Postgres) -> anyhow::Result<Opened> {
+        Opened::new(self, postgres, postgres.pools(SIZES).await?).await
+    }
+
     /// Opens the data, does the work, and leaves: a Postgres that nobody else uses is stopped, also
     /// when the work fails or is interrupted.
     ///
@@ -249,29 +268,10 @@ impl Opened {
         Ok(Self { source: source.clone(), pools, ledger, embedded_url: postgres.embedded_url() })
     }
 
-    async fn close(self) {
+    /// Gives the connections back.
+    pub(super) async fn close(self) {
         self.ledger.close().await;
         self.pools.close().await;
-    }
-
-    /// The site of that name or id.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(super) async fn site(&self, named: &str) -> anyhow::Result<SiteId> {
-        sites::named(&self.pools.writer, named).await?.with_context(|| {
-            format!("there is no site `{named}`, neither by name nor by id; `site list` shows them")
-        })
-    }
-
-    /// The employee of that id, external id or badge.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(super) async fn employee(&self, named: &str) -> anyhow::Result<EmployeeId> {
-        directory::employee_named(&self.pools.writer, named).await?.with_context(|| {
-            format!("there is no employee `{named}`, neither by id nor by external id nor by badge")
-        })
     }
 
     /// Where photos are kept.

@@ -5,7 +5,9 @@ use punchtrail_infra::access::trail::{self, Act, Filter, Line};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::or_none,
+    named::Parties,
     source::{Need, Source},
 };
 
@@ -16,13 +18,15 @@ const LINES_MAX: u32 = 1_000;
 pub(super) enum Trail {
     /// List the lines of the audit trail, the newest first
     List {
-        /// Only what this one did: `user:…`, `key:…`, `command_line`, `nobody`
+        /// Only what this one did: `user:LOGIN`, `key:NAME`, `command_line`, `nobody`; an id does
+        /// for a name
         #[arg(long)]
         actor: Option<String>,
         /// Only such acts, `signed_in` for one
         #[arg(long)]
         act: Option<Act>,
-        /// Only what was done to this: a user's id, `key:…`, `employee:…`, `sha256:…`
+        /// Only what was done to this: `user:LOGIN`, `key:NAME`, `employee:WHO`, `device:NAME`,
+        /// `sha256:…`; an id does for a name
         #[arg(long)]
         subject: Option<String>,
         /// Only lines before this one
@@ -38,22 +42,28 @@ pub(super) enum Trail {
 impl Trail {
     pub(super) async fn run(self, source: Source) -> anyhow::Result<Answer> {
         let Self::List { actor, act, subject, before, limit } = self;
-        let filter = Filter { actor, act, subject, ..Filter::default() };
         source
             .with(Need::Existing, async |opened| {
+                let filter = Filter {
+                    actor: opened.actor_if(actor.as_deref()).await?,
+                    act,
+                    subject: opened.subject_if(subject.as_deref()).await?,
+                    ..Filter::default()
+                };
                 let lines = trail::list(&opened.pools.reader, &filter, before, limit).await?;
-                let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+                let of = |line: &Line| [Some(line.actor.clone()), line.subject.clone()];
+                let said = lines.iter().flat_map(of).flatten();
+                let parties = Parties::of(opened, said.collect()).await?;
                 let row = |line: &Line| {
-                    let (id, at, count) = (line.id, line.at, line.count);
                     vec![
-                        id.to_string(),
-                        at.to_string(),
-                        line.actor.clone(),
-                        line.act.clone(),
-                        some(&line.subject),
-                        some(&line.address),
-                        some(&line.detail),
-                        count.to_string(),
+                        line.id.to_string(),
+                        opened.source.look.here(line.at),
+                        parties.called(&line.actor),
+                        line.act.replace('_', " "),
+                        or_none(line.subject.as_ref().map(|of| parties.called(of)).as_deref()),
+                        or_none(line.address.as_deref()),
+                        or_none(line.detail.as_deref()),
+                        line.count.to_string(),
                     ]
                 };
                 let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
@@ -66,7 +76,8 @@ impl Trail {
                 };
                 let listed: Vec<Value> = lines.iter().map(object).collect();
                 let head = ["line", "at", "who", "did", "to", "from", "more", "times"];
-                Ok(Answer::new(&json!({"lines": listed}), table(&head, &rows)))
+                let text = table_or(&head, &rows, "No such line.");
+                Ok(Answer::new(&json!({"lines": listed}), text))
             })
             .await
     }

@@ -4,16 +4,20 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use punchtrail_domain::punch::RulingReason;
-use punchtrail_infra::{
-    people::directory,
-    rulings::{ASSIGNED_TOGETHER_MAX, Assigned, Assigning, Author, Left, assign_many},
+use punchtrail_infra::rulings::{
+    ASSIGNED_TOGETHER_MAX, Assigned, Assigning, Author, Left, assign_many,
 };
-use punchtrail_projections::rulings::unknown::{self, OfBadge, UnknownBadge};
+use punchtrail_projections::rulings::{
+    reviews,
+    unknown::{self, OfBadge, UnknownBadge},
+};
 use punchtrail_protocol::{PunchId, Time, shown::Shown};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::Names,
+    projection,
     ruling::note,
     source::Opened,
 };
@@ -39,7 +43,7 @@ pub(super) enum Unknown {
 pub(super) struct AssignBadge {
     /// The badge's number, exactly as it was read
     badge: String,
-    /// Who made them: an id, an external id or another badge
+    /// Who made them: a name, another badge, an external id or an id
     who: String,
     /// Only punches from then on
     #[arg(long, value_name = "TIME")]
@@ -65,37 +69,30 @@ impl Unknown {
 }
 
 async fn list(opened: &Opened, site: Option<&str>) -> anyhow::Result<Answer> {
-    let site = match site {
-        Some(named) => Some(opened.site(named).await?),
-        None => None,
-    };
+    let site = opened.site_if(site).await?;
+    let behind = projection::behind(opened, &[reviews::NAME]).await?;
     let pool = &opened.pools.reader;
     let found = unknown::badges(pool, site, "", LISTED_MAX).await?;
-    let sites: Vec<_> = found.rows.iter().flat_map(|row| row.sites.clone()).collect();
-    let names = directory::site_names(pool, &sites).await?;
+    let names = Names::of(opened).await?;
     let cells = |row: &UnknownBadge| {
-        let at: Vec<String> = row
-            .sites
-            .iter()
-            .map(|site| names.get(site).cloned().unwrap_or_else(|| site.to_string()))
-            .collect();
+        let at: Vec<String> = row.sites.iter().map(|site| names.site(*site)).collect();
+        let site = row.sites.first().copied();
         vec![
             Shown::new(&row.badge).to_string(),
             row.punches.to_string(),
-            row.first_at.to_string(),
-            row.last_at.to_string(),
-            Shown::new(&at.join(", ")).to_string(),
+            names.at(site, row.first_at),
+            names.at(site, row.last_at),
+            at.join(", "),
         ]
     };
     let rows: Vec<Vec<String>> = found.rows.iter().map(cells).collect();
-    let mut text = match rows.is_empty() {
-        true => "No punch waits with an unknown badge.".to_owned(),
-        false => table(&["badge", "punches", "first", "last", "sites"], &rows),
-    };
+    let heading = ["badge", "punches", "first", "last", "where"];
+    let mut text = table_or(&heading, &rows, "No punch waits with an unknown badge.");
     if found.more {
         text.push_str(&format!("\n\nThese are the first {LISTED_MAX}; more follow."));
     }
-    Ok(Answer::new(&json!({"badges": found.rows, "has_more": found.more}), text))
+    let object = json!({"badges": found.rows, "has_more": found.more});
+    Ok(Answer::new(&object, text).noting(behind))
 }
 
 impl AssignBadge {

@@ -14,7 +14,8 @@ use punchtrail_protocol::SiteId;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::{Look, Names, or_none},
     source::{Need, Opened, Source},
 };
 
@@ -82,7 +83,7 @@ pub(super) enum UserCommand {
     Tie {
         /// Login or id
         user: String,
-        /// The worker: an id, an external id or a badge
+        /// The worker: a name, a badge, an external id or an id
         #[arg(required_unless_present = "nobody")]
         employee: Option<String>,
         /// That they are none
@@ -140,15 +141,20 @@ pub(super) fn login(text: &str) -> Result<String, String> {
 }
 
 /// A link, to be handed over.
-pub(super) fn linked(user: UserId, link: &Link, at: &str) -> Answer {
+pub(super) fn linked(user: UserId, link: &Link, at: &str, look: Look) -> Answer {
     let address = format!("{}{}", at.trim_end_matches('/'), link.path());
     let object = json!({
         "user": user, "link": address, "token": link.token(), "expires_at": link.expires_at,
     });
-    Answer::new(&object, format!("{address}\nGood once, until {}.", link.expires_at))
+    let until = look.here(link.expires_at);
+    Answer::new(&object, format!("{address}\nGood once, until {until}."))
 }
 
-async fn of(opened: &Opened, named: &str) -> anyhow::Result<User> {
+/// The user of that login or id.
+///
+/// # Errors
+/// When there is none.
+pub(super) async fn of(opened: &Opened, named: &str) -> anyhow::Result<User> {
     let found = users::named(&opened.pools.writer, named).await?;
     found.ok_or_else(|| anyhow::anyhow!("there is no user `{named}`; `user list` shows them"))
 }
@@ -184,49 +190,47 @@ impl UserCommand {
                 let name = name.as_deref().unwrap_or(login);
                 let invited = Invited { login, name, role, sites: &sites };
                 let (user, link) = users::invite(writer, &invited, &doer).await?;
-                Ok(linked(user, &link, at))
+                Ok(linked(user, &link, at, opened.source.look))
             }
             Self::Link { user, clear_second_factor, at } => {
                 let user = of(opened, user).await?.id;
                 let link = users::reset(writer, user, *clear_second_factor, &doer).await?;
-                Ok(linked(user, &link, at))
+                Ok(linked(user, &link, at, opened.source.look))
             }
-            Self::Role { user, role, sites } => {
-                let (user, role) = (of(opened, user).await?.id, Role::from(*role));
+            Self::Role { user: named, role, sites } => {
+                let (user, role) = (of(opened, named).await?.id, Role::from(*role));
                 let sites = sites_for(opened, role, sites).await?;
                 users::change_role(writer, user, (role, &sites), &doer).await?;
-                let text = format!("{user} is {} now.", role.as_str());
+                let text = format!("{named} is {} now.", role.as_str());
                 Ok(Answer::new(&json!({"user": user, "role": role, "sites": sites}), text))
             }
-            Self::Disable { user, undo } => {
-                let user = of(opened, user).await?.id;
+            Self::Disable { user: named, undo } => {
+                let user = of(opened, named).await?.id;
                 users::disable(writer, user, !undo, &doer).await?;
                 let text = if *undo { "may sign in again" } else { "is kept out" };
                 let object = json!({"user": user, "disabled": !undo});
-                Ok(Answer::new(&object, format!("{user} {text}.")))
+                Ok(Answer::new(&object, format!("{named} {text}.")))
             }
             Self::Sessions { user, end } => sessions(opened, user, *end).await,
-            Self::Tie { user, employee, .. } => {
-                let user = of(opened, user).await?.id;
-                let employee = match employee {
-                    Some(named) => Some(opened.employee(named).await?),
-                    None => None,
-                };
+            Self::Tie { user: named, employee, .. } => {
+                let user = of(opened, named).await?.id;
+                let employee = opened.employee_if(employee.as_deref()).await?;
                 users::tie(writer, user, employee, &doer).await?;
                 let object = json!({"user": user, "employee": employee});
-                let who = employee.map_or_else(|| "no worker".to_owned(), |who| who.to_string());
-                Ok(Answer::new(&object, format!("{user} is {who}.")))
+                let names = Names::of(opened).await?.with_people(opened, employee).await?;
+                let who = employee.map_or_else(|| "no worker".to_owned(), |who| names.person(who));
+                Ok(Answer::new(&object, format!("{named} is {who}.")))
             }
-            Self::UntieProvider { user } => {
-                let user = of(opened, user).await?.id;
+            Self::UntieProvider { user: named } => {
+                let user = of(opened, named).await?.id;
                 entering::untie(writer, user, &doer).await?;
-                let text = format!("{user} is tied to no account at a provider.");
+                let text = format!("{named} is tied to no account at a provider.");
                 Ok(Answer::new(&json!({"user": user}), text))
             }
-            Self::Erase { user } => {
-                let user = of(opened, user).await?.id;
+            Self::Erase { user: named } => {
+                let user = of(opened, named).await?.id;
                 users::erase(writer, user, &doer).await?;
-                Ok(Answer::new(&json!({"user": user}), format!("{user} was erased.")))
+                Ok(Answer::new(&json!({"user": user}), format!("{named} was erased.")))
             }
         }
     }
@@ -243,8 +247,8 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
             break;
         }
     }
+    let (names, with_ids) = (Names::of(opened).await?, opened.source.look.ids);
     let row = |user: &User| {
-        let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let has_way = user.has_password || user.has_provider;
         let state = match (user.erased_at, user.disabled_at, has_way) {
             (Some(_), ..) => "erased",
@@ -253,8 +257,16 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
             (None, None, true) => "active",
         };
         let factor = if user.has_second_factor { "yes" } else { "no" };
-        let (id, role) = (user.id.to_string(), user.role.as_str().to_owned());
-        vec![id, some(&user.login), some(&user.name), role, state.to_owned(), factor.to_owned()]
+        let sites = user.sites.iter().map(|site| names.site(*site)).collect::<Vec<_>>().join(", ");
+        let cells = [
+            or_none(user.login.as_deref()),
+            or_none(user.name.as_deref()),
+            user.role.as_str().to_owned(),
+            or_none(Some(sites.as_str()).filter(|sites| !sites.is_empty())),
+            state.to_owned(),
+            factor.to_owned(),
+        ];
+        with_ids.then(|| user.id.to_string()).into_iter().chain(cells).collect()
     };
     let rows: Vec<Vec<String>> = found.iter().map(row).collect();
     let object = |user: &User| {
@@ -267,7 +279,9 @@ async fn list(opened: &Opened) -> anyhow::Result<Answer> {
         })
     };
     let users: Vec<Value> = found.iter().map(object).collect();
-    let text = table(&["id", "login", "name", "role", "state", "second factor"], &rows);
+    let heading = ["id", "login", "name", "role", "sites", "state", "second factor"];
+    let none = "Nobody signs in yet. `admin link` is the way in for the first admin.";
+    let text = table_or(&heading[usize::from(!with_ids)..], &rows, none);
     Ok(Answer::new(&json!({"users": users}), text))
 }
 
@@ -279,10 +293,14 @@ async fn sessions(opened: &Opened, named: &str, end: bool) -> anyhow::Result<Ans
         return Ok(Answer::new(&json!({"ended": ended}), format!("{ended} sessions ended.")));
     }
     let found = sessions::of_user(writer, user).await?;
+    let look = opened.source.look;
     let row = |one: &sessions::Listed| {
-        let some = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let (id, since) = (one.session.to_string(), one.created_at.to_string());
-        vec![id, since, one.seen_at.to_string(), some(&one.address), some(&one.agent)]
+        vec![
+            look.here(one.created_at),
+            look.here(one.seen_at),
+            or_none(one.address.as_deref()),
+            or_none(one.agent.as_deref()),
+        ]
     };
     let rows: Vec<Vec<String>> = found.iter().map(row).collect();
     let object = |one: &sessions::Listed| {
@@ -292,6 +310,7 @@ async fn sessions(opened: &Opened, named: &str, end: bool) -> anyhow::Result<Ans
         })
     };
     let listed: Vec<Value> = found.iter().map(object).collect();
-    let text = table(&["id", "since", "used last", "from", "browser"], &rows);
+    let heading = ["since", "used last", "from", "browser"];
+    let text = table_or(&heading, &rows, "They are signed in nowhere.");
     Ok(Answer::new(&json!({"sessions": listed}), text))
 }

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use punchtrail_protocol::{
-    BootId, EmployeeId, PunchId, Time,
+    BootId, PunchId, Time,
     capture::PunchKind,
     dispute::{About, Day, DisputeCause},
     shown::{self, Shown},
@@ -160,9 +160,9 @@ enum Command {
     /// Send pictures that a worker's face is compared with from now on, while somebody with the
     /// right stands by.
     Reference {
-        /// The worker.
+        /// The worker: a name, a badge or an id.
         #[arg(long)]
-        employee: EmployeeId,
+        employee: String,
         /// The code that who stands by made for this worker, like BCDF-GHJK.
         #[arg(long)]
         code: String,
@@ -182,9 +182,9 @@ enum Command {
     /// Show a worker their own record: punches, hours, disputes and what became of them. Without
     /// the server it shows what this device itself holds, and says so.
     Record {
-        /// The worker.
+        /// The worker: a name, a badge or an id.
         #[arg(long)]
-        employee: EmployeeId,
+        employee: String,
         /// The worker's PIN; `-` reads it from stdin, where other users of this machine can't see
         /// it.
         #[arg(long)]
@@ -199,9 +199,9 @@ enum Command {
     /// Dispute a punch, or say that one is missing on a day. It is on disk when this says so, and
     /// is sent when the server is in reach.
     Dispute {
-        /// The worker.
+        /// The worker: a name, a badge or an id.
         #[arg(long)]
-        employee: EmployeeId,
+        employee: String,
         /// The worker's PIN; `-` reads it from stdin, where other users of this machine can't see
         /// it.
         #[arg(long)]
@@ -224,9 +224,9 @@ enum Command {
     },
     /// Erase the photos of a person's punches from this device.
     ForgetPhotos {
-        /// The person.
+        /// The person: a name, a badge or an id.
         #[arg(long)]
-        employee: EmployeeId,
+        employee: String,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
@@ -398,6 +398,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let photos = photo.iter().map(|path| photo::read(path));
             let photos = photos.collect::<Result<_, _>>().map_err(ReferenceError::from)?;
             let device = Device::open(dir, options).await.map_err(ReferenceError::from)?;
+            let employee = device.called(&employee).await?;
             let reference = Reference { employee, code, photos, notice, language };
             let answer = device.reference(reference).await?;
             let text = format!(
@@ -411,6 +412,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Record { employee, pin, days, json } => {
             let pin = given_pin(pin)?;
             let device = Device::open(dir, options).await.map_err(RecordError::from)?;
+            let employee = device.called(&employee).await?;
             let record = device.record(employee, pin, days).await?;
             show(json, &record, &own(&record))?;
             device.close().await;
@@ -421,6 +423,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let about = punch.map(About::Punch).or(day.map(About::Day));
             let about = about.context("give --punch or --day. Nothing was kept")?;
             let device = Device::open(dir, options).await.map_err(DisputeError::from)?;
+            let employee = device.called(&employee).await?;
             let kept = device.dispute(Dispute { employee, pin, about, cause, text }).await?;
             show(json, &kept, &disputed(&kept))?;
             device.close().await;
@@ -428,6 +431,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::ForgetPhotos { employee, json } => {
             let device = Device::open(dir, options).await?;
+            let employee = device.called(&employee).await?;
             let erased = device.forget_photos(employee).await?;
             let text =
                 format!("Erased: {erased} photos of employee {employee}. The punches stand.");

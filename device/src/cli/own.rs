@@ -8,6 +8,8 @@ use punchtrail_device::{
 };
 use punchtrail_protocol::shown::Shown;
 
+use super::text::local;
+
 /// How much of a word of the server's is shown, in characters.
 const WORD_SHOWN_MAX: usize = 80;
 /// How much of a text is.
@@ -64,7 +66,7 @@ pub fn own(record: &OwnRecord) -> String {
 
 fn held_punch(punch: &HeldPunch) -> String {
     let state = if punch.waiting { "waits to be sent" } else { "the server has it" };
-    format!("  {}  {}: {state}", punch.captured_at, word(&punch.kind))
+    format!("  {}  {}: {state}", local(punch.captured_at), word(&punch.kind))
 }
 
 fn held_dispute(one: &HeldDispute) -> String {
@@ -79,7 +81,7 @@ fn held_dispute(one: &HeldDispute) -> String {
         (_, Some(why)) => format!("waits to be sent; the last try: {}", word(why)),
         _ => "waits to be sent".to_owned(),
     };
-    format!("  {}  dispute about {about}: {state}", one.made_at)
+    format!("  {}  dispute about {about}: {state}", local(one.made_at))
 }
 
 fn told(record: &RecordOutcome) -> Vec<String> {
@@ -113,7 +115,7 @@ fn punch(punch: &PunchOutcome) -> Vec<String> {
         "voided" => "taken out of the count",
         other => other,
     };
-    let (at, kind) = (punch.effective_at, word(&punch.kind));
+    let (at, kind) = (local(punch.effective_at), word(&punch.kind));
     let mut lines = vec![format!("  {at}  {kind}: {} ({})", word(standing), punch.punch)];
     let reason = |reason: &punchtrail_device::client::ReasonOutcome| {
         format!("      {}", Shown::new(&reason.text).within(TEXT_SHOWN_MAX))
@@ -129,7 +131,8 @@ fn dispute(one: &DisputeOutcome) -> Vec<String> {
         (None, None) => String::new(),
     };
     let (state, cause) = (word(&one.state), word(&one.cause));
-    let mut lines = vec![format!("dispute about {about}, {cause}, of {}: {state}", one.opened_at)];
+    let mut lines =
+        vec![format!("dispute about {about}, {cause}, of {}: {state}", local(one.opened_at))];
     lines.extend(one.text.iter().flat_map(|said| text("  you: ", said)));
     lines.extend(one.answers.iter().flat_map(|answer| text("  answer: ", &answer.text)));
     if let Some(resolution) = &one.resolution {

@@ -1,11 +1,13 @@
 //! What people read on the screen.
 
+use jiff::tz::TimeZone;
 use punchtrail_device::{
     Confirmation, Judged, Retaken, SyncReport,
     capture::Notice,
     status::{IdentityStatus, Status},
 };
 use punchtrail_protocol::{
+    Time,
     capture::PunchKind,
     guidance::{Guidance, Language},
     shown::Shown,
@@ -15,6 +17,12 @@ use punchtrail_protocol::{
 const NAME_SHOWN_MAX: usize = 80;
 /// How much of a sentence is.
 const SENTENCE_SHOWN_MAX: usize = 600;
+
+/// A time by this machine's clock, to the second.
+pub fn local(at: Time) -> String {
+    let local = at.timestamp().to_zoned(TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
 
 fn name(text: &str) -> Shown<'_> {
     Shown::new(text).within(NAME_SHOWN_MAX)
@@ -167,11 +175,11 @@ pub fn described(status: &Status) -> String {
     lines.push(match status.clock.ahead_of_server_ms {
         Some(ms) => format!(
             "  clock          {} ({} s {} the server's at the last contact)",
-            status.clock.now,
+            local(status.clock.now),
             ms.unsigned_abs() / 1_000,
             if ms < 0 { "behind" } else { "ahead of" }
         ),
-        None => format!("  clock          {}", status.clock.now),
+        None => format!("  clock          {}", local(status.clock.now)),
     });
     lines.push(match status.agent_pid {
         Some(pid) => format!("  agent          process {pid}"),
@@ -190,7 +198,8 @@ pub fn described(status: &Status) -> String {
 }
 
 fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
-    let oldest = identity.oldest.map_or(String::new(), |at| format!(", the oldest from {at}"));
+    let oldest =
+        identity.oldest.map_or(String::new(), |at| format!(", the oldest from {}", local(at)));
     let mut lines = vec![
         format!("device {} ({})", identity.device, name(&identity.name)),
         format!("  server         {}, site {}", name(&identity.server), identity.site),
@@ -205,15 +214,13 @@ fn identity_lines(identity: &IdentityStatus) -> Vec<String> {
             "  made           {}; the server holds all through {}; {} kept in case it is restored",
             identity.last_seq, identity.acked_through, identity.kept
         ),
-        format!(
-            "  last contact   {}",
-            identity.last_contact.map_or("never".to_owned(), |at| at.to_string())
-        ),
+        format!("  last contact   {}", identity.last_contact.map_or("never".to_owned(), local)),
     ];
     for error in &identity.errors {
         let (code, detail) = (name(&error.code), sentence(&error.detail));
         let (what, times) = (doing(error.of), error.times);
-        lines.push(format!("  failing        {what}, {times} in a row, the last {}", error.at));
+        let last = local(error.at);
+        lines.push(format!("  failing        {what}, {times} in a row, the last {last}"));
         lines.push(format!("                 {code}: {detail}"));
     }
     if identity.refused + identity.photos_refused > 0 {

@@ -171,6 +171,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let path = folder.database();
         // Before the lock's file is made in a folder that is none of ours.
+        folder.may_use()?;
         if !create && !path.exists() && !folder.salvaged().exists() {
             return Err(StoreError::Empty(folder.path().display().to_string()));
         }

@@ -53,6 +53,31 @@ pub async fn by_badge(
     }))
 }
 
+/// Everybody on the manifest who has this badge or is called so.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn called(
+    db: Db<'_>,
+    identity: IdentityId,
+    word: &str,
+) -> Result<Vec<(EmployeeId, String)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT employee, name FROM manifest
+         LEFT JOIN manifest_badge USING (identity, employee)
+         WHERE identity = ?1 AND (badge = ?2 OR name = ?2) ORDER BY employee",
+    )
+    .bind(identity)
+    .bind(normal(word.trim()))
+    .fetch_all(db)
+    .await?;
+    let one = |row: sqlx::sqlite::SqliteRow| -> Result<_, StoreError> {
+        let employee = row.try_get::<String, _>("employee")?;
+        Ok((employee.parse().map_err(StoreError::unreadable)?, row.try_get("name")?))
+    };
+    rows.into_iter().map(one).collect()
+}
+
 /// The person of this id, if the manifest has them.
 ///
 /// # Errors

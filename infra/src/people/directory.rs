@@ -210,29 +210,65 @@ pub async fn employee_of_external_id(
     Ok(found.map(EmployeeId))
 }
 
-/// The person of that id, external id or badge; an external id goes before another's badge. Of a
-/// badge it is who holds it now, else who held it last.
+/// Somebody whom a word may mean, as people tell them apart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Meant {
+    pub employee: EmployeeId,
+    pub name: Option<String>,
+    pub external_id: Option<String>,
+    /// The badges that they hold now.
+    pub badges: Vec<String>,
+}
+
+impl std::fmt::Debug for Meant {
+    /// Names don't belong in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meant").field("employee", &self.employee).finish_non_exhaustive()
+    }
+}
+
+/// Everybody whom a word may mean: the one of that id; else those of that external id, badge or
+/// name; else who held that badge last, or will; else those of that name in other letters (`ada`).
+/// More than one means that nobody knows who is meant.
 ///
 /// # Errors
 /// When the database is out of reach.
-pub async fn employee_named(
+pub async fn employees_called(
     executor: impl PgExecutor<'_>,
-    named: &str,
-) -> Result<Option<EmployeeId>, sqlx::Error> {
-    let spelled = normal(named);
-    let found: Option<Uuid> = sqlx::query_scalar(
-        "select employee from ( \
+    word: &str,
+) -> Result<Vec<Meant>, sqlx::Error> {
+    let rows: Vec<(i32, Uuid, Option<String>, Option<String>, Vec<String>)> = sqlx::query_as(
+        "select found.place, found.employee, entry.name, entry.external_id, \
+             array(select held.number from badge_holdings held \
+                 where held.employee = found.employee and held.held_from <= now() \
+                 and (held.held_until is null or held.held_until > now()) order by held.number) \
+         from ( \
              select employee, 0 as place, null::timestamptz as since from employee_directory \
              where employee = $1 \
-             union all select employee, 1, null from employee_directory where external_id = $2 \
-             union all select employee, case when held_from > now() then 4 \
-                 when held_until <= now() then 3 else 2 end, held_from \
-             from badge_holdings where number = $2) found \
-         order by place, since desc nulls last limit 1",
+             union all select employee, 1, null from employee_directory \
+                 where external_id = $2 or name = $2 \
+             union all select employee, case when held_from > now() then 3 \
+                 when held_until <= now() then 2 else 1 end, held_from \
+                 from badge_holdings where number = $2 \
+             union all select employee, 4, null from employee_directory \
+                 where lower(name) = lower($2)) found \
+         left join employee_directory entry using (employee) \
+         order by found.place, found.since desc nulls last, entry.name, found.employee",
     )
-    .bind(named.parse::<Uuid>().ok())
-    .bind(spelled)
-    .fetch_optional(executor)
+    .bind(word.parse::<Uuid>().ok())
+    .bind(normal(word.trim()))
+    .fetch_all(executor)
     .await?;
-    Ok(found.map(EmployeeId))
+    /// Places of which only the first is meant: who held a badge last.
+    const ONE_ALONE: [i32; 2] = [2, 3];
+    let first = rows.first().map(|(place, ..)| *place);
+    let mut meant: Vec<Meant> = Vec::new();
+    for (place, employee, name, external_id, badges) in rows {
+        let counts = Some(place) == first && !(ONE_ALONE.contains(&place) && !meant.is_empty());
+        let employee = EmployeeId(employee);
+        if counts && meant.iter().all(|known| known.employee != employee) {
+            meant.push(Meant { employee, name, external_id, badges });
+        }
+    }
+    Ok(meant)
 }

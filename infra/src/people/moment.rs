@@ -77,6 +77,17 @@ pub async fn rules_of(ledger: &Ledger, site: SiteId) -> Result<SiteRules, People
     Ok(loaded.aggregate.rules().clone())
 }
 
+/// The site where a person works, the one where they began first; where they worked last.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn home_of(ledger: &Ledger, employee: EmployeeId) -> Result<Option<SiteId>, PeopleError> {
+    let loaded =
+        ledger.load::<punchtrail_domain::employee::Employee>(&employee.to_string()).await?;
+    let assignments = loaded.aggregate.assignments();
+    Ok(assignments.open().next().or(assignments.all().last().map(|one| one.site)))
+}
+
 /// The rules of the site where a person works, the one where they began first.
 ///
 /// # Errors
@@ -85,11 +96,7 @@ pub async fn rules_of_home(
     ledger: &Ledger,
     employee: EmployeeId,
 ) -> Result<SiteRules, PeopleError> {
-    let loaded =
-        ledger.load::<punchtrail_domain::employee::Employee>(&employee.to_string()).await?;
-    let assignments = loaded.aggregate.assignments();
-    let home = assignments.open().next().or(assignments.all().last().map(|one| one.site));
-    match home {
+    match home_of(ledger, employee).await? {
         Some(site) => rules_of(ledger, site).await,
         None => Ok(SiteRules::default()),
     }

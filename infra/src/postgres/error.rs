@@ -176,12 +176,14 @@ pub enum PostgresError {
 
     /// None of the hosts of `DATABASE_URL` can be used, also after waiting.
     #[error(
-        "no database that takes writes was found in {waited_s} s; nothing was written. Of the \
-         hosts in DATABASE_URL, {found}"
+        "no database that takes writes was found in {waited_s} s, and nothing was written. By \
+         DATABASE_URL: {found}. {remedy}"
     )]
     NoWriter {
         /// Each host, port and database, with what was found there; never a password.
         found: String,
+        /// What to do about it.
+        remedy: &'static str,
         /// How long we waited, in seconds.
         waited_s: u64,
     },

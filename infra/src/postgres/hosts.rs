@@ -6,7 +6,7 @@
 //! timeline with a higher number, so the highest one is taken, and never one lower than before.
 //! Nothing is written here, and no host is told anything.
 
-use std::{cmp::Reverse, fmt, time::Duration};
+use std::{cmp::Reverse, fmt, io, time::Duration};
 
 use futures::future::join_all;
 use sqlx::{ConnectOptions, Executor, PgConnection, Row, postgres::PgConnectOptions};
@@ -67,6 +67,32 @@ impl Said {
         }
     }
 
+    /// What whoever runs the server does about it.
+    fn remedy(&self) -> &'static str {
+        let code = match self {
+            Self::Refusal(sqlx::Error::Database(error)) => error.code(),
+            _ => None,
+        };
+        match (self, code.as_deref()) {
+            (_, Some("28P01" | "28000" | "42501")) => {
+                "Correct the user or the password in DATABASE_URL, or let that user in \
+                 (pg_hba.conf, `grant connect`)"
+            }
+            (_, Some("3D000")) => {
+                "Correct the database's name in DATABASE_URL, or create it with `create database`"
+            }
+            (Self::ReadOnly, _) => "Promote it, or name its primary in DATABASE_URL",
+            (Self::Refusal(sqlx::Error::Io(_)) | Self::Nothing, _) => {
+                "Start PostgreSQL there, or correct host and port in DATABASE_URL; without \
+                 DATABASE_URL, Punchtrail runs one of its own in --data-dir"
+            }
+            (Self::Refusal(sqlx::Error::Tls(_)), _) => {
+                "Let PostgreSQL speak TLS, or correct `sslmode` in DATABASE_URL"
+            }
+            _ => "Its log says more",
+        }
+    }
+
     /// Whether it is a Postgres that may yet take writes.
     fn may_come(&self) -> bool {
         match self {
@@ -83,6 +109,13 @@ impl fmt::Display for Said {
             Self::Writes(_) => f.write_str("it takes writes"),
             Self::ReadOnly => f.write_str("it is a read-only standby"),
             Self::Nothing => f.write_str("no answer"),
+            Self::Refusal(sqlx::Error::Io(error)) => match error.kind() {
+                // Without the system's number, and that it is an error.
+                io::ErrorKind::ConnectionRefused => f.write_str("connection refused"),
+                io::ErrorKind::NotFound => f.write_str("no socket of PostgreSQL is there"),
+                _ => error.fmt(f),
+            },
+            Self::Refusal(sqlx::Error::Database(error)) => f.write_str(error.message()),
             Self::Refusal(error) => error.fmt(f),
         }
     }
@@ -167,7 +200,8 @@ impl Lookout {
             let in_vain = said.iter().any(Said::lasts) && !said.iter().any(Said::may_come);
             let waited = began.elapsed();
             if in_vain || waited >= wait {
-                return Err(PostgresError::NoWriter { found, waited_s: waited.as_secs() });
+                let remedy = said.last().map_or("", Said::remedy);
+                return Err(PostgresError::NoWriter { found, remedy, waited_s: waited.as_secs() });
             }
             if shown != found {
                 tracing::warn!(wait_s = wait.as_secs(), "waiting for the database: {found}");

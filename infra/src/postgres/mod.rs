@@ -23,7 +23,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, PgConnection,
     migrate::{MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
@@ -60,6 +60,30 @@ use watch::Primary;
 
 /// The schema, in order.
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// How a database's schema stands to this program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schema {
+    /// None was ever made.
+    Missing,
+    /// So many migrations are to come.
+    Older {
+        behind: usize,
+    },
+    Same,
+    /// It has migrations that this program doesn't know.
+    Newer,
+}
+
+/// What a database says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// PostgreSQL's version, as it writes it.
+    pub version: String,
+    pub major: u32,
+    /// How large the database is.
+    pub bytes: u64,
+}
 
 /// An opened database.
 #[derive(Debug)]
@@ -158,16 +182,65 @@ impl Postgres {
     /// # Errors
     /// When the database can't be asked.
     pub async fn is_migrated(&self) -> Result<bool, PostgresError> {
-        let doing = "look for the schema";
+        self.asked("look for the schema", async |connection| {
+            let made = "select to_regclass('_sqlx_migrations') is not null";
+            sqlx::query_scalar(made).fetch_one(connection).await
+        })
+        .await
+    }
+
+    /// How the schema stands to this program's, which is left as it is.
+    ///
+    /// # Errors
+    /// When the database can't be asked.
+    pub async fn schema(&self) -> Result<Schema, PostgresError> {
+        if !self.is_migrated().await? {
+            return Ok(Schema::Missing);
+        }
+        let applied: Vec<i64> = self
+            .asked("look at the schema", async |connection| {
+                let applied = "select version from _sqlx_migrations where success";
+                sqlx::query_scalar(applied).fetch_all(connection).await
+            })
+            .await?;
+        let is_known = |version: &i64| MIGRATOR.version_exists(*version);
+        let behind = MIGRATOR.iter().filter(|step| !applied.contains(&step.version)).count();
+        Ok(match (applied.iter().all(is_known), behind) {
+            (false, _) => Schema::Newer,
+            (true, 0) => Schema::Same,
+            (true, behind) => Schema::Older { behind },
+        })
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// When the database can't be asked.
+    pub async fn facts(&self) -> Result<Facts, PostgresError> {
+        let (version, number, bytes): (String, i32, i64) = self
+            .asked("ask for the version", async |connection| {
+                let facts = "select current_setting('server_version'), \
+                     current_setting('server_version_num')::int, \
+                     pg_database_size(current_database())";
+                sqlx::query_as(facts).fetch_one(connection).await
+            })
+            .await?;
+        let major = u32::try_from(number / 10_000).unwrap_or(0);
+        Ok(Facts { version, major, bytes: bytes.cast_unsigned() })
+    }
+
+    /// Asks as the owner, on a connection of its own.
+    async fn asked<T>(
+        &self,
+        doing: &'static str,
+        ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, PostgresError> {
         pools::opened(async {
             let owner = self.owner_options();
             let mut connection = owner.connect().await.map_err(PostgresError::sql(doing))?;
-            let made = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
-                .fetch_one(&mut connection)
-                .await
-                .map_err(PostgresError::sql(doing))?;
+            let answer = ask(&mut connection).await.map_err(PostgresError::sql(doing))?;
             connection.close().await.map_err(PostgresError::sql("close a connection"))?;
-            Ok(made)
+            Ok(answer)
         })
         .await
     }

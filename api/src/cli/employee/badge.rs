@@ -12,9 +12,10 @@ use punchtrail_infra::{
 use punchtrail_protocol::Time;
 use serde_json::json;
 
-use super::answered;
+use super::{answered, staff::at_home};
 use crate::cli::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::Names,
     source::Opened,
 };
 
@@ -22,7 +23,7 @@ use crate::cli::{
 pub(in crate::cli) enum Badge {
     /// Issue a badge to a person; it has one holder at a time
     Issue {
-        /// Who: an id, an external id or a badge of theirs
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// The badge's number
         badge: String,
@@ -39,14 +40,14 @@ pub(in crate::cli) enum Badge {
     Lost(End),
     /// List the badges that a person holds and held
     List {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct End {
-    /// Who: an id, an external id or a badge of theirs
+    /// Who: a name, a badge, an external id or an id
     employee: String,
     /// The badge's number
     badge: String,
@@ -84,6 +85,7 @@ async fn issue(
         true => badges::reissue(ledger, employee, &number, from, &by).await?,
         false => badges::issue(ledger, employee, &number, from, &by).await?,
     };
+    let from = at_home(opened, employee, from).await?;
     Ok(answered(&changed, &format!("Badge {number} is theirs from {from} on.")))
 }
 
@@ -94,18 +96,22 @@ async fn end(opened: &Opened, ended: End, because: BadgeEnd) -> anyhow::Result<A
     let home = moment::rules_of_home(ledger, employee).await?;
     let until = ended.at.map_or_else(|| ledger.now(), |at| at.ends(&home));
     let changed = badges::end(ledger, employee, &which, until, because, &by).await?;
+    let until = at_home(opened, employee, until).await?;
     Ok(answered(&changed, &format!("Badge {} was theirs until {until}.", ended.badge)))
 }
 
 async fn list(opened: &Opened, employee: &str) -> anyhow::Result<Answer> {
     let employee = opened.employee(employee).await?;
     let held = badges::list(&opened.ledger, employee).await?.unwrap_or_default();
-    let time = |at: Option<Time>| at.map(|at| at.to_string()).unwrap_or_default();
+    let home = moment::home_of(&opened.ledger, employee).await?;
+    let names = Names::of(opened).await?;
+    let time = |at: Option<Time>| at.map(|at| names.at(home, at)).unwrap_or_default();
     let row = |held: &HeldBadge| {
         let because = held.because.map(BadgeEnd::as_str).unwrap_or_default();
         vec![held.number.clone(), time(held.from), time(held.until), because.to_owned()]
     };
     let rows: Vec<_> = held.iter().map(row).collect();
     let object = json!({"employee": employee, "badges": held});
-    Ok(Answer::new(&object, table(&["badge", "from", "until", "because"], &rows)))
+    let heading = ["badge", "from", "until", "because"];
+    Ok(Answer::new(&object, table_or(&heading, &rows, "They never held a badge.")))
 }

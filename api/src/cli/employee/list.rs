@@ -1,14 +1,12 @@
 //! `punchtrail employee list`: from the read models, so what a server has brought along.
 
-use std::collections::HashMap;
-
-use punchtrail_infra::sites;
-use punchtrail_projections::people::employees;
-use punchtrail_protocol::SiteId;
+use punchtrail_projections::people::{employees, roster};
 use serde_json::json;
 
 use crate::cli::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::{NONE, Names, or_none},
+    projection,
     source::Opened,
 };
 
@@ -21,10 +19,8 @@ pub(super) async fn list(
     search: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let pool = &opened.pools.reader;
-    let site = match site {
-        Some(named) => Some(opened.site(named).await?),
-        None => None,
-    };
+    let site = opened.site_if(site).await?;
+    let behind = projection::behind(opened, &[roster::NAME]).await?;
     let (people, more) = match search {
         Some(typed) => (employees::search(pool, site, typed).await?, false),
         None => {
@@ -32,27 +28,29 @@ pub(super) async fn list(
             (found.rows, found.more)
         }
     };
-    let sites = sites::list(&opened.pools.writer, opened.ledger.now()).await?;
-    let names: HashMap<SiteId, &str> =
-        sites.iter().map(|site| (site.site, site.name.as_str())).collect();
-    let or_dash = |cell: &Option<String>| cell.clone().unwrap_or_else(|| "-".to_owned());
+    let (names, with_ids) = (Names::of(opened).await?, opened.source.look.ids);
     let rows: Vec<Vec<String>> = people
         .iter()
         .map(|person| {
-            let at = |site: &SiteId| names.get(site).map_or("-".to_owned(), ToString::to_string);
-            vec![
-                person.employee.to_string(),
+            let sites: Vec<String> = person.sites.iter().map(|site| names.site(*site)).collect();
+            let home = person.sites.first().copied();
+            let leaves = person.departed_at.map(|at| names.at(home, at));
+            let cells = [
+                or_none(person.name.as_deref()),
                 person.badges.join(", "),
-                or_dash(&person.name),
-                person.sites.iter().map(at).collect::<Vec<_>>().join(", "),
-                or_dash(&person.external_id),
-                person.departed_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
-            ]
+                sites.join(", "),
+                or_none(person.external_id.as_deref()),
+                leaves.unwrap_or_else(|| NONE.to_owned()),
+            ];
+            with_ids.then(|| person.employee.to_string()).into_iter().chain(cells).collect()
         })
         .collect();
-    let mut text = table(&["employee", "badges", "name", "sites", "external id", "leaves"], &rows);
+    let heading = ["id", "name", "badges", "works at", "external id", "leaves"];
+    let none = "Nobody. `employee add` and `employee import` take people on.";
+    let mut text = table_or(&heading[usize::from(!with_ids)..], &rows, none);
     if more {
         text.push_str(&format!("\n\nThese are the first {LISTED_MAX}; more follow."));
     }
-    Ok(Answer::new(&json!({"employees": people, "has_more": more}), text))
+    let object = json!({"employees": people, "has_more": more});
+    Ok(Answer::new(&object, text).noting(behind))
 }

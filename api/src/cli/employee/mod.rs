@@ -36,14 +36,14 @@ pub(super) enum Employee {
     Add(Add),
     /// Give a person another name
     Rename {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// The new name
         name: String,
     },
     /// Set a person's PIN, which is read from the standard input, or take it back
     Pin {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Take it back: they have none then
         #[arg(long)]
@@ -51,7 +51,7 @@ pub(super) enum Employee {
     },
     /// Note that a person leaves, correct when, or that they didn't leave
     Depart {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// When: a day, which is their last one, or a time (2026-11-26T18:00:00+01:00); now unless
         /// given
@@ -64,7 +64,7 @@ pub(super) enum Employee {
     },
     /// Note that a person who had left comes back
     Return {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Since when: a day, from its beginning, or a time; now unless given
         #[arg(long, value_name = "WHEN")]
@@ -72,7 +72,7 @@ pub(super) enum Employee {
     },
     /// Let a person work at a site, beside others
     Assign {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Where, by name or id
         site: String,
@@ -82,7 +82,7 @@ pub(super) enum Employee {
     },
     /// Note that a person no longer works at a site
     Unassign {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Where, by name or id
         site: String,
@@ -103,7 +103,7 @@ pub(super) enum Employee {
     Import(Import),
     /// Place a legal hold: nothing of them is erased on request while one stands
     Hold {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// What it is about
         #[arg(long, value_name = "TEXT", value_parser = note)]
@@ -111,7 +111,7 @@ pub(super) enum Employee {
     },
     /// Lift one of somebody's legal holds
     ReleaseHold {
-        /// Who: an id, an external id or a badge
+        /// Who: a name, a badge, an external id or an id
         employee: String,
         /// Why it is over
         #[arg(long, value_name = "TEXT", value_parser = note)]

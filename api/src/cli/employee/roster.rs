@@ -11,7 +11,7 @@ use punchtrail_infra::{
 use super::Import;
 use crate::cli::{
     answer::{Answer, EXIT_REFUSED},
-    progress,
+    progress::Progress,
     source::{Need, Opened, Source},
 };
 
@@ -36,16 +36,10 @@ pub(super) async fn import(import: Import, source: Source) -> anyhow::Result<Ans
 }
 
 async fn imported(opened: &Opened, text: &[u8], options: &Options) -> anyhow::Result<Answer> {
-    let bar = progress::bar("hashing PINs");
-    let shown = bar.clone();
-    let heard = Arc::new(move |done: usize, of: usize| {
-        shown.set_length(of as u64);
-        shown.set_position(done as u64);
-    });
+    let progress = Progress::of("hashing PINs");
+    let heard = Arc::new(move |done: usize, of: usize| progress.at(done as u64, of as u64));
     let by = Metadata::default();
-    let imported = import::import(&opened.ledger, text, options, &by, heard).await;
-    bar.finish_and_clear();
-    let imported = imported?;
+    let imported = import::import(&opened.ledger, text, options, &by, heard).await?;
     let is_faulty = !imported.faults.is_empty();
     let answer = Answer::new(&imported, told(&imported));
     Ok(if is_faulty { answer.exiting(EXIT_REFUSED) } else { answer })

@@ -5,6 +5,7 @@ use std::io::Read;
 use super::{Add, answered};
 use crate::cli::{
     answer::{Answer, Refusal},
+    look::Names,
     source::Opened,
 };
 use punchtrail_infra::{
@@ -16,6 +17,7 @@ use punchtrail_infra::{
         staff::{self, NewEmployee},
     },
 };
+use punchtrail_protocol::{EmployeeId, Time};
 
 /// More than any PIN, and its line's end.
 const LINE_BYTES_MAX: u64 = 64;
@@ -53,6 +55,16 @@ pub(super) async fn pin(opened: &Opened, employee: &str, clear: bool) -> anyhow:
     Ok(answered(&done, text))
 }
 
+/// A time by the clock where somebody works.
+pub(super) async fn at_home(
+    opened: &Opened,
+    employee: EmployeeId,
+    at: Time,
+) -> anyhow::Result<String> {
+    let home = moment::home_of(&opened.ledger, employee).await?;
+    Ok(Names::of(opened).await?.at(home, at))
+}
+
 pub(super) async fn depart(
     opened: &Opened,
     employee: &str,
@@ -63,6 +75,7 @@ pub(super) async fn depart(
     let at = at.map(|at| at.ends(&home));
     let left = staff::depart(&opened.ledger, employee, at, &Metadata::default()).await?;
     let at = left.now.employment().departed_at().unwrap_or_default();
+    let at = at_home(opened, employee, at).await?;
     Ok(answered(&left, &format!("They leave at {at}; their badges end with it.")))
 }
 
@@ -82,6 +95,7 @@ pub(super) async fn come_back(
     let home = moment::rules_of_home(&opened.ledger, employee).await?;
     let at = at.map_or_else(|| opened.ledger.now(), |at| at.begins(&home));
     let back = staff::come_back(&opened.ledger, employee, at, &Metadata::default()).await?;
+    let at = at_home(opened, employee, at).await?;
     let text = format!("They are back at {at}. Issue their badge with `employee badge issue`.");
     Ok(answered(&back, &text))
 }
@@ -110,5 +124,6 @@ pub(super) async fn unassign(
     let until = until.map_or_else(|| opened.ledger.now(), |until| until.ends(&rules));
     let by = Metadata::default();
     let done = staff::unassign(&opened.ledger, employee, site, until, &by).await?;
+    let until = Names::of(opened).await?.at(Some(site), until);
     Ok(answered(&done, &format!("They work there until {until}.")))
 }

@@ -12,6 +12,7 @@ use punchtrail_protocol::{SiteId, dispute::Day};
 
 use super::{
     answer::{Answer, table},
+    projection,
     source::{Need, Opened, Source},
 };
 
@@ -43,14 +44,10 @@ impl Figures {
     }
 
     async fn done(&self, opened: &Opened) -> anyhow::Result<Answer> {
-        let site = match &self.site {
-            Some(named) => Some(opened.site(named).await?),
-            None => None,
-        };
+        let site = opened.site_if(self.site.as_deref()).await?;
         let pool = &opened.pools.reader;
-        let newest = figures::newest(pool, site).await.context(
-            "the figures can't be read; a server fills them, so run `punchtrail serve` once",
-        )?;
+        let behind = projection::behind(opened, &[figures::NAME]).await?;
+        let newest = figures::newest(pool, site).await?;
         let weeks = Weeks::of(self.from, self.to, newest)?;
         let view = figures::figures(pool, site, weeks).await?;
         if let Some(path) = &self.csv {
@@ -60,7 +57,7 @@ impl Figures {
             let named = self.site.as_deref().unwrap_or("all sites");
             write(path, plot::plot(&view, named)?.as_bytes())?;
         }
-        Ok(Answer::new(&view, text(&view)))
+        Ok(Answer::new(&view, text(&view)).noting(behind))
     }
 }
 
