@@ -16,6 +16,7 @@
 //! problem ← commands ← identity ← privacy ← routes
 //! problem ← disputes ← routes
 //! problem ← escalations
+//! rounds ← webhooks ← server
 //! rounds ← commands, identity
 //! ```
 
@@ -41,3 +42,4 @@ pub mod seal;
 pub mod server;
 pub mod state;
 pub mod upkeep;
+pub mod webhooks;

@@ -107,6 +107,12 @@ const ALL: &[Described] = {
             &[],
             "Photos removed, or found removed, since no punch named them for 90 days",
         ),
+        (
+            "punchtrail_webhook_tries_total",
+            Counter,
+            &[("outcome", "failed")],
+            "Tries of webhooks, by what came of them",
+        ),
         ("punchtrail_ledger_events_total", Counter, &[], "Events that this node appended"),
         (
             "punchtrail_ledger_commit_seconds",

@@ -48,6 +48,7 @@ use crate::{
     quota::Allowance,
     router::{metrics_router, router},
     state::{App, Opened},
+    webhooks::{self, WebhookError, WebhookOptions, Webhooks},
 };
 
 /// Connections to the address that only metrics are served on.
@@ -85,6 +86,8 @@ pub struct ServeOptions {
     pub allowance: Allowance,
     /// The provider that vouches for people who sign in, if any.
     pub provider: Option<Settings>,
+    /// How webhooks are sent.
+    pub webhooks: WebhookOptions,
 }
 
 impl ServeOptions {
@@ -106,6 +109,7 @@ impl ServeOptions {
             identity: IdentityOptions::default(),
             allowance: Allowance::default(),
             provider: None,
+            webhooks: WebhookOptions::default(),
         }
     }
 }
@@ -137,6 +141,9 @@ pub enum ServeError {
     /// A provider of sign-ins can't be used as it was set.
     #[error("{0}. Nothing was started")]
     Provider(#[from] SettingsError),
+    /// Webhooks can't be sent.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
     /// Faces can't be checked as asked for.
     #[error("{0}")]
     Identity(#[from] IdentityError),
@@ -192,6 +199,7 @@ impl Server {
         let queue = queue::open(options.identity.queue.clone(), writer)
             .await
             .map_err(IdentityError::from)?;
+        let hooks = Webhooks::open(options.webhooks, &options.data_dir).await?;
         let cores = Threads::of_cores("punchtrail-work")?;
         let node = Node::of(&options.data_dir).map_err(ServeError::Node)?;
         let supervisor = options.supervisor;
@@ -241,6 +249,7 @@ impl Server {
             models: faces.models,
             allowance: options.allowance,
             provider,
+            webhooks: hooks,
         });
         let (stop, until, kept) = (followers.stopping(), followers.stopping(), app.clone());
         let tidying = supervisor
@@ -255,6 +264,7 @@ impl Server {
             upkeep.push(supervisor.spawn("certificate", stop, watch));
         }
         upkeep.extend(start::start(&app, &followers, queue, faces.checkers));
+        upkeep.extend(webhooks::start(&app, &followers, node));
         Ok(Self { listener, metrics_listener, address, app, tls, followers, upkeep })
     }
 

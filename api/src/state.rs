@@ -38,6 +38,7 @@ use crate::{
     problem::{Code, Refusal},
     quota::{Allowance, Quotas},
     seal,
+    webhooks::Webhooks,
 };
 
 /// The server's parts, shared by all requests. Cheap to clone.
@@ -87,6 +88,8 @@ pub struct Parts {
     pub quotas: Quotas,
     /// Who vouches for people who sign in, if anybody.
     pub provider: Option<Arc<Provider>>,
+    /// What webhooks need.
+    pub webhooks: Webhooks,
 }
 
 /// What a server opens and starts before it serves.
@@ -107,6 +110,8 @@ pub struct Opened {
     pub allowance: Allowance,
     /// Who vouches for people who sign in, if anybody.
     pub provider: Option<Arc<Provider>>,
+    /// What webhooks need.
+    pub webhooks: Webhooks,
 }
 
 impl std::ops::Deref for App {
@@ -137,6 +142,7 @@ impl App {
             models,
             allowance,
             provider,
+            webhooks,
         } = opened;
         Self(Arc::new(Parts {
             explanations: Explanations::start(pools.reader.clone(), ledger.supervisor()),
@@ -161,6 +167,7 @@ impl App {
             photo_secret: seal::photo_secret(&deployment),
             quotas: allowance.into(),
             provider,
+            webhooks,
             deployment,
         }))
     }

@@ -7,10 +7,11 @@ use jiff::SignedDuration;
 use punchtrail_infra::{
     access::{sessions, tries},
     devices::enrolment,
-    idempotency,
+    idempotency, mail,
     people::faces,
     photos::loose,
     quotas,
+    webhooks::log,
 };
 use punchtrail_projections::punches::photos::{self, erased, named};
 use punchtrail_protocol::{DeviceId, Digest};
@@ -54,6 +55,8 @@ pub async fn look(app: &App) -> Result<(), Refusal> {
     quotas::forget(app.ledger.pool()).await?;
     sessions::forget_over(app.ledger.pool()).await?;
     tries::forget(app.ledger.pool(), jiff::Timestamp::now() - TRIES_KEPT).await?;
+    log::sweep(app.ledger.pool(), app.ledger.now().timestamp()).await?;
+    mail::sweep(app.ledger.pool(), app.ledger.now().timestamp()).await?;
     erasures::sweep(app).await?;
     // A model that is behind would take photos for nobody's.
     let head = app.ledger.head().await?;

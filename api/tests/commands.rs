@@ -101,7 +101,7 @@ async fn a_command_is_issued_heard_and_done() {
         })]
     );
     assert_eq!(door.house.beat(&door.device).await.body["commands"], true);
-    let events = door.house.read("/v1/events?limit=1000").await;
+    let events = door.house.read("/v1/ledger/events?limit=1000").await;
     assert!(!events.text.contains("Stock-taking"), "the text stands beside the ledger");
     let result = json!({ "status": "done", "detail": "shown until tomorrow" });
     let first = door.finish(&door.device, &command, &result).await;
@@ -236,7 +236,7 @@ async fn what_is_undone_in_time_expires_and_a_late_result_is_a_fact() {
     commands::look(&door.house.app).await.unwrap();
     commands::look(&door.house.app).await.unwrap();
     assert_eq!(door.states().await, ["expired"]);
-    let events = door.house.read("/v1/events?limit=1000").await.body;
+    let events = door.house.read("/v1/ledger/events?limit=1000").await.body;
     let types = events["data"].as_array().unwrap().iter().map(|event| &event["event_type"]);
     assert_eq!(types.filter(|kind| *kind == "CommandExpired").count(), 1, "{events}");
     let late = door.finish(&door.device, &command.to_string(), &done()).await;

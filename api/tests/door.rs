@@ -239,7 +239,7 @@ async fn times_are_read_in_every_spelling_and_written_in_one() {
         let path = format!("/v1/employees/{employee}/departure");
         let left = house.write(&path, &json!({ "at": at })).await;
         assert_eq!(left.status, StatusCode::OK, "{}", left.text);
-        let events = house.read("/v1/events?limit=1000").await;
+        let events = house.read("/v1/ledger/events?limit=1000").await;
         assert!(events.text.contains("2026-11-20T17:00:00.000Z"), "{}", events.text);
         assert!(!events.text.contains("18:00:00"), "{}", events.text);
     }

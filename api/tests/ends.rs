@@ -156,8 +156,8 @@ async fn policies_queries_cursors_and_headers_have_their_ranges() {
     }
     for number in NUMBERS.iter().copied().filter(|number| !number.contains(['"', '['])) {
         for path in [
-            format!("/v1/events?after={number}"),
-            format!("/v1/events?limit={number}"),
+            format!("/v1/ledger/events?after={number}"),
+            format!("/v1/ledger/events?limit={number}"),
             format!("/v1/punches?limit={number}"),
             format!("/v1/quarantine?limit={number}"),
             format!("/v1/disputes?limit={number}"),

@@ -309,7 +309,7 @@ async fn events_are_read_as_they_are_kept() {
     let mut place = 0;
     let mut seen = Vec::new();
     loop {
-        let page = house.read(&format!("/v1/events?after={place}&limit=3")).await.body;
+        let page = house.read(&format!("/v1/ledger/events?after={place}&limit=3")).await.body;
         seen.extend(page["data"].as_array().unwrap().clone());
         place = page["next_after"].as_u64().unwrap();
         if page["has_more"] == false {
@@ -328,7 +328,7 @@ async fn events_are_read_as_they_are_kept() {
     let state = house.read("/v1/ledger").await.body;
     assert_eq!(state["position"], head);
     assert!(state["followers"].as_array().unwrap().len() >= 8, "{state}");
-    let beyond = house.read("/v1/events?after=18446744073709551615").await;
+    let beyond = house.read("/v1/ledger/events?after=18446744073709551615").await;
     assert_eq!(beyond.refusal(), "422 invalid: after invalid_value");
     house.close().await;
 }

@@ -338,6 +338,38 @@ async fn no_body_is_taken_in_another_shape() {
             operator,
             json!({ "name": "n", "scopes": ["sites:read"], "sites": [site], "expires_at": at }),
         ),
+        (
+            Method::POST,
+            "/v1/webhooks".to_owned(),
+            operator,
+            json!({ "name": "n", "url": "https://10.0.0.1/", "types": ["punch.voided"],
+                    "sites": [site], "contact": "a@example.org", "after": 1 }),
+        ),
+        (
+            Method::PUT,
+            format!("/v1/webhooks/{dispute}"),
+            operator,
+            json!({ "name": "n", "url": "https://10.0.0.1/", "types": ["punch.voided"],
+                    "sites": [site], "contact": "a@example.org" }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/webhooks/{dispute}/secret"),
+            operator,
+            json!({ "overlap_h": 1 }),
+        ),
+        (
+            Method::PUT,
+            format!("/v1/webhooks/{dispute}/disabled"),
+            operator,
+            json!({ "disabled": true }),
+        ),
+        (
+            Method::POST,
+            format!("/v1/webhooks/{dispute}/redeliveries"),
+            operator,
+            json!({ "since": at, "until": at, "everything": true }),
+        ),
     ];
     let described = house.get("/openapi.json", None).await.body;
     let bodies: usize = described["paths"]
@@ -389,7 +421,10 @@ async fn no_body_is_taken_in_another_shape() {
     house.close().await;
 }
 
-const ORDERS: [(&str, &[&str]); 58] = [
+const ORDERS: [(&str, &[&str]); 61] = [
+    ("secret", &["overlap_h"]),
+    ("redeliveries", &["since", "until", "everything"]),
+    ("webhooks", &["name", "url", "types", "sites", "contact", "after"]),
     ("/pin", &["pin"]),
     ("/v1/sites", &["name", "tz"]),
     ("by-external-id/e", &["name", "site", "badge", "pin", "from", "reissue", "returned"]),

@@ -14,6 +14,7 @@ mod rebuild;
 mod report;
 mod storm;
 mod verify;
+mod webhooks;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +43,9 @@ enum Bench {
     /// Faces: checks a second beside the bare models, the delay until a verdict, calls to SQS, and
     /// memory while photos wait
     Verify(verify::Options),
+    /// Webhooks delivered a second beside a bare loop of the same requests, and beside receivers
+    /// that hang
+    Webhooks(webhooks::Options),
 }
 
 #[tokio::main]
@@ -53,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Rebuild(options) => rebuild::run(options).await,
         Bench::Storm(options) => storm::run(options).await,
         Bench::Verify(options) => verify::run(options).await,
+        Bench::Webhooks(options) => webhooks::run(options).await,
     }
 }
 

@@ -14,6 +14,9 @@
 //! postgres ← photos ← identity
 //! access ← devices
 //! postgres ← queue
+//! key_file ← identity, webhooks
+//! postgres ← mail
+//! access, follower, mail ← webhooks
 //! ```
 
 pub mod access;
@@ -23,7 +26,9 @@ pub mod devices;
 pub mod follower;
 pub mod idempotency;
 pub mod identity;
+pub mod key_file;
 pub mod ledger;
+pub mod mail;
 pub mod people;
 pub mod photos;
 pub mod postgres;
@@ -35,3 +40,4 @@ pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod threads;
+pub mod webhooks;

@@ -9,7 +9,7 @@ use std::{
 pub(crate) const PYTHONS: [&str; 2] = ["/usr/bin/python3", "python3"];
 
 /// The folder that a variable names, else where `./dev` puts it in the target directory.
-pub(crate) fn brought(variable: &str, to: &str) -> PathBuf {
+pub fn brought(variable: &str, to: &str) -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     match (set(variable), set("CARGO_TARGET_DIR")) {

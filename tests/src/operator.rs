@@ -111,7 +111,7 @@ impl Operator {
         let mut events = Vec::new();
         let mut after = 0;
         loop {
-            let page = self.get(&format!("/v1/events?limit={PAGE}&after={after}")).await?;
+            let page = self.get(&format!("/v1/ledger/events?limit={PAGE}&after={after}")).await?;
             events.extend(page["data"].as_array().context("a page has `data`")?.iter().cloned());
             after = page["next_after"].as_u64().context("a page has `next_after`")?;
             if page["has_more"] != true {

@@ -49,6 +49,7 @@ mod trail;
 mod units;
 mod unknown;
 mod user;
+mod webhook;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -134,6 +135,8 @@ enum Command {
     /// Disputes: what workers say isn't right, and what people make of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
+    /// Webhooks: whom events are sent to, and what became of that
+    Webhook(webhook::Webhook),
     /// Figures week by week: disputes, referred punches, checks, how late punches came
     Figures(figures::Figures),
     /// The ledger: its state, its events, whether it was tampered with
@@ -200,6 +203,7 @@ async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Resul
         Command::Timecard(command) => command.run(source).await,
         Command::Review(command) => command.run(source).await,
         Command::Dispute(command) => command.run(source).await,
+        Command::Webhook(command) => command.run(source).await,
         Command::Figures(command) => command.run(source).await,
         Command::Ledger(command) => command.run(source, json).await,
         Command::Projection(command) => command.run(source).await,

@@ -18,6 +18,7 @@ use punchtrail_api::{
     },
     quota::{Allowance, DEVICE_CALLS_MAX, KEY_CALLS_MAX},
     server::{ServeError, ServeOptions, Server},
+    webhooks::WebhookOptions,
 };
 use punchtrail_infra::{
     access::provider::Settings,
@@ -34,6 +35,7 @@ use super::{
     identity::Identity,
     openid::OpenId,
     source::{Need, Source},
+    webhook::{self, MailLine, Sent},
 };
 
 /// What a shell expects of a program that was interrupted.
@@ -104,6 +106,12 @@ pub(super) struct Serve {
     #[command(flatten)]
     openid: OpenId,
 
+    #[command(flatten)]
+    webhooks: Sent,
+
+    #[command(flatten)]
+    mail: MailLine,
+
     /// Connections served at once; devices beyond them are told when to come back
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
@@ -141,7 +149,7 @@ fn calls() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// A network, or an address as one.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "not an address like 10.0.0.7 or a network like 10.0.0.0/24".to_owned())
@@ -152,6 +160,7 @@ impl Serve {
         let data_dir = source.dir()?;
         self.may_listen()?;
         let provider = self.openid.settings()?;
+        let webhooks = webhook::options(&self.webhooks, &self.mail)?;
         // Before anything is made: what is left of a start that failed must not pass for a ledger.
         for address in [Some(self.at.listen), self.metrics_listen].into_iter().flatten() {
             TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
@@ -176,7 +185,9 @@ impl Serve {
             () = stops.next() => anyhow::bail!("stopped before the server was ready"),
         };
         let supervisor = postgres.supervisor().clone();
-        let served = self.serve(&source, (pools.clone(), supervisor), provider, stops, json).await;
+        let served = self
+            .serve(&source, (pools.clone(), supervisor), (provider, webhooks), stops, json)
+            .await;
         pools.close().await;
         if let Err(error) = postgres.close().await {
             tracing::warn!(%error, "the database was left running");
@@ -213,7 +224,7 @@ impl Serve {
         &self,
         source: &Source,
         (pools, supervisor): (Pools, Supervisor),
-        provider: Option<Settings>,
+        (provider, webhooks): (Option<Settings>, WebhookOptions),
         stops: Stops,
         json: bool,
     ) -> anyhow::Result<()> {
@@ -237,6 +248,7 @@ impl Serve {
             clock: Clock::ahead_by(SignedDuration::from_secs(self.clock_ahead_s)),
             identity: self.identity.options(source),
             provider,
+            webhooks,
             photos: source.photos.clone(),
             ..ServeOptions::new(self.at.listen, pools, source.dir()?)
         };

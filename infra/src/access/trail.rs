@@ -83,6 +83,12 @@ pub enum Act {
     NoteErased,
     DeviceRevoked,
     PairingCodeMade,
+    WebhookMade,
+    WebhookChanged,
+    WebhookSecretMade,
+    WebhookDisabled,
+    WebhookEnabled,
+    WebhookRemoved,
 }
 
 impl Act {

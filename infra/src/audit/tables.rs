@@ -67,6 +67,7 @@ pub const TABLES: &[Table] = {
         table("known_browsers", Neither, ("rawd", ""), &["token_hash"]),
         table("ledger_head", Derived, ("rw", "r"), &["only_row"]),
         table("loose_photos", Neither, ("rawd", "r"), &["photo"]),
+        table("mails", Neither, ("rawd", ""), &["id"]),
         table("name_grants", Neither, ("raw", ""), &["id"]),
         table("notes", Proof, ("rawd", "r"), &["digest"]),
         table("operator_keys", Neither, ("raw", ""), &["id", "key_hash"]),
@@ -86,6 +87,12 @@ pub const TABLES: &[Table] = {
         table("user_links", Neither, ("rawd", ""), &["token_hash", "user_id"]),
         table("user_sites", Neither, ("rawd", ""), &["user_id,site"]),
         table("users", Neither, ("raw", ""), &["employee", "id", "login"]),
+        table("webhook_deliveries", Neither, ("rawd", ""), &["endpoint,event", "id"]),
+        table("webhook_endpoints", Neither, ("rawd", ""), &["id"]),
+        table("webhook_events", Neither, ("rawd", "r"), &["id", "position"]),
+        table("webhook_redeliveries", Neither, ("rawd", ""), &["id"]),
+        table("webhook_secrets", Neither, ("rawd", ""), &["id"]),
+        table("webhook_tries", Neither, ("rawd", ""), &["id"]),
     ]
 };
 

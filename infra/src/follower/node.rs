@@ -24,6 +24,16 @@ impl Node {
         Self { id: Uuid::new_v4(), former: None }
     }
 
+    /// Its id.
+    pub const fn id(self) -> Uuid {
+        self.id
+    }
+
+    /// The id that it had before in this place.
+    pub const fn former(self) -> Option<Uuid> {
+        self.former
+    }
+
     /// The node of that data directory, whose lock the caller has. The file is a help and no more:
     /// if it can't be read, the former one's leases run out by themselves.
     ///

@@ -7,7 +7,7 @@ use crate::postgres::Pool;
 
 /// The followers that keep their place so, besides the adjudicator, which moves its own with what
 /// it judges.
-pub const KEPT: [&str; 2] = ["checks", "erasures"];
+pub const KEPT: [&str; 3] = ["checks", "erasures", "webhooks"];
 
 /// Where a follower stands.
 ///

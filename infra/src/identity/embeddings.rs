@@ -6,24 +6,22 @@ use std::{io, path::Path};
 
 use punchtrail_protocol::{
     Digest,
-    sealed_photo::{PhotoSecret, open, seal},
+    sealed_photo::{open, seal},
 };
-use tokio::fs;
 
-use crate::postgres::Pool;
+use crate::{key_file::FileKey, postgres::Pool};
 
 /// The key's file in the data directory. Each node may have a key of its own: what another one made
 /// isn't found, and made again.
 const KEY_FILE: &str = "embeddings.key";
-/// How much of a key's digest names it.
-const KEY_ID_BYTES: usize = 8;
+/// What its key is named for.
+const PURPOSE: &str = "punchtrail.embeddings.v1";
 
 /// The cache. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Embeddings {
     pool: Pool,
-    secret: PhotoSecret,
-    key_id: [u8; KEY_ID_BYTES],
+    key: FileKey,
 }
 
 impl Embeddings {
@@ -32,19 +30,8 @@ impl Embeddings {
     /// # Errors
     /// When the key can't be read or written.
     pub async fn of(pool: Pool, data_dir: &Path) -> io::Result<Self> {
-        let path = data_dir.join(KEY_FILE);
-        let secret = match fs::read(&path).await {
-            Ok(bytes) => {
-                let length = || io::Error::new(io::ErrorKind::InvalidData, "a key has 32 bytes");
-                PhotoSecret::from_bytes(bytes.try_into().map_err(|_| length())?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(&path).await?,
-            Err(error) => return Err(error),
-        };
-        let named = Digest::of_parts(&[b"punchtrail.embeddings.v1", &secret.key().to_bytes()]);
-        let mut key_id = [0; KEY_ID_BYTES];
-        key_id.copy_from_slice(&named.0[..KEY_ID_BYTES]);
-        Ok(Self { pool, secret, key_id })
+        let key = FileKey::of(&data_dir.join(KEY_FILE), PURPOSE).await?;
+        Ok(Self { pool, key })
     }
 
     /// What a model made of a photo, if it is kept and can be opened.
@@ -58,10 +45,10 @@ impl Embeddings {
         )
         .bind(photo.0.as_slice())
         .bind(model)
-        .bind(self.key_id.as_slice())
+        .bind(self.key.id.as_slice())
         .fetch_optional(&self.pool)
         .await?;
-        Ok(sealed.and_then(|sealed| open(&self.secret, &sealed).ok()))
+        Ok(sealed.and_then(|sealed| open(&self.key.secret, &sealed).ok()))
     }
 
     /// Keeps what a model made of a photo.
@@ -69,14 +56,14 @@ impl Embeddings {
     /// # Errors
     /// When the database is out of reach.
     pub async fn put(&self, photo: Digest, model: &str, made: &[u8]) -> Result<(), sqlx::Error> {
-        let Ok(sealed) = seal(&self.secret.key(), made) else { return Ok(()) };
+        let Ok(sealed) = seal(&self.key.secret.key(), made) else { return Ok(()) };
         sqlx::query(
             "insert into reference_embeddings (photo, model, key_id, sealed) \
              values ($1, $2, $3, $4) on conflict do nothing",
         )
         .bind(photo.0.as_slice())
         .bind(model)
-        .bind(self.key_id.as_slice())
+        .bind(self.key.id.as_slice())
         .bind(sealed)
         .execute(&self.pool)
         .await
@@ -94,21 +81,6 @@ pub async fn forget(writer: &Pool, photo: Digest) -> Result<(), sqlx::Error> {
         .execute(writer)
         .await
         .map(drop)
-}
-
-/// Nobody else may read it, and it is there whole or not at all.
-async fn make_key(path: &Path) -> io::Result<PhotoSecret> {
-    let (secret, unfinished) = (PhotoSecret::generate(), path.with_extension("new"));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&unfinished).await?;
-    tokio::io::AsyncWriteExt::write_all(&mut file, &secret.to_bytes()).await?;
-    file.sync_all().await?;
-    fs::rename(&unfinished, path).await?;
-    if let Some(folder) = path.parent() {
-        fs::File::open(folder).await?.sync_all().await?;
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]

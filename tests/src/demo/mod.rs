@@ -13,6 +13,7 @@ pub mod acts;
 pub mod cast;
 pub mod check;
 pub mod faces;
+pub mod payroll;
 pub mod people;
 pub mod ruling;
 pub mod screen;
@@ -92,6 +93,7 @@ async fn play(options: Options) -> anyhow::Result<(Screen, Stage)> {
     tell::timecard(&screen, &stage, &script).await?;
     ruling::play(&mut screen, &stage, &script, &mut verdict).await?;
     people::play(&mut screen, &stage, &script, &memory, &mut verdict).await?;
+    payroll::play(&mut screen, &stage, &mut verdict).await?;
     conclude(&screen, &verdict, began)?;
     Ok((screen, stage))
 }

@@ -54,7 +54,7 @@ impl Stage {
     /// When any of that fails.
     pub async fn set(screen: &Screen, script: &Script, seed: u64) -> anyhow::Result<Self> {
         let checks = Checks::ready().await;
-        let place = checks.place()?;
+        let place = checks.place()?.with_variable("PUNCHTRAIL_WEBHOOK_INSECURE_LOOPBACK", "1");
         let data = place.data.path().to_owned();
         let cli = place.cli();
         let busy = screen.busy("creating a PostgreSQL cluster and starting the server");

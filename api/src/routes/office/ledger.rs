@@ -78,7 +78,7 @@ pub struct Events {
 
 /// The events after a position, exactly as they are kept.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "ledger", params(EventQuery),
+    get, path = "/v1/ledger/events", tag = "ledger", params(EventQuery),
     operation_id = "listLedgerEvents",
     responses((status = 200, body = Events)), security(("operator_key" = [])),
 )]

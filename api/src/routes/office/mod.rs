@@ -7,6 +7,7 @@ pub mod devices;
 pub mod disputes;
 pub mod employees;
 pub mod entering;
+pub mod events;
 pub mod explanations;
 pub mod faces;
 pub mod figures;
@@ -25,6 +26,7 @@ pub mod sites;
 pub mod staff;
 pub mod timecards;
 pub mod unknown_badges;
+pub mod webhooks;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -94,6 +96,16 @@ pub(crate) fn table() -> Vec<(Class, OpenApiRouter<App>)> {
         .routes(routes!(commands::cancel))
         .routes(routes!(ledger::state))
         .routes(routes!(ledger::events))
+        .routes(routes!(events::list))
+        .routes(routes!(webhooks::list, webhooks::make))
+        .routes(routes!(webhooks::one, webhooks::describe, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::disable))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::delivery))
+        .routes(routes!(webhooks::redeliver_one))
+        .routes(routes!(webhooks::redeliver, webhooks::redeliveries))
         .routes(routes!(figures::list))
         .routes(routes!(faces::one))
         .routes(routes!(faces::consent, faces::withdraw))

@@ -1,0 +1,139 @@
+//! Webhooks on this node: what they need, and the tasks that keep them going.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use punchtrail_infra::{
+    follower::{Followers, Node, Pace, Scope},
+    mail::Postman,
+    supervision::Supervised,
+    webhooks::{
+        address::Egress,
+        deliverer::{Deliverer, Now},
+        events::{self, Teller},
+        redelivery,
+        secrets::{KEY_FILE, Keeper},
+        sending::Sender,
+        summaries,
+    },
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{rounds, state::App};
+
+/// Between two looks for jobs of redelivery when there was none.
+const JOBS_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for what is to be written to contacts.
+const SUMMARIES_EVERY: Duration = Duration::from_secs(30);
+
+/// How webhooks are sent.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookOptions {
+    /// Under which key secrets are kept; in the data directory unless given.
+    pub key_file: Option<PathBuf>,
+    /// Where may be sent to.
+    pub egress: Egress,
+    /// Who sends mail, if anybody.
+    pub postman: Option<Postman>,
+}
+
+/// Why webhooks can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// The key's file can't be used.
+    #[error("the key of webhooks can't be used ({path}): {source}")]
+    Key { path: PathBuf, source: io::Error },
+    /// No client for TLS can be made.
+    #[error("nothing can be sent by TLS: {0}")]
+    Tls(String),
+}
+
+/// What handlers need of them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    pub keeper: Keeper,
+    pub sender: Sender,
+    /// Wakes who delivers.
+    pub news: Arc<Notify>,
+    pub postman: Option<Postman>,
+}
+
+impl Webhooks {
+    /// Opens what they need.
+    ///
+    /// # Errors
+    /// See [`WebhookError`].
+    pub async fn open(
+        options: WebhookOptions,
+        data_dir: &std::path::Path,
+    ) -> Result<Self, WebhookError> {
+        let path = options.key_file.unwrap_or_else(|| data_dir.join(KEY_FILE));
+        let keeper =
+            Keeper::of(&path).await.map_err(|source| WebhookError::Key { path, source })?;
+        let sender =
+            Sender::new(options.egress).map_err(|error| WebhookError::Tls(error.to_string()))?;
+        Ok(Self { keeper, sender, news: Arc::default(), postman: options.postman })
+    }
+}
+
+/// Starts what makes events, delivers them, redelivers and writes mail, on this node.
+pub fn start(app: &App, followers: &Followers, node: Node) -> Vec<Supervised> {
+    let supervisor = app.ledger.supervisor().clone();
+    let of = app.clone();
+    followers.start(events::NAME, Scope::Deployment { version: 1 }, Pace::Prompt, move || {
+        Teller::new(of.ledger.clone(), Arc::clone(&of.webhooks.news))
+    });
+    let spawned =
+        |name, run: fn(App, CancellationToken) -> futures::future::BoxFuture<'static, ()>| {
+            let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
+            supervisor.spawn(name, stop, move || run(of.clone(), until.clone()))
+        };
+    let mut tasks = vec![
+        spawned("webhook_jobs", |app, stop| Box::pin(jobs(app, stop))),
+        spawned("webhook_summaries", |app, stop| Box::pin(summarise(app, stop))),
+    ];
+    let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
+    tasks.push(supervisor.spawn("webhooks_sent", stop, move || {
+        let Webhooks { keeper, sender, news, .. } = of.webhooks.clone();
+        let ledger = of.ledger.clone();
+        let now: Now = Arc::new(move || ledger.now().timestamp());
+        let pool = of.ledger.pool().clone();
+        let deliverer = Deliverer::new(pool, keeper, sender, (node.id(), now), news);
+        deliverer.run(node.former(), until.clone())
+    }));
+    if let Some(postman) = app.webhooks.postman.clone() {
+        let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
+        tasks.push(supervisor.spawn("mail", stop, move || {
+            let (ledger, pool) = (of.ledger.clone(), of.ledger.pool().clone());
+            let now = move || -> Timestamp { ledger.now().timestamp() };
+            postman.clone().run(pool, now, until.clone())
+        }));
+    }
+    tasks
+}
+
+/// Goes on with jobs of redelivery until it is stopped.
+async fn jobs(app: App, stop: CancellationToken) {
+    let failing = "what is to be delivered again can't be looked for now";
+    rounds::go(JOBS_EVERY, stop, failing, || async {
+        while let Some(count) =
+            redelivery::step(app.ledger.pool(), app.ledger.now().timestamp()).await?
+        {
+            if count > 0 {
+                app.webhooks.news.notify_one();
+            }
+        }
+        Ok::<_, punchtrail_infra::postgres::DatabaseError>(())
+    })
+    .await;
+}
+
+/// Writes to contacts until it is stopped.
+async fn summarise(app: App, stop: CancellationToken) {
+    let failing = "what is to be written to contacts of webhooks can't be looked for now";
+    rounds::go(SUMMARIES_EVERY, stop, failing, || async {
+        summaries::look(app.ledger.pool(), app.ledger.now().timestamp()).await.map(drop)
+    })
+    .await;
+}
