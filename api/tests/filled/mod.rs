@@ -6,6 +6,7 @@ mod access;
 mod office;
 mod people;
 mod sync;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,9 @@ use axum::body::Body;
 use hyper::{Method, StatusCode, header};
 use image::{ImageFormat, RgbImage};
 use punchtrail_api::{door::address::TrustedProxies, quota::Allowance};
-use punchtrail_infra::access::roles::Role;
+use punchtrail_infra::{access::roles::Role, webhooks::address::Egress};
 use punchtrail_protocol::{SiteId, Time};
+use punchtrail_testkit::Receiver;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -48,6 +50,7 @@ pub struct Filled {
     pub house: House,
     pub given: Given,
     provider: StandIn,
+    receiver: Receiver,
     device: Device,
     /// Where the device stands; one that nothing stands at; one that is changed.
     site: String,
@@ -85,11 +88,12 @@ impl Filled {
     /// Everything is there, and every follower has seen it.
     pub async fn new() -> Self {
         let provider = StandIn::new().await;
-        let settings = provider.settings();
+        let (settings, receiver) = (provider.settings(), Receiver::taking().await.unwrap());
         let house = House::with(|options| {
             options.provider = Some(settings);
             // Each request comes from an address of its own, so that none is sent away for others.
             options.proxies = TrustedProxies(vec!["127.0.0.0/8".parse().unwrap()]);
+            options.webhooks.egress = Egress::new(Vec::new(), true);
             options.allowance = Allowance { device_calls: u32::MAX, key_calls: u32::MAX };
         })
         .await;
@@ -101,12 +105,13 @@ impl Filled {
         let [site, elsewhere, changed] = <[String; 3]>::try_from(sites).unwrap();
         let device = house.device(site.parse().unwrap()).await;
         let given = Given::default();
-        let mut filled = Self { house, given, provider, device, site, elsewhere, changed };
+        let mut filled = Self { house, given, provider, receiver, device, site, elsewhere, changed };
         filled.callers().await;
         filled.people().await;
         filled.sync().await;
         filled.office().await;
         filled.access().await;
+        filled.webhooks().await;
         filled.house.settled().await;
         filled
     }

@@ -56,7 +56,8 @@ pub struct EventsTold {
 
 /// What webhooks are told: punches, disputes, devices and people, the events after a position.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "webhooks", operation_id = "listEvents", params(EventQuery),
+    get, path = "/v1/events", tag = "webhooks",
+    operation_id = "listEvents", params(EventQuery),
     responses((status = 200, body = EventsTold)), security(("operator_key" = [])),
 )]
 pub async fn list(

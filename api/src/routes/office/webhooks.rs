@@ -151,7 +151,8 @@ pub struct WebhookMade {
 
 /// Every endpoint.
 #[utoipa::path(
-    get, path = "/v1/webhooks", tag = "webhooks", operation_id = "listWebhooks", responses((status = 200, body = Webhooks)),
+    get, path = "/v1/webhooks", tag = "webhooks",
+    operation_id = "listWebhooks", responses((status = 200, body = Webhooks)),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -163,8 +164,9 @@ pub async fn list(
 
 /// One endpoint.
 #[utoipa::path(
-    get, path = "/v1/webhooks/{webhook}", tag = "webhooks", operation_id = "getWebhook",
-    params(("webhook" = String, Path, description = "Which")),
+    get, path = "/v1/webhooks/{webhook}", tag = "webhooks",
+    operation_id = "getWebhook",
+    params(("webhook" = String, Path, description = "The endpoint")),
     responses((status = 200, body = WebhookView)),
 )]
 pub async fn one(
@@ -178,7 +180,8 @@ pub async fn one(
 
 /// Makes an endpoint. Its secret is shown this once.
 #[utoipa::path(
-    post, path = "/v1/webhooks", tag = "webhooks", operation_id = "createWebhook", request_body = NewWebhook,
+    post, path = "/v1/webhooks", tag = "webhooks",
+    operation_id = "createWebhook", request_body = NewWebhook,
     responses((status = 201, body = WebhookMade)),
 )]
 pub async fn make(
@@ -205,8 +208,9 @@ pub async fn make(
 
 /// Says anew what an endpoint is, all of it. What is in line goes by it, too.
 #[utoipa::path(
-    put, path = "/v1/webhooks/{webhook}", tag = "webhooks", operation_id = "putWebhook",
-    params(("webhook" = String, Path, description = "Which")),
+    put, path = "/v1/webhooks/{webhook}", tag = "webhooks",
+    operation_id = "putWebhook",
+    params(("webhook" = String, Path, description = "The endpoint")),
     request_body = WebhookBody, responses((status = 204)),
 )]
 pub async fn describe(
@@ -223,8 +227,9 @@ pub async fn describe(
 
 /// Removes an endpoint: nothing is sent any more, and what is kept of it goes.
 #[utoipa::path(
-    delete, path = "/v1/webhooks/{webhook}", tag = "webhooks", operation_id = "deleteWebhook",
-    params(("webhook" = String, Path, description = "Which")), responses((status = 204)),
+    delete, path = "/v1/webhooks/{webhook}", tag = "webhooks",
+    operation_id = "deleteWebhook",
+    params(("webhook" = String, Path, description = "The endpoint")), responses((status = 204)),
 )]
 pub async fn remove(
     State(app): State<App>,
@@ -283,8 +288,9 @@ pub struct SecretBody {
 /// Makes another secret, shown this once. Deliveries carry the signatures of the old and of the new
 /// one until the old one's time is over.
 #[utoipa::path(
-    post, path = "/v1/webhooks/{webhook}/secret", tag = "webhooks", operation_id = "rotateWebhookSecret",
-    params(("webhook" = String, Path, description = "Which")),
+    post, path = "/v1/webhooks/{webhook}/secret", tag = "webhooks",
+    operation_id = "rotateWebhookSecret",
+    params(("webhook" = String, Path, description = "The endpoint")),
     request_body = SecretBody, responses((status = 201, body = WebhookMade)),
 )]
 pub async fn rotate(
@@ -318,8 +324,9 @@ pub struct WebhookDisabledBody {
 /// Disables an endpoint, or enables it: then what was in line is tried at once, and what happened
 /// meanwhile is told.
 #[utoipa::path(
-    put, path = "/v1/webhooks/{webhook}/disabled", tag = "webhooks", operation_id = "putWebhookDisabled",
-    params(("webhook" = String, Path, description = "Which")),
+    put, path = "/v1/webhooks/{webhook}/disabled", tag = "webhooks",
+    operation_id = "putWebhookDisabled",
+    params(("webhook" = String, Path, description = "The endpoint")),
     request_body = WebhookDisabledBody, responses((status = 204)),
 )]
 pub async fn disable(
@@ -346,8 +353,9 @@ pub struct DeliveryMade {
 
 /// Sends a test event, `webhook.test`, by the same way as all others.
 #[utoipa::path(
-    post, path = "/v1/webhooks/{webhook}/test", tag = "webhooks", operation_id = "testWebhook",
-    params(("webhook" = String, Path, description = "Which")),
+    post, path = "/v1/webhooks/{webhook}/test", tag = "webhooks",
+    operation_id = "testWebhook",
+    params(("webhook" = String, Path, description = "The endpoint")),
     responses((status = 202, body = DeliveryMade)),
 )]
 pub async fn test(
@@ -416,8 +424,9 @@ impl From<Delivery> for DeliveryView {
 
 /// The deliveries to an endpoint, the newest first; those that are finished for thirty days.
 #[utoipa::path(
-    get, path = "/v1/webhooks/{webhook}/deliveries", tag = "webhooks", operation_id = "listWebhookDeliveries",
-    params(("webhook" = String, Path, description = "Which"), DeliveryQuery),
+    get, path = "/v1/webhooks/{webhook}/deliveries", tag = "webhooks",
+    operation_id = "listWebhookDeliveries",
+    params(("webhook" = String, Path, description = "The endpoint"), DeliveryQuery),
     responses((status = 200, body = Page<DeliveryView>)),
 )]
 pub async fn deliveries(
@@ -478,10 +487,11 @@ pub struct DeliveryDetail {
 
 /// One delivery, with the body that is sent and with each try.
 #[utoipa::path(
-    get, path = "/v1/webhooks/{webhook}/deliveries/{delivery}", tag = "webhooks", operation_id = "getWebhookDelivery",
+    get, path = "/v1/webhooks/{webhook}/deliveries/{delivery}", tag = "webhooks",
+    operation_id = "getWebhookDelivery",
     params(
-        ("webhook" = String, Path, description = "Which"),
-        ("delivery" = i64, Path, description = "Which of its deliveries"),
+        ("webhook" = String, Path, description = "The endpoint"),
+        ("delivery" = i64, Path, description = "The delivery"),
     ),
     responses((status = 200, body = DeliveryDetail)),
 )]
@@ -498,10 +508,11 @@ pub async fn delivery(
 
 /// Sends a delivery once more, under the same id and with the same body, with all its tries.
 #[utoipa::path(
-    post, path = "/v1/webhooks/{webhook}/deliveries/{delivery}/redelivery", tag = "webhooks", operation_id = "redeliverWebhookDelivery",
+    post, path = "/v1/webhooks/{webhook}/deliveries/{delivery}/redelivery", tag = "webhooks",
+    operation_id = "redeliverWebhookDelivery",
     params(
-        ("webhook" = String, Path, description = "Which"),
-        ("delivery" = i64, Path, description = "Which of its deliveries"),
+        ("webhook" = String, Path, description = "The endpoint"),
+        ("delivery" = i64, Path, description = "The delivery"),
     ),
     responses((status = 202, body = DeliveryMade)),
 )]
@@ -582,8 +593,9 @@ pub struct RedeliveryMade {
 
 /// Sends what happened within a time once more, as a job that outlives any node.
 #[utoipa::path(
-    post, path = "/v1/webhooks/{webhook}/redeliveries", tag = "webhooks", operation_id = "redeliverWebhook",
-    params(("webhook" = String, Path, description = "Which")),
+    post, path = "/v1/webhooks/{webhook}/redeliveries", tag = "webhooks",
+    operation_id = "redeliverWebhook",
+    params(("webhook" = String, Path, description = "The endpoint")),
     request_body = RedeliveryBody, responses((status = 202, body = RedeliveryMade)),
 )]
 pub async fn redeliver(
@@ -610,8 +622,9 @@ pub async fn redeliver(
 
 /// What is sent once more, and what was.
 #[utoipa::path(
-    get, path = "/v1/webhooks/{webhook}/redeliveries", tag = "webhooks", operation_id = "listWebhookRedeliveries",
-    params(("webhook" = String, Path, description = "Which")),
+    get, path = "/v1/webhooks/{webhook}/redeliveries", tag = "webhooks",
+    operation_id = "listWebhookRedeliveries",
+    params(("webhook" = String, Path, description = "The endpoint")),
     responses((status = 200, body = Redeliveries)),
 )]
 pub async fn redeliveries(
