@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use punchtrail_infra::{
     follower::{Followers, Node, Pace, Scope},
+    key_file,
     mail::Postman,
     supervision::Supervised,
     webhooks::{
@@ -12,7 +13,7 @@ use punchtrail_infra::{
         deliverer::{Deliverer, Now},
         events::{self, Teller},
         redelivery,
-        secrets::{KEY_FILE, Keeper},
+        secrets::Keeper,
         sending::Sender,
         summaries,
     },
@@ -68,7 +69,7 @@ impl Webhooks {
         options: WebhookOptions,
         data_dir: &std::path::Path,
     ) -> Result<Self, WebhookError> {
-        let path = options.key_file.unwrap_or_else(|| data_dir.join(KEY_FILE));
+        let path = options.key_file.unwrap_or_else(|| data_dir.join(key_file::WEBHOOKS));
         let keeper =
             Keeper::of(&path).await.map_err(|source| WebhookError::Key { path, source })?;
         let sender =

@@ -14,14 +14,16 @@
 //! postgres ← photos ← identity
 //! access ← devices
 //! postgres ← queue
-//! key_file ← identity, webhooks
+//! key_file ← identity, webhooks, backup
 //! postgres ← mail
 //! access, follower, mail ← webhooks
+//! audit, photos ← backup
 //! ```
 
 pub mod access;
 pub mod adjudicator;
 pub mod audit;
+pub mod backup;
 pub mod devices;
 pub mod follower;
 pub mod idempotency;

@@ -275,3 +275,25 @@ async fn a_judgement_of_what_is_gone_is_refused() {
     assert_ne!(Digest::ZERO, world.ledger.newest().anchor.leaf_hash);
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_put_back_on_purpose_begins_an_epoch_once() {
+    let world = World::new().await;
+    let mut kiosk = world.device().await;
+    let mut at_ms = NOON_MS - 80_000_000;
+    let captures = kiosk.captures(3, &mut at_ms, 100_000);
+    deliver(&world.ledger, &kiosk, &captures).await;
+    let (end, before) = (world.ledger.head().await.unwrap(), world.ledger.newest().epoch);
+    world.ledger.put_back(end, end.plus(4)).await.unwrap();
+    let newest = world.ledger.newest();
+    assert_eq!(newest.anchor.position, end.plus(1));
+    assert_ne!(newest.epoch, before);
+    // Whoever asks again, or another node did before, changes nothing.
+    world.ledger.put_back(end, end.plus(4)).await.unwrap();
+    let epochs = opened(&world).await;
+    assert_eq!(epochs.len(), 1);
+    let EpochEvent::Opened { after, ends, seen, noticed_by, .. } = epochs[0].1;
+    assert_eq!((after, ends, noticed_by), (end, before, NoticedBy::Node));
+    assert_eq!(seen, end.plus(4), "what was signed up to there is explained by it");
+    world.close().await;
+}

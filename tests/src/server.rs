@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use punchtrail_infra::postgres::Postgres;
 use sqlx::PgPool;
 
@@ -129,11 +130,28 @@ impl Server {
     /// # Errors
     /// When it ends before, with the end of its log.
     pub async fn start_with(place: &Installation, arguments: &[&str]) -> anyhow::Result<Self> {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_by(place, &["serve"], arguments).await
+    }
+
+    /// The same by putting a backup back, the newest in `backups`, which then is served.
+    ///
+    /// # Errors
+    /// When it is refused, with the end of its log.
+    pub async fn restore(place: &Installation, backups: &Path) -> anyhow::Result<Self> {
+        let backups = backups.to_str().context("a path in UTF-8")?;
+        Self::start_by(place, &["restore", backups], Vec::new()).await
+    }
+
+    async fn start_by(
+        place: &Installation,
+        by: &[&str],
+        arguments: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let mut command = place.command()?;
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(by).args(["--listen", "127.0.0.1:0"]).args(&arguments);
         let mut process = Process::start("the server", command, &place.data.log("server")?)?;
         let url = process.says("listening ", START_WAIT).await?;
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Ok(Self { process, place: place.clone(), arguments, url })
     }
 

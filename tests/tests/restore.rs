@@ -5,7 +5,9 @@
 
 use punchtrail_protocol::capture::PunchKind;
 use punchtrail_testkit::{PATIENCE, eventually};
-use punchtrail_tests::{Agent, Gate, Shop, agent::Punch, file, shop::BADGES};
+use punchtrail_tests::{
+    Agent, Gate, Installation, Server, Shop, SmallDisk, agent::Punch, file, shop::BADGES,
+};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -91,6 +93,119 @@ async fn after_a_restore_the_devices_bring_every_punch_back() {
     shop.operator.settled(true, PATIENCE).await.unwrap();
     assert_eq!(checkpoints(&shop).await["state"], "following");
     running.stop().await.unwrap();
+}
+
+/// The drill of docs/operations.md: backed up while it serves, more punches, the database is lost.
+#[tokio::test]
+async fn a_backup_that_is_put_back_ends_with_every_punch() {
+    let mut shop = Shop::open().await.unwrap();
+    let gate = Gate::open(shop.server.address().unwrap(), 1).await.unwrap();
+    let mut running = shop.agent(&gate.url()).await.unwrap();
+    let asked = shop.agent(&gate.url()).await.unwrap();
+    let data = shop.server.installation().data.clone();
+    let place = tempfile::tempdir().unwrap();
+    let backups = place.path().join("backups");
+    let dir = backups.to_str().unwrap();
+    for agent in [&running, &asked] {
+        punch(agent, 4).await;
+        assert_eq!(agent.sync().await.unwrap()["complete"], true);
+    }
+    let backed_up = shop.operator.settled(true, PATIENCE).await.unwrap();
+    let first = shop.cli.json(&["backup", dir]).await.unwrap();
+    assert_eq!(first["database"], "cluster");
+    let made = shop.cli.json(&["backup", dir, "--keep", "1"]).await.unwrap();
+    assert_eq!(made["removed"], serde_json::json!([first["backup"]]));
+    assert!(made["shared_bytes"].as_u64().unwrap() > 1 << 20, "most of it stays as it is: {made}");
+    let verified = shop.cli.json(&["backup", "verify", dir]).await.unwrap();
+    assert_eq!(verified["backups"][0]["whole"], true, "{verified}");
+
+    running.start().await.unwrap();
+    for agent in [&running, &asked] {
+        punch(agent, 7).await;
+    }
+    assert_eq!(asked.sync().await.unwrap()["complete"], true);
+    eventually("the running agent to deliver", PATIENCE, async || {
+        Ok((running.waiting().await? == 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let head = shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert!(head > backed_up);
+    let folders = [running.dir().to_owned(), asked.dir().to_owned()];
+    let before = shop.compare(&folders).await.unwrap();
+    before.is_complete().unwrap();
+
+    // While it is there, nothing is put over it.
+    let refused = shop.cli.run(&["restore", dir]).await.unwrap();
+    assert_eq!(refused.code, 1, "a server runs there: {refused:?}");
+    assert!(shop.server.terminate().await.unwrap().success());
+    let refused = shop.cli.run(&["restore", dir, "--no-serve"]).await.unwrap();
+    assert!(refused.stderr.contains("nothing was changed"), "{refused:?}");
+
+    // Lost, and put back: it is served, and says when all is there again.
+    std::fs::remove_dir_all(data.cluster()).unwrap();
+    shop.server = Server::restore(&shop.server.installation().clone(), &backups).await.unwrap();
+    shop.operator.move_to(shop.server.url());
+    gate.lead_to(shop.server.address().unwrap());
+    assert_eq!(asked.sync().await.unwrap()["delivered"], 7);
+    let log = shop.server.process().log().to_owned();
+    eventually("the server to say that nothing is missing", PATIENCE, async || {
+        let log = std::fs::read_to_string(&log)?;
+        Ok(log.contains("restored: nothing is missing: 2 of 2 device(s) reported").then_some(()))
+    })
+    .await
+    .unwrap();
+    let now = shop.compare(&folders).await.unwrap();
+    now.is_complete().unwrap();
+    assert_eq!(now.captures, before.captures);
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    assert_eq!(checkpoints(&shop).await["state"], "following", "and signed for");
+    let ready = shop.operator.ask(Method::GET, "/readyz", None).await.unwrap().1;
+    assert_eq!(ready["went_back"]["times"], 1, "said once: {ready}");
+    shop.cli.json(&["ledger", "verify"]).await.unwrap();
+    running.stop().await.unwrap();
+    assert!(shop.server.terminate().await.unwrap().success());
+    assert!(data.postmaster().is_none(), "its Postgres is stopped with it");
+}
+
+/// The way to another version of Postgres: an archive, into a new private one.
+#[tokio::test]
+async fn a_dump_goes_into_a_data_directory_that_holds_nothing() {
+    let shop = Shop::open().await.unwrap();
+    let agent = shop.agent(shop.server.url()).await.unwrap();
+    punch(&agent, 3).await;
+    assert_eq!(agent.sync().await.unwrap()["complete"], true);
+    shop.operator.settled(true, PATIENCE).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let backups = place.path().join("backups");
+    let dir = backups.to_str().unwrap();
+    let made = shop.cli.json(&["backup", dir, "--dump"]).await.unwrap();
+    assert_eq!(made["database"], "dump");
+    let elsewhere = Installation::embedded().unwrap();
+    let restored = elsewhere.cli().json(&["restore", dir, "--no-serve"]).await.unwrap();
+    assert_eq!(restored["position"], made["head"]);
+    let verified = elsewhere.cli().json(&["ledger", "verify"]).await.unwrap();
+    assert_eq!(verified["events"].as_u64().unwrap(), made["head"].as_u64().unwrap() + 1);
+}
+
+#[tokio::test]
+async fn a_backup_for_which_there_is_no_room_leaves_the_one_before() {
+    let name = "a_backup_for_which_there_is_no_room_leaves_the_one_before";
+    let Some(disk) = SmallDisk::of(name, 400).await.unwrap() else { return };
+    let shop = Shop::open().await.unwrap();
+    let backups = disk.path().join("backups");
+    let dir = backups.to_str().unwrap();
+    let made = shop.cli.json(&["backup", dir]).await.unwrap();
+    disk.fill().unwrap();
+    let refused = shop.cli.run(&["backup", dir]).await.unwrap();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("is full"), "{refused:?}");
+    let there = shop.cli.json(&["backup", "verify", dir, "--all"]).await.unwrap();
+    assert_eq!(there["backups"][0]["backup"], made["backup"]);
+    assert_eq!(
+        (&there["backups"][0]["whole"], &there["unfinished"]),
+        (&true.into(), &serde_json::json!([]))
+    );
 }
 
 /// A device whose chain has a hole, so that what the server says it holds without one never falls,

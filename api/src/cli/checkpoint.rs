@@ -34,7 +34,8 @@ pub(super) enum Checkpoint {
     },
 }
 
-fn reason(text: &str) -> Result<String, String> {
+/// One line that says why.
+pub(super) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     let fits = (1..=REASON_CHARS_MAX).contains(&text.chars().count());
     if fits && !text.chars().any(char::is_control) {

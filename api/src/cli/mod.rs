@@ -14,6 +14,7 @@
 mod admin;
 mod answer;
 mod audit;
+mod backup;
 mod badge;
 mod checkpoint;
 mod device;
@@ -39,6 +40,7 @@ mod punch;
 mod punches;
 mod queue;
 mod replay;
+mod restore;
 mod review;
 mod ruling;
 mod serve;
@@ -86,6 +88,10 @@ Every command: docs/command-line.md";
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
     Serve(Box<serve::Serve>),
+    /// Make a backup of everything, while the server runs
+    Backup(backup::Backup),
+    /// Put a backup back where nothing is, and serve it until the devices brought what it lacks
+    Restore(Box<restore::Restore>),
     /// The way in for the first admin, and for one who is locked out
     #[command(subcommand)]
     Admin(admin::Admin),
@@ -167,7 +173,12 @@ pub(crate) fn run() -> ExitCode {
         let _ = Arguments::command().print_help();
         return ExitCode::from(answer::EXIT_USAGE);
     };
-    log(matches!(command, Command::Serve(_)));
+    log(match &command {
+        Command::Serve(_) => true,
+        // Its bar and a log would write over each other.
+        Command::Restore(_) => !std::io::stderr().is_terminal(),
+        _ => false,
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -186,6 +197,8 @@ pub(crate) fn run() -> ExitCode {
 async fn dispatch(source: Source, json: bool, command: Command) -> anyhow::Result<Answer> {
     match command {
         Command::Serve(command) => command.run(source, json).await,
+        Command::Backup(command) => command.run(source).await,
+        Command::Restore(command) => command.run(source, json).await,
         Command::Admin(command) => command.run(source).await,
         Command::User(command) => command.run(source).await,
         Command::Key(command) => command.run(source).await,

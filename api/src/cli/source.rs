@@ -104,7 +104,11 @@ impl Source {
         self.aws_region.as_deref().filter(|region| !region.is_empty())
     }
 
-    fn check(&self, need: Need) -> anyhow::Result<()> {
+    /// That it was said where the data is, and that there is some if need be.
+    ///
+    /// # Errors
+    /// When it wasn't, or there isn't.
+    pub(super) fn check(&self, need: Need) -> anyhow::Result<()> {
         if self.url().is_some() {
             return Ok(());
         }
@@ -241,7 +245,7 @@ impl Source {
     }
 }
 
-async fn leave(postgres: Postgres) {
+pub(super) async fn leave(postgres: Postgres) {
     if let Err(error) = postgres.close().await {
         tracing::warn!(%error, "the database was left running");
     }

@@ -9,13 +9,14 @@ use jiff::SignedDuration;
 use punchtrail_api::webhooks::WebhookOptions;
 use punchtrail_infra::{
     access::trail::Doer,
+    key_file,
     mail::{self, Postman},
     webhooks::{
         address::Egress,
         endpoints::{self, Described, Endpoint, Start},
         events::EventType,
         redelivery,
-        secrets::{KEY_FILE, Keeper},
+        secrets::Keeper,
     },
 };
 use punchtrail_protocol::{Position, Time};
@@ -63,7 +64,7 @@ impl Sent {
     async fn keeper(&self, source: &Source) -> anyhow::Result<Keeper> {
         let path = match &self.webhook_key_file {
             Some(path) => path.clone(),
-            None => source.dir()?.join(KEY_FILE),
+            None => source.dir()?.join(key_file::WEBHOOKS),
         };
         let opened = Keeper::of(&path).await;
         opened.with_context(|| format!("the key of webhooks can't be used: {}", path.display()))

@@ -105,7 +105,8 @@ impl Filled {
         let [site, elsewhere, changed] = <[String; 3]>::try_from(sites).unwrap();
         let device = house.device(site.parse().unwrap()).await;
         let given = Given::default();
-        let mut filled = Self { house, given, provider, receiver, device, site, elsewhere, changed };
+        let mut filled =
+            Self { house, given, provider, receiver, device, site, elsewhere, changed };
         filled.callers().await;
         filled.people().await;
         filled.sync().await;

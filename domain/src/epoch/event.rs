@@ -31,7 +31,7 @@ pub enum EpochEvent {
 #[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum NoticedBy {
-    /// A node, by what it remembered of the ledger.
+    /// A node, by what it remembered of the ledger, or because an older copy was put back by it.
     Node,
     /// A device, by what the server had told it under its own seal.
     Device,

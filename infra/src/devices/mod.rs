@@ -96,6 +96,51 @@ pub async fn list(writer: &Pool) -> Result<Vec<ListedDevice>, sqlx::Error> {
     .await
 }
 
+/// A device that may bring back what a restored server lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturningDevice {
+    pub device: DeviceId,
+    pub name: Option<String>,
+    /// When it last reported, by the server's clock.
+    pub reported_at: Option<Time>,
+    /// How many of its numbers are held.
+    pub held: u64,
+    /// The highest of them.
+    pub highest: u64,
+    /// How many of the numbers that it made, by its last report or by what came since, aren't held.
+    pub lacking: u64,
+}
+
+/// Every device that has access, oldest first.
+///
+/// # Errors
+/// When the database is out of reach.
+pub async fn returning(writer: &Pool) -> Result<Vec<ReturningDevice>, sqlx::Error> {
+    sqlx::query(
+        "select c.device, d.name, r.reported_at, held.count, held.highest, \
+         greatest(coalesce(r.seq, 0), held.highest) - held.count as lacking \
+         from device_credentials c left join device_directory d using (device) \
+         left join device_reports r using (device) left join device_progress p using (device) \
+         cross join lateral (select coalesce(p.highest, 0) as highest, \
+             coalesce(p.acked_through, 0) + (select count(distinct seq) from device_chain chain \
+                 where chain.device = c.device and chain.seq > coalesce(p.acked_through, 0)) \
+             as count) held where c.revoked_at is null order by c.device",
+    )
+    .try_map(|row: PgRow| {
+        let at: Option<Timestamp> = row.try_get("reported_at")?;
+        Ok(ReturningDevice {
+            device: DeviceId(row.try_get("device")?),
+            name: row.try_get("name")?,
+            reported_at: at.map(|at| at.to_jiff().into()),
+            held: row.try_get::<i64, _>("count")?.cast_unsigned(),
+            highest: row.try_get::<i64, _>("highest")?.cast_unsigned(),
+            lacking: row.try_get::<i64, _>("lacking")?.try_into().unwrap_or(0),
+        })
+    })
+    .fetch_all(writer)
+    .await
+}
+
 /// Ends a device's access. What it still holds it may deliver; that is referred to a person.
 ///
 /// # Errors
@@ -191,6 +236,7 @@ mod tests {
         reports::record(&pools.writer, device, now, &nothing_waits, nowhere).await.unwrap();
         let listed = list(&pools.writer).await.unwrap();
         assert_eq!((listed[0].outbox, listed[0].lacking), (Some(0), 9));
+        assert_eq!(returning(&pools.writer).await.unwrap(), [], "it has no access any more");
         let nobody = DeviceId(Uuid::from_u128(9));
         let refused = revoke(&ledger, nobody, at, &metadata).await;
         assert!(matches!(refused, Err(ExecuteError::Refused(DeviceError::Unknown))));

@@ -9,11 +9,11 @@ use punchtrail_protocol::{
     sealed_photo::{open, seal},
 };
 
-use crate::{key_file::FileKey, postgres::Pool};
+use crate::{
+    key_file::{self, FileKey},
+    postgres::Pool,
+};
 
-/// The key's file in the data directory. Each node may have a key of its own: what another one made
-/// isn't found, and made again.
-const KEY_FILE: &str = "embeddings.key";
 /// What its key is named for.
 const PURPOSE: &str = "punchtrail.embeddings.v1";
 
@@ -30,7 +30,7 @@ impl Embeddings {
     /// # Errors
     /// When the key can't be read or written.
     pub async fn of(pool: Pool, data_dir: &Path) -> io::Result<Self> {
-        let key = FileKey::of(&data_dir.join(KEY_FILE), PURPOSE).await?;
+        let key = FileKey::of(&data_dir.join(key_file::EMBEDDINGS), PURPOSE).await?;
         Ok(Self { pool, key })
     }
 

@@ -19,7 +19,7 @@ use super::{
     GROUP_EVENTS_MAX, GROUP_REQUESTS_MAX, Metadata, ReadError, Request,
     commits::PROVE_MS,
     entry::Recent,
-    epochs::{self, Found, Look, Recollection},
+    epochs::{self, Doubt, Found, Look},
     feed, holders,
     known::Known,
     part::{Part, Size, leaf},
@@ -193,8 +193,8 @@ impl Committer {
         let (group, looks): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|request| request.part().is_some());
         for look in looks {
-            let Request::Compare(told, answer) = look else { continue };
-            let compared = self.compare(told).await;
+            let Request::Compare(doubt, answer) = look else { continue };
+            let compared = self.compare(doubt).await;
             answer.send(compared.map_err(|error| not_committed(error)()));
         }
         if group.is_empty() {
@@ -234,7 +234,7 @@ impl Committer {
         for _ in 0..HISTORY_TRIES_MAX {
             match self.commit(group).await {
                 Ok(verdicts) => return Ok(verdicts),
-                Err(NotCommitted::OtherHistory) => self.compare(None).await?,
+                Err(NotCommitted::OtherHistory) => self.compare(Doubt::Own).await?,
                 Err(NotCommitted::Refused(error)) => return Err(error),
             }
         }
@@ -288,14 +288,14 @@ impl Committer {
         Ok(verdicts)
     }
 
-    /// Looks whether the database has the history that this node knows, and the one that it was
-    /// told of. If it went back and nobody has noticed, a new epoch begins; this node forgets what
-    /// is gone.
-    async fn compare(&self, told: Option<Recollection>) -> Result<(), sqlx::Error> {
+    /// Looks whether the database has the history that this node knows, and the one that is in
+    /// doubt. If it went back and nobody has noticed, a new epoch begins; this node forgets what is
+    /// gone.
+    async fn compare(&self, doubt: Doubt) -> Result<(), sqlx::Error> {
         let seen = self.witness.seen();
         let compared = within(SET_BACK_MAX, async {
             let mut tx = self.pool.begin().await?;
-            let mut found = epochs::compare(&mut tx, &seen, told).await?;
+            let mut found = epochs::compare(&mut tx, &seen, doubt).await?;
             if let Some(event) = found.begins {
                 self.begin_epoch(&mut tx, &mut found, &event).await?;
             }
@@ -305,8 +305,10 @@ impl Committer {
         within(COMMIT_MAX, tx.commit()).await.map_err(not_answered)?;
         self.commits.made();
         let Found { before, history, newest, standing, begins, strays } = found;
-        if let Some(event) = begins {
-            went_back(&event, newest.position, strays);
+        match (begins, doubt) {
+            // Whoever put the copy back knows, and says it.
+            (Some(_), Doubt::PutBack { .. }) | (None, _) => {}
+            (Some(event), _) => went_back(&event, newest.position, strays),
         }
         if begins.is_some() || !before.agrees(seen.epoch, seen.newest()) {
             let epoch = history.current();

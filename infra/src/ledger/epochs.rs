@@ -125,6 +125,18 @@ pub struct Recollection {
     pub anchor: Anchor,
 }
 
+/// Why the database's history is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Doubt {
+    /// It may not be the one that this node knows.
+    Own,
+    /// Somebody was told another one.
+    Told(Recollection),
+    /// An older copy was put back, which ends at `end`: what came after it is gone, whether or not
+    /// anybody here remembers. `seen` is the highest position that is known of.
+    PutBack { end: Position, seen: Position },
+}
+
 /// What a look under the head's lock came to.
 pub(super) struct Found {
     /// What stood there when it was looked.
@@ -140,7 +152,7 @@ pub(super) struct Found {
     pub strays: i64,
 }
 
-/// Compares the database with what this node remembers, and with what was told; all under the
+/// Compares the database with what this node remembers, and with what is in doubt; all under the
 /// head's lock, in the caller's transaction. Where a new epoch has to begin, the rows beside the
 /// ledger have been put back to its events.
 ///
@@ -149,7 +161,7 @@ pub(super) struct Found {
 pub(super) async fn compare(
     connection: &mut PgConnection,
     seen: &Seen,
-    told: Option<Recollection>,
+    doubt: Doubt,
 ) -> Result<Found, sqlx::Error> {
     let known = seen.newest();
     let before = lock_head(connection, known.position).await?;
@@ -174,7 +186,16 @@ pub(super) async fn compare(
     };
     let unknown = |epoch| history.stands_through(epoch).is_none().then_some(epoch);
     let ends = history.current();
-    let begins = if own == Whereabouts::Unnoticed {
+    let begins = if let Doubt::PutBack { end, seen: known_of } = doubt {
+        // Longer by now: the step back was noticed before, and stands there.
+        (newest.position == end).then_some(EpochEvent::Opened {
+            after: end,
+            ends,
+            lost: unknown(seen.epoch),
+            seen: known.position.max(end).max(known_of),
+            noticed_by: NoticedBy::Node,
+        })
+    } else if own == Whereabouts::Unnoticed {
         Some(EpochEvent::Opened {
             after: agreed,
             ends,
@@ -182,7 +203,7 @@ pub(super) async fn compare(
             seen: known.position,
             noticed_by: NoticedBy::Node,
         })
-    } else if let Some(told) = told {
+    } else if let Doubt::Told(told) = doubt {
         let stored = lock_head(connection, told.anchor.position).await?.stored;
         let whereabouts = history.whereabouts(told.epoch, told.anchor, stored);
         // Where the histories parted can't be told from one event that is gone.

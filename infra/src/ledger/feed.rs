@@ -19,6 +19,7 @@ use crate::postgres::{Pool, within};
 use super::{
     Answer, AppendError, Clock, Entry, ReadError, Request,
     entry::Recent,
+    epochs::Doubt,
     pressure::Deliveries,
     read::{self, Seen},
     witness::Witness,
@@ -231,7 +232,7 @@ impl Poller {
         let (to, answered) = oneshot::channel();
         let answer = Answer { to, _held: None };
         // Of a committer that is busy or stops it is asked again, at the next look.
-        if requests.try_send(Request::Compare(None, answer)).is_ok()
+        if requests.try_send(Request::Compare(Doubt::Own, answer)).is_ok()
             && let Ok(Err(error)) = answered.await
         {
             let why = match error {

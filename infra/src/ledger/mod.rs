@@ -70,6 +70,7 @@ use commits::Commits;
 pub use commits::{COMMITTED_MS_MAX, CommitStatus};
 pub use delivery::{Delivery, DeliveryItem, DeliveryOutcome, ItemOutcome, QuarantineRoom};
 pub use entry::Entry;
+use epochs::Doubt;
 pub use epochs::Recollection;
 pub use event_store::LedgerStore;
 pub use execute::{ExecuteError, Executed};
@@ -212,8 +213,8 @@ enum Request {
     Append(Append, Answer<Appended>),
     Delivery(Delivery, Answer<DeliveryOutcome>),
     Judging(Judging, Answer<Appended>),
-    /// Look whether the database still has what this node knows, and what somebody was told.
-    Compare(Option<Recollection>, Answer<()>),
+    /// Look whether the database still has the history that it should have.
+    Compare(Doubt, Answer<()>),
 }
 
 /// Where a caller waits for what became of its part, and the memory that is set aside for that
@@ -448,10 +449,23 @@ impl Ledger {
     ) -> Result<(), AppendError> {
         match self.history().whereabouts(told.epoch, told.anchor, stored) {
             Whereabouts::Unnoticed => {
-                self.ask(Size::default(), |answer| Request::Compare(Some(told), answer)).await
+                let doubt = Doubt::Told(told);
+                self.ask(Size::default(), |answer| Request::Compare(doubt, answer)).await
             }
             Whereabouts::Stands | Whereabouts::Gone { .. } => Ok(()),
         }
+    }
+
+    /// Records that an older copy of the database was put back, which ends at `end`: a new epoch
+    /// begins, by which devices hear that they have to send again what came after it. `seen` is
+    /// the highest position of what is gone that anybody knows of. Once: not if the ledger has
+    /// grown since.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn put_back(&self, end: Position, seen: Position) -> Result<(), AppendError> {
+        let doubt = Doubt::PutBack { end, seen };
+        self.ask(Size::default(), |answer| Request::Compare(doubt, answer)).await
     }
 
     async fn ask<T>(

@@ -17,7 +17,7 @@ use punchtrail_protocol::{Digest, wire::PHOTO_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{PhotoStore, PhotoUpload, another_came, removed_meanwhile, too_large};
+use super::{ListedPhoto, PhotoStore, PhotoUpload, another_came, removed_meanwhile, too_large};
 use crate::threads::Threads;
 
 /// An unfinished file older than this belongs to nobody: no upload takes as long.
@@ -83,6 +83,11 @@ impl PhotoStore for PhotoFolder {
         Ok(Box::new(FolderUpload { folder: self.clone(), photo, writing, hasher: Sha256::new() }))
     }
 
+    async fn list(&self, first: u8) -> io::Result<Vec<ListedPhoto>> {
+        let folder = self.root.join(format!("{first:02x}"));
+        self.with_files(move || list(&folder, first)).await
+    }
+
     async fn remove(&self, photo: &Digest) -> io::Result<()> {
         let path = self.path_of(photo);
         self.with_files(move || match fs::remove_file(path) {
@@ -123,6 +128,27 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         true => Err(too_large()),
         false => Ok(Some(bytes)),
     }
+}
+
+fn list(folder: &Path, first: u8) -> io::Result<Vec<ListedPhoto>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut listed = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let bytes = match entry.metadata() {
+            Ok(about) => about.len(),
+            // It was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let name = entry.file_name();
+        listed.extend(name.to_str().and_then(|name| ListedPhoto::named(first, name, bytes)));
+    }
+    listed.sort_unstable();
+    Ok(listed)
 }
 
 fn begin(kept: &Path, new: PathBuf) -> io::Result<Option<(File, Unfinished)>> {
@@ -224,6 +250,10 @@ mod tests {
         folder.remove(&Digest::of(b"another")).await.unwrap();
         assert!(!other.exists());
         assert_eq!(std::fs::read(folder.path_of(&digest)).unwrap(), b"a photo");
+        let first = digest.0[0];
+        let listed = folder.list(first).await.unwrap();
+        assert_eq!(listed, [ListedPhoto { photo: digest, bytes: 7 }]);
+        assert_eq!(folder.list(first.wrapping_add(1)).await.unwrap(), []);
         assert_eq!(std::fs::read_dir(folder.unfinished()).unwrap().count(), 0);
         folder.remove(&digest).await.unwrap();
         assert!(!folder.has(&digest).await.unwrap());

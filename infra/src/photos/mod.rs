@@ -53,11 +53,32 @@ pub trait PhotoStore: Send + Sync + 'static {
         upload.keep().await
     }
 
+    /// The photos whose digest begins with that byte, in their order: a 256th of all.
+    ///
+    /// # Errors
+    /// When the store is out of reach.
+    async fn list(&self, first: u8) -> io::Result<Vec<ListedPhoto>>;
+
     /// Removes a photo, if it is kept.
     ///
     /// # Errors
     /// When the store is out of reach.
     async fn remove(&self, photo: &Digest) -> io::Result<()>;
+}
+
+/// A photo as it is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedPhoto {
+    pub photo: Digest,
+    pub bytes: u64,
+}
+
+impl ListedPhoto {
+    /// In the folder of this first byte, under that name; none of what is no photo's name.
+    fn named(first: u8, name: &str, bytes: u64) -> Option<Self> {
+        let photo = format!("{first:02x}{name}").parse().ok()?;
+        Some(Self { photo, bytes })
+    }
 }
 
 /// A photo that is coming. Dropped, it leaves nothing.

@@ -128,6 +128,24 @@ fn choose(
     })
 }
 
+/// The newest folder that holds this program, which may stand without a server's.
+pub(super) fn newest_with(places: &Places, program: &str) -> Option<Binaries> {
+    let in_roots = places.version_roots.iter().flat_map(|root| {
+        fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"))
+    });
+    let on_path = places.path.iter().flat_map(std::env::split_paths);
+    let folders: Vec<PathBuf> = match &places.bin_dir {
+        Some(dir) => vec![dir.clone()],
+        None => on_path.chain(in_roots).collect(),
+    };
+    let found = folders.into_iter().filter_map(|dir| {
+        let output = Command::new(dir.join(program)).arg("--version").output().ok()?;
+        let major = major_version(std::str::from_utf8(&output.stdout).ok()?)?;
+        Some(Binaries { dir, major })
+    });
+    found.max_by_key(|binaries| binaries.major)
+}
+
 fn probe(folder: &Path) -> Option<Binaries> {
     if !has_programs(folder) {
         return None;

@@ -206,6 +206,29 @@ pub enum PostgresError {
     #[error("a schema migration failed and was rolled back: {0}")]
     Migrate(MigrateError),
 
+    /// A program of Postgres that isn't installed.
+    #[error(
+        "`{program}` of PostgreSQL was not found on this machine: install it with `apt-get install \
+         postgresql-client`, of the server's version or a newer one, or name its folder in \
+         PG_BIN_DIR"
+    )]
+    NoProgram { program: &'static str },
+
+    /// A program of Postgres failed.
+    #[error("`{program}` failed: {output}")]
+    Program {
+        program: &'static str,
+        /// What it said last.
+        output: String,
+    },
+
+    /// A cluster is there, where another one should come.
+    #[error(
+        "{} holds a database; nothing was changed. Move the data directory aside (don't delete \
+         it), or choose another", cluster.display()
+    )]
+    NotEmpty { cluster: PathBuf },
+
     #[error("{doing}: {source}")]
     Sql { doing: &'static str, source: sqlx::Error },
 

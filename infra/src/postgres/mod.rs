@@ -41,6 +41,8 @@ mod locks;
 mod patience;
 mod pools;
 mod postmaster;
+mod programs;
+mod put_back;
 pub mod roles;
 mod trouble;
 mod url;
@@ -52,10 +54,12 @@ pub use error::PostgresError;
 pub use locks::{ServeLock, ServeLockError};
 pub use patience::{Lent, Pool, Transaction, within};
 pub use pools::{PoolSizes, Pools};
+pub use put_back::EmptyCluster;
 pub use trouble::{DatabaseError, Trouble};
 
 use crate::supervision::Supervisor;
 use embedded::Embedded;
+use programs::{Lead, Programs};
 use watch::Primary;
 
 /// The schema, in order.
@@ -172,6 +176,106 @@ impl Postgres {
         Some(embedded.url(self.owner_options().get_database().unwrap_or_default()))
     }
 
+    /// Copies the private cluster, which goes on serving, into the new folder `to`, with all the
+    /// log that it takes to start it. With an earlier copy of it, `before`, only what changed since
+    /// is read of the cluster, if Postgres can: whether it could. `before` must be of this
+    /// cluster's own past. Nothing is synced.
+    ///
+    /// # Errors
+    /// When it can't be copied; what is in `to` then is of no use.
+    pub async fn copy_cluster(
+        &self,
+        to: &Path,
+        before: Option<&Path>,
+    ) -> Result<bool, PostgresError> {
+        let programs = Programs { dir: self.bin_dir().unwrap_or_default() };
+        let lead = self.lead(None)?;
+        if let Some(before) = before {
+            let changes = to.with_extension("changes");
+            let combined = async {
+                programs.base_backup(&lead, &changes, Some(before)).await?;
+                programs.combine(before, &changes, to).await
+            };
+            let combined = combined.await;
+            remove(&changes)?;
+            match combined {
+                Ok(()) => return Ok(true),
+                // Summaries of the log are gone, say.
+                Err(error) => tracing::info!(%error, "the whole cluster is copied"),
+            }
+            remove(to)?;
+        }
+        programs.base_backup(&lead, to, None).await.map(|()| false)
+    }
+
+    /// Writes what `snapshot` (of `pg_export_snapshot`) sees into the new file `to`, as Postgres's
+    /// own archive. `url` is the one that this was opened by. Nothing is synced.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub async fn dump(
+        &self,
+        url: Option<&str>,
+        snapshot: &str,
+        to: &Path,
+    ) -> Result<(), PostgresError> {
+        self.programs()?.dump(&self.lead(url)?, snapshot, to).await
+    }
+
+    /// Puts such an archive into the database, which holds nothing: all of it or nothing. In a
+    /// private one these roles are made, to which it gives rights.
+    ///
+    /// # Errors
+    /// When it can't be put back whole; nothing was written then.
+    pub async fn put_dump_back(
+        &self,
+        url: Option<&str>,
+        from: &Path,
+        given: &[String],
+    ) -> Result<(), PostgresError> {
+        let mut owner = pools::owner_connection(&self.owner_options()).await?;
+        roles::ensure(&mut owner).await?;
+        if self.is_embedded() {
+            roles::make(&mut owner, given).await?;
+        }
+        self.programs()?.restore(&self.lead(url)?, from).await?;
+        // That may have taken longer than an idle connection lasts.
+        let mut owner = pools::owner_connection(&self.owner_options()).await?;
+        roles::own_read_models(&mut owner).await?;
+        owner.close().await.map_err(PostgresError::sql("close a connection"))
+    }
+
+    /// Says whether a dump that is complete is there, and what Postgres's programs make of it.
+    ///
+    /// # Errors
+    /// When it isn't, or they aren't.
+    pub async fn check_dump(dump: &Path) -> Result<(), PostgresError> {
+        Programs::newest()?.list(dump).await
+    }
+
+    fn programs(&self) -> Result<Programs, PostgresError> {
+        match self.bin_dir() {
+            Some(dir) => Ok(Programs { dir }),
+            None => Programs::newest(),
+        }
+    }
+
+    fn lead(&self, url: Option<&str>) -> Result<Lead, PostgresError> {
+        match (self.embedded_url(), url) {
+            (Some(url), _) => Ok(Lead { url, password: None, private: true }),
+            (None, url) => url::for_libpq(url.unwrap_or_default(), &self.owner_options()),
+        }
+    }
+
+    /// A connection of the user that owns the schema, for the few questions of a command that
+    /// must not touch the schema.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn owner_connection(&self) -> Result<PgConnection, PostgresError> {
+        pools::owner_connection(&self.owner_options()).await
+    }
+
     /// The folder of the private server's programs (`pgbench`, `pg_dump`). `None` for one's own.
     pub fn bin_dir(&self) -> Option<PathBuf> {
         self.embedded.as_ref()?.bin_dir().ok()
@@ -281,6 +385,21 @@ impl Postgres {
             None => Ok(()),
         }
     }
+}
+
+/// Removes a folder, if it is there.
+fn remove(dir: &Path) -> Result<(), PostgresError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PostgresError::io("remove", dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The newest version of the schema that this program knows.
+pub fn schema_known() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 async fn migrate(owner: &PgConnectOptions) -> Result<(), PostgresError> {

@@ -51,6 +51,53 @@ async fn try_ensure(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Makes sure that these roles exist. Nobody can be them.
+///
+/// # Errors
+/// When the database refuses.
+pub(super) async fn make(
+    connection: &mut PgConnection,
+    names: &[String],
+) -> Result<(), PostgresError> {
+    let missing: Vec<String> = sqlx::query_scalar(
+        "select quote_ident(name) from unnest($1::text[]) name \
+         where not exists (select from pg_roles where rolname = name)",
+    )
+    .bind(names)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(PostgresError::sql("look for roles"))?;
+    for role in missing {
+        let create = format!("create role {role} nologin");
+        let created = sqlx::raw_sql(&create).execute(&mut *connection).await;
+        created.map_err(PostgresError::sql("create a role"))?;
+    }
+    Ok(())
+}
+
+/// Gives the read models to the reader: who puts a dump back owns all of it at first.
+///
+/// # Errors
+/// When the database refuses.
+pub(super) async fn own_read_models(connection: &mut PgConnection) -> Result<(), PostgresError> {
+    let statements = format!(
+        "do $$ declare of_models record; begin \
+             alter schema read owner to {READER}; \
+             for of_models in select c.oid::regclass as name from pg_class c \
+                 join pg_namespace n on n.oid = c.relnamespace \
+                 where n.nspname = 'read' and c.relkind in ('r', 'p', 'v', 'm') loop \
+                 execute format('alter table %s owner to {READER}', of_models.name); \
+             end loop; \
+             for of_models in select p.oid::regprocedure as name from pg_proc p \
+                 join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'read' loop \
+                 execute format('alter routine %s owner to {READER}', of_models.name); \
+             end loop; \
+         end $$"
+    );
+    let given = sqlx::raw_sql(&statements).execute(connection).await;
+    given.map(drop).map_err(PostgresError::sql("give the read models to their role"))
+}
+
 /// Whether the connected user may `set role`. The attempt itself is the test: what membership
 /// means for it changed with PostgreSQL 16.
 async fn may_become(connection: &mut PgConnection, role: &str) -> Result<bool, sqlx::Error> {

@@ -8,12 +8,15 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::error::PostgresError;
+use super::{error::PostgresError, programs::Lead};
 
 /// More standbys than anybody has; each is asked every second.
 const HOSTS_MAX: usize = 16;
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// What libpq can be asked for. Here it is always the one that takes writes.
+/// Of what a URL may say, what libpq knows and its programs need.
+const OF_LIBPQ: [&str; 9] =
+    ["host", "hostaddr", "port", "user", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey"];
 const SESSIONS: [&str; 3] = ["any", "read-write", "primary"];
 
 /// How to connect to each host that `url` names, in its order.
@@ -25,6 +28,70 @@ pub(super) fn hosts_of(url: &str) -> Result<Vec<PgConnectOptions>, PostgresError
         PgConnectOptions::from_str(url).map_err(|error| PostgresError::Url(error.to_string()))
     };
     split(url)?.iter().map(|url| parse(url)).collect()
+}
+
+/// How Postgres's own programs reach the host that `options` lead to: the URL without its
+/// password, which would show in the list of processes, and that password.
+///
+/// # Errors
+/// [`PostgresError::Url`].
+pub(super) fn for_libpq(url: &str, options: &PgConnectOptions) -> Result<Lead, PostgresError> {
+    let urls = split(url)?;
+    let place = |options: &PgConnectOptions| {
+        let socket = options.get_socket().map(|socket| socket.to_owned());
+        (socket, options.get_host().to_owned(), options.get_port())
+    };
+    let used = hosts_of(url)?.iter().position(|host| place(host) == place(options));
+    let url = used.and_then(|used| urls.get(used)).map_or(url, String::as_str);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (user, rest),
+        None => ("", rest),
+    };
+    let (user, mut password) = match user.split_once(':') {
+        Some((user, password)) => (user, Some(decoded(password))),
+        None => (user, None),
+    };
+    let mut kept = Vec::new();
+    for pair in query.split('#').next().unwrap_or_default().split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            "password" => password = Some(decoded(value)),
+            // As the driver spells it, too.
+            "ssl-mode" => kept.push(format!("sslmode={value}")),
+            "ssl-root-cert" | "ssl-ca" => kept.push(format!("sslrootcert={value}")),
+            "ssl-cert" => kept.push(format!("sslcert={value}")),
+            "ssl-key" => kept.push(format!("sslkey={value}")),
+            _ if OF_LIBPQ.contains(&key) => kept.push(pair.to_owned()),
+            _ => {}
+        }
+    }
+    let at = if user.is_empty() { "" } else { "@" };
+    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    let url = format!("{scheme}://{user}{at}{rest}{query}");
+    Ok(Lead { url, password, private: false })
+}
+
+/// A part of a URL as it is meant (RFC 3986, section 2.1).
+fn decoded(part: &str) -> String {
+    let bytes = part.as_bytes();
+    let mut meant = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = part.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok());
+        match (byte, hex) {
+            (b'%', Some(byte)) => {
+                meant.push(byte);
+                at += 3;
+            }
+            _ => {
+                meant.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&meant).into_owned()
 }
 
 /// A URL a host.
@@ -150,6 +217,20 @@ mod tests {
             assert_eq!(options.get_application_name(), Some("x"));
             assert!(matches!(options.get_ssl_mode(), sqlx::postgres::PgSslMode::Require));
         }
+    }
+
+    #[test]
+    fn programs_are_led_to_the_host_in_use_and_see_no_password() {
+        let url = "postgres://ann:g%65heim%2F@h1:1,h2:2/shop?ssl-mode=require&x=1";
+        let used = &hosts_of(url).unwrap()[1];
+        let Lead { url, password, .. } = for_libpq(url, used).unwrap();
+        assert_eq!(url, "postgres://ann@h2:2/shop?sslmode=require");
+        assert_eq!(password.as_deref(), Some("geheim/"));
+        let socket = "postgres://u@localhost:7/d?host=/run/a&password=p%41";
+        let used = &hosts_of(socket).unwrap()[0];
+        let Lead { url, password, .. } = for_libpq(socket, used).unwrap();
+        assert_eq!(url, "postgres://u@localhost:7/d?host=/run/a");
+        assert_eq!(password.as_deref(), Some("pA"));
     }
 
     #[test]

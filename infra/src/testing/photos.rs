@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use punchtrail_protocol::Digest;
 
-use crate::photos::{PhotoStore, PhotoUpload};
+use crate::photos::{ListedPhoto, PhotoStore, PhotoUpload};
 
 type Held = Arc<Mutex<HashMap<Digest, Vec<u8>>>>;
 
@@ -42,6 +42,18 @@ impl PhotoStore for HeldPhotos {
 
     async fn begin(&self, photo: Digest) -> io::Result<Box<dyn PhotoUpload>> {
         Ok(Box::new(Coming { held: self.clone(), photo, bytes: Vec::new() }))
+    }
+
+    async fn list(&self, first: u8) -> io::Result<Vec<ListedPhoto>> {
+        let held = locked(&self.0);
+        let of = |(photo, bytes): (&Digest, &Vec<u8>)| ListedPhoto {
+            photo: *photo,
+            bytes: bytes.len() as u64,
+        };
+        let mut listed: Vec<_> =
+            held.iter().filter(|(photo, _)| photo.0[0] == first).map(of).collect();
+        listed.sort_unstable();
+        Ok(listed)
     }
 
     async fn remove(&self, photo: &Digest) -> io::Result<()> {

@@ -14,8 +14,6 @@ use uuid::Uuid;
 
 use crate::key_file::FileKey;
 
-/// The key's file in the data directory, unless another is named.
-pub const KEY_FILE: &str = "webhooks.key";
 /// What its key is named for.
 const PURPOSE: &str = "punchtrail.webhooks.v1";
 const SECRET_BYTES: usize = 32;

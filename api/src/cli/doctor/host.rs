@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use punchtrail_api::door::tls::Tls;
-use punchtrail_infra::photos::PhotoPlace;
+use punchtrail_infra::{key_file, photos::PhotoPlace};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_cert::{Certificate, der::Decode as _};
 
@@ -52,7 +52,7 @@ pub(super) fn files(found: &mut Findings, source: &Source, at: &Listening) {
             }
             Ok(_) => {}
         }
-        let of_ours = ["checkpoints/key", "embeddings.key"];
+        let of_ours = ["checkpoints/key", key_file::EMBEDDINGS, key_file::WEBHOOKS];
         secrets.extend(of_ours.iter().map(|name| dir.join(name)).filter(|path| path.exists()));
     }
     let open = |path: &&PathBuf| {

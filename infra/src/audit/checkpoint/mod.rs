@@ -112,6 +112,19 @@ impl Checkpoints {
     /// # Errors
     /// [`CheckpointError::Agrees`] when there is no reason for one, or when it can't be done.
     pub async fn open_epoch(&self, reason: &str) -> Result<(Epoch, u64), CheckpointError> {
+        self.open(reason, false).await
+    }
+
+    /// The same over a copy that was just put back. It may agree with all that is kept here: what
+    /// was signed after it stands elsewhere, and nothing else may be signed under that origin.
+    ///
+    /// # Errors
+    /// When it can't be done.
+    pub async fn open_epoch_of_copy(&self, reason: &str) -> Result<(Epoch, u64), CheckpointError> {
+        self.open(reason, true).await
+    }
+
+    async fn open(&self, reason: &str, is_copy: bool) -> Result<(Epoch, u64), CheckpointError> {
         let folder = Arc::clone(&self.folder);
         let (epoch, signed, sound) = blocking(move || {
             let epoch = folder.current()?;
@@ -127,7 +140,7 @@ impl Checkpoints {
         .await?;
         let covered = signed.last().map_or(0, |checkpoint| checkpoint.size);
         let (agreeing, root) = self.agreeing(&signed).await?;
-        if sound && agreeing == covered {
+        if sound && agreeing == covered && !is_copy {
             return Err(CheckpointError::Agrees { epoch, through: covered });
         }
         let (folder, reason) = (Arc::clone(&self.folder), reason.to_owned());

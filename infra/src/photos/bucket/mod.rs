@@ -25,8 +25,8 @@ use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 use futures::TryStreamExt;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, Error, GetOptions, GetResult, ObjectStore,
-    ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    Attribute, Attributes, BackoffConfig, ClientOptions, Error, GetOptions, GetResult, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, Checksum},
     path::Path,
 };
@@ -38,7 +38,7 @@ use self::{
     credentials::SdkCredentials,
     refusal::{is_missing_photo, is_there_already, refused},
 };
-use super::{PhotoStore, PhotoUpload, another_came, removed_meanwhile, too_large};
+use super::{ListedPhoto, PhotoStore, PhotoUpload, another_came, removed_meanwhile, too_large};
 
 /// How often a call is tried again that failed for what may pass.
 const TRIED_AGAIN_MAX: usize = 2;
@@ -217,6 +217,17 @@ impl PhotoStore for PhotoBucket {
             false => Some(Coming::default()),
         };
         Ok(Box::new(BucketUpload { bucket: self.clone(), photo, coming, hasher: Sha256::new() }))
+    }
+
+    async fn list(&self, first: u8) -> io::Result<Vec<ListedPhoto>> {
+        let action = "ListObjectsV2";
+        let folder = self.prefix.clone().join(format!("{first:02x}"));
+        let call = self.s3.list(Some(&folder)).try_collect::<Vec<_>>();
+        let found = self.within(action, call).await?.map_err(|error| refused(action, &error))?;
+        let named = |it: &ObjectMeta| ListedPhoto::named(first, it.location.filename()?, it.size);
+        let mut listed: Vec<_> = found.iter().filter_map(named).collect();
+        listed.sort_unstable();
+        Ok(listed)
     }
 
     async fn remove(&self, photo: &Digest) -> io::Result<()> {
