@@ -6,8 +6,8 @@ use std::{io, path::Path};
 use punchtrail_protocol::{Digest, sealed_photo::PhotoSecret};
 use tokio::fs;
 
-/// The file in the data directory with the key of what a model made of photos. Each node may have one
-/// of its own: what another one made isn't found, and made again.
+/// The file in the data directory with the key of what a model made of photos. Each node may have
+/// one of its own: what another one made isn't found, and made again.
 pub const EMBEDDINGS: &str = "embeddings.key";
 /// The file there with the key of webhooks' secrets, unless another is named. Nodes share it.
 pub const WEBHOOKS: &str = "webhooks.key";

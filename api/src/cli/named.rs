@@ -1,5 +1,5 @@
-//! People, sites, devices and keys by what they are called. What looks like an id is an id; a name
-//! that several have means none of them.
+//! People, sites, devices, keys and endpoints by what they are called. What looks like an id is an
+//! id; a name that several have means none of them.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -9,6 +9,7 @@ use punchtrail_infra::{
     devices::{self, ListedDevice},
     people::directory::{self, Meant},
     sites,
+    webhooks::endpoints::{self, Endpoint},
 };
 use punchtrail_protocol::{DeviceId, EmployeeId, SiteId, shown::Shown, spelling::normal};
 use uuid::Uuid;
@@ -158,6 +159,32 @@ impl Opened {
                     (key.id.to_string(), format!("made {made}{ended}"))
                 };
                 Err(ambiguous("keys", named, &many.iter().map(one).collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// The endpoint of webhooks of that id, name or URL.
+    ///
+    /// # Errors
+    /// When there is none, or there are several.
+    pub(super) async fn webhook(&self, named: &str) -> anyhow::Result<Uuid> {
+        let named = named.trim();
+        if let Ok(webhook) = named.parse::<Uuid>() {
+            return Ok(webhook);
+        }
+        let mut found = endpoints::all(&self.pools.writer).await?;
+        found.retain(|one| [&one.described.name, &one.described.url].contains(&&named.to_owned()));
+        match found.as_slice() {
+            [one] => Ok(one.id),
+            [] => bail!(
+                "there is no endpoint `{named}`, neither by name or URL nor by id; nothing was \
+                 done. `webhook list` shows them"
+            ),
+            many => {
+                let one = |of: &Endpoint| (of.id.to_string(), of.described.url.clone());
+                Err(ambiguous("endpoints", named, &many.iter().map(one).collect::<Vec<_>>()))
             }
         }
     }

@@ -21,10 +21,10 @@ use punchtrail_infra::{
 };
 use punchtrail_protocol::{Position, Time};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
-    answer::{Answer, table},
+    answer::{Answer, table_or},
+    look::{Look, or_none},
     serve::network,
     source::{Need, Opened, Source},
     user::sites_of,
@@ -154,13 +154,13 @@ enum Asked {
     },
     /// Send a test event
     Test {
-        /// The endpoint's id, as `webhook list` shows it
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
     },
     /// Send once more: one delivery, or what happened within a time
     Redeliver {
-        /// The endpoint's id
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
         /// This delivery alone
         #[arg(long, value_name = "ID", conflicts_with = "since")]
         delivery: Option<i64>,
@@ -176,8 +176,8 @@ enum Asked {
     },
     /// Make another secret, shown this once; the old one signs on for a while
     Rotate {
-        /// The endpoint's id
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
         /// For so many hours
         #[arg(long, value_name = "HOURS", default_value_t = 24,
               value_parser = clap::value_parser!(u32).range(..=168))]
@@ -185,21 +185,21 @@ enum Asked {
     },
     /// Tell an endpoint again, also what happened while it was disabled
     Enable {
-        /// The endpoint's id
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
         /// Only what happens from now on
         #[arg(long)]
         from_now: bool,
     },
     /// Tell an endpoint nothing until it is enabled
     Disable {
-        /// The endpoint's id
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
     },
     /// Remove an endpoint and what is kept of it
     Remove {
-        /// The endpoint's id
-        webhook: Uuid,
+        /// The endpoint: its name, URL or id
+        webhook: String,
     },
 }
 
@@ -238,7 +238,7 @@ async fn done(sent: &Sent, command: Asked, opened: &Opened) -> anyhow::Result<An
     let (writer, doer) = (&opened.pools.writer, Doer::command_line());
     let now = opened.ledger.now().timestamp();
     match command {
-        Asked::List => Ok(listed(&endpoints::all(writer).await?)),
+        Asked::List => Ok(listed(opened.source.look, &endpoints::all(writer).await?)),
         Asked::Add { url, name, types, sites, contact, after } => {
             let url_read = sent.egress().reachable(&url).await?;
             let host = url_read.host_str().unwrap_or_default();
@@ -260,11 +260,13 @@ async fn done(sent: &Sent, command: Asked, opened: &Opened) -> anyhow::Result<An
             Ok(Answer::new(&json!({"webhook": id, "secret": secret}), text))
         }
         Asked::Test { webhook } => {
+            let webhook = opened.webhook(&webhook).await?;
             let delivery = redelivery::test(writer, webhook, now).await?;
             let text = format!("Delivery {delivery} is in line; `webhook list` shows how it does.");
             Ok(Answer::new(&json!({"delivery": delivery}), text))
         }
         Asked::Redeliver { webhook, delivery: Some(delivery), .. } => {
+            let webhook = opened.webhook(&webhook).await?;
             if !redelivery::of_one(writer, webhook, delivery, now).await? {
                 anyhow::bail!("there is no delivery {delivery} to that endpoint");
             }
@@ -272,6 +274,7 @@ async fn done(sent: &Sent, command: Asked, opened: &Opened) -> anyhow::Result<An
             Ok(Answer::new(&json!({"delivery": delivery}), text))
         }
         Asked::Redeliver { webhook, since, until, everything, .. } => {
+            let webhook = opened.webhook(&webhook).await?;
             let since = since.context("say since when")?;
             let span = (since, until.unwrap_or_else(|| opened.ledger.now()));
             let made = redelivery::of_time(writer, webhook, span, everything, now).await?;
@@ -280,6 +283,7 @@ async fn done(sent: &Sent, command: Asked, opened: &Opened) -> anyhow::Result<An
             Ok(Answer::new(&json!({"redelivery": id}), text))
         }
         Asked::Rotate { webhook, overlap } => {
+            let webhook = opened.webhook(&webhook).await?;
             let keeper = sent.keeper(&opened.source).await?;
             let times = (now, SignedDuration::from_hours(overlap.into()));
             let secret = endpoints::rotate(writer, &keeper, webhook, times, &doer).await?.reveal();
@@ -290,40 +294,43 @@ async fn done(sent: &Sent, command: Asked, opened: &Opened) -> anyhow::Result<An
             Ok(Answer::new(&json!({"webhook": webhook, "secret": secret}), text))
         }
         Asked::Enable { webhook, from_now } => {
-            endpoints::enable(writer, webhook, !from_now, now, &doer).await?;
-            Ok(Answer::new(&json!({"webhook": webhook}), format!("{webhook} is told again.")))
+            let id = opened.webhook(&webhook).await?;
+            endpoints::enable(writer, id, !from_now, now, &doer).await?;
+            Ok(Answer::new(&json!({"webhook": id}), format!("{webhook} is told again.")))
         }
         Asked::Disable { webhook } => {
-            endpoints::disable(writer, webhook, now, &doer).await?;
+            let id = opened.webhook(&webhook).await?;
+            endpoints::disable(writer, id, now, &doer).await?;
             let text = format!("{webhook} is told nothing until it is enabled.");
-            Ok(Answer::new(&json!({"webhook": webhook}), text))
+            Ok(Answer::new(&json!({"webhook": id}), text))
         }
         Asked::Remove { webhook } => {
-            endpoints::remove(writer, webhook, now, &doer).await?;
-            Ok(Answer::new(&json!({"webhook": webhook}), format!("{webhook} is removed.")))
+            let id = opened.webhook(&webhook).await?;
+            endpoints::remove(writer, id, now, &doer).await?;
+            Ok(Answer::new(&json!({"webhook": id}), format!("{webhook} is removed.")))
         }
     }
 }
 
-fn listed(endpoints: &[Endpoint]) -> Answer {
+fn listed(look: Look, endpoints: &[Endpoint]) -> Answer {
     let state = |of: &Endpoint| match (of.disabled, of.failing_since) {
         (Some((_, because)), _) => format!("disabled ({})", because.as_str()),
-        (None, Some(since)) => format!("failing since {since}"),
+        (None, Some(since)) => format!("failing since {}", look.here(since)),
         (None, None) => "told".to_owned(),
     };
     let rows: Vec<Vec<String>> = endpoints
         .iter()
         .map(|of| {
             let types = of.described.types.as_ref().map_or("all".to_owned(), |all| all.join(","));
-            vec![
-                of.id.to_string(),
+            let cells = [
                 of.described.name.clone(),
                 of.described.url.clone(),
                 types,
                 state(of),
                 of.pending.to_string(),
-                of.last_error.clone().unwrap_or_else(|| "-".to_owned()),
-            ]
+                or_none(of.last_error.as_deref()),
+            ];
+            look.ids.then(|| of.id.to_string()).into_iter().chain(cells).collect()
         })
         .collect();
     let objects: Vec<_> = endpoints
@@ -340,6 +347,8 @@ fn listed(endpoints: &[Endpoint]) -> Answer {
             })
         })
         .collect();
-    let columns = ["webhook", "name", "url", "types", "state", "in line", "last error"];
-    Answer::new(&json!({"webhooks": objects}), table(&columns, &rows))
+    let heading = ["id", "name", "url", "types", "state", "in line", "last error"];
+    let none = "No endpoint yet. `webhook add URL` makes one.";
+    let text = table_or(&heading[usize::from(!look.ids)..], &rows, none);
+    Answer::new(&json!({"webhooks": objects}), text)
 }
