@@ -89,7 +89,7 @@ async fn what_is_told_fills_gaps_and_is_filtered() {
     for (query, refusal) in [
         ("types=punch.eaten", "422 invalid: types unknown"),
         ("after=18446744073709551615", "422 invalid: after invalid_value"),
-        ("limit=0", "422 invalid: limit out_of_range"),
+        ("limit=0", "422 invalid: limit invalid_value"),
     ] {
         assert_eq!(house.read(&format!("/v1/events?{query}")).await.refusal(), refusal);
     }

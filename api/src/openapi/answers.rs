@@ -48,6 +48,7 @@ const OWN: &[(&str, StatusCode)] = &[
     ("listDevices", StatusCode::NOT_FOUND),
     ("listDisputes", StatusCode::NOT_FOUND),
     ("listEmployees", StatusCode::NOT_FOUND),
+    ("listEvents", StatusCode::NOT_FOUND),
     ("listFigures", StatusCode::NOT_FOUND),
     ("listPunches", StatusCode::NOT_FOUND),
     ("listReviews", StatusCode::NOT_FOUND),

@@ -257,6 +257,8 @@ impl Poller {
                 tracing::warn!(%error, "what this node remembers of the ledger can't be written \
                     down");
             }
+            // The process ends before it began.
+            Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::warn!(%error, "writing down was interrupted"),
         }
     }
