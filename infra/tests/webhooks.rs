@@ -374,7 +374,9 @@ async fn what_a_receiver_answers_is_understood() {
     }
     let gone = Receiver::answering(|_, _| Reply::status(410)).await.unwrap();
     let gone_is = hooks.endpoint(&gone.url(), Start::Now).await;
-    let nobody = hooks.endpoint("http://127.0.0.1:9/", Start::Now).await;
+    // Nobody listens there any more.
+    let left = Receiver::taking().await.unwrap().url();
+    let nobody = hooks.endpoint(&left, Start::Now).await;
     hooks.punches(1).await;
     hooks.told().await;
     hooks.deliverer().round().await.unwrap();
