@@ -48,7 +48,7 @@ async fn what_is_told_fills_gaps_and_is_filtered() {
     house.employee(other, "B2", "Ben").await;
     let mut device = house.device(site).await;
     let punch = device.next(employee, PunchKind::In);
-    assert_eq!(house.deliver(&device, &[punch.clone()]).await.outcomes(), ["applied"]);
+    assert_eq!(house.deliver(&device, std::slice::from_ref(&punch)).await.outcomes(), ["applied"]);
     assert_eq!(house.deliver(&device, &[punch]).await.outcomes(), ["duplicate"]);
     told(&house).await;
 

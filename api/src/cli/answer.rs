@@ -258,7 +258,7 @@ mod tests {
     fn on_a_narrow_terminal_words_go_on_below_and_ids_stay_whole() {
         let id = "0193a1b2-0000-7000-8000-000000000001";
         let row = vec![id.to_owned(), "many words that don't fit into one line of it".to_owned()];
-        let narrow = table_within(&["punch", "why"], &[row.clone()], Some(60));
+        let narrow = table_within(&["punch", "why"], std::slice::from_ref(&row), Some(60));
         assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
         assert!(narrow.contains(id) && narrow.lines().count() > 2, "{narrow}");
         let wide = table_within(&["punch", "why"], &[row], Some(120));

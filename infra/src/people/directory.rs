@@ -237,7 +237,11 @@ pub async fn employees_called(
     executor: impl PgExecutor<'_>,
     word: &str,
 ) -> Result<Vec<Meant>, sqlx::Error> {
-    let rows: Vec<(i32, Uuid, Option<String>, Option<String>, Vec<String>)> = sqlx::query_as(
+    /// Where it was found, whose id, name, external id and badges.
+    type Row = (i32, Uuid, Option<String>, Option<String>, Vec<String>);
+    /// Places of which only the first is meant: who held a badge last.
+    const ONE_ALONE: [i32; 2] = [2, 3];
+    let rows: Vec<Row> = sqlx::query_as(
         "select found.place, found.employee, entry.name, entry.external_id, \
              array(select held.number from badge_holdings held \
                  where held.employee = found.employee and held.held_from <= now() \
@@ -259,12 +263,10 @@ pub async fn employees_called(
     .bind(normal(word.trim()))
     .fetch_all(executor)
     .await?;
-    /// Places of which only the first is meant: who held a badge last.
-    const ONE_ALONE: [i32; 2] = [2, 3];
     let first = rows.first().map(|(place, ..)| *place);
     let mut meant: Vec<Meant> = Vec::new();
     for (place, employee, name, external_id, badges) in rows {
-        let counts = Some(place) == first && !(ONE_ALONE.contains(&place) && !meant.is_empty());
+        let counts = Some(place) == first && (meant.is_empty() || !ONE_ALONE.contains(&place));
         let employee = EmployeeId(employee);
         if counts && meant.iter().all(|known| known.employee != employee) {
             meant.push(Meant { employee, name, external_id, badges });
