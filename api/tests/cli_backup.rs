@@ -86,7 +86,7 @@ impl Elsewhere {
 
     async fn close(self, scene: &Scene) {
         let mut owner = scene.database.owner_options().connect().await.unwrap();
-        let drop = format!("drop database {} with (force)", self.name);
+        let drop = format!("drop database if exists {} with (force)", self.name);
         sqlx::raw_sql(&drop).execute(&mut owner).await.unwrap();
         owner.close().await.unwrap();
     }

@@ -38,17 +38,17 @@ const NAME_CHARS_MAX: usize = 64;
 pub(super) struct Sent {
     /// The key that webhooks' secrets are kept under, the same on every node; `webhooks.key` in the
     /// data directory unless given. Made when there is none
-    #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_WEBHOOK_KEY_FILE")]
+    #[arg(long, value_name = "FILE", env = "PUNCHTRAIL_WEBHOOK_KEY_FILE", global = true)]
     webhook_key_file: Option<PathBuf>,
 
     /// A network inside that webhooks may be sent to, an address or a CIDR; more than once or
     /// separated by commas for several
     #[arg(long = "webhook-allow", value_name = "CIDR", env = "PUNCHTRAIL_WEBHOOK_ALLOW",
-          value_delimiter = ',', value_parser = network)]
+          value_delimiter = ',', value_parser = network, global = true)]
     webhook_allow: Vec<IpNet>,
 
     /// Send webhooks to this very machine, too, also in the clear: to develop
-    #[arg(long, env = "PUNCHTRAIL_WEBHOOK_INSECURE_LOOPBACK",
+    #[arg(long, env = "PUNCHTRAIL_WEBHOOK_INSECURE_LOOPBACK", global = true,
           value_parser = clap::builder::FalseyValueParser::new())]
     webhook_insecure_loopback: bool,
 }

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod setup;
 mod traffic;
+mod webhooks;
 
 use std::sync::{
     Arc,
@@ -118,6 +119,9 @@ pub struct Options {
     /// With --photos: which share of the punches has one, from 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = PHOTOS_SHARE, requires = "photos")]
     photos_of_punches: f64,
+    /// A receiver on this machine is told by webhook of everything that happens.
+    #[arg(long)]
+    webhooks: bool,
     /// Only these runs, in this order.
     #[arg(
         long,
@@ -179,6 +183,7 @@ async fn all_runs(cluster: &Cluster, options: &Options) -> anyhow::Result<StormR
             deadline_s: options.deadline_s,
             reads_min: options.readers_min,
             http_per_s: report.http.map(|http| http.acknowledged_per_s),
+            webhooks: options.webhooks,
         };
         let done = run::run(cluster, &world, run).await?;
         report.runs.push(done);

@@ -10,6 +10,7 @@ use super::{
     photos::Found,
     readers::{Phase, Storm},
     traffic::Drain,
+    webhooks::Told,
 };
 
 /// One run.
@@ -32,6 +33,8 @@ pub struct RunReport {
     pub server_refusals: u64,
     /// From the last acknowledgement until every follower stood at the head, in seconds.
     pub settled_s: Option<f64>,
+    /// What a receiver of webhooks was told, if there was one.
+    pub webhooks: Option<Told>,
     pub checked: Option<Checked>,
 }
 
@@ -115,6 +118,7 @@ impl RunReport {
             peak: Peak::default(),
             server_refusals: 0,
             settled_s: None,
+            webhooks: None,
             checked: None,
         }
     }

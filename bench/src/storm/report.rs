@@ -86,6 +86,21 @@ impl RunReport {
     }
 }
 
+impl RunReport {
+    /// What a receiver of webhooks was told, in a line; none of a run without.
+    fn webhooks_line(&self) -> Option<String> {
+        let told = self.webhooks?;
+        Some(format!(
+            "{}: {} events told by webhook in {} requests; the last {:.1} s after the followers \
+             had caught up",
+            self.kind.name(),
+            told.events,
+            told.requests,
+            told.after_s
+        ))
+    }
+}
+
 /// The names of what [`RunReport::line`] says.
 fn heading() -> String {
     format!(
@@ -137,7 +152,8 @@ impl StormReport {
              punches counted; \
              p99 in ms from when a read was due; memory in MiB; settled in s after the drain"
         );
-        for line in self.runs.iter().filter_map(RunReport::photos_line) {
+        let beside = |run: &RunReport| [run.photos_line(), run.webhooks_line()];
+        for line in self.runs.iter().flat_map(beside).flatten() {
             println!("  {line}");
         }
         for run in &self.runs {

@@ -25,6 +25,7 @@ use super::{
     say,
     setup::{Copy, Library, World, simulator},
     traffic::Drain,
+    webhooks::Listener,
 };
 use crate::{database::Cluster, fleet::settled, report::REPORTS};
 
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub reads_min: usize,
     /// What the drain is compared with.
     pub http_per_s: Option<f64>,
+    /// Whether a receiver is told by webhook.
+    pub webhooks: bool,
 }
 
 /// Does it, on a copy of `world`. What goes wrong in it is the report's first broken promise.
@@ -93,14 +96,20 @@ async fn drive(
     options: RunOptions,
     report: &mut RunReport,
 ) -> anyhow::Result<()> {
+    let listener = if options.webhooks { Some(Listener::new(copy).await?) } else { None };
     let mut server = Server::start_with(&copy.place, options.kind.server_arguments()).await?;
     let over = Over::default();
     let watching =
         tokio::spawn(memory::watch(server.process().id(), cluster.postmaster()?, over.clone()));
     let stormed = storm(world, copy, options, &mut server, report).await;
+    let told = match &listener {
+        Some(listener) if stormed.is_ok() => listener.told(copy).await.map(Some),
+        _ => Ok(None),
+    };
     over.set();
     report.peak = watching.await?;
     stormed?;
+    report.webhooks = told?;
     let metrics = Readers::metrics(server.url(), &world.library).await?;
     report.server_refusals = refusals(&metrics);
     fs::write(beside(options.kind, "prom"), metrics)?;
