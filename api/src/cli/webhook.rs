@@ -13,7 +13,7 @@ use punchtrail_infra::{
     mail::{self, Postman},
     webhooks::{
         address::Egress,
-        endpoints::{self, Described, Endpoint, Start},
+        endpoints::{self, Described, Endpoint, PENDING_COUNTED_MAX, Start},
         events::EventType,
         redelivery,
         secrets::Keeper,
@@ -327,7 +327,10 @@ fn listed(look: Look, endpoints: &[Endpoint]) -> Answer {
                 of.described.url.clone(),
                 types,
                 state(of),
-                of.pending.to_string(),
+                match of.pending {
+                    PENDING_COUNTED_MAX => format!("{PENDING_COUNTED_MAX} or more"),
+                    fewer => fewer.to_string(),
+                },
                 or_none(of.last_error.as_deref()),
             ];
             look.ids.then(|| of.id.to_string()).into_iter().chain(cells).collect()

@@ -91,18 +91,25 @@ pub struct Endpoint {
     pub failing_since: Option<Time>,
     pub last_error: Option<String>,
     pub succeeded_at: Option<Time>,
-    /// Deliveries in line.
+    /// Deliveries in line, [`PENDING_COUNTED_MAX`] at most.
     pub pending: u64,
     /// When each of the secrets stops to sign that are followed by another.
     pub secrets: Vec<Option<Time>>,
 }
 
-const COLUMNS: &str = "endpoint.id, name, url, types, sites, contact, endpoint.made_at, \
-    disabled_at, disabled_because, failing_since, last_error, succeeded_at, \
-    (select count(*) from webhook_deliveries one where one.endpoint = endpoint.id \
-     and state = 'pending') as pending, \
-    array(select secret.expires_at from webhook_secrets secret \
-     where secret.endpoint = endpoint.id order by secret.id desc) as secrets";
+/// The most deliveries in line that are counted; as many stand for more.
+pub const PENDING_COUNTED_MAX: u64 = 10_000;
+
+fn columns() -> String {
+    format!(
+        "endpoint.id, name, url, types, sites, contact, endpoint.made_at, \
+         disabled_at, disabled_because, failing_since, last_error, succeeded_at, \
+         (select count(*) from (select from webhook_deliveries one where one.endpoint = endpoint.id \
+          and state = 'pending' limit {PENDING_COUNTED_MAX}) as counted) as pending, \
+         array(select secret.expires_at from webhook_secrets secret \
+          where secret.endpoint = endpoint.id order by secret.id desc) as secrets"
+    )
+}
 
 fn time(row: &PgRow, column: &str) -> Result<Option<Time>, sqlx::Error> {
     Ok(row.try_get::<Option<Kept>, _>(column)?.map(|at| at.to_jiff().into()))
@@ -137,8 +144,9 @@ fn endpoint(row: &PgRow) -> Result<Endpoint, sqlx::Error> {
 /// # Errors
 /// When the database is out of reach.
 pub async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<Endpoint>, sqlx::Error> {
+    let columns = columns();
     let statement = format!(
-        "select {COLUMNS} from webhook_endpoints endpoint where removed_at is null order by id"
+        "select {columns} from webhook_endpoints endpoint where removed_at is null order by id"
     );
     sqlx::query(&statement).try_map(|row| endpoint(&row)).fetch_all(executor).await
 }
@@ -148,8 +156,9 @@ pub async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<Endpoint>, sqlx::E
 /// # Errors
 /// When the database is out of reach.
 pub async fn one(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Endpoint>, sqlx::Error> {
+    let columns = columns();
     let statement = format!(
-        "select {COLUMNS} from webhook_endpoints endpoint where id = $1 and removed_at is null"
+        "select {columns} from webhook_endpoints endpoint where id = $1 and removed_at is null"
     );
     sqlx::query(&statement).bind(id).try_map(|row| endpoint(&row)).fetch_optional(executor).await
 }

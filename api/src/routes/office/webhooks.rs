@@ -105,7 +105,7 @@ pub struct WebhookView {
     pub failing_since: Option<Time>,
     pub last_error: Option<String>,
     pub succeeded_at: Option<Time>,
-    /// Deliveries in line.
+    /// Deliveries in line; 10,000 stands for more.
     pub pending: u64,
     /// Secrets that sign, the newest first: until when each does, null for the one in force.
     pub secrets: Vec<Option<Time>>,
