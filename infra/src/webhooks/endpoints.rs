@@ -104,8 +104,9 @@ fn columns() -> String {
     format!(
         "endpoint.id, name, url, types, sites, contact, endpoint.made_at, \
          disabled_at, disabled_because, failing_since, last_error, succeeded_at, \
-         (select count(*) from (select from webhook_deliveries one where one.endpoint = endpoint.id \
-          and state = 'pending' limit {PENDING_COUNTED_MAX}) as counted) as pending, \
+         (select count(*) from (select from webhook_deliveries one \
+          where one.endpoint = endpoint.id and state = 'pending' \
+          limit {PENDING_COUNTED_MAX}) as counted) as pending, \
          array(select secret.expires_at from webhook_secrets secret \
           where secret.endpoint = endpoint.id order by secret.id desc) as secrets"
     )
