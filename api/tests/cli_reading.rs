@@ -5,7 +5,7 @@
 mod cli_common;
 mod common;
 
-use cli_common::{Ran, Scene};
+use cli_common::{Ran, Scene, ran};
 use common::House;
 use jiff::tz::TimeZone;
 use punchtrail_infra::testing::sqlx;
@@ -14,19 +14,7 @@ use serde_json::Value;
 
 /// Runs the binary on a house's database.
 async fn run(house: &House, arguments: &[&str]) -> Ran {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_punchtrail"))
-        .args(arguments)
-        .env("DATABASE_URL", house.database.url())
-        .env_remove("RUST_LOG")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    Ran {
-        exit: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    ran(&house.database, None, arguments).await
 }
 
 fn done(ran: Ran) -> Ran {

@@ -6,7 +6,10 @@
     reason = "each test uses a part of it, and fails where it fails"
 )]
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use ed25519_dalek::SigningKey;
 use punchtrail_infra::{
@@ -142,21 +145,7 @@ impl Scene {
 
     /// Runs the binary on this database.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_punchtrail"))
-            .args(arguments)
-            .env("DATABASE_URL", self.database.url())
-            .env("PUNCHTRAIL_DATA_DIR", self.dir.path())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .unwrap();
-        Ran {
-            exit: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        ran(&self.database, Some(self.dir.path()), arguments).await
     }
 
     /// A file in the scene's folder.
@@ -164,5 +153,20 @@ impl Scene {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+}
+
+/// Runs the binary on a database, with a data directory or without.
+pub async fn ran(database: &TestDatabase, data_dir: Option<&Path>, arguments: &[&str]) -> Ran {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_punchtrail"));
+    command.args(arguments).env("DATABASE_URL", database.url()).env_remove("RUST_LOG");
+    if let Some(dir) = data_dir {
+        command.env("PUNCHTRAIL_DATA_DIR", dir);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    Ran {
+        exit: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }

@@ -36,8 +36,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::postgres::{
-    PoolSizes, Pools, Postgres, PostgresError,
-    for_tests::{self, FileLock, TestServer},
+    FileLock, PoolSizes, Pools, Postgres, PostgresError,
+    for_tests::{self, TestServer},
 };
 
 /// Always there, never a test's.
@@ -60,6 +60,13 @@ pub struct TestDatabase {
     held: Option<Held>,
 }
 
+/// What a test's database begins with.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Schema,
+    Nothing,
+}
+
 /// What goes when the database goes.
 #[derive(Debug)]
 struct Held {
@@ -77,13 +84,25 @@ impl TestDatabase {
     /// # Panics
     /// When it can't be had; the message says why.
     pub async fn new() -> Self {
-        match Self::create().await {
+        Self::create(Content::Schema).await
+    }
+
+    /// One that holds nothing.
+    ///
+    /// # Panics
+    /// When it can't be had; the message says why.
+    pub async fn empty() -> Self {
+        Self::create(Content::Nothing).await
+    }
+
+    async fn create(content: Content) -> Self {
+        match Self::try_create(content).await {
             Ok(database) => database,
             Err(error) => panic!("no test database: {error}"),
         }
     }
 
-    async fn create() -> Result<Self, PostgresError> {
+    async fn try_create(content: Content) -> Result<Self, PostgresError> {
         let (place, server) = open_server().await?;
         let mut maintenance = connect(&server).await?;
         drop_leftovers(&mut maintenance, &place).await?;
@@ -92,7 +111,10 @@ impl TestDatabase {
         let lock = FileLock::open(&lock_path).map_err(PostgresError::io("open", &lock_path))?;
         let locked = lock.try_exclusive().map_err(PostgresError::io("lock", &lock_path))?;
         assert!(locked, "{name} is a new name, so nobody else has it");
-        copy_template(&mut maintenance, &server, &place, &name).await?;
+        match content {
+            Content::Schema => copy_template(&mut maintenance, &server, &place, &name).await?,
+            Content::Nothing => create_empty(&mut maintenance, &name).await?,
+        }
         maintenance.close().await.map_err(PostgresError::sql("close a connection"))?;
         Ok(Self {
             owner: server.options(&name),
@@ -299,6 +321,11 @@ async fn execute(
     sqlx::raw_sql(statement).execute(maintenance).await.map(drop).map_err(PostgresError::sql(doing))
 }
 
+async fn create_empty(maintenance: &mut PgConnection, name: &str) -> Result<(), PostgresError> {
+    let statement = format!("create database {name} encoding 'UTF8' template template0");
+    execute(maintenance, "create an empty database", &statement).await
+}
+
 async fn drop_database(maintenance: &mut PgConnection, name: &str) -> Result<(), PostgresError> {
     let statement = format!("drop database if exists {name} with (force)");
     execute(maintenance, "drop a test database", &statement).await
@@ -388,8 +415,7 @@ async fn ensure_template(
     }
     let building = format!("building_{template}");
     drop_database(maintenance, &building).await?;
-    let create = format!("create database {building} encoding 'UTF8' template template0");
-    execute(maintenance, "create the template database", &create).await?;
+    create_empty(maintenance, &building).await?;
     for_tests::migrate(&server.options(&building)).await?;
     // A connection to it would stop every copy.
     let close = format!("alter database {building} allow_connections false");
