@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use futures::future::BoxFuture;
 use punchtrail_infra::{
     follower::{Followers, Node, Pace, Scope},
     key_file,
@@ -27,6 +27,8 @@ use crate::{rounds, state::App};
 const JOBS_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks for what is to be written to contacts.
 const SUMMARIES_EVERY: Duration = Duration::from_secs(30);
+/// Between two looks for mails that are due.
+const MAIL_EVERY: Duration = Duration::from_secs(5);
 
 /// How webhooks are sent.
 #[derive(Debug, Clone, Default)]
@@ -78,40 +80,46 @@ impl Webhooks {
     }
 }
 
+/// A task of webhooks, until it is stopped.
+type Task = fn(App, Node, CancellationToken) -> BoxFuture<'static, ()>;
+
 /// Starts what makes events, delivers them, redelivers and writes mail, on this node.
 pub fn start(app: &App, followers: &Followers, node: Node) -> Vec<Supervised> {
-    let supervisor = app.ledger.supervisor().clone();
     let of = app.clone();
     followers.start(events::NAME, Scope::Deployment { version: 1 }, Pace::Prompt, move || {
         Teller::new(of.ledger.clone(), Arc::clone(&of.webhooks.news))
     });
-    let spawned =
-        |name, run: fn(App, CancellationToken) -> futures::future::BoxFuture<'static, ()>| {
-            let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
-            supervisor.spawn(name, stop, move || run(of.clone(), until.clone()))
-        };
-    let mut tasks = vec![
-        spawned("webhook_jobs", |app, stop| Box::pin(jobs(app, stop))),
-        spawned("webhook_summaries", |app, stop| Box::pin(summarise(app, stop))),
+    let tasks: [(&'static str, Task); 4] = [
+        ("webhook_jobs", |app, _, stop| Box::pin(jobs(app, stop))),
+        ("webhook_summaries", |app, _, stop| Box::pin(summarise(app, stop))),
+        ("webhooks_sent", |app, node, stop| Box::pin(deliver(app, node, stop))),
+        ("mail", |app, _, stop| Box::pin(send_mail(app, stop))),
     ];
-    let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
-    tasks.push(supervisor.spawn("webhooks_sent", stop, move || {
-        let Webhooks { keeper, sender, news, .. } = of.webhooks.clone();
-        let ledger = of.ledger.clone();
-        let now: Now = Arc::new(move || ledger.now().timestamp());
-        let pool = of.ledger.pool().clone();
-        let deliverer = Deliverer::new(pool, keeper, sender, (node.id(), now), news);
-        deliverer.run(node.former(), until.clone())
-    }));
-    if let Some(postman) = app.webhooks.postman.clone() {
-        let (stop, until, of) = (followers.stopping(), followers.stopping(), app.clone());
-        tasks.push(supervisor.spawn("mail", stop, move || {
-            let (ledger, pool) = (of.ledger.clone(), of.ledger.pool().clone());
-            let now = move || -> Timestamp { ledger.now().timestamp() };
-            postman.clone().run(pool, now, until.clone())
-        }));
-    }
-    tasks
+    let spawned = |(name, run): (&'static str, Task)| {
+        let (until, of) = (followers.stopping(), app.clone());
+        let again = move || run(of.clone(), node, until.clone());
+        app.ledger.supervisor().spawn(name, followers.stopping(), again)
+    };
+    tasks.into_iter().map(spawned).collect()
+}
+
+/// Delivers what is in line until it is stopped.
+async fn deliver(app: App, node: Node, stop: CancellationToken) {
+    let Webhooks { keeper, sender, news, .. } = app.webhooks.clone();
+    let pool = app.ledger.pool().clone();
+    let now: Now = Arc::new(move || app.ledger.now().timestamp());
+    let deliverer = Deliverer::new(pool, keeper, sender, (node.id(), now), news);
+    deliverer.run(node.former(), stop).await;
+}
+
+/// Sends mails until it is stopped, if this node may.
+async fn send_mail(app: App, stop: CancellationToken) {
+    let Some(postman) = &app.webhooks.postman else { return stop.cancelled().await };
+    let (pool, failing) = (app.ledger.pool(), "mails can't be looked for now");
+    rounds::go(MAIL_EVERY, stop, failing, || async {
+        postman.round(pool, app.ledger.now().timestamp()).await.map(drop)
+    })
+    .await;
 }
 
 /// Goes on with jobs of redelivery until it is stopped.

@@ -28,19 +28,20 @@ impl FileKey {
     /// # Errors
     /// When it can't be read or written.
     pub async fn of(path: &Path, purpose: &str) -> io::Result<Self> {
-        let secret = match fs::read(path).await {
-            Ok(bytes) => {
-                let length = || io::Error::new(io::ErrorKind::InvalidData, "a key has 32 bytes");
-                PhotoSecret::from_bytes(bytes.try_into().map_err(|_| length())?)
-            }
+        let secret = match read(path).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).await?,
-            Err(error) => return Err(error),
+            read => read?,
         };
         let named = Digest::of_parts(&[purpose.as_bytes(), &secret.key().to_bytes()]);
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&named.0[..KEY_ID_BYTES]);
         Ok(Self { secret, id })
     }
+}
+
+async fn read(path: &Path) -> io::Result<PhotoSecret> {
+    let length = |_| io::Error::new(io::ErrorKind::InvalidData, "a key has 32 bytes");
+    Ok(PhotoSecret::from_bytes(fs::read(path).await?.try_into().map_err(length)?))
 }
 
 /// Nobody else may read it, and it is there whole or not at all. Of two who make it at once, both
@@ -57,10 +58,7 @@ async fn make(path: &Path) -> io::Result<PhotoSecret> {
     fs::remove_file(&unfinished).await?;
     match linked {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let length = |_| io::Error::new(io::ErrorKind::InvalidData, "a key has 32 bytes");
-            return Ok(PhotoSecret::from_bytes(fs::read(path).await?.try_into().map_err(length)?));
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return read(path).await,
         Err(error) => return Err(error),
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

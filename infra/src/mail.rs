@@ -10,14 +10,11 @@ use lettre::{
     message::{Mailbox, header::ContentType},
 };
 use sqlx::PgConnection;
-use tokio_util::sync::CancellationToken;
 
 use crate::postgres::Pool;
 
 /// How long a mail server may take for one.
 const SEND_MAX: Duration = Duration::from_secs(20);
-/// How often is looked for mails that are due.
-const POLL: Duration = Duration::from_secs(5);
 /// Mails that are sent one after the other.
 const AT_ONCE: i64 = 20;
 /// One that is being sent is left alone for so long.
@@ -153,22 +150,6 @@ impl Postman {
             }
         }
         Ok(taken)
-    }
-
-    /// Sends until it is stopped.
-    pub async fn run(self, pool: Pool, now: impl Fn() -> Timestamp, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(POLL);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-            }
-            let round = self.round(&pool, now());
-            if let Some(Err(error)) = stop.run_until_cancelled(round).await {
-                tracing::warn!(%error, "mails can't be looked for now");
-            }
-        }
     }
 }
 

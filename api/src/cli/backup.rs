@@ -161,13 +161,8 @@ async fn verified(dir: &Path, name: Option<&str>, all: bool) -> anyhow::Result<A
     let tell = |doing, done, all| bar.step(doing, done, all);
     let (mut backups, mut text, mut whole) = (Vec::new(), String::new(), true);
     for name in asked {
-        let (found, verified) = match folder.find(name) {
-            Ok(found) => {
-                let verified = verify(&found, &tell).await.map_err(not_verified)?;
-                (found, verified)
-            }
-            Err(error) => return Err(not_verified(error).into()),
-        };
+        let found = folder.find(name).map_err(not_verified)?;
+        let verified = verify(&found, &tell).await.map_err(not_verified)?;
         whole &= verified.faults.is_empty();
         text.push_str(&told(&found, &verified));
         backups.push(json!({

@@ -13,7 +13,9 @@ use punchtrail_infra::{
     mail::{self, Postman},
     webhooks::{
         address::Egress,
-        endpoints::{self, Described, Endpoint, PENDING_COUNTED_MAX, Start},
+        endpoints::{
+            self, Described, Endpoint, NAME_CHARS_MAX, PENDING_COUNTED_MAX, Start, is_name,
+        },
         events::EventType,
         redelivery,
         secrets::Keeper,
@@ -29,9 +31,6 @@ use super::{
     source::{Need, Opened, Source},
     user::sites_of,
 };
-
-/// The longest name of an endpoint, in characters.
-const NAME_CHARS_MAX: usize = 64;
 
 /// How webhooks are sent.
 #[derive(Debug, Clone, Args)]
@@ -205,11 +204,8 @@ enum Asked {
 
 fn name(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let length = text.chars().count();
-    if !(1..=NAME_CHARS_MAX).contains(&length) || text.chars().any(char::is_control) {
-        return Err(format!("a name has 1 to {NAME_CHARS_MAX} characters"));
-    }
-    Ok(text.to_owned())
+    let is_none = || format!("a name has 1 to {NAME_CHARS_MAX} characters");
+    is_name(text).then(|| text.to_owned()).ok_or_else(is_none)
 }
 
 fn event_type(text: &str) -> Result<String, String> {

@@ -22,7 +22,7 @@ pub(super) fn make_folder(dir: &Path) -> Result<(), BackupError> {
     made.map_err(BackupError::io("make", dir))
 }
 
-/// A file's size and digest. Makes it private.
+/// A file's size and digest.
 pub(super) fn digest(path: &Path) -> Result<(u64, Digest), BackupError> {
     let read = || -> io::Result<(u64, Digest)> {
         let mut file = File::open(path)?;

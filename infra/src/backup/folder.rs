@@ -1,17 +1,17 @@
 //! A folder of backups: whose they are, which there are, and room for one more.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
 use punchtrail_protocol::OrgId;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Manifest, files, manifest};
+use crate::postgres::FileLock;
 
 /// Says whose ledger the backups are of.
 const OWNER: &str = "ledger.json";
@@ -38,17 +38,6 @@ pub struct Found {
     pub name: String,
     pub path: PathBuf,
     pub manifest: Manifest,
-}
-
-/// The right to make a backup, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Alone(File);
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        // Closing gives it back as well.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 impl BackupFolder {
@@ -109,15 +98,13 @@ impl BackupFolder {
         })
     }
 
-    /// Keeps others from making one at the same time.
-    pub(super) fn alone(&self) -> Result<Alone, BackupError> {
+    /// Keeps others from making one at the same time, until it is dropped.
+    pub(super) fn alone(&self) -> Result<FileLock, BackupError> {
         let path = self.root.join(LOCK);
-        let lock = File::options().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.map_err(BackupError::io("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Alone(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(BackupError::Busy { dir: self.root.clone() }),
-            Err(error) => Err(BackupError::io("lock", &path)(error.into())),
+        let lock = FileLock::open(&path).map_err(BackupError::io("open", &path))?;
+        match lock.try_exclusive().map_err(BackupError::io("lock", &path))? {
+            true => Ok(lock),
+            false => Err(BackupError::Busy { dir: self.root.clone() }),
         }
     }
 

@@ -146,10 +146,7 @@ fn copy_keys(backup: &Path, data_dir: &Path) -> Result<(), BackupError> {
     for key in KEYS.iter().filter(|key| backup.join(key).exists()) {
         files::copy(&backup.join(key), &data_dir.join(key))?;
     }
-    match backup.join(CHECKPOINTS).exists() {
-        true => files::sync_disk(data_dir),
-        false => Ok(()),
-    }
+    files::sync_disk(data_dir)
 }
 
 /// That a database holds nothing; of one's own, that who had rights in the backup is there.

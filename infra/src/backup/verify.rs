@@ -1,6 +1,6 @@
 //! Whether a backup is what was written: every file and every photo is read.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, fs};
 
 use punchtrail_protocol::Digest;
 
@@ -106,10 +106,8 @@ pub(super) fn photos(found: &Found) -> Result<Vec<(Digest, u64)>, BackupError> {
         Some((photo.parse().ok()?, bytes.parse().ok()?))
     };
     let read: Option<Vec<_>> = text.lines().map(photo).collect();
-    read.ok_or_else(|| unreadable(found, PHOTOS_LIST))
-}
-
-fn unreadable(found: &Found, file: impl AsRef<Path>) -> BackupError {
-    let what = format!("{} can't be read", file.as_ref().display());
-    BackupError::Unreadable { name: found.name.clone(), what }
+    read.ok_or_else(|| BackupError::Unreadable {
+        name: found.name.clone(),
+        what: format!("{PHOTOS_LIST} can't be read"),
+    })
 }

@@ -8,6 +8,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgSslMode};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -31,6 +32,11 @@ const WATCH: Duration = Duration::from_millis(250);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Another may be in a long recovery.
 const TRANSITION_WAIT: Duration = RECOVERY_WAIT;
+
+/// What is escaped in the query of a URL: all but what is never reserved (RFC 3986, section 2.3),
+/// and the `/` of paths.
+const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// This process's share in a private Postgres.
 #[derive(Debug)]
@@ -83,7 +89,8 @@ impl Embedded {
 
     /// The URL that leads to `database`, for other programs.
     pub fn url(&self, database: &str) -> String {
-        let host = percent_encoded(self.cluster.socket_dir.as_os_str().as_encoded_bytes());
+        let socket_dir = self.cluster.socket_dir.as_os_str().as_encoded_bytes();
+        let host = percent_encode(socket_dir, ESCAPED);
         format!("postgresql://{SUPERUSER}@localhost:{PORT}/{database}?host={host}&sslmode=disable")
     }
 
@@ -208,17 +215,4 @@ async fn start_again(cluster: &Cluster) -> Result<(), PostgresError> {
     let _alone = transition(&cluster.transition_lock, TRANSITION_WAIT).await?;
     let binaries = cluster.binaries()?;
     postmaster::start(cluster, &binaries, &options(cluster, MAINTENANCE_DATABASE)).await
-}
-
-/// For the query of a URL (RFC 3986, section 2.1).
-fn percent_encoded(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                out.push(char::from(*byte));
-            }
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-        out
-    })
 }

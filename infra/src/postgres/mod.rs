@@ -51,6 +51,7 @@ mod watch;
 pub use account::Account;
 pub use binaries::Binaries;
 pub use error::PostgresError;
+pub(crate) use locks::FileLock;
 pub use locks::{ServeLock, ServeLockError};
 pub use patience::{Lent, Pool, Transaction, within};
 pub use pools::{PoolSizes, Pools};
@@ -442,7 +443,6 @@ pub(crate) mod for_tests {
 
     use sqlx::postgres::PgConnectOptions;
 
-    pub(crate) use super::locks::FileLock;
     use super::{Embedded, PostgresError, cluster::Setting};
 
     /// Many tests, each with pools of its own, share one server. Little WAL, so that its files are

@@ -3,7 +3,6 @@
 
 use std::{
     fs::{self, File},
-    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -13,6 +12,7 @@ use super::{
     error::PostgresError,
     locks::{FileLock, transition},
     postmaster::RECOVERY_WAIT,
+    remove,
 };
 
 /// A place for a cluster, held against whoever would start or make one there.
@@ -35,12 +35,7 @@ impl EmptyCluster {
             return Err(PostgresError::NotEmpty { cluster: cluster.dir });
         }
         let filling = cluster.dir.with_extension("restoring");
-        match fs::remove_dir_all(&filling) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(PostgresError::io("remove", &filling)(error));
-            }
-            _ => {}
-        }
+        remove(&filling)?;
         Ok(Self { cluster, filling, _alone: alone })
     }
 

@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::PgConnectOptions;
 
 use super::{error::PostgresError, programs::Lead};
@@ -13,10 +14,10 @@ use super::{error::PostgresError, programs::Lead};
 /// More standbys than anybody has; each is asked every second.
 const HOSTS_MAX: usize = 16;
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
-/// What libpq can be asked for. Here it is always the one that takes writes.
 /// Of what a URL may say, what libpq knows and its programs need.
 const OF_LIBPQ: [&str; 9] =
     ["host", "hostaddr", "port", "user", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+/// What libpq can be asked for. Here it is always the one that takes writes.
 const SESSIONS: [&str; 3] = ["any", "read-write", "primary"];
 
 /// How to connect to each host that `url` names, in its order.
@@ -75,23 +76,7 @@ pub(super) fn for_libpq(url: &str, options: &PgConnectOptions) -> Result<Lead, P
 
 /// A part of a URL as it is meant (RFC 3986, section 2.1).
 fn decoded(part: &str) -> String {
-    let bytes = part.as_bytes();
-    let mut meant = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = part.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok());
-        match (byte, hex) {
-            (b'%', Some(byte)) => {
-                meant.push(byte);
-                at += 3;
-            }
-            _ => {
-                meant.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&meant).into_owned()
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 /// A URL a host.

@@ -97,6 +97,14 @@ pub struct Endpoint {
     pub secrets: Vec<Option<Time>>,
 }
 
+/// The longest name, in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Whether an endpoint may be called so.
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
 /// The most deliveries in line that are counted; as many stand for more.
 pub const PENDING_COUNTED_MAX: u64 = 10_000;
 

@@ -9,7 +9,10 @@ use punchtrail_protocol::{Position, Time};
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{endpoints::EndpointError, events::TEST_TYPE};
+use super::{
+    endpoints::EndpointError,
+    events::{IS_TOLD, TEST_TYPE},
+};
 use crate::{
     ledger::begin_beside,
     postgres::{Pool, within},
@@ -255,28 +258,27 @@ async fn go_on(tx: &mut PgConnection, now: Timestamp) -> Result<Option<u64>, sql
     .fetch_one(&mut *tx)
     .await?;
     let to = to.unwrap_or(up_to);
-    let count = sqlx::query(
+    let statement = format!(
         "insert into webhook_deliveries (endpoint, event, position, due_at, made_at) \
-         select target.id, event.id, event.position, $4, $4 from webhook_endpoints target \
+         select endpoint.id, event.id, event.position, $4, $4 from webhook_endpoints endpoint \
          join webhook_events event on event.position > $2 and event.position <= $3 \
-         and (target.types is null or event.type = any(target.types)) \
-         and (target.sites is null or event.sites && target.sites) \
-         where target.id = $1 order by event.position \
+         and {IS_TOLD} where endpoint.id = $1 order by event.position \
          on conflict (endpoint, event) do update set state = 'pending', \
          tries = case when webhook_deliveries.state = 'pending' then webhook_deliveries.tries \
              else 0 end, due_at = excluded.due_at, finished_at = null \
          where webhook_deliveries.state = 'failed' \
          or (webhook_deliveries.state = 'pending' and webhook_deliveries.due_at > $4) \
-         or ($5 and webhook_deliveries.state = 'delivered')",
-    )
-    .bind(endpoint)
-    .bind(reached)
-    .bind(to)
-    .bind(now.to_sqlx())
-    .bind(everything)
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
+         or ($5 and webhook_deliveries.state = 'delivered')"
+    );
+    let count = sqlx::query(&statement)
+        .bind(endpoint)
+        .bind(reached)
+        .bind(to)
+        .bind(now.to_sqlx())
+        .bind(everything)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
     sqlx::query(
         "update webhook_redeliveries set reached = $2, count = count + $3, \
          finished_at = case when $2 >= up_to then $4::timestamptz end where id = $1",

@@ -274,13 +274,13 @@ async fn keys_of(found: &mut Findings, opened: &Opened) -> anyhow::Result<()> {
     let mut keys = keys::operator_keys(&opened.pools.writer).await?;
     let is_live = |at: Option<Time>| at.is_none_or(|at| at > now);
     keys.retain(|key| key.revoked_at.is_none() && is_live(key.expires_at));
-    let named = |key: &&keys::ListedKey| key.name.clone();
-    let forever: Vec<_> = keys.iter().filter(|key| key.expires_at.is_none()).collect();
-    let forever: Vec<String> = forever.iter().map(named).collect();
     let soon = now.plus_millis(KEY_LEFT_MS);
-    let ending: Vec<_> =
-        keys.iter().filter(|key| key.expires_at.is_some_and(|at| at <= soon)).collect();
-    let ending: Vec<String> = ending.iter().map(named).collect();
+    let of_ends = |is_meant: &dyn Fn(Option<Time>) -> bool| -> Vec<String> {
+        let meant = keys.iter().filter(|key| is_meant(key.expires_at));
+        meant.map(|key| key.name.clone()).collect()
+    };
+    let forever = of_ends(&|end| end.is_none());
+    let ending = of_ends(&|end| end.is_some_and(|at| at <= soon));
     if !forever.is_empty() {
         let what = format!("never expire: {}", some(&forever));
         let cure = "Make others with --expires (and --scope), then `key revoke NAME`";

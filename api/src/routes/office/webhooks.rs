@@ -6,7 +6,9 @@ use punchtrail_infra::{
     mail,
     people::directory,
     webhooks::{
-        endpoints::{self, Because, Described, Endpoint, EndpointError, Start},
+        endpoints::{
+            self, Because, Described, Endpoint, EndpointError, NAME_CHARS_MAX, Start, is_name,
+        },
         events::EventType,
         log::{self, Delivery, DeliveryState, Try},
         redelivery::{self, Redelivery},
@@ -30,8 +32,6 @@ use crate::{
     state::App,
 };
 
-/// The longest name of an endpoint, in characters.
-const NAME_CHARS_MAX: usize = 64;
 /// Sites of an endpoint that has a choice of them.
 const SITES_MAX: usize = 1_000;
 /// How long an old secret signs on, in hours, unless asked otherwise; and at most.
@@ -245,7 +245,7 @@ pub async fn remove(
 async fn described(app: &App, body: WebhookBody) -> Result<Described, Refusal> {
     let WebhookBody { name, url, types, sites, contact } = body;
     let name = name.trim().to_owned();
-    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+    if !is_name(&name) {
         let detail = format!("A name has 1 to {NAME_CHARS_MAX} characters.");
         return Err(Refusal::field("/name", "invalid_value", detail));
     }

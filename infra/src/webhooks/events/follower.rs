@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    NewEvent,
+    IS_TOLD, NewEvent,
     made::{self, ExternalIds},
 };
 use crate::{
@@ -226,9 +226,6 @@ enum Told {
 
 impl<A: Default> Folded<A> {
     fn of(&mut self, id: &str) -> &mut A {
-        if !self.0.contains_key(id) {
-            self.0.insert(id.to_owned(), A::default());
-        }
         self.0.entry(id.to_owned()).or_default()
     }
 }
@@ -310,22 +307,21 @@ async fn put_in_line(
     (from, to): (Position, Position),
     now: jiff::Timestamp,
 ) -> Result<u64, sqlx::Error> {
-    sqlx::query(
+    let statement = format!(
         "insert into webhook_deliveries (endpoint, event, position, due_at, made_at) \
          select endpoint.id, event.id, event.position, $3, $3 from webhook_endpoints endpoint \
          join webhook_events event on event.position > $1 and event.position <= $2 \
-         and event.position > endpoint.starts_after \
-         and (endpoint.types is null or event.type = any(endpoint.types)) \
-         and (endpoint.sites is null or event.sites && endpoint.sites) \
+         and event.position > endpoint.starts_after and {IS_TOLD} \
          where endpoint.disabled_at is null and endpoint.removed_at is null \
-         order by event.position on conflict do nothing",
-    )
-    .bind(from.to_db())
-    .bind(to.to_db())
-    .bind(now.to_sqlx())
-    .execute(connection)
-    .await
-    .map(|done| done.rows_affected())
+         order by event.position on conflict do nothing"
+    );
+    sqlx::query(&statement)
+        .bind(from.to_db())
+        .bind(to.to_db())
+        .bind(now.to_sqlx())
+        .execute(connection)
+        .await
+        .map(|done| done.rows_affected())
 }
 
 impl Follower for Teller {

@@ -61,6 +61,10 @@ pub enum EventType {
 /// Of a test event, which is of nothing in the ledger.
 pub const TEST_TYPE: &str = "webhook.test";
 
+/// In SQL: whether an `endpoint` wants to be told of an `event`.
+pub(super) const IS_TOLD: &str = "(endpoint.types is null or event.type = any(endpoint.types)) \
+    and (endpoint.sites is null or event.sites && endpoint.sites)";
+
 impl EventType {
     /// Its name, as bodies and filters write it.
     pub fn as_str(self) -> &'static str {
