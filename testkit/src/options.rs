@@ -34,16 +34,23 @@ fn page(command: &Command) -> String {
     let mut command = command.clone();
     command.build();
     let mut page = String::new();
-    walk(&mut page, &command, &[command.get_name().to_owned()], &command);
+    walk(&mut page, &command, &[command.get_name().to_owned()], (&command, None));
     page
 }
 
-fn walk(page: &mut String, root: &Command, path: &[String], command: &Command) {
+fn walk(
+    page: &mut String,
+    root: &Command,
+    path: &[String],
+    (command, above): (&Command, Option<&Command>),
+) {
     let is_root = path.len() == 1;
+    let has = |of: &Command, arg: &Arg| of.get_arguments().any(|one| one.get_id() == arg.get_id());
+    let is_said_above = |arg: &Arg| arg.is_global_set() && above.is_some_and(|of| has(of, arg));
     let options: Vec<&Arg> = command
         .get_arguments()
         .filter(|arg| !arg.is_hide_set() && !arg.is_positional())
-        .filter(|arg| is_root || !arg.is_global_set())
+        .filter(|arg| !is_said_above(arg))
         .filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
         .collect();
     if !options.is_empty() {
@@ -56,7 +63,7 @@ fn walk(page: &mut String, root: &Command, path: &[String], command: &Command) {
     }
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
         let path: Vec<String> = path.iter().cloned().chain([below.get_name().to_owned()]).collect();
-        walk(page, root, &path, below);
+        walk(page, root, &path, (below, Some(command)));
     }
 }
 
@@ -141,7 +148,9 @@ mod tests {
         let word = Arg::new("w").long("word").required(true).value_parser(["on", "off"]);
         let hidden = Arg::new("h").long("hidden").hide(true);
         let all = Arg::new("all").long("all").global(true).action(ArgAction::SetTrue);
-        let below = Command::new("below").args([number, word, hidden]);
+        let its_own = Arg::new("o").long("own").global(true).action(ArgAction::SetTrue);
+        let deeper = Command::new("deeper");
+        let below = Command::new("below").args([number, word, hidden, its_own]).subcommand(deeper);
         let page = page(&Command::new("program").arg(all).subcommand(below));
         let expected = "\n### Every command of `program`\n\n\
              | flag | variable | unless given | |\n| --- | --- | --- | --- |\n\
@@ -149,7 +158,8 @@ mod tests {
              \n### `program below`\n\n\
              | flag | variable | unless given | |\n| --- | --- | --- | --- |\n\
              | `--number N` | `A_NUMBER` | `8` | How many (4 to 1000) |\n\
-             | `--word` | – | has to be given |  (`on`, `off`) |\n";
+             | `--word` | – | has to be given |  (`on`, `off`) |\n\
+             | `--own` | – | off |  |\n";
         assert_eq!(page, expected);
     }
 }
